@@ -1,0 +1,1 @@
+"""Packages at rest: their records, their files, and what loading them would execute."""

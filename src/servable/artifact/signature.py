@@ -1,0 +1,123 @@
+"""What a model takes and gives: named fields with kinds, values, ranges and examples.
+
+The signature is derived once, from training data or from the model, and drives everything that
+faces a caller: validation, OpenAPI, the client, the report. It is kept in the package as
+``signature.json``.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from servable.tensors import NUMBERS, STRINGS
+
+Kind = Literal["number", "category", "boolean", "date", "text", "tensor"]
+Task = Literal["classification", "regression", "clustering", "transform"]
+
+#: Dtypes that travel in the packed text array; all others travel as numbers.
+STRING_DTYPES = frozenset({"str"})
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One named input or output.
+
+    Attributes:
+        name: the column's or tensor's name.
+        kind: what it means; ``text`` is free text, ``category`` one of few values.
+        dtype: how it is held: ``float64 int64 bool str datetime`` for columns, a numpy name for tensors.
+        missing: whether a missing value (null, or absent from the row) is allowed.
+        values: the known values of a category, in the model's order; for a classifier's output, its classes.
+        unknown: what happens to a category value that is not in ``values``.
+        minimum: the smallest value seen in training; informs, does not refuse.
+        maximum: the largest value seen in training; informs, does not refuse.
+        shape: of a tensor, without the row axis; -1 is a free size.
+        example: a real or typical value.
+        description: a sentence for the API's documentation.
+    """
+
+    name: str
+    kind: Kind
+    dtype: str
+    missing: bool = False
+    values: tuple[str | bool | int | float, ...] = ()
+    unknown: Literal["accept", "refuse"] = "accept"
+    minimum: float | None = None
+    maximum: float | None = None
+    shape: tuple[int, ...] = ()
+    example: Any = None
+    description: str = ""
+
+    @property
+    def array(self) -> str:
+        """The name of the array in a Request that carries this field."""
+        if self.kind == "tensor":
+            return self.name
+        return STRINGS if self.dtype in STRING_DTYPES else NUMBERS
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model's whole face.
+
+    Attributes:
+        task: what the model does; ``transform`` when nobody knows.
+        inputs: in the order in which a row given as a list is read.
+        outputs: the first is the answer: a category with ``values`` for a classifier, a number otherwise.
+        probabilities: whether a classifier also gives a probability for each class.
+        example: one row by field name that the model accepts.
+    """
+
+    task: Task
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    probabilities: bool = False
+    example: dict[str, Any] = {}
+
+    @property
+    def answer(self) -> Field:
+        """The output that ``prediction`` holds."""
+        return self.outputs[0]
+
+    @property
+    def classes(self) -> tuple[str | bool | int | float, ...]:
+        """A classifier's labels, in the order of its probabilities; empty for other tasks."""
+        return self.answer.values if self.task == "classification" else ()
+
+    def packed(self, array: str) -> tuple[Field, ...]:
+        """The fields that travel in ``numbers`` or ``strings``, in order."""
+        return tuple(field for field in self.inputs if field.array == array)
+
+    def input(self, name: str) -> Field:
+        """The input of this name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for field in self.inputs:
+            if field.name == name:
+                return field
+        raise KeyError(name)
+
+
+def names(fields: Iterable[Field]) -> tuple[str, ...]:
+    """The names of fields, in order."""
+    return tuple(field.name for field in fields)
+
+
+def is_table(fields: Sequence[Field]) -> bool:
+    """Whether all fields are columns, so that a row is a flat object or list."""
+    return all(field.kind != "tensor" for field in fields)
+
+
+def encode(signature: Signature) -> bytes:
+    """The signature as indented JSON, stable from run to run."""
+    return msgspec.json.format(msgspec.json.encode(signature), indent=2) + b"\n"
+
+
+def decode(data: bytes) -> Signature:
+    """The signature kept in ``signature.json``.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are not a signature; the package reader converts it.
+    """
+    return msgspec.json.decode(data, type=Signature)

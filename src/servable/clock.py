@@ -1,0 +1,37 @@
+"""The Clock seam: who reads the time asks a clock that was handed in, so a test can hand in its own.
+
+``SystemClock`` is the real one. ``servable.testing.FakeClock`` moves only when told.
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two times: one for durations and deadlines, one for people and records."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary start; never goes back, unaffected by changes of the wall clock."""
+        ...
+
+    def now(self) -> datetime:
+        """The wall-clock time, aware, in UTC."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks. Safe to share between threads and tasks."""
+
+    def monotonic(self) -> float:
+        """Seconds of ``time.monotonic``."""
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        """The current time in UTC."""
+        return datetime.now(UTC)
+
+
+def timestamp(moment: datetime) -> str:
+    """An aware moment as ISO 8601 in UTC with seconds, ``2026-01-31T12:00:00Z``: the form kept in records."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

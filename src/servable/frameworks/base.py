@@ -1,0 +1,103 @@
+"""The Adapter seam: what Servable needs to know about a framework, and nothing else.
+
+An adapter turns a file into a trained model, derives a signature from it, writes it into a package,
+and makes a ``Predictor`` out of what a package holds. Adapters are found by name in ``lookup`` and
+import their framework only inside their own module. ``servable.testing.check_adapter`` is the
+conformance suite.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from servable.artifact.manifest import Variant
+from servable.artifact.signature import Signature
+from servable.tensors import Arrays
+
+
+class Predictor(Protocol):
+    """A loaded variant: packed arrays in, packed arrays out.
+
+    Not safe for concurrent calls unless ``concurrent`` is true; the executor sees to that.
+    """
+
+    #: Whether several threads may call ``predict`` at once.
+    concurrent: bool
+
+    def predict(self, arrays: Arrays) -> dict[str, Any]:
+        """Answer all rows.
+
+        Args:
+            arrays: as in ``tensors.Request``; may be read-only and is never changed.
+
+        Returns:
+            ``prediction`` and, where the signature says so, ``probabilities``; see ``tensors``.
+
+        Raises:
+            ModelFailed: the model raised; the message does not repeat the rows.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back memory and handles. Calling ``predict`` afterwards is a fault of the caller."""
+        ...
+
+
+class Trained(NamedTuple):
+    """A model that an adapter loaded from a file or that training produced.
+
+    Attributes:
+        model: the framework's own object.
+        signature: what it takes and gives.
+        options: what the adapter must know to run it again from the package (kept in ``Variant.options``).
+        libraries: versions of the libraries that matter for loading it again.
+    """
+
+    model: Any
+    signature: Signature
+    options: Mapping[str, Any]
+    libraries: Mapping[str, str]
+
+
+class Adapter(Protocol):
+    """One framework. Adapters hold no state and are safe to share."""
+
+    #: The framework's name in manifests, for instance ``sklearn``.
+    name: str
+    #: File endings that it takes in, with the dot.
+    suffixes: tuple[str, ...]
+
+    def read(self, path: Path, *, sample: Any | None, trust: bool) -> Trained:
+        """Take in a model trained elsewhere.
+
+        Args:
+            path: an existing file.
+            sample: a ``pandas.DataFrame`` of example rows that the model accepts, or None; it gives
+                names, kinds, categories, ranges and an example row that the file itself may lack.
+            trust: whether the caller allows code in the file to run.
+
+        Raises:
+            ArtifactUnreadable: empty, truncated, or not this framework's.
+            ArtifactUntrusted: loading it would execute code and ``trust`` is false; nothing was executed.
+            DependencyMissing: a library that the model needs is not installed.
+        """
+        ...
+
+    def write(self, trained: Trained, folder: Path) -> Variant:
+        """Write the trained form into a package folder and say how to load it again (name ``trained``)."""
+        ...
+
+    def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
+        """Make a variant of a package ready to answer.
+
+        Args:
+            folder: the package, whose digests were verified.
+            variant: one whose ``format`` is this adapter's name.
+            signature: the package's.
+            trust: the manifest's ``trusted``; a form that executes code is refused without it.
+        """
+        ...
+
+    def wrap(self, trained: Trained) -> Predictor:
+        """A Predictor over a model in memory, the same that ``load`` would give after ``write``."""
+        ...

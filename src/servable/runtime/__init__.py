@@ -1,0 +1,1 @@
+"""Where a loaded variant runs."""
