@@ -37,7 +37,8 @@ def adapter(name: str) -> Adapter:
         module = importlib.import_module(known.module)
     except ModuleNotFoundError as missing:
         raise DependencyMissing(
-            f"Models of {name} need {missing.name}, which is not installed; run: pip install 'servable[{known.extra}]'"
+            f"Models of {name} need {missing.name}, which is not installed; "
+            f"run: pip install 'servable[{known.extra}]'"
         ) from missing
     return cast("Adapter", module.ADAPTER)
 
