@@ -288,15 +288,24 @@ class RemoteError(ServableError):
         status: the HTTP status.
         remote_code: the server's code word, empty if it sent none.
         request_id: the id under which the server logged it, empty if it sent none.
+        problems: the fields that the server named, empty if it named none.
     """
 
     code = "remote_error"
 
-    def __init__(self, message: str, status: int, remote_code: str = "", request_id: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int,
+        remote_code: str = "",
+        request_id: str = "",
+        problems: Sequence[FieldProblem] = (),
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.remote_code = remote_code
         self.request_id = request_id
+        self.problems = tuple(problems)
 
 
 @contextmanager
