@@ -223,7 +223,7 @@ def _booleans(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
     present = _present(column)
     words = column.astype(object).map(lambda value: str(value).strip().lower())
     table = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
-    values = words.map(table).to_numpy(dtype=np.float64, na_value=np.nan)
+        values = np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
     values[~present] = np.nan
     return values, np.isnan(values) & present
 
@@ -239,7 +239,7 @@ def _seconds(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]
         moments = pd.to_datetime(held.where(present, None), utc=True, errors="coerce", format="mixed")
     missing = moments.isna().to_numpy(dtype=bool)
     ticks = moments.dt.as_unit("us").astype("int64").to_numpy()
-    values: NDArray[np.float64] = np.where(missing, np.nan, ticks / _MICROSECONDS).astype(np.float64)
+    values = np.where(missing, np.nan, ticks / _MICROSECONDS).astype(np.float64)
     return values, missing & present
 
 
