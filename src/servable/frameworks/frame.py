@@ -223,7 +223,7 @@ def _booleans(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
     present = _present(column)
     words = column.astype(object).map(lambda value: str(value).strip().lower())
     table = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
-        values = np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+    values = np.asarray(words.map(table).to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
     values[~present] = np.nan
     return values, np.isnan(values) & present
 
