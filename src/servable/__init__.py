@@ -1,3 +1,86 @@
-"""Servable turns a trained model into a production API and keeps it fast, safe and correct."""
+"""Servable turns a trained model into a production API and keeps it fast, safe and correct.
+
+Everything public is here and is imported when it is first used, so that ``import servable`` is quick::
+
+    import servable
+
+    outcome = servable.train("customers.csv", target="churned", name="churn")
+    servable.deploy("churn")
+    server = servable.serve(background=True)
+    with servable.Client(server.url) as client:
+        print(client.predict("churn", {"age": 42, "plan": "basic"}).prediction)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from servable.client import AsyncClient, Client, Prediction, Predictions
+    from servable.engines.local import LocalServer, serve
+    from servable.errors import ServableError
+    from servable.workflows.add import add
+    from servable.workflows.deploy import deploy, rollback, undeploy
+    from servable.workflows.evaluate import evaluate
+    from servable.workflows.look import describe, models, status
+    from servable.workflows.optimize import optimize
+    from servable.workflows.select import select
+    from servable.workflows.train import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "LocalServer",
+    "Prediction",
+    "Predictions",
+    "ServableError",
+    "add",
+    "deploy",
+    "describe",
+    "evaluate",
+    "models",
+    "optimize",
+    "rollback",
+    "select",
+    "serve",
+    "status",
+    "train",
+    "undeploy",
+]
+
+_HOMES = {
+    "AsyncClient": "servable.client",
+    "Client": "servable.client",
+    "LocalServer": "servable.engines.local",
+    "Prediction": "servable.client",
+    "Predictions": "servable.client",
+    "ServableError": "servable.errors",
+    "add": "servable.workflows.add",
+    "deploy": "servable.workflows.deploy",
+    "describe": "servable.workflows.look",
+    "evaluate": "servable.workflows.evaluate",
+    "models": "servable.workflows.look",
+    "optimize": "servable.workflows.optimize",
+    "rollback": "servable.workflows.deploy",
+    "select": "servable.workflows.select",
+    "serve": "servable.engines.local",
+    "status": "servable.workflows.look",
+    "train": "servable.workflows.train",
+    "undeploy": "servable.workflows.deploy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'servable' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion in a shell."""
+    return sorted([*__all__, "__version__"])

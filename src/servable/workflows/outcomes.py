@@ -1,0 +1,216 @@
+"""What the verbs return: frozen records that print as tables and travel as JSON."""
+
+from typing import Any
+
+import msgspec
+
+from servable.artifact.signature import Signature
+
+
+class ColumnNote(msgspec.Struct, frozen=True):
+    """What was made of a column, and why."""
+
+    name: str
+    kind: str
+    note: str
+
+
+class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One executable form of a version as the ``optimize`` table shows it.
+
+    Attributes:
+        name: ``trained``, ``onnx-fp64`` ...
+        chosen: whether this one serves.
+        equal: the verdict of the proof; None for the trained form, which is what the others are compared with.
+        rows_compared: held-out and made rows of the proof.
+        label_differences: rows whose label differs.
+        worst_difference: the largest difference of a probability or value.
+        timings: median seconds of one call by number of rows (the key, as text).
+        speedup: single-row time of the trained form divided by this one's; None when either is unknown.
+        note: one line, for instance why it was refused.
+    """
+
+    name: str
+    chosen: bool
+    equal: bool | None
+    rows_compared: int = 0
+    label_differences: int = 0
+    worst_difference: float = 0.0
+    timings: dict[str, float] = {}
+    speedup: float | None = None
+    note: str = ""
+
+
+class LeaderboardEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate of ``select``.
+
+    Attributes:
+        name: the candidate.
+        score: mean over the folds.
+        score_std: standard deviation over the folds.
+        fit_seconds: mean time to fit one fold.
+        trained_us_per_row: microseconds to answer one row with the trained object.
+        served_us_per_row: the same with the variant that would serve.
+        served_variant: name of that variant.
+        note: one line, for instance why it was not compiled.
+    """
+
+    name: str
+    score: float
+    score_std: float
+    fit_seconds: float
+    trained_us_per_row: float | None = None
+    served_us_per_row: float | None = None
+    served_variant: str = ""
+    note: str = ""
+
+
+class Leaderboard(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of ``select``: candidates, best first."""
+
+    task: str
+    target: str | None
+    rows_total: int
+    metric: str
+    higher_is_better: bool
+    entries: tuple[LeaderboardEntry, ...]
+    columns: tuple[ColumnNote, ...]
+
+
+class TrainOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of ``train``: a registered version and what is known about it."""
+
+    model: str
+    version: int
+    task: str
+    estimator: str
+    metric: str
+    metrics: dict[str, float]
+    baseline_metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    columns: tuple[ColumnNote, ...]
+    dropped: tuple[ColumnNote, ...]
+    rows_train: int
+    rows_holdout: int
+    serving: str
+    variants: tuple[VariantRow, ...]
+    report: str
+    package: str
+    seconds: float
+    deployed: bool = False
+
+
+class EvaluateOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of ``evaluate``; ``failed`` has one sentence for each metric below its gate."""
+
+    model: str
+    version: int
+    rows: int
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    failed: tuple[str, ...]
+    passed: bool
+    report: str
+
+
+class AddOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of ``add``: a registered version of a model trained elsewhere."""
+
+    model: str
+    version: int
+    framework: str
+    task: str
+    inputs: tuple[str, ...]
+    serving: str
+    variants: tuple[VariantRow, ...]
+    package: str
+    note: str = ""
+    deployed: bool = False
+
+
+class OptimizeOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of ``optimize``: every form that was tried, proven and timed."""
+
+    model: str
+    version: int
+    serving: str
+    variants: tuple[VariantRow, ...]
+    tolerance: float
+    rows_compared: int
+    machine: str
+
+
+class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of ``deploy``, ``rollback`` and ``undeploy``; ``version`` is None after undeploy."""
+
+    model: str
+    version: int | None
+    previous: int | None
+    default: bool
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of a home."""
+
+    model: str
+    versions: int
+    latest: int
+    deployed: int | None
+    default: bool
+    task: str
+    framework: str
+    metrics: dict[str, float]
+    created_at: str
+    aliases: dict[str, int]
+
+
+class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One deployment of a home: what should be served."""
+
+    model: str
+    version: int
+    default: bool
+    previous: int | None
+    since: str
+    serving: str
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """A home's desired state and, if a server was asked and answered, its actual state.
+
+    Attributes:
+        home: the folder.
+        deployments: desired state.
+        url: the server that was asked, empty if none.
+        reachable: whether it answered; None if none was asked.
+        server: what it said about itself, as its ``GET /models`` gives it.
+    """
+
+    home: str
+    deployments: tuple[DeploymentRow, ...]
+    url: str = ""
+    reachable: bool | None = None
+    server: dict[str, Any] = {}
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the registry and the package know about one version."""
+
+    model: str
+    version: int
+    versions: tuple[int, ...]
+    aliases: tuple[str, ...]
+    deployed: bool
+    framework: str
+    task: str
+    created_at: str
+    signature: Signature
+    serving: str
+    variants: tuple[VariantRow, ...]
+    metrics: dict[str, float]
+    recipe: dict[str, Any]
+    source: dict[str, Any]
+    libraries: dict[str, str]
+    machine: str
+    package: str
+    report: str
