@@ -1,0 +1,1 @@
+"""From rows to a trained, evaluated model and its report. Knows nothing of packages or registries."""
