@@ -1,0 +1,1 @@
+"""What exists and what should be served: models, versions, packages and deployments of one home."""

@@ -1,0 +1,178 @@
+"""Desired state: which version of which model should be served. Servers read it and make themselves so."""
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from servable.clock import Clock, timestamp
+from servable.errors import ConflictError
+from servable.registry import tables
+from servable.registry.models import missing_model, resolve_version
+from servable.registry.records import DeploymentRecord
+from servable.registry.state import State, current_change
+
+#: How many versions a deployment remembers to roll back to.
+REMEMBERED = 20
+
+
+class Deployments:
+    """The deployments of one registry. Safe to share between threads and processes.
+
+    Every method is one transaction. All of them raise ``StorageFailed`` or ``StorageFull`` when the
+    database does.
+    """
+
+    def __init__(self, state: State, clock: Clock) -> None:
+        self._state = state
+        self._clock = clock
+
+    def all(self) -> tuple[DeploymentRecord, ...]:
+        """Every deployment, by model."""
+        with self._state.reading() as connection:
+            return _deployments(connection)
+
+    def get(self, model: str) -> DeploymentRecord | None:
+        """The deployment of a model; None if it is not deployed."""
+        with self._state.reading() as connection:
+            return _deployment(connection, model)
+
+    def default(self) -> DeploymentRecord | None:
+        """The deployment that ``POST /predict`` means: the only one, else the one marked, else None."""
+        for record in self.all():
+            if record.default:
+                return record
+        return None
+
+    def deploy(
+        self, model: str, version: int, *, default: bool | None = None, policy: dict[str, Any] | None = None
+    ) -> DeploymentRecord:
+        """Let a version be served from now on. Doing it twice is the same as doing it once.
+
+        Args:
+            model: the name.
+            version: the number.
+            default: True marks the model as the default and no other; False takes the mark away; None
+                leaves it as it is.
+            policy: replaces the policy; None leaves it as it is.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            VersionNotFound: it has no such version.
+        """
+        with self._state.writing() as connection:
+            resolve_version(connection, model, version)
+            present = _deployment(connection, model)
+            values: dict[str, Any] = {"generation": current_change(connection)}
+            if policy is not None:
+                values["policy"] = policy
+            if default is not None:
+                values["is_default"] = default
+            if default:
+                connection.execute(update(tables.deployments).values(is_default=False))
+            if present is None:
+                new = {"previous": [], "is_default": False, "policy": {}} | values
+                new |= {"model": model, "version": version, "since": timestamp(self._clock.now())}
+                connection.execute(insert(tables.deployments).values(new))
+            else:
+                if present.version != version:
+                    previous = [*present.previous, present.version][-REMEMBERED:]
+                    values |= {
+                        "version": version,
+                        "previous": previous,
+                        "since": timestamp(self._clock.now()),
+                    }
+                _change(connection, model, values)
+            return _existing(connection, model)
+
+    def rollback(self, model: str) -> DeploymentRecord:
+        """Go back to the version that was served before; a second time goes back one more.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            ConflictError: it is not deployed, or nothing was served before.
+        """
+        with self._state.writing() as connection:
+            present = _existing(connection, model)
+            if not present.previous:
+                raise ConflictError(
+                    f"Nothing was deployed as {model} before version {present.version}, so there is nothing "
+                    "to roll back to."
+                )
+            values = {
+                "version": present.previous[-1],
+                "previous": list(present.previous[:-1]),
+                "since": timestamp(self._clock.now()),
+                "generation": current_change(connection),
+            }
+            _change(connection, model, values)
+            return _existing(connection, model)
+
+    def undeploy(self, model: str) -> DeploymentRecord:
+        """Serve a model no longer.
+
+        Returns:
+            What was deployed.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            ConflictError: it is not deployed.
+        """
+        with self._state.writing() as connection:
+            present = _existing(connection, model)
+            connection.execute(delete(tables.deployments).where(tables.deployments.c.model == model))
+            return present
+
+    def set_default(self, model: str | None) -> None:
+        """Mark the model that ``POST /predict`` means; None takes every mark away.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            ConflictError: it is not deployed.
+        """
+        with self._state.writing() as connection:
+            connection.execute(update(tables.deployments).values(is_default=False))
+            if model is not None:
+                _existing(connection, model)
+                _change(connection, model, {"is_default": True, "generation": current_change(connection)})
+
+
+def _change(connection: Connection, model: str, values: dict[str, Any]) -> None:
+    connection.execute(update(tables.deployments).where(tables.deployments.c.model == model).values(values))
+
+
+def _deployments(connection: Connection) -> tuple[DeploymentRecord, ...]:
+    table, versions = tables.deployments, tables.versions
+    same = (versions.c.model == table.c.model) & (versions.c.version == table.c.version)
+    rows = connection.execute(
+        select(table, versions.c.package, versions.c.serving).join(versions, same).order_by(table.c.model)
+    ).all()
+    return tuple(
+        DeploymentRecord(
+            model=row.model,
+            version=row.version,
+            package=row.package,
+            serving=row.serving,
+            previous=tuple(row.previous),
+            default=row.is_default or len(rows) == 1,
+            since=row.since,
+            generation=row.generation,
+            policy=row.policy,
+        )
+        for row in rows
+    )
+
+
+def _deployment(connection: Connection, model: str) -> DeploymentRecord | None:
+    for record in _deployments(connection):
+        if record.model == model:
+            return record
+    return None
+
+
+def _existing(connection: Connection, model: str) -> DeploymentRecord:
+    record = _deployment(connection, model)
+    if record is not None:
+        return record
+    if connection.execute(select(tables.models.c.name).where(tables.models.c.name == model)).first() is None:
+        raise missing_model(connection, model)
+    raise ConflictError(f"The model {model} is not deployed; run: servable deploy {model}")

@@ -1,0 +1,103 @@
+"""The rows of the registry, as everybody else sees them: frozen, complete, safe to share."""
+
+from typing import Any
+
+import msgspec
+
+
+class AliasRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A name for a version, such as ``champion``."""
+
+    model: str
+    alias: str
+    version: int
+    since: str
+
+
+class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A name under which versions live.
+
+    Attributes:
+        name: the model.
+        created_at: when its first version came, ISO 8601 in UTC.
+        versions: how many there are.
+        latest: the newest version's number.
+        aliases: alias to version.
+    """
+
+    name: str
+    created_at: str
+    versions: int
+    latest: int
+    aliases: dict[str, int] = {}
+
+
+class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a model.
+
+    Attributes:
+        model: the name.
+        version: the number, from 1; never used twice.
+        package: the digest of the present package.
+        revision: how often the package of this version was made, from 1; ``optimize`` makes a new one.
+        created_at: when the version came, ISO 8601 in UTC.
+        framework: who trained it.
+        task: what it does; see ``Signature.task``.
+        serving: the variant that serves.
+        metrics: headline metrics.
+        note: a line for people.
+    """
+
+    model: str
+    version: int
+    package: str
+    revision: int
+    created_at: str
+    framework: str
+    task: str
+    serving: str
+    metrics: dict[str, float] = {}
+    note: str = ""
+
+    @property
+    def reference(self) -> str:
+        """``name:version``."""
+        return f"{self.model}:{self.version}"
+
+
+class RevisionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One package that a version has or had, oldest first in ``Models.history``."""
+
+    model: str
+    version: int
+    revision: int
+    package: str
+    serving: str
+    created_at: str
+    reason: str = ""
+
+
+class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Desired state: what should be served under a name.
+
+    Attributes:
+        model: the name.
+        version: what should be served.
+        package: digest of that version's present package.
+        serving: that package's variant that serves.
+        previous: what ``rollback`` goes back to, the nearest last; empty if nothing.
+        default: whether ``POST /predict`` means this model: it is the only deployment or was marked so.
+        since: when this version was deployed, ISO 8601 in UTC.
+        generation: rises with every change of this deployment.
+        policy: room for traffic weights, shadow and limits.
+    """
+
+    model: str
+    version: int
+    package: str
+    serving: str
+    previous: tuple[int, ...] = ()
+    default: bool = False
+    since: str = ""
+    generation: int = 0
+    policy: dict[str, Any] = {}
