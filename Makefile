@@ -14,7 +14,7 @@ setup: $(STAMP) ## Make .venv with everything that run and test need; does nothi
 
 # Debian's python3 comes without ensurepip, so the environment is made without pip and filled from outside.
 $(STAMP): requirements/test.lock pyproject.toml
-	@echo "Setting up $(VENV) (once; later runs start at once)"
+	@echo "Setting up $(VENV), once: about a minute; later runs start at once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/test.lock
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

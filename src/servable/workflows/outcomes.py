@@ -21,7 +21,7 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: ``trained``, ``onnx-fp64`` ...
         chosen: whether this one serves.
-        equal: the verdict of the proof; None for the trained form, which is what the others are compared with.
+        equal: the verdict of the proof; None for the trained form, with which the others are compared.
         rows_compared: held-out and made rows of the proof.
         label_differences: rows whose label differs.
         worst_difference: the largest difference of a probability or value.

@@ -1,0 +1,27 @@
+"""Opening the home that a caller means."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from servable.registry.home import Home, open_home
+from servable.settings import load_settings
+
+
+@contextmanager
+def opened(home: str | Path | None, *, create: bool = False) -> Iterator[Home]:
+    """The home given, else that of ``SERVABLE_HOME``, ``servable.toml``, or ``.servable``; closed at the end.
+
+    Args:
+        home: the folder, or None to look it up.
+        create: whether it may be made.
+
+    Raises:
+        FileMissing: it does not exist and may not be made.
+        StorageFull: no space left.
+        StorageFailed: it is no folder, cannot be written, or its database is damaged.
+        SettingInvalid: the settings that name it cannot be read.
+    """
+    settings = load_settings({"home": home})
+    with open_home(settings.home, create=create, database_url=settings.database_url or None) as found:
+        yield found

@@ -1,0 +1,143 @@
+"""``models``, ``status``, ``describe``: what a home holds. These only read."""
+
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from servable.artifact.manifest import REPORT_FILE, TRAINED, Manifest, Variant
+from servable.registry.home import Home
+from servable.registry.records import DeploymentRecord, ModelRecord
+from servable.workflows.homes import opened
+from servable.workflows.outcomes import DeploymentRow, Description, ModelRow, Status, VariantRow
+
+#: Seconds within which a server that is asked for its status has to answer.
+ASK_TIMEOUT_S = 2.0
+
+
+def variant_rows(manifest: Manifest) -> tuple[VariantRow, ...]:
+    """The variants of a package as the ``optimize`` table shows them, the trained form first."""
+    trained = {timing.rows: timing.seconds for timing in manifest.variant(TRAINED).timings}
+    ordered = sorted(manifest.variants, key=lambda variant: variant.name != TRAINED)
+    return tuple(_variant_row(variant, variant.name == manifest.serving, trained) for variant in ordered)
+
+
+def models(*, home: str | Path | None = None) -> tuple[ModelRow, ...]:
+    """Every model of a home, by name.
+
+    Raises:
+        FileMissing: there is no such home.
+    """
+    with opened(home) as place:
+        deployed = {record.model: record for record in place.deployments.all()}
+        return tuple(_model_row(place, record, deployed.get(record.name)) for record in place.models.all())
+
+
+def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
+    """What should be served, and what a running server says that it serves.
+
+    Args:
+        home: the folder of the registry; looked up when None.
+        url: a server to ask; None asks nobody.
+
+    Raises:
+        FileMissing: there is no such home.
+    """
+    with opened(home) as place:
+        rows = tuple(
+            DeploymentRow(
+                model=record.model,
+                version=record.version,
+                default=record.default,
+                previous=record.previous[-1] if record.previous else None,
+                since=record.since,
+                serving=record.serving,
+            )
+            for record in place.deployments.all()
+        )
+        where = str(place.path)
+    if not url:
+        return Status(home=where, deployments=rows)
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/models", timeout=ASK_TIMEOUT_S)
+        server = msgspec.json.decode(answer.content, type=dict) if answer.is_success else {}
+    except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError):
+        # Anything but a proper answer means the same to the person who asks: no server of ours is there.
+        return Status(home=where, deployments=rows, url=url, reachable=False)
+    return Status(home=where, deployments=rows, url=url, reachable=answer.is_success, server=server)
+
+
+def describe(reference: str, *, home: str | Path | None = None) -> Description:
+    """Everything known about one version; every file of its package is verified on the way.
+
+    Args:
+        reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
+        home: the folder of the registry; looked up when None.
+
+    Raises:
+        InputError: the reference is none.
+        ModelNotFound: there is no such model.
+        VersionNotFound: it has no such version or alias.
+        ArtifactTampered: a file of the package differs from its digest.
+    """
+    with opened(home) as place:
+        record = place.models.resolve(reference)
+        package = place.package(record)
+        manifest = package.manifest
+        deployment = place.deployments.get(record.model)
+        report = package.folder / REPORT_FILE
+        return Description(
+            model=record.model,
+            version=record.version,
+            versions=tuple(version.version for version in place.models.versions(record.model)),
+            aliases=tuple(
+                alias.alias for alias in place.models.aliases(record.model) if alias.version == record.version
+            ),
+            deployed=deployment is not None and deployment.version == record.version,
+            framework=manifest.framework,
+            task=package.signature.task,
+            created_at=record.created_at,
+            signature=package.signature,
+            serving=manifest.serving,
+            variants=variant_rows(manifest),
+            metrics=manifest.metrics,
+            recipe=manifest.recipe,
+            source=manifest.source,
+            libraries=manifest.libraries,
+            machine=manifest.machine,
+            package=str(package.folder),
+            report=str(report) if report.is_file() else "",
+        )
+
+
+def _variant_row(variant: Variant, chosen: bool, trained: dict[int, float]) -> VariantRow:
+    timings = {timing.rows: timing.seconds for timing in variant.timings}
+    known = variant.name != TRAINED and 1 in timings and 1 in trained and timings[1] > 0
+    proof = variant.proof
+    return VariantRow(
+        name=variant.name,
+        chosen=chosen,
+        equal=None if proof is None else proof.equal,
+        rows_compared=0 if proof is None else proof.rows,
+        label_differences=0 if proof is None else proof.label_differences,
+        worst_difference=0.0 if proof is None else proof.worst_difference,
+        timings={str(rows): seconds for rows, seconds in timings.items()},
+        speedup=trained[1] / timings[1] if known else None,
+        note=variant.note if proof is None or proof.equal else proof.reason,
+    )
+
+
+def _model_row(place: Home, record: ModelRecord, deployment: DeploymentRecord | None) -> ModelRow:
+    latest = place.models.resolve(record.name)
+    return ModelRow(
+        model=record.name,
+        versions=record.versions,
+        latest=record.latest,
+        deployed=None if deployment is None else deployment.version,
+        default=deployment is not None and deployment.default,
+        task=latest.task,
+        framework=latest.framework,
+        metrics=latest.metrics,
+        created_at=latest.created_at,
+        aliases=record.aliases,
+    )
