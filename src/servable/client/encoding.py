@@ -41,7 +41,7 @@ def body(rows: Any, *, single: bool | None = None) -> tuple[bytes, bool]:
     plain, one = _rows(rows)
     if single is not None:
         one = single
-    if not one and not plain:
+    if not one and len(plain) == 0:
         raise RequestInvalid([FieldProblem("inputs", "at least one row", "none")])
     key = "input" if one else "inputs"
     return msgspec.json.encode({key: _value(plain, key)}), one

@@ -65,9 +65,8 @@ def base_url(url: str) -> str:
     Raises:
         SettingInvalid: not an http or https address.
     """
-    text = url.strip().rstrip("/")
-    if "://" not in text:
-        text = f"http://{text}"
+    text = url.strip() if "://" in url else f"http://{url.strip()}"
+    text = text.rstrip("/")
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

@@ -1,0 +1,27 @@
+"""For tests, ours and yours: one fake and one conformance check for each seam.
+
+A fake is a real, small implementation that passes the check of its seam. A check takes an
+implementation, tries everything that the seam promises, and raises ``AssertionError`` with one
+sentence where a promise is broken. Nothing outside tests imports this package.
+"""
+
+from servable.testing.adapters import FakeAdapter, check_adapter
+from servable.testing.clocks import FakeClock, check_clock
+from servable.testing.codecs import FakeCodec, check_codec
+from servable.testing.executors import FakeExecutor, check_executor
+from servable.testing.predictors import FakePredictor, fake_signature
+from servable.testing.progress import RecordedProgress
+
+__all__ = [
+    "FakeAdapter",
+    "FakeClock",
+    "FakeCodec",
+    "FakeExecutor",
+    "FakePredictor",
+    "RecordedProgress",
+    "check_adapter",
+    "check_clock",
+    "check_codec",
+    "check_executor",
+    "fake_signature",
+]
