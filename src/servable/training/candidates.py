@@ -90,11 +90,9 @@ def _lightgbm(kind: str) -> Callable[[Params, int, int], Any]:
     return make
 
 
-def _seeded(
-    kind: Callable[..., Any], jobs_too: bool = False, **fixed: Any
-) -> Callable[[Params, int, int], Any]:
+def _seeded(kind: Callable[..., Any], **fixed: Any) -> Callable[[Params, int, int], Any]:
     def make(params: Params, seed: int, jobs: int) -> Any:
-        extra = {"n_jobs": jobs} if jobs_too else {}
+        extra = {"n_jobs": jobs} if kind in _PARALLEL else {}
         return kind(**{**fixed, "random_state": seed, **extra, **params})
 
     return make
@@ -107,9 +105,15 @@ def _plain(kind: Callable[..., Any], **fixed: Any) -> Callable[[Params, int, int
     return make
 
 
-_FOREST = {"n_estimators": 200, "max_features": 0.5, "min_samples_leaf": 2}
-_BOOST = {"early_stopping": False, "max_iter": 200, "learning_rate": 0.08}
-_MLP = {"hidden_layer_sizes": (64, 32), "early_stopping": True, "max_iter": 100, "alpha": 1e-3}
+_PARALLEL = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
+_FOREST: dict[str, Any] = {"n_estimators": 200, "max_features": 0.5, "min_samples_leaf": 2}
+_BOOST: dict[str, Any] = {"early_stopping": False, "max_iter": 200, "learning_rate": 0.08}
+_MLP: dict[str, Any] = {
+    "hidden_layer_sizes": (64, 32),
+    "early_stopping": True,
+    "max_iter": 100,
+    "alpha": 1e-3,
+}
 
 #: The candidates of each task, in the order in which they are tried.
 CANDIDATES: dict[str, tuple[Candidate, ...]] = {
@@ -132,7 +136,7 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
         Candidate(
             "forest",
             "random forest",
-            _seeded(RandomForestClassifier, True, **{**_FOREST, "max_features": "sqrt"}),
+            _seeded(RandomForestClassifier, **{**_FOREST, "max_features": "sqrt"}),
             imputes=True,
             weights=True,
             most_rows=200_000,
@@ -140,7 +144,7 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
         Candidate(
             "extra_trees",
             "extra trees",
-            _seeded(ExtraTreesClassifier, True, **{**_FOREST, "max_features": "sqrt"}),
+            _seeded(ExtraTreesClassifier, **{**_FOREST, "max_features": "sqrt"}),
             imputes=True,
             weights=True,
             most_rows=200_000,
@@ -159,14 +163,14 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
         Candidate(
             "forest",
             "random forest",
-            _seeded(RandomForestRegressor, True, **_FOREST),
+            _seeded(RandomForestRegressor, **_FOREST),
             imputes=True,
             most_rows=100_000,
         ),
         Candidate(
             "extra_trees",
             "extra trees",
-            _seeded(ExtraTreesRegressor, True, **_FOREST),
+            _seeded(ExtraTreesRegressor, **_FOREST),
             imputes=True,
             most_rows=100_000,
         ),

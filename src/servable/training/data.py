@@ -253,7 +253,8 @@ def _truth(column: "pd.Series[Any]", target: str, task: Task) -> tuple[NDArray[A
     if counts[rare] < MIN_ROWS_PER_CLASS:
         raise DataError(
             f"Class {classes[rare]!r} of {target!r} has only {counts[rare]} rows; at least "
-            f"{MIN_ROWS_PER_CLASS} are needed to learn and to check it: remove these rows or join the class with another."
+            f"{MIN_ROWS_PER_CLASS} are needed to learn and to check it: remove these rows or "
+            "join the class with another."
         )
     kind: Literal["boolean", "category"] = "boolean" if isinstance(classes[0], bool) else "category"
     dtype = {bool: "bool", int: "int64", float: "float64"}.get(type(classes[0]), "str")

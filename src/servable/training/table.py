@@ -93,7 +93,8 @@ def read_table(path: Path, *, signature: Signature | None = None) -> pd.DataFram
         elif field.dtype == "str":
             typed[name] = values.mask(values.isin(list(MISSING_TEXT)))
         elif field.kind == "date":
-            typed[name] = dated(values)[0] if dated(values)[0] is not None else values
+            moments, _ = dated(values)
+            typed[name] = values if moments is None else moments
         else:
             typed[name] = typed_column(values, decimal_comma=delimiter == ";", codes=False)
     return pd.DataFrame(typed)
@@ -216,14 +217,15 @@ def _parsed(path: Path, text: str, delimiter: str) -> dict[str, "pd.Series[Any]"
         )
     if bad:
         row = bad[0]
+        more = f" ({len(bad)} rows are like this)" if len(bad) > 1 else ""
         where = (
             f"row {row.number} (the names are row 1)"
             if row.number
             else f"the row that begins {row.text[:40]!r}"
         )
         raise DataError(
-            f"{path}, {where}: {row.actual_columns} fields where the head has {row.expected_columns}"
-            f"{f' ({len(bad)} rows are like this)' if len(bad) > 1 else ''}; quote fields that hold {delimiter!r}."
+            f"{path}, {where}: {row.actual_columns} fields for {row.expected_columns} names{more}; "
+            f"a field that holds {delimiter!r} must be quoted."
         )
     frame = table.to_pandas()
     return {name: frame[name] for name in names}
