@@ -1,0 +1,230 @@
+"""ONNX models through onnxruntime: what compiled variants and models taken in as ``.onnx`` run on.
+
+Imports onnxruntime and numpy only, so that a server of compiled models needs no training library. The
+options of a variant say how to feed it::
+
+    {"feeds": [{"input": "numbers", "source": "numbers", "dtype": "float64",
+                "columns": [0], "shape": [-1, 1]}, ...],
+     "outputs": {"prediction": {"output": "label", "form": "plain"}, ...}}
+
+``columns`` (which columns of the source) and ``shape`` are left out where the array goes in as it is.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from servable.artifact.manifest import TRAINED, Variant
+from servable.artifact.signature import Signature
+from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ModelFailed, converted
+from servable.frameworks import onnx_signature
+from servable.frameworks.base import Predictor, Trained
+from servable.frameworks.onnx_outputs import reader
+from servable.tensors import Arrays, row_count
+
+_FATAL_ONLY = 4
+#: onnxruntime raises classes of its own without a common base, besides Python's.
+_FAILURES: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    *(
+        entry
+        for entry in vars(ort_state).values()
+        if isinstance(entry, type) and issubclass(entry, Exception)
+    ),
+)
+#: How a protobuf spells the key ``location`` of a tensor kept in another file, then length and value.
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
+
+Feed = Mapping[str, Any]
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    """A session tuned for short single-threaded runs; concurrency comes from the callers.
+
+    Raises:
+        ArtifactUnreadable: empty, truncated, no ONNX model, or a tensor file that is not beside it.
+        ArtifactUnsupported: a valid model with operators that this onnxruntime does not have.
+    """
+    with converted({OSError: ArtifactUnreadable}, f"{path.name} cannot be read: {{}}."):
+        if path.stat().st_size == 0:
+            raise ArtifactUnreadable(f"{path.name} is empty (0 bytes); export or copy the model again.")
+    external_files(path)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except ort_state.NotImplemented as foreign:
+        raise ArtifactUnsupported(
+            f"{path.name} uses an operator that onnxruntime {ort.__version__} does not have; "
+            "export it with a lower opset."
+        ) from foreign
+    except _FAILURES as foreign:
+        raise ArtifactUnreadable(
+            f"{path.name} is no ONNX model that onnxruntime {ort.__version__} can load; it may be damaged or "
+            "truncated; export or copy it again."
+        ) from foreign
+
+
+def external_files(path: Path) -> list[Path]:
+    """The files beside a model that hold tensors for it, sorted.
+
+    Raises:
+        ArtifactUnreadable: one is named outside the model's folder, is a link, or is not there.
+    """
+    with converted({OSError: ArtifactUnreadable}, f"{path.name} cannot be read: {{}}."):
+        data = path.read_bytes()
+    found: set[Path] = set()
+    for match in _LOCATION.finditer(data):
+        size = match.group(1)
+        length = size[0] if len(size) == 1 else (size[0] & 0x7F) | size[1] << 7
+        name = data[match.end() : match.end() + length].decode("utf-8", "replace")
+        beside = path.parent / name
+        if Path(name).name != name or beside.is_symlink() or not beside.is_file():
+            raise ArtifactUnreadable(
+                f"{path.name} keeps tensors in {name!r}, which must be a plain file in the same folder."
+            )
+        found.add(beside)
+    return sorted(found)
+
+
+class OnnxPredictor:
+    """A session with its feeds worked out beforehand. Safe for concurrent calls."""
+
+    concurrent = True
+
+    def __init__(self, session: ort.InferenceSession, options: Mapping[str, Any]) -> None:
+        feeds: list[Feed] = list(options["feeds"])
+        outputs: Mapping[str, Mapping[str, Any]] = options["outputs"]
+        self._run = session.run
+        self._whole = [(feed["input"], feed["source"]) for feed in feeds if _is_whole(feed)]
+        self._made = [(feed["input"], feed["source"], _maker(feed)) for feed in feeds if not _is_whole(feed)]
+        self._names = [spec["output"] for spec in outputs.values()]
+        self._keys = list(outputs)
+        self._readers = [
+            (name, reader(spec)) for name, spec in outputs.items() if spec.get("form", "plain") != "plain"
+        ]
+
+    def predict(self, arrays: Arrays) -> dict[str, Any]:
+        """Answer all rows; arrays that fit go in without a copy.
+
+        Raises:
+            ModelFailed: onnxruntime raised.
+        """
+        try:
+            feed = {name: arrays[source] for name, source in self._whole}
+            for name, source, make in self._made:
+                feed[name] = make(arrays[source])
+            answer = dict(zip(self._keys, self._run(self._names, feed), strict=True))
+            for key, read in self._readers:
+                answer[key] = read(answer[key])
+        except _FAILURES as foreign:
+            raise ModelFailed(
+                f"The compiled model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
+            ) from foreign
+        return answer
+
+    def close(self) -> None:
+        """Drop the session; its memory goes with the last reference."""
+        self._run = _closed
+
+
+def _closed(*_: Any) -> Any:
+    """Stands where the session was.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError("the predictor is closed")
+
+
+def _is_whole(feed: Feed) -> bool:
+    """Whether a source array goes in as it is."""
+    return (
+        feed.get("columns") is None
+        and feed.get("shape") is None
+        and feed["dtype"] in ("float64", "str", "asis")
+    )
+
+
+def _maker(feed: Feed) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """How to make an input from its source array: columns, then type, then shape."""
+    columns, shape, name = feed.get("columns"), feed.get("shape"), feed["dtype"]
+    dtype = np.dtype(object if name == "str" else name)
+    place: Any = None
+    if columns is not None:
+        first, last = columns[0], columns[-1] + 1
+        place = slice(first, last) if list(columns) == list(range(first, last)) else list(columns)
+    size = None if shape is None else tuple(shape)
+
+    def make(array: NDArray[Any]) -> NDArray[Any]:
+        taken = array if place is None else array[:, place]
+        if dtype.kind in "iu" and taken.dtype.kind == "f":
+            taken = np.nan_to_num(taken)
+        typed = np.ascontiguousarray(taken, dtype=dtype)
+        return typed if size is None else typed.reshape(size)
+
+    return make
+
+
+class OnnxAdapter:
+    """Models in ONNX: our compiled variants, and ``.onnx`` files from anywhere."""
+
+    name = "onnx"
+    suffixes = (".onnx",)
+
+    def read(self, path: Path, *, sample: Any | None, trust: bool) -> Trained:
+        """Take in an ``.onnx`` file. It holds no code, so ``trust`` does not matter.
+
+        Raises:
+            ArtifactUnreadable: empty, truncated or no ONNX model.
+            ArtifactUnsupported: its inputs have a form that Servable cannot feed.
+            DataError: the sample does not fit the model.
+        """
+        session = open_session(path)
+        signature, options = onnx_signature.derive(session, sample)
+        return Trained(
+            model=path,
+            signature=signature,
+            options=options,
+            libraries={"onnxruntime": ort.__version__},
+        )
+
+    def write(self, trained: Trained, folder: Path) -> Variant:
+        """Copy the file, and the tensor files that it names, into the package."""
+        source = Path(trained.model)
+        for extra in external_files(source):
+            shutil.copyfile(extra, folder / extra.name)
+        shutil.copyfile(source, folder / "model.onnx")
+        return Variant(name=TRAINED, format=self.name, path="model.onnx", options=dict(trained.options))
+
+    def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
+        """A predictor over a variant's file.
+
+        Raises:
+            ArtifactUnreadable: the file or its options are damaged.
+        """
+        try:
+            return OnnxPredictor(open_session(folder / variant.path), variant.options)
+        except (KeyError, TypeError, AttributeError) as foreign:
+            raise ArtifactUnreadable(f"The options of variant {variant.name!r} are damaged.") from foreign
+
+    def wrap(self, trained: Trained) -> Predictor:
+        """A predictor over the file that was read."""
+        return OnnxPredictor(open_session(Path(trained.model)), trained.options)
+
+
+ADAPTER = OnnxAdapter()

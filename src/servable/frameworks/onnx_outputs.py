@@ -1,0 +1,46 @@
+"""How the outputs of foreign ONNX classifiers become class indexes and a probability matrix.
+
+Compiled variants give both as they are (form ``plain``); exporters have several habits.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Reader = Callable[[Any], Any]
+
+
+def reader(spec: Mapping[str, Any]) -> Reader:
+    """What turns one raw output into the array that ``tensors`` describes.
+
+    Forms: ``label`` a class label per row, looked up in ``classes``; ``argmax`` scores ``[rows, classes]``
+    whose largest wins; ``zipmap`` a list of dicts from label to probability; ``positive`` the probability of
+    the second of two classes; ``flat`` values as float64 ``[rows]``; ``index`` integers as int64 ``[rows]``.
+
+    Raises:
+        KeyError: an unknown form.
+    """
+    form = spec["form"]
+    classes = list(spec.get("classes", ()))
+    index = {label: place for place, label in enumerate(classes)}
+
+    def label(raw: Any) -> Any:
+        return np.fromiter((index[value] for value in np.ravel(raw).tolist()), dtype=np.int64)
+
+    def zipmap(raw: Any) -> Any:
+        return np.array([[row[name] for name in classes] for row in raw], dtype=np.float64)
+
+    def positive(raw: Any) -> Any:
+        second = np.ravel(raw).astype(np.float64)
+        return np.stack([1.0 - second, second], axis=1)
+
+    table: dict[str, Reader] = {
+        "label": label,
+        "zipmap": zipmap,
+        "positive": positive,
+        "argmax": lambda raw: np.argmax(raw, axis=-1).astype(np.int64).reshape(-1),
+        "flat": lambda raw: np.asarray(raw, dtype=np.float64).reshape(-1),
+        "index": lambda raw: np.asarray(raw, dtype=np.int64).reshape(-1),
+    }
+    return table[form]

@@ -1,0 +1,1 @@
+"""Compiled forms of trained models: made, proven equal, timed, chosen."""
