@@ -31,6 +31,8 @@ from servable.artifact.manifest import (
     Manifest,
     Variant,
 )
+from servable.artifact.sample import read_sample as read_sample
+from servable.artifact.sample import write_sample as write_sample
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactTampered, ArtifactUnreadable, ArtifactUnsupported, FileMissing
 
