@@ -1,0 +1,1 @@
+"""The command ``servable``: one file per group of verbs, thin over the workflows."""

@@ -1,0 +1,248 @@
+"""The verbs that make models: select, train, evaluate, add, optimize."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from servable.cli import exits, options
+from servable.cli.output import Screen
+
+TaskName = Literal["classification", "regression", "clustering"]
+
+Target = Annotated[
+    str | None,
+    typer.Option(help="The column to predict; not needed for clustering.", rich_help_panel=options.DATA),
+]
+Task = Annotated[
+    TaskName | None,
+    typer.Option(help="What to do; found from the target when not given.", rich_help_panel=options.DATA),
+]
+Kind = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="COLUMN=KIND",
+        help=f"Overrule a column's kind ({', '.join(options.KINDS)}); may be repeated.",
+        rich_help_panel=options.DATA,
+    ),
+]
+TimeOrder = Annotated[
+    bool,
+    typer.Option(
+        "--time-order",
+        help="Rows are in order of time: learn from earlier ones, test on later ones.",
+        rich_help_panel=options.DATA,
+    ),
+]
+Budget = Annotated[
+    float,
+    typer.Option("--time-budget", min=0.0, help="Seconds for the search.", rich_help_panel=options.SEARCH),
+]
+Seed = Annotated[int, typer.Option(help="Makes the run repeatable.", rich_help_panel=options.SEARCH)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    for verb in (select, train, evaluate, add, optimize):
+        app.command(epilog=exits.EPILOG)(verb)
+
+
+def select(
+    data: options.Data,
+    target: Target = None,
+    task: Task = None,
+    kind: Kind = None,
+    models: Annotated[
+        str,
+        typer.Option(help="Candidates, comma-separated, or auto.", rich_help_panel=options.SEARCH),
+    ] = "auto",
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts of the cross-validation.", rich_help_panel=options.SEARCH)
+    ] = 5,
+    time_order: TimeOrder = False,
+    time_budget: Budget = 60.0,
+    seed: Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare candidates by cross-validation, with the time that a row takes as served.
+
+    Example: [bold]servable select customers.csv --target churned[/bold]
+    """
+    from servable.cli import tables
+    from servable.workflows.select import select as work
+
+    screen = Screen(as_json=as_json)
+    wanted = "auto" if models == "auto" else [name.strip() for name in models.split(",") if name.strip()]
+    with screen.progress() as progress:
+        board = work(
+            data,
+            target=target,
+            task=task,
+            kinds=options.kinds(kind),
+            models=wanted,
+            folds=folds,
+            time_order=time_order,
+            time_budget_s=time_budget,
+            seed=seed,
+            progress=progress,
+        )
+    screen.show(board, tables.leaderboard)
+
+
+def train(
+    data: options.Data,
+    name: options.NewName,
+    target: Target = None,
+    task: Task = None,
+    kind: Kind = None,
+    model: Annotated[
+        str, typer.Option(help="The candidate to train, or auto.", rich_help_panel=options.SEARCH)
+    ] = "auto",
+    time_budget: Budget = 60.0,
+    time_order: TimeOrder = False,
+    holdout: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=0.9, help="Share of rows kept for the evaluation.", rich_help_panel=options.DATA
+        ),
+    ] = 0.2,
+    unknown: Annotated[
+        Literal["accept", "refuse"],
+        typer.Option(help="What to do with categories never seen.", rich_help_panel=options.SERVING),
+    ] = "accept",
+    tolerance: options.Tolerance = 1e-4,
+    seed: Seed = 0,
+    deploy: options.Deploy = False,
+    home: options.Home = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Choose, tune, train, evaluate, compile and prove a model, and keep it as a new version.
+
+    Example: [bold]servable train customers.csv --target churned --name churn --deploy[/bold]
+    """
+    from servable.cli import tables
+    from servable.workflows.train import train as work
+
+    screen = Screen(as_json=as_json)
+    with screen.progress() as progress:
+        outcome = work(
+            data,
+            target=target,
+            name=name,
+            model=model,
+            task=task,
+            kinds=options.kinds(kind),
+            time_budget_s=time_budget,
+            time_order=time_order,
+            holdout=holdout,
+            unknown=unknown,
+            tolerance=tolerance,
+            seed=seed,
+            deploy=deploy,
+            home=home,
+            progress=progress,
+        )
+    screen.show(outcome, tables.trained)
+
+
+def evaluate(
+    reference: options.Reference,
+    data: options.Data,
+    minimum: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--min",
+            metavar="METRIC=VALUE",
+            help="A gate: exit with 5 when the metric is worse; may be repeated.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Where to write the HTML report.", show_default=False)
+    ] = None,
+    home: options.Home = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure a version on labelled rows, and hold it against gates.
+
+    Example: [bold]servable evaluate churn@champion march.csv --min accuracy=0.85[/bold]
+    """
+    from servable.cli import tables
+    from servable.workflows.evaluate import evaluate as work
+
+    screen = Screen(as_json=as_json)
+    minimums = options.minimums(minimum)
+    with screen.progress() as progress:
+        outcome = work(reference, data, minimums=minimums, report=report, home=home, progress=progress)
+    screen.show(outcome, tables.evaluated)
+    if not outcome.passed:
+        raise typer.Exit(exits.VERDICT)
+
+
+def add(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A model file: .onnx .skops .joblib .pkl", show_default=False),
+    ],
+    name: options.NewName,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rows that the model accepts (CSV or Parquet): gives names, kinds, ranges and proof.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The sample's column that holds the answer.", rich_help_panel=options.DATA),
+    ] = None,
+    trust: options.Trust = False,
+    tolerance: options.Tolerance = 1e-4,
+    deploy: options.Deploy = False,
+    home: options.Home = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take in a model trained elsewhere, compile it and prove it equal.
+
+    Example: [bold]servable add model.skops --name churn --sample customers.csv --deploy[/bold]
+    """
+    from servable.cli import tables
+    from servable.workflows.add import add as work
+
+    screen = Screen(as_json=as_json)
+    with screen.progress() as progress:
+        outcome = work(
+            path,
+            name=name,
+            sample=sample,
+            target=target,
+            trust=trust,
+            tolerance=tolerance,
+            deploy=deploy,
+            home=home,
+            progress=progress,
+        )
+    screen.show(outcome, tables.added)
+
+
+def optimize(
+    reference: options.Reference,
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="Rows for the proof; those kept in the package when not given."),
+    ] = None,
+    tolerance: options.Tolerance = 1e-4,
+    home: options.Home = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compile a version anew, prove each form equal to the trained one, and serve the fastest.
+
+    Example: [bold]servable optimize churn:3[/bold]
+    """
+    from servable.cli import tables
+    from servable.workflows.optimize import optimize as work
+
+    screen = Screen(as_json=as_json)
+    with screen.progress() as progress:
+        outcome = work(reference, sample=sample, tolerance=tolerance, home=home, progress=progress)
+    screen.show(outcome, tables.optimized)

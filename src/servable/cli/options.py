@@ -1,0 +1,127 @@
+"""Options that several verbs share, and how their values are read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servable.errors import SettingInvalid
+
+#: Headings under which ``--help`` groups the options.
+DATA = "Data"
+SEARCH = "Search"
+SERVING = "Serving"
+COMMON = "Common"
+
+
+#: Where the demo keeps its models when nobody says.
+DEMO_HOME = Path(".servable") / "demo"
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Model names of the home that start so, for the shell; an unreadable home completes nothing."""
+    from servable.errors import ServableError  # Lazily, as all below: completion must answer at once.
+    from servable.workflows.look import models
+
+    try:
+        return [row.model for row in models() if row.model.startswith(incomplete)]
+    except (ServableError, OSError):
+        return []
+
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Folder of the registry and the packages, instead of SERVABLE_HOME.",
+        rich_help_panel=COMMON,
+        show_default=".servable",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the outcome as one line of JSON.", rich_help_panel=COMMON)
+]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[:V|@ALIAS]",
+        help="A model, one of its versions, or an alias.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A model.", autocompletion=complete_model, show_default=False)
+]
+NewName = Annotated[
+    str, typer.Option("--name", help="Name under which the model is kept.", show_default=False)
+]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file, one row per line.", show_default=False)
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        help="Largest difference of a probability or value at which a compiled model counts as equal.",
+        rich_help_panel=SERVING,
+    ),
+]
+Deploy = Annotated[bool, typer.Option("--deploy", help="Deploy the new version.", rich_help_panel=SERVING)]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Allow code in the model file to run. A pickle can do anything that you can.",
+        rich_help_panel=SERVING,
+    ),
+]
+
+
+def pairs(given: Iterable[str] | None, option: str, example: str) -> dict[str, str]:
+    """Values of the form ``key=value`` as a dict, keys in the order given.
+
+    Raises:
+        SettingInvalid: one of them has another form.
+    """
+    found: dict[str, str] = {}
+    for text in given or ():
+        key, separator, value = text.rpartition("=")
+        if not separator or not key.strip() or not value.strip():
+            raise SettingInvalid(f"{option} takes pairs such as {example}, not {text!r}.")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def minimums(given: Iterable[str] | None) -> dict[str, float]:
+    """The gates of ``--min metric=value``.
+
+    Raises:
+        SettingInvalid: not a pair, or not a number.
+    """
+    found: dict[str, float] = {}
+    for metric, value in pairs(given, "--min", "accuracy=0.85").items():
+        try:
+            found[metric] = float(value)
+        except ValueError:
+            raise SettingInvalid(f"--min {metric}={value}: {value!r} is not a number.") from None
+    return found
+
+
+#: Kinds that a person may give to a column.
+KINDS = ("number", "category", "boolean", "date", "text", "drop")
+
+
+def kinds(given: Iterable[str] | None) -> dict[str, str]:
+    """The column kinds of ``--kind column=kind``.
+
+    Raises:
+        SettingInvalid: not a pair, or no such kind.
+    """
+    found = pairs(given, "--kind", "postcode=category")
+    for column, kind in found.items():
+        if kind not in KINDS:
+            known = ", ".join(KINDS)
+            raise SettingInvalid(f"--kind {column}={kind}: there is no kind {kind!r}; kinds are {known}.")
+    return found

@@ -1,0 +1,114 @@
+"""The verb ``serve``: model files are taken in first, then a server answers until it is stopped."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servable.cli import exits, options
+from servable.cli.output import Screen
+from servable.errors import SettingInvalid
+
+_LONGEST_NAME = 128
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this file."""
+    app.command(epilog=exits.EPILOG)(serve)
+
+
+def serve(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH|NAME",
+            help="Model files to take in and serve, or models to serve; nothing: every deployment.",
+            autocompletion=options.complete_model,
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on.", show_default="127.0.0.1", rich_help_panel=options.SERVING),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to listen on; 0 takes a free one.",
+            show_default="8000",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    trust: options.Trust = False,
+    sample: Annotated[
+        Path | None,
+        typer.Option(help="Rows that the one PATH accepts (CSV or Parquet).", rich_help_panel=options.DATA),
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unauthenticated",
+            help="Allow an address that other machines reach, although anyone there may call the models.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = False,
+    home: options.Home = None,
+) -> None:
+    """Serve models over HTTP until Ctrl-C.
+
+    A PATH is taken in under its file's name and served at once.
+
+    Example: [bold]servable serve model.onnx[/bold] or [bold]servable serve churn fraud@champion[/bold]
+    """
+    from servable.engines.local import serve as run
+    from servable.settings import check_exposure, load_settings
+
+    flags = {"home": home, "host": host, "port": port, "insecure": allow_unauthenticated or None}
+    # Refused before a model is taken in, so that a wrong flag leaves nothing behind.
+    check_exposure(load_settings(flags))
+    screen = Screen()
+    names = [_taken_in(one, screen, trust, sample, home) if is_path(one) else one for one in what or ()]
+    run(names, **{name: value for name, value in flags.items() if value is not None})
+
+
+def _taken_in(text: str, screen: Screen, trust: bool, sample: Path | None, home: Path | None) -> str:
+    """Take a model file in, unless the newest version of its name was made from this very file.
+
+    Returns:
+        The reference to serve.
+    """
+    from servable.workflows.add import add
+
+    path = Path(text)
+    name = name_of(path)
+    with screen.progress() as progress:
+        outcome = add(path, name=name, sample=sample, trust=trust, deploy=True, home=home, progress=progress)
+    served = next((row for row in outcome.variants if row.chosen), None)
+    faster = f", {served.speedup:,.0f}x faster than as trained" if served and served.speedup else ""
+    screen.note(f"[bold]{outcome.model}:{outcome.version}[/bold] serves as {outcome.serving}{faster}")
+    return name
+
+
+def is_path(text: str) -> bool:
+    """Whether an argument of ``serve`` means a file: it has a folder, a model file's ending, or exists."""
+    from servable.frameworks.lookup import KNOWN
+
+    endings = tuple(ending for known in KNOWN.values() for ending in known.suffixes)
+    return "/" in text or text.lower().endswith(endings) or Path(text).is_file()
+
+
+def name_of(path: Path) -> str:
+    """The model name made from a file's: ``My Model v2.pkl`` becomes ``my-model-v2``.
+
+    Raises:
+        SettingInvalid: nothing of the file's name can be used.
+    """
+    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:_LONGEST_NAME]
+    if not name:
+        raise SettingInvalid(
+            f"No model name can be made from {path.name}; use servable add {path} --name NAME --deploy."
+        )
+    return name

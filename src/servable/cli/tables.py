@@ -1,0 +1,327 @@
+"""Outcomes as Rich tables. Pure: a record in, something to print out."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from servable.workflows.outcomes import (
+        AddOutcome,
+        ColumnNote,
+        DeployOutcome,
+        Description,
+        EvaluateOutcome,
+        Leaderboard,
+        ModelRow,
+        OptimizeOutcome,
+        Status,
+        TrainOutcome,
+        VariantRow,
+    )
+
+#: The longest list of columns that is printed whole.
+_COLUMNS_SHOWN = 40
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that a person reads best; a dash for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.1f} µs"
+    if seconds < 1.0:
+        return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds:.1f} s"
+
+
+def number(value: float | None) -> str:
+    """A metric with four digits after the point; large values with fewer."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+def _table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table; the columns in ``right`` are aligned to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    numeric = set(right)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left")
+    return table
+
+
+def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
+    """Candidates, best first, with the time that one row takes as served."""
+    better = "higher is better" if board.higher_is_better else "lower is better"
+    target = f", target {escape(board.target)}" if board.target else ""
+    numeric = ("score", "±", "fit", "trained", "served")
+    table = _table(
+        f"{board.task}{target}, {board.rows_total:,} rows, {board.metric} ({better})",
+        "candidate",
+        *numeric,
+        "variant",
+        "note",
+        right=numeric,
+    )
+    for place, entry in enumerate(board.entries):
+        trained, served = entry.trained_us_per_row, entry.served_us_per_row
+        table.add_row(
+            escape(entry.name),
+            number(entry.score),
+            number(entry.score_std),
+            duration(entry.fit_seconds),
+            duration(None if trained is None else trained / 1e6),
+            duration(None if served is None else served / 1e6),
+            escape(entry.served_variant),
+            escape(entry.note),
+            style="bold green" if place == 0 else None,
+        )
+    yield table
+    yield columns(board.columns)
+
+
+def columns(notes: "tuple[ColumnNote, ...]") -> RenderableType:
+    """What was made of each column."""
+    table = _table("Columns", "column", "kind", "note")
+    for note in notes[:_COLUMNS_SHOWN]:
+        table.add_row(escape(note.name), note.kind, escape(note.note))
+    if len(notes) > _COLUMNS_SHOWN:
+        table.add_row(f"... and {len(notes) - _COLUMNS_SHOWN} more", "", "")
+    return table
+
+
+def metrics(
+    values: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    baseline: Mapping[str, float] | None = None,
+) -> RenderableType:
+    """Metrics with their 95 % intervals and the baseline's, where there are any."""
+    heads = ["metric", "value"]
+    if intervals:
+        heads.append("95 % interval")
+    if baseline:
+        heads.append("linear baseline")
+    table = _table("Metrics on rows that training never saw", *heads, right=heads[1:])
+    for name, value in values.items():
+        cells = [escape(name), number(value)]
+        if intervals:
+            low_high = intervals.get(name)
+            cells.append("" if low_high is None else f"{number(low_high[0])} to {number(low_high[1])}")
+        if baseline:
+            cells.append(number(baseline.get(name)))
+        table.add_row(*cells)
+    return table
+
+
+def variants(rows: "tuple[VariantRow, ...]", title: str = "Variants") -> RenderableType:
+    """Every executable form: the proof, the timings, and which one serves."""
+    sizes = sorted({size for row in rows for size in row.timings}, key=int)
+    heads = ["equal", "rows compared", "labels differ", "worst difference"]
+    heads += [f"{size} row{'' if size == '1' else 's'}" for size in sizes] + ["speed-up"]
+    table = _table(title, "", "variant", *heads, "note", right=heads)
+    for row in rows:
+        trained = row.equal is None
+        verdict = "-" if trained else ("[green]yes[/green]" if row.equal else "[red]no[/red]")
+        proof = ("-", "-", "-") if trained else _proof(row)
+        table.add_row(
+            "→" if row.chosen else "",
+            escape(row.name),
+            verdict,
+            *proof,
+            *(duration(row.timings.get(size)) for size in sizes),
+            "" if row.speedup is None or trained else f"{row.speedup:,.0f}x",
+            escape(row.note),
+            style="bold" if row.chosen else None,
+        )
+    return table
+
+
+def _proof(row: "VariantRow") -> tuple[str, str, str]:
+    """The figures of a comparison."""
+    return f"{row.rows_compared:,}", f"{row.label_differences:,}", f"{row.worst_difference:.1e}"
+
+
+def trained(outcome: "TrainOutcome") -> Iterator[RenderableType]:
+    """What ``train`` made."""
+    yield metrics(outcome.metrics, outcome.intervals, outcome.baseline_metrics)
+    yield variants(outcome.variants)
+    if outcome.dropped:
+        yield f"Left out: {escape(', '.join(f'{note.name} ({note.note})' for note in outcome.dropped))}"
+    yield (
+        f"[bold green]{escape(outcome.model)}:{outcome.version}[/bold green] is {escape(outcome.estimator)}, "
+        f"trained on {outcome.rows_train:,} rows and evaluated on {outcome.rows_holdout:,} others "
+        f"in {outcome.seconds:.1f} s; it serves as {escape(outcome.serving)}"
+        + (" and is deployed." if outcome.deployed else ".")
+    )
+    yield f"Report   {escape(outcome.report)}"
+    if not outcome.deployed:
+        yield f"Next     servable deploy {outcome.model}:{outcome.version} && servable serve"
+
+
+def evaluated(outcome: "EvaluateOutcome") -> Iterator[RenderableType]:
+    """What ``evaluate`` measured, and its verdict."""
+    yield metrics(outcome.metrics, outcome.intervals)
+    yield f"{escape(outcome.model)}:{outcome.version} on {outcome.rows:,} rows"
+    yield f"Report   {escape(outcome.report)}"
+    for sentence in outcome.failed:
+        yield f"[bold red]Below the gate:[/bold red] {escape(sentence)}"
+
+
+def added(outcome: "AddOutcome") -> Iterator[RenderableType]:
+    """What ``add`` took in."""
+    yield variants(outcome.variants)
+    shown = ", ".join(outcome.inputs[:8]) + (" ..." if len(outcome.inputs) > 8 else "")
+    yield (
+        f"[bold green]{escape(outcome.model)}:{outcome.version}[/bold green] is a {outcome.task} model of "
+        f"{outcome.framework} with inputs {escape(shown)}; it serves as {escape(outcome.serving)}"
+        + (" and is deployed." if outcome.deployed else ".")
+    )
+    if outcome.note:
+        yield escape(outcome.note)
+    if not outcome.deployed:
+        yield f"Next     servable deploy {outcome.model}:{outcome.version} && servable serve"
+
+
+def optimized(outcome: "OptimizeOutcome") -> Iterator[RenderableType]:
+    """What ``optimize`` proved and timed."""
+    yield variants(
+        outcome.variants, f"{escape(outcome.model)}:{outcome.version}, equal within {outcome.tolerance:g}"
+    )
+    yield f"Serves as [bold green]{escape(outcome.serving)}[/bold green]; timed on {escape(outcome.machine)}"
+
+
+def deployed(outcome: "DeployOutcome") -> Iterator[RenderableType]:
+    """What should be served now."""
+    name = escape(outcome.model)
+    if outcome.version is None:
+        yield f"{name} is no longer deployed."
+        return
+    before = f" in place of version {outcome.previous}" if outcome.previous is not None else ""
+    default = ", the default model" if outcome.default else ""
+    yield f"[bold green]{name}:{outcome.version}[/bold green] is deployed{before}{default}."
+    yield "Running servers of this home take it up by themselves; without one: servable serve"
+
+
+def model_list(rows: "tuple[ModelRow, ...]") -> Iterator[RenderableType]:
+    """The models of a home."""
+    if not rows:
+        yield "No models yet; make one with servable train or servable add."
+        return
+    numeric = ("versions", "latest", "deployed")
+    table = _table("Models", "model", *numeric, "task", "framework", "metrics", "created", right=numeric)
+    for row in rows:
+        some = ", ".join(f"{name} {number(value)}" for name, value in list(row.metrics.items())[:2])
+        serving = "-" if row.deployed is None else str(row.deployed)
+        table.add_row(
+            escape(row.model),
+            str(row.versions),
+            str(row.latest),
+            serving + (" (default)" if row.default else ""),
+            row.task,
+            row.framework,
+            some,
+            row.created_at,
+        )
+    yield table
+
+
+def status(state: "Status") -> Iterator[RenderableType]:
+    """What should be served, and what a server says that it serves."""
+    table = _table("Deployments", "model", "version", "previous", "variant", "since", "")
+    for row in state.deployments:
+        table.add_row(
+            escape(row.model),
+            str(row.version),
+            "-" if row.previous is None else str(row.previous),
+            escape(row.serving),
+            row.since,
+            "default" if row.default else "",
+        )
+    yield table if state.deployments else "Nothing is deployed; see servable deploy --help."
+    yield f"Home     {escape(state.home)}"
+    if state.reachable is None:
+        return
+    if not state.reachable:
+        yield f"Server   {escape(state.url)} does not answer"
+        return
+    yield f"Server   {escape(state.url)} answers"
+    for entry in state.server.get("models", ()):
+        yield f"         {escape(_served(entry))}"
+
+
+def _served(entry: Mapping[str, Any]) -> str:
+    """One model as a server lists it, in a line."""
+    plain = {key: value for key, value in entry.items() if isinstance(value, str | int | float)}
+    name = plain.pop("name", plain.pop("model", "?"))
+    return f"{name}: " + ", ".join(f"{key} {value}" for key, value in plain.items())
+
+
+def description(about: "Description") -> Iterator[RenderableType]:
+    """Everything known about one version."""
+    lines = [
+        f"{about.task}, made by {about.framework}, {about.created_at}",
+        f"versions {', '.join(map(str, about.versions))}"
+        + (f"; aliases {', '.join(about.aliases)}" if about.aliases else "")
+        + ("; deployed" if about.deployed else ""),
+        *(f"{key}: {value}" for key, value in {**about.source, **about.recipe}.items()),
+        f"package  {about.package}",
+        *([f"report   {about.report}"] if about.report else []),
+    ]
+    yield Panel(escape("\n".join(lines)), title=f"{escape(about.model)}:{about.version}", title_align="left")
+    table = _table("Inputs", "name", "kind", "dtype", "missing", "values or range", "example")
+    for field in about.signature.inputs:
+        table.add_row(
+            escape(field.name),
+            field.kind,
+            field.dtype + (str(list(field.shape)) if field.kind == "tensor" else ""),
+            "allowed" if field.missing else "",
+            escape(_range(field)),
+            escape(_short(field.example)),
+        )
+    yield table
+    yield f"Answer   {escape(about.signature.answer.name)}" + (
+        f", one of {escape(_short(list(about.signature.classes)))}" if about.signature.classes else ""
+    )
+    if about.metrics:
+        yield metrics(about.metrics)
+    yield variants(about.variants)
+
+
+def _range(field: Any) -> str:
+    """The known values or the range seen in training."""
+    if field.values:
+        return _short(list(field.values)) + (" only" if field.unknown == "refuse" else "")
+    if field.minimum is None or field.maximum is None:
+        return ""
+    return f"{field.minimum:g} to {field.maximum:g}"
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    """A value as text, cut where it gets long."""
+    text = "" if value is None else str(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def answers(given: Any, shown: int) -> RenderableType:
+    """The first ``shown`` of a client's ``Predictions``, with the probability of each answer."""
+    probable = given.probabilities is not None
+    heads = ["row", "prediction", *(["probability"] if probable else [])]
+    count = f"{len(given):,} answers" if len(given) <= shown else f"First {shown} of {len(given):,} answers"
+    table = _table(f"{count} of {escape(given.model)}:{given.version}", *heads, right=("row", "probability"))
+    for index in range(min(shown, len(given))):
+        answer = given[index]
+        cells = [str(index + 1), escape(_short(answer.prediction))]
+        if probable:
+            cells.append(number((answer.probabilities or {}).get(_label(answer.prediction))))
+        table.add_row(*cells)
+    return table
+
+
+def _label(value: Any) -> str:
+    """A label as it is a key of JSON."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
