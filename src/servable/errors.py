@@ -9,6 +9,7 @@
     │   ├── RequestInvalid      the values do not fit the signature; carries the fields
     │   ├── RequestTooLarge     more bytes, rows or depth than the limits allow
     │   ├── MediaTypeUnsupported
+    │   ├── HostRefused         a request under a host name that this server does not answer to
     │   └── SettingInvalid      an option, an environment variable or a line of servable.toml
     ├── NotFoundError           the thing named does not exist
     │   ├── ModelNotFound
@@ -112,6 +113,12 @@ class MediaTypeUnsupported(InputError):
     """A content type that no codec reads."""
 
     code = "unsupported_media_type"
+
+
+class HostRefused(InputError):
+    """A request under a host name that this server does not answer to (a guard against DNS rebinding)."""
+
+    code = "host_refused"
 
 
 class SettingInvalid(InputError):

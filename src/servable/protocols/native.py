@@ -1,0 +1,309 @@
+"""The native JSON format, compiled for one signature.
+
+::
+
+    {"input": row}         ->  {"prediction": ..., "probabilities": {...}, "model", "version", "request_id"}
+    {"inputs": [row, ...]} ->  {"predictions": [...], "probabilities": [{...}, ...], ...}
+
+A row is an object by column name or a list in the order of the signature; for a model whose only
+input is one tensor, the row may be the nested list itself. The good case is decoded by ``msgspec``
+straight into typed values; whatever that refuses is read again by ``native_schema``, which accepts
+or names every problem.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from servable.artifact.signature import Signature
+from servable.errors import (
+    FieldProblem,
+    RequestInvalid,
+    RequestMalformed,
+    RequestTooLarge,
+    ServableError,
+)
+from servable.protocols.native_compiled import Packer, all_plain_numbers, typed_decoder
+from servable.protocols.native_schema import (
+    Misfit,
+    Problems,
+    Reader,
+    close_to,
+    expectation,
+    joined,
+    membership,
+    reader,
+    shown,
+)
+from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Request, Response
+
+#: Most rows in one request unless the codec is told otherwise.
+MAX_ROWS = 100_000
+_MEDIA_TYPE = "application/json"
+_astuple: Any = msgspec.structs.astuple
+_encode = msgspec.json.Encoder().encode
+# Numbers that no float holds become infinity here, so that their path can be named.
+_decode_anything = msgspec.json.Decoder(float_hook=float).decode
+
+
+class NativeCodec:
+    """The native format for one signature. Immutable and safe to share.
+
+    Args:
+        signature: what the model takes and gives.
+        max_rows: more rows in one request are refused with ``RequestTooLarge``.
+    """
+
+    media_type = _MEDIA_TYPE
+
+    def __init__(self, signature: Signature, *, max_rows: int = MAX_ROWS) -> None:
+        self.signature = signature
+        self._max_rows = max_rows
+        self._names = tuple(field.name for field in signature.inputs)
+        self._known = frozenset(self._names)
+        self._packer = Packer(signature)
+        self._bare = len(signature.inputs) == 1 and signature.inputs[0].kind == "tensor"
+        self._row_type, self._decode_typed = typed_decoder(signature, self._bare)
+        self._plain = all_plain_numbers(signature)
+        self._members = tuple(
+            (index, check)
+            for index, field in enumerate(signature.inputs)
+            if (check := membership(field)) is not None
+        )
+        self._readers: tuple[Reader, ...] = tuple(reader(field) for field in signature.inputs)
+        self._labels = signature.classes
+        self._label_keys = tuple(label_key(label) for label in signature.classes)
+
+    # ------------------------------------------------------------------ decoding
+
+    def decode(self, body: bytes, request_id: str) -> Request:
+        """Bytes to a Request.
+
+        Raises:
+            RequestMalformed: not JSON, or not an object.
+            RequestInvalid: the values do not fit; every problem is named.
+            RequestTooLarge: more rows than allowed.
+        """
+        return self._decode_quickly(body, request_id) or self._decode_slowly(body, request_id)
+
+    def _decode_quickly(self, body: bytes, request_id: str) -> Request | None:
+        """The good case; None when anything at all is unusual."""
+        if self._decode_typed is None:
+            return None
+        try:
+            content = self._decode_typed(body)
+            if (row := content.input) is not msgspec.UNSET:
+                if content.inputs is not msgspec.UNSET:
+                    return None
+                arrays = self._pack_one(row) if self._plain else self._pack_many([row])
+                return Request(arrays, 1, request_id, True)
+            rows = content.inputs
+            if rows is msgspec.UNSET or not rows:
+                return None
+            self._check_count(len(rows))
+            return Request(self._pack_many(rows), len(rows), request_id, False)
+        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
+            # ValueError: a value that is no date or no member, or a ragged tensor.
+            return None
+
+    def _pack_one(self, row: Any) -> dict[str, Any]:
+        values = _astuple(row) if type(row) is self._row_type else row
+        return {NUMBERS: np.array((values,), np.float64)}
+
+    def _pack_many(self, rows: Sequence[Any]) -> dict[str, Any]:
+        astuple = _astuple
+        row_type = self._row_type
+        if self._bare:
+            unpacked = [astuple(row) if type(row) is row_type else (row,) for row in rows]
+        else:
+            unpacked = [astuple(row) if type(row) is row_type else row for row in rows]
+        if self._plain:
+            return {NUMBERS: np.array(unpacked, np.float64)}
+        for index, check in self._members:
+            for row in unpacked:
+                value = row[index]
+                if value is not None and not check(value):
+                    raise ValueError(index)
+        return self._packer.pack(unpacked)
+
+    def _check_count(self, count: int) -> None:
+        if count > self._max_rows:
+            raise RequestTooLarge(
+                f"The request holds {count} rows and {self._max_rows} are allowed; "
+                "send them in several requests."
+            )
+
+    # ------------------------------------------------------------------ decoding, when something is unusual
+
+    def _decode_slowly(self, body: bytes, request_id: str) -> Request:
+        content = parse(body)
+        problems = Problems()
+        rows, single = self._rows_of(content, problems)
+        if not single:
+            self._check_count(len(rows))
+        values = []
+        for index, row in enumerate(rows):
+            if problems.full:
+                break
+            values.append(self._read_row(row, "input" if single else f"inputs[{index}]", problems))
+        if problems:
+            raise RequestInvalid(problems)
+        try:
+            arrays = self._packer.pack(values)
+        except ValueError as error:
+            # Every row fits alone; only tensors with free axes can still differ between rows.
+            problem = FieldProblem(
+                "inputs", "tensors of one shape in all rows", "tensors of different shapes"
+            )
+            raise RequestInvalid([problem]) from error
+        return Request(arrays, len(values), request_id, single)
+
+    def _rows_of(self, content: dict[str, Any], problems: Problems) -> tuple[list[Any], bool]:
+        for key in content:
+            if key not in ("input", "inputs"):
+                hint = close_to(key, ("input", "inputs"))
+                problems.note(
+                    joined("", key).lstrip("."), f'"input" or "inputs" and nothing else{hint}', "this key"
+                )
+        if "input" in content and "inputs" in content:
+            problems.note("input", 'either "input" (one row) or "inputs" (a list of rows)', "both")
+        elif "input" in content:
+            return [content["input"]], True
+        elif "inputs" not in content:
+            problems.note("input", '"input" (one row) or "inputs" (a list of rows)', "neither")
+        elif not isinstance(content["inputs"], list):
+            problems.note("inputs", "a list of rows", shown(content["inputs"]))
+        elif not content["inputs"]:
+            problems.note("inputs", "a list of at least one row", "an empty list")
+        else:
+            return content["inputs"], False
+        return [], False
+
+    def _read_row(self, row: Any, path: str, problems: Problems) -> tuple[Any, ...]:
+        if isinstance(row, dict):
+            return self._read_object(row, path, problems)
+        if self._bare:
+            return (self._read_value(0, row, path, problems),)
+        if not isinstance(row, list):
+            problems.note(path, "an object by column name or a list in the order of the columns", shown(row))
+            return ()
+        if len(row) != len(self._names):
+            listed = ", ".join(self._names[:8]) + (", ..." if len(self._names) > 8 else "")
+            problems.note(path, f"a list of {len(self._names)} values ({listed})", shown(row))
+            return ()
+        return tuple(
+            self._read_value(index, value, f"{path}[{index}]", problems) for index, value in enumerate(row)
+        )
+
+    def _read_object(self, row: dict[str, Any], path: str, problems: Problems) -> tuple[Any, ...]:
+        absent = [name for name in self._names if name not in row]
+        for name in row:
+            if name not in self._known:
+                hint = close_to(name, absent)
+                problems.note(joined(path, name), f"no column of this name{hint}", shown(row[name]))
+        values = []
+        for index, field in enumerate(self.signature.inputs):
+            if field.name in row:
+                place = joined(path, field.name)
+                values.append(self._read_value(index, row[field.name], place, problems))
+            elif field.missing and field.kind != "tensor":
+                values.append(self._readers[index](None))
+            else:
+                problems.note(joined(path, field.name), expectation(field), "nothing (the column is missing)")
+        return tuple(values)
+
+    def _read_value(self, index: int, value: Any, path: str, problems: Problems) -> Any:
+        try:
+            return self._readers[index](value)
+        except Misfit as misfit:
+            named = (
+                f" ({self._names[index]})"
+                if path.endswith("]") and not misfit.place and not self._bare
+                else ""
+            )
+            problems.note(path + misfit.place, misfit.expected + named, misfit.got or shown(value))
+            return None
+
+    # ------------------------------------------------------------------ encoding
+
+    def encode(self, response: Response) -> bytes:
+        """A Response to bytes; NaN and infinity become null.
+
+        Raises:
+            IndexError: a class index that the signature does not have.
+        """
+        arrays = response.arrays
+        answers = self._answers(arrays)
+        content: dict[str, Any] = {"prediction": answers[0]} if response.single else {"predictions": answers}
+        if self._labels and (chances := arrays.get(PROBABILITIES)) is not None:
+            keys = self._label_keys
+            if response.single:
+                content[PROBABILITIES] = dict(zip(keys, chances[0].tolist(), strict=True))
+            else:
+                content[PROBABILITIES] = [dict(zip(keys, row, strict=True)) for row in chances.tolist()]
+        content["model"] = response.model
+        content["version"] = response.version
+        content["request_id"] = response.id
+        return _encode(content)
+
+    def _answers(self, arrays: dict[str, Any]) -> list[Any]:
+        answer = arrays.get(PREDICTION)
+        if answer is not None:
+            if self._labels:
+                labels = self._labels
+                return [labels[index] for index in answer.tolist()]
+            return list(answer.tolist())
+        if len(arrays) == 1:
+            return list(next(iter(arrays.values())).tolist())
+        columns = {name: array.tolist() for name, array in arrays.items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def encode_error(self, error: ServableError, request_id: str) -> bytes:
+        """An error in the native shape; see ``error_body``."""
+        return error_body(error, request_id)
+
+
+def error_body(error: ServableError, request_id: str) -> bytes:
+    """``{"error": {"code", "message", "request_id", "details": [{"path", "expected", "got"}]}}``."""
+    problems = error.problems if isinstance(error, RequestInvalid) else ()
+    return _encode(
+        {
+            "error": {
+                "code": error.code,
+                "message": error.message,
+                "request_id": request_id,
+                "details": [problem._asdict() for problem in problems],
+            }
+        }
+    )
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """A request's body as plain JSON values.
+
+    Raises:
+        RequestMalformed: not JSON, nested too deeply, or not an object.
+    """
+    try:
+        content = _decode_anything(body)
+    except RecursionError as error:
+        raise RequestMalformed("The body is nested too deeply.") from error
+    except UnicodeDecodeError as error:
+        raise RequestMalformed("The body is not UTF-8; send JSON encoded as UTF-8.") from error
+    except msgspec.MsgspecError as error:
+        what = "The body is empty" if not body.strip() else f"The body is not JSON ({error})"
+        raise RequestMalformed(f'{what}; send {{"input": row}} or {{"inputs": [row, ...]}}.') from error
+    if not isinstance(content, dict):
+        raise RequestMalformed(
+            f'The body is {shown(content)}; send an object {{"input": row}} or {{"inputs": [row, ...]}}.'
+        )
+    return content
+
+
+def label_key(label: Any) -> str:
+    """A class label as the key of the probabilities."""
+    if isinstance(label, bool):
+        return "true" if label else "false"
+    return str(label)

@@ -1,0 +1,56 @@
+"""The one table from an error's code word to an HTTP status."""
+
+from typing import NamedTuple
+
+from servable.errors import MethodNotAllowed, ServableError
+from servable.protocols.native import error_body
+
+#: Every code that can reach a caller; what is not here is 500.
+STATUS: dict[str, int] = {
+    "invalid_input": 400,
+    "invalid_data": 400,
+    "malformed_request": 400,
+    "invalid_request": 422,
+    "request_too_large": 413,
+    "unsupported_media_type": 415,
+    "host_refused": 421,
+    "not_found": 404,
+    "model_not_found": 404,
+    "version_not_found": 404,
+    "file_not_found": 404,
+    "route_not_found": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "unavailable": 503,
+    "model_not_ready": 503,
+    "model_failed": 500,
+    "internal_error": 500,
+}
+#: Seconds after which an error that may pass is worth another try.
+RETRY_AFTER_S = 1
+_INTERNAL = "The server failed to answer; its log knows more under this request id."
+
+
+class Problem(NamedTuple):
+    """An error ready to be sent."""
+
+    status: int
+    code: str
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+def problem(error: BaseException, request_id: str) -> Problem:
+    """How an error looks to a caller.
+
+    Errors that are no fault of the caller say nothing about the inside: what is not in the table, and
+    what is not ours at all, becomes one fixed sentence.
+    """
+    if not isinstance(error, ServableError) or error.code not in STATUS:
+        return Problem(500, "internal_error", error_body(ServableError(_INTERNAL), request_id), ())
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode("ascii")))
+    if error.retryable:
+        headers.append((b"retry-after", str(RETRY_AFTER_S).encode("ascii")))
+    return Problem(STATUS[error.code], error.code, error_body(error, request_id), tuple(headers))

@@ -1,0 +1,176 @@
+"""Every address that is not a prediction. The handlers only read."""
+
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from servable.artifact import signature as signatures
+from servable.artifact.manifest import REPORT_FILE
+from servable.errors import NotFoundError
+from servable.protocols.openapi import Described, document
+from servable.server import pages
+from servable.serving.host import Host
+from servable.serving.live import Live, ModelStatus, Table
+
+_encode = msgspec.json.encode
+
+
+class Readiness(Protocol):
+    """Says whether new requests should be sent here."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether they should."""
+        ...
+
+
+def routes(readiness: Readiness, host: Host, version: str) -> list[Route]:
+    """The routes of a server.
+
+    Args:
+        readiness: asked by ``/readyz``.
+        host: the live models.
+        version: of Servable.
+    """
+    looks = _Looks(readiness, host, version)
+    table = {
+        "/": looks.landing,
+        "/healthz": looks.health,
+        "/readyz": looks.readiness,
+        "/metrics": looks.metrics,
+        "/openapi.json": looks.openapi,
+        "/docs": looks.docs,
+        "/docs/static/{name}": looks.static,
+        "/models": looks.models,
+        "/models/{name}": looks.model,
+        "/models/{name}/report": looks.report,
+    }
+    return [Route(path, handler, methods=["GET"]) for path, handler in table.items()]
+
+
+class _Looks:
+    """The handlers; they share what they read from."""
+
+    def __init__(self, readiness: Readiness, host: Host, version: str) -> None:
+        self._readiness = readiness
+        self._host = host
+        self._version = version
+        self._document: tuple[Table, bytes] | None = None
+
+    async def landing(self, _request: Request) -> Response:
+        """The page that links everything."""
+        table = self._host.table
+        reports = frozenset(name for name, live in table.models.items() if _has_report(live))
+        return _html(pages.landing_page(table, reports), pages.STILL_POLICY)
+
+    async def health(self, _request: Request) -> Response:
+        """The process lives."""
+        return _json({"status": "ok"})
+
+    async def readiness(self, _request: Request) -> Response:
+        """Whether every model is ready, and what is not."""
+        ready = self._readiness.ready
+        waiting = [
+            {"model": status.model, "version": status.version, "state": status.state, "reason": status.reason}
+            for status in self._host.table.statuses
+            if status.state != "live"
+        ]
+        return _json({"ready": ready, "not_live": waiting}, 200 if ready else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Figures for Prometheus."""
+        metrics = self._host.metrics
+        return Response(metrics.render(), media_type=metrics.content_type)
+
+    async def openapi(self, _request: Request) -> Response:
+        """The OpenAPI document; made once per table."""
+        table = self._host.table
+        if self._document is None or self._document[0] is not table:
+            described = [
+                Described(live.model, live.version, live.signature, live is table.default)
+                for live in table.models.values()
+            ]
+            self._document = (table, _encode(document(described, self._version)))
+        return Response(self._document[1], media_type="application/json")
+
+    async def docs(self, _request: Request) -> Response:
+        """Swagger UI."""
+        return _html(pages.docs_page(), pages.DOCS_POLICY)
+
+    async def static(self, request: Request) -> Response:
+        """A file of Swagger UI."""
+        name = request.path_params["name"]
+        content = pages.static_file(name)
+        headers = {"content-type": pages.STATIC[name], "cache-control": "public, max-age=3600"}
+        return Response(content, headers=headers)
+
+    async def models(self, _request: Request) -> Response:
+        """Every wanted version and its state."""
+        table = self._host.table
+        default = table.default.model if table.default else None
+        return _json({"models": [_summary(status, table) for status in table.statuses], "default": default})
+
+    async def model(self, request: Request) -> Response:
+        """One live model with its signature."""
+        live = self._host.find(request.path_params["name"])
+        manifest = live.loaded.package.manifest
+        table = self._host.table
+        return _json(
+            {
+                **_summary(live.status(), table),
+                "framework": manifest.framework,
+                "created_at": manifest.created_at,
+                "metrics": manifest.metrics,
+                "aliases": live.wanted.aliases,
+                "package": live.wanted.digest,
+                "executor": live.executor.statistics(),
+                "signature": msgspec.json.decode(signatures.encode(live.signature)),
+            }
+        )
+
+    async def report(self, request: Request) -> Response:
+        """The evaluation report of a live model."""
+        live = self._host.find(request.path_params["name"])
+        if not _has_report(live):
+            raise NotFoundError(
+                f"{live.model}:{live.version} has no evaluation report; it was not trained here."
+            )
+        return _html((live.loaded.package.folder / REPORT_FILE).read_bytes(), pages.STILL_POLICY)
+
+
+def _has_report(live: Live) -> bool:
+    return any(entry.path == REPORT_FILE for entry in live.loaded.package.manifest.files)
+
+
+def _summary(status: ModelStatus, table: Table) -> dict[str, Any]:
+    live = table.targets.get(f"{status.model}:{status.version}")
+    summary: dict[str, Any] = {
+        "name": status.model,
+        "version": status.version,
+        "state": status.state,
+        "reason": status.reason,
+        "default": live is not None and live is table.default,
+        "predict": f"/models/{status.model}/predict",
+    }
+    if live is not None:
+        summary["task"] = live.signature.task
+        summary["inputs"] = [field.name for field in live.signature.inputs]
+        summary["serving"] = {
+            "variant": status.variant,
+            "executor": status.placement,
+            "reason": status.placement_reason,
+            "example_us": round(status.example_seconds * 1e6, 1),
+        }
+    return summary
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(_encode(content), status, media_type="application/json")
+
+
+def _html(content: bytes, policy: str) -> Response:
+    headers = {"content-security-policy": policy, "referrer-policy": "no-referrer"}
+    return Response(content, media_type="text/html", headers=headers)

@@ -1,0 +1,239 @@
+"""Settings: frozen records, and the one loader.
+
+Each setting is looked for in four places; the later wins: the default written here, ``servable.toml``
+(in the working directory, or the file named by ``SERVABLE_CONFIG``), the environment, a flag. In the
+file a setting is a key of the table ``[server]``; in the environment it is ``SERVABLE_`` and its name
+in capitals.
+"""
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from servable.errors import SettingInvalid
+
+#: The file read from the working directory when it exists.
+CONFIG_FILE = "servable.toml"
+#: Names the file to be read instead.
+CONFIG_VARIABLE = "SERVABLE_CONFIG"
+_PREFIX = "SERVABLE_"
+_TABLE = "server"
+_LEVELS = ("debug", "info", "warning", "error")
+_FORMATS = ("text", "json")
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def _setting(default: Any, help_text: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """A field's declaration; its help and limits are kept beside it in ``_DECLARED``."""
+    _DECLARED.append((default, help_text, least, most))
+    return default
+
+
+_DECLARED: list[tuple[Any, str, float | None, float | None]] = []
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """Everything that a server can be told. See ``describe_settings`` for what each one means."""
+
+    home: str = _setting(".servable", "Folder that holds the registry and the packages.")
+    database_url: str = _setting("", "SQLAlchemy address of the registry; empty for SQLite inside the home.")
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(8000, "Port to listen on; 0 for any free one.", least=0, most=65535)
+    insecure: bool = _setting(False, "Allow a non-loopback address although callers are not authenticated.")
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "Host names answered to besides localhost; '*' for all. Empty: all unless bound to loopback.",
+    )
+    max_body_bytes: int = _setting(
+        64 * 1024 * 1024, "Largest request body, in bytes.", least=1024, most=2**31
+    )
+    max_rows: int = _setting(100_000, "Most rows in one request.", least=1, most=10_000_000)
+    max_headers: int = _setting(100, "Most headers in one request.", least=10, most=10_000)
+    max_header_bytes: int = _setting(
+        32 * 1024, "Most bytes of headers in one request.", least=1024, most=2**24
+    )
+    poll_s: float = _setting(0.25, "Seconds between looks for changed deployments.", least=0.01, most=3600)
+    drain_s: float = _setting(
+        0.0, "Seconds to keep answering, not ready, after a stop signal.", least=0, most=3600
+    )
+    shutdown_s: float = _setting(30.0, "Seconds that running requests get to end.", least=0, most=3600)
+    log_level: str = _setting("info", "One of debug, info, warning, error.")
+    log_format: str = _setting("text", "text for people, json for machines.")
+
+    def __repr__(self) -> str:
+        """The settings with the password of the database address hidden."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown["database_url"] = masked_url(self.database_url)
+        return f"ServerSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+class SettingDescription(NamedTuple):
+    """One setting for people: for the reference page and its test."""
+
+    name: str
+    variable: str
+    type: str
+    default: Any
+    help: str
+    least: float | None
+    most: float | None
+
+
+def describe_settings() -> tuple[SettingDescription, ...]:
+    """Every setting, in the order of the record."""
+    return tuple(
+        SettingDescription(name, _PREFIX + name.upper(), _type_word(default), default, help_text, least, most)
+        for name, (default, help_text, least, most) in zip(
+            ServerSettings.__struct_fields__, _DECLARED, strict=True
+        )
+    )
+
+
+def masked_url(url: str) -> str:
+    """The address with its password replaced by stars, fit for logs."""
+    scheme, mark, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    if not mark or not at or ":" not in credentials:
+        return url
+    return f"{scheme}://{credentials.split(':', 1)[0]}:***@{place}"
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> ServerSettings:
+    """Put the settings together: default < ``servable.toml`` < environment < flag.
+
+    Args:
+        flags: settings by name as given on the command line or in a call; None values count as not given.
+        environment: read instead of the process's own.
+        folder: where ``servable.toml`` is looked for; the working directory when None.
+
+    Raises:
+        SettingInvalid: a name that does not exist or a value that cannot be used, and where it came from.
+    """
+    surroundings = os.environ if environment is None else environment
+    known = {description.name: description for description in describe_settings()}
+    values: dict[str, Any] = {}
+    for name, value, source in [
+        *_from_file(surroundings, folder or Path()),
+        *(
+            (name, surroundings[d.variable], f"the variable {d.variable}")
+            for name, d in known.items()
+            if d.variable in surroundings
+        ),
+        *(
+            (name, value, f"the option --{name.replace('_', '-')}")
+            for name, value in (flags or {}).items()
+            if value is not None
+        ),
+    ]:
+        if name not in known:
+            raise SettingInvalid(
+                f"{source} is no setting of the server; known are {', '.join(sorted(known))}."
+            )
+        values[name] = _convert(known[name], value, source)
+    return ServerSettings(**values)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(settings: ServerSettings) -> None:
+    """Refuse an address that others can reach, unless that was asked for.
+
+    Raises:
+        SettingInvalid: a non-loopback host without ``insecure``.
+    """
+    if not is_loopback(settings.host) and not settings.insecure:
+        raise SettingInvalid(
+            f"Listening on {settings.host} lets every machine that reaches it call the models, "
+            "and callers are not authenticated yet; listen on 127.0.0.1 behind a proxy, or say --allow-unauthenticated."
+        )
+
+
+def _from_file(environment: Mapping[str, str], folder: Path) -> list[tuple[str, Any, str]]:
+    named = environment.get(CONFIG_VARIABLE, "")
+    path = Path(named) if named else folder / CONFIG_FILE
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise SettingInvalid(f"The file {path} named by {CONFIG_VARIABLE} does not exist.") from None
+        return []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingInvalid(f"{path} cannot be read as TOML: {error}.") from error
+    table = content.get(_TABLE, {})
+    if not isinstance(table, dict):
+        raise SettingInvalid(f"{path}: [{_TABLE}] must be a table of settings.")
+    return [(name, value, f"{_TABLE}.{name} in {path}") for name, value in table.items()]
+
+
+def _type_word(default: Any) -> str:
+    if isinstance(default, bool):
+        return "true or false"
+    if isinstance(default, int):
+        return "whole number"
+    if isinstance(default, float):
+        return "number"
+    return "list of texts" if isinstance(default, tuple) else "text"
+
+
+def _convert(known: SettingDescription, value: Any, source: str) -> Any:
+    converted = _typed(known.default, value)
+    if converted is None:
+        raise SettingInvalid(f"{source} must be a {known.type}, not {str(value)[:60]!r}.")
+    if known.least is not None and known.most is not None and not known.least <= converted <= known.most:
+        raise SettingInvalid(f"{source} must lie between {known.least} and {known.most}, not {converted}.")
+    allowed = {"log_level": _LEVELS, "log_format": _FORMATS}.get(known.name)
+    if allowed is not None and converted not in allowed:
+        raise SettingInvalid(f"{source} must be one of {', '.join(allowed)}, not {converted!r}.")
+    return converted
+
+
+def _typed(default: Any, value: Any) -> Any:
+    """The value in the type of the default, None when it cannot be."""
+    if isinstance(default, bool):
+        return _as_bool(value)
+    if isinstance(default, int | float):
+        return _as_number(type(default), value)
+    if isinstance(default, tuple):
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            return None
+        return tuple(part.strip() for part in parts if part.strip())
+    return str(value) if isinstance(value, str | Path) else None
+
+
+def _as_bool(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else ""
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
+def _as_number(wanted: type[int] | type[float], value: Any) -> int | float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = wanted(value)
+    except (ValueError, OverflowError):
+        return None
+    if number != number or (isinstance(value, float) and number != value):
+        return None
+    return number
