@@ -62,14 +62,15 @@ def confusion(truth: Ints, prediction: Ints, classes: int) -> Ints:
     """
     known = (prediction >= 0) & (prediction < classes)
     flat = truth[known] * classes + prediction[known]
-    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+    counts: Ints = np.bincount(flat, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+    return counts
 
 
 def _ratio(above: Any, below: Any) -> Floats:
     """Element by element, 0 where the divisor is 0."""
-    return np.divide(
-        above, below, out=np.zeros(np.shape(above), dtype=np.float64), where=np.asarray(below) != 0
-    )
+    out: Floats = np.zeros(np.shape(above), dtype=np.float64)
+    np.divide(above, below, out=out, where=np.asarray(below) != 0)
+    return out
 
 
 def by_class(counts: Ints) -> tuple[Floats, Floats, Floats]:

@@ -1,0 +1,392 @@
+"""The report: one HTML file that holds everything it shows, for people.
+
+The numbers come from an ``Evaluation``, so they are those of ``evaluation.json``.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from servable.artifact.signature import Signature
+from servable.training import figures
+from servable.training.candidates import DUMMY, LINEAR
+from servable.training.columns import ColumnInfo
+from servable.training.crossval import CandidateResult
+from servable.training.evaluate import Evaluation
+from servable.training.measures import HIGHER_IS_BETTER
+from servable.training.profile import Profile
+from servable.training.search import TrainingResult
+
+TITLES: dict[str, str] = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "precision_macro": "Precision, macro",
+    "recall_macro": "Recall, macro",
+    "f1_macro": "F1, macro",
+    "precision_weighted": "Precision, weighted",
+    "recall_weighted": "Recall, weighted",
+    "f1_weighted": "F1, weighted",
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "calibration_error": "Calibration error",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "Mean absolute error",
+    "median_ae": "Median absolute error",
+    "mape": "Mean absolute error, %",
+    "silhouette": "Silhouette",
+    "davies_bouldin": "Davies-Bouldin",
+    "calinski_harabasz": "Calinski-Harabasz",
+}
+CARDS: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "roc_auc", "f1_macro", "log_loss"),
+    "regression": ("r2", "rmse", "mae", "median_ae"),
+    "clustering": ("silhouette", "davies_bouldin", "calinski_harabasz"),
+}
+#: Metrics that are shares and are shown in per cent.
+SHARES = frozenset(
+    {"accuracy", "balanced_accuracy", "precision", "recall", "mape"}
+    | {f"{name}_{mean}" for name in ("precision", "recall") for mean in ("macro", "weighted")}
+)
+#: Rows of long lists that are shown.
+MOST_ROWS = 30
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report can show; everything but title, evaluation and signature may be absent.
+
+    Attributes:
+        title: the model's name, with its version if it has one.
+        evaluation: the numbers.
+        signature: what the model takes and gives.
+        created_at: ISO 8601.
+        data: name of the data file.
+        profile: of the training columns.
+        leaderboard: candidates, best first.
+        recipe: how it was trained.
+        columns: the columns used, with reasons.
+        dropped: the columns left out, with reasons.
+        notes: sentences about rows and task.
+    """
+
+    title: str
+    evaluation: Evaluation
+    signature: Signature
+    created_at: str = ""
+    data: str = ""
+    profile: Profile | None = None
+    leaderboard: tuple[CandidateResult, ...] = ()
+    recipe: dict[str, Any] = {}
+    columns: tuple[ColumnInfo, ...] = ()
+    dropped: tuple[ColumnInfo, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Card(NamedTuple):
+    """A headline number: its title, text, interval text, and the direction that is better."""
+
+    title: str
+    value: str
+    interval: str
+    better: str
+
+
+class Versus(NamedTuple):
+    """One bar of the comparison: who, the text of the value, per cent of the bar, and whether it is ours."""
+
+    name: str
+    value: str
+    share: float
+    ours: bool
+
+
+class Picture(NamedTuple):
+    """A figure with its heading and one sentence on how to read it."""
+
+    title: str
+    svg: Markup
+    hint: str
+
+
+def report_of(result: TrainingResult, *, title: str, created_at: str = "", data: str = "") -> Report:
+    """The report of a training."""
+    return Report(
+        title=title,
+        evaluation=result.evaluation,
+        signature=result.signature,
+        created_at=created_at,
+        data=data,
+        profile=result.profile,
+        leaderboard=result.leaderboard,
+        recipe=result.recipe,
+        columns=result.columns,
+        dropped=result.dropped,
+        notes=result.notes,
+    )
+
+
+def render(
+    report: Report, *, previous: Evaluation | None = None, variants: Sequence[Any] | None = None
+) -> str:
+    """The report as one self-contained HTML page.
+
+    Args:
+        report: what to show.
+        previous: the evaluation of the version before, on its own held-out rows.
+        variants: rows of the optimisation table, each with ``name``, ``chosen``, ``equal`` (None for the
+            trained form), ``worst_difference``, ``timings`` (seconds by number of
+            rows, as text) and ``note``.
+    """
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(
+        number=number, metric=metric_text, percent=percent, seconds=seconds_text, count=lambda n: f"{n:,}"
+    )
+    evaluation = report.evaluation
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        evaluation=evaluation,
+        signature=report.signature,
+        cards=cards(evaluation),
+        verdict=verdict(report, previous),
+        versus=versus(evaluation, report, previous),
+        headline=TITLES[evaluation.metric],
+        pictures=pictures(report),
+        titles=TITLES,
+        higher=HIGHER_IS_BETTER,
+        changes=changes(evaluation, previous),
+        variants=list(variants or ()),
+        batches=_batches(variants or ()),
+        confusion=confusion(evaluation),
+        most=MOST_ROWS,
+        dummy=DUMMY,
+        linear=LINEAR.get(evaluation.task, ""),
+        estimator=report.recipe.get("title", ""),
+    )
+
+
+def number(value: float | int | None) -> str:
+    """A number with as many digits as a person reads."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool | int):
+        return f"{value:,}"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if size >= 0.001 or size == 0 else f"{value:.2e}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in per cent."""
+    return "–" if value is None else f"{value * 100:.{digits}f} %"
+
+
+def metric_text(value: float | None, name: str) -> str:
+    """A metric's value: per cent for shares, three decimals for what lies between 0 and 1."""
+    if value is None:
+        return "–"
+    if name in SHARES:
+        return percent(value)
+    if name in ("rmse", "mae", "median_ae", "calinski_harabasz"):
+        return number(value)
+    return f"{value:.3f}"
+
+
+def seconds_text(value: float | None) -> str:
+    """A duration in the unit that suits it."""
+    if value is None:
+        return "–"
+    for limit, unit, factor in ((1e-3, "µs", 1e6), (1.0, "ms", 1e3)):
+        if value < limit:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value:.3g} s"
+
+
+def cards(evaluation: Evaluation) -> list[Card]:
+    """The headline numbers, the selection metric first."""
+    names = list(dict.fromkeys([evaluation.metric, *CARDS.get(evaluation.task, ())]))
+    found = []
+    for name in names:
+        if name not in evaluation.metrics:
+            continue
+        span = evaluation.intervals.get(name)
+        interval = f"{metric_text(span[0], name)} to {metric_text(span[1], name)}" if span else ""
+        better = "higher is better" if HIGHER_IS_BETTER[name] else "lower is better"
+        found.append(Card(TITLES[name], metric_text(evaluation.metrics[name], name), interval, better))
+    return found[:5]
+
+
+def _who(report: Report, name: str) -> str:
+    known = {
+        DUMMY: "always the mean"
+        if report.evaluation.task == "regression"
+        else "always the most frequent class",
+        "logistic": "logistic regression",
+        "ridge": "ridge regression",
+    }
+    return known.get(name, name)
+
+
+def verdict(report: Report, previous: Evaluation | None) -> str:
+    """What the numbers say, in two sentences."""
+    evaluation = report.evaluation
+    name = evaluation.metric
+    value = evaluation.metrics.get(name)
+    if value is None:
+        return f"On {evaluation.rows:,} rows the clusters could not be told apart."
+    span = evaluation.intervals.get(name)
+    sure = f" (95 % interval {metric_text(span[0], name)} to {metric_text(span[1], name)})" if span else ""
+    said = f"{TITLES[name]} {metric_text(value, name)}{sure} on {evaluation.rows:,} rows that it never saw."
+    if name == "accuracy":
+        said = f"Right on {metric_text(value, name)}{sure} of {evaluation.rows:,} rows that it never saw."
+    against = []
+    for other, metrics in evaluation.baselines.items():
+        if name in metrics and other != report.recipe.get("estimator"):
+            against.append(f"{_gap(value - metrics[name], name)} than {_who(report, other)}")
+    if previous is not None and name in previous.metrics:
+        against.append(f"{_gap(value - previous.metrics[name], name)} than the previous version")
+    return said + (f" That is {' and '.join(_joined(against))}." if against else "")
+
+
+def _joined(parts: list[str]) -> list[str]:
+    return [", ".join(parts[:-1]), parts[-1]] if len(parts) > 2 else parts
+
+
+def _gap(gap: float, name: str) -> str:
+    word = "better" if (gap > 0) == HIGHER_IS_BETTER[name] else "worse"
+    size = f"{abs(gap) * 100:.1f} points" if name in SHARES else f"{abs(gap):.3f}"
+    return f"{size} {word}"
+
+
+def versus(evaluation: Evaluation, report: Report, previous: Evaluation | None) -> list[Versus]:
+    """The headline metric of this model, the baselines and the previous version as bars."""
+    name = evaluation.metric
+    found: list[tuple[str, float, bool]] = []
+    if name in evaluation.metrics:
+        title = report.recipe.get("title") or "this model"
+        found.append((f"{title} (this version)", evaluation.metrics[name], True))
+    if previous is not None and name in previous.metrics:
+        found.append(("previous version", previous.metrics[name], False))
+    for other, metrics in sorted(evaluation.baselines.items(), key=lambda item: item[0] == DUMMY):
+        if name in metrics and other != report.recipe.get("estimator"):
+            found.append((_who(report, other), metrics[name], False))
+    top = max((abs(value) for _, value, _ in found), default=0.0) or 1.0
+    top = max(top, 1.0) if name in SHARES or top <= 1 else top
+    return [
+        Versus(who, metric_text(value, name), round(max(value, 0.0) / top * 100, 1), ours)
+        for who, value, ours in found
+    ]
+
+
+def changes(evaluation: Evaluation, previous: Evaluation | None) -> list[tuple[str, str, str, str, bool]]:
+    """Metric by metric: title, before, now, difference, and whether it got better (or stayed)."""
+    if previous is None:
+        return []
+    found = []
+    for name, value in evaluation.metrics.items():
+        before = previous.metrics.get(name)
+        if before is None or name not in TITLES:
+            continue
+        better = value >= before if HIGHER_IS_BETTER[name] else value <= before
+        found.append(
+            (
+                TITLES[name],
+                metric_text(before, name),
+                metric_text(value, name),
+                f"{value - before:+.4g}",
+                better,
+            )
+        )
+    return found
+
+
+def confusion(evaluation: Evaluation) -> list[tuple[str, list[tuple[int, float, bool]]]]:
+    """Rows of the confusion matrix: label, then count, share of the row, and whether it is the right one."""
+    if len(evaluation.classes) > MOST_ROWS:
+        return []
+    found = []
+    for place, (label, counts) in enumerate(zip(evaluation.classes, evaluation.confusion, strict=False)):
+        total = max(sum(counts), 1)
+        found.append((label, [(count, count / total, other == place) for other, count in enumerate(counts)]))
+    return found
+
+
+def _batches(variants: Sequence[Any]) -> list[str]:
+    """The batch sizes that any variant was timed at, in order."""
+    seen = {batch for variant in variants for batch in _timings(variant)}
+    return sorted(seen, key=int)
+
+
+def _timings(variant: Any) -> Mapping[str, float]:
+    timings: Mapping[str, float] = variant.timings
+    return timings
+
+
+def pictures(report: Report) -> list[Picture]:
+    """The figures that suit the task, in the order in which they are read."""
+    evaluation = report.evaluation
+    name = report.signature.answer.name
+    if evaluation.task == "classification":
+        return _classifier(evaluation)
+    if evaluation.task == "regression" and evaluation.scatter is not None:
+        return [
+            _picture(
+                "Predicted and true",
+                figures.predicted(evaluation.scatter, title="Predicted against true values", name=name),
+                "Each dot is a held-out row; on the dashed line the answer is exact.",
+            ),
+            _picture(
+                "Residuals",
+                figures.residuals(evaluation.scatter, title="Residuals against prediction", name=name),
+                "A cloud without a shape around zero is what one hopes for.",
+            ),
+            _picture(
+                "How far off",
+                figures.scores(
+                    evaluation.histograms, title="Residuals histogram", label="truth minus prediction"
+                ),
+                "The outermost half per cent on each side is not drawn.",
+            ),
+        ]
+    if evaluation.scatter is not None:
+        svg = figures.clusters(evaluation.scatter, title="Clusters in two dimensions")
+        return [_picture("Clusters", svg, "Held-out rows in the plane in which they differ most.")]
+    return []
+
+
+def _picture(title: str, svg: str, hint: str) -> Picture:
+    return Picture(title, Markup(svg), hint)  # noqa: S704 - drawn by matplotlib, which escapes every label
+
+
+def _classifier(evaluation: Evaluation) -> list[Picture]:
+    found = []
+    two = len(evaluation.classes) == 2
+    of = f" for {evaluation.classes[1]}" if two else " of each class against the rest"
+    if evaluation.roc:
+        svg = figures.curves(evaluation.roc, kind="roc", title="ROC curve")
+        found.append(_picture("ROC curve", svg, f"Hits over false alarms{of}; the number is the area."))
+    if evaluation.pr:
+        floor = evaluation.per_class[1].support / evaluation.rows if two else None
+        svg = figures.curves(evaluation.pr, kind="pr", title="Precision and recall", floor=floor)
+        found.append(_picture("Precision and recall", svg, f"How pure the catch stays{of}."))
+    if evaluation.calibration:
+        svg = figures.curves(evaluation.calibration, kind="calibration", title="Calibration")
+        found.append(_picture("Calibration", svg, "On the dashed line 70 % means 70 %."))
+    if evaluation.histograms:
+        label = f"probability of {evaluation.classes[1]}" if two else "probability of the answer"
+        svg = figures.scores(evaluation.histograms, title="Scores", label=label)
+        hint = (
+            "By true class; the less they overlap, the better." if two else "Of right and of wrong answers."
+        )
+        found.append(_picture("Scores", svg, hint))
+    return found
