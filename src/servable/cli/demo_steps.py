@@ -1,6 +1,7 @@
 """The steps of ``servable demo``. A step that does not hold raises, so exit code 0 means that all held."""
 
 import shlex
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,12 @@ class Demo:
     def _server(self) -> "LocalServer":
         """The server, not started; a port in use is found before any work is done."""
         from servable.engines.local import LocalServer
+        from servable.server.lifecycle import bind
+        from servable.settings import load_settings
 
-        return LocalServer(home=self._home, port=self._port)
+        settings = load_settings({"home": self._home, "port": self._port, "host": "127.0.0.1"})
+        bind(settings.host, settings.port).close()
+        return LocalServer(settings, only=[NAME])
 
     def _data(self) -> tuple[Path, Path]:
         """Write the two CSV files: the rows for training, and those that it never sees."""
@@ -264,7 +269,8 @@ def _differences(package_folder: Path, frame: Any, served: Predictions) -> tuple
 
 
 def _wait_for_interrupt() -> None:
-    """Return at Ctrl-C."""
+    """Return at Ctrl-C or when the process is asked to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
             time.sleep(3600)

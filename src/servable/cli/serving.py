@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from servable.cli import exits, options
 from servable.cli.output import Screen
@@ -64,14 +65,24 @@ def serve(
     Example: [bold]servable serve model.onnx[/bold] or [bold]servable serve churn fraud@champion[/bold]
     """
     from servable.engines.local import serve as run
+    from servable.server.lifecycle import bind
     from servable.settings import check_exposure, load_settings
 
     flags = {"home": home, "host": host, "port": port, "insecure": allow_unauthenticated or None}
-    # Refused before a model is taken in, so that a wrong flag leaves nothing behind.
-    check_exposure(load_settings(flags))
+    # Refused before a model is taken in, so that a wrong flag or a taken port leaves nothing behind.
+    settings = load_settings(flags)
+    check_exposure(settings)
+    bind(settings.host, settings.port).close()
     screen = Screen()
     names = [_taken_in(one, screen, trust, sample, home) if is_path(one) else one for one in what or ()]
-    run(names, **{name: value for name, value in flags.items() if value is not None})
+    run(names, settings=settings, on_ready=lambda url: _announce(screen, url, names))
+
+
+def _announce(screen: Screen, url: str, names: list[str]) -> None:
+    """Say where the server is."""
+    what = ", ".join(names) or "every deployment"
+    screen.note(f"[green]✓[/green] Serving {escape(what)} at [bold]{url}[/bold]; Ctrl-C ends it")
+    screen.note(f"  try it at {url}/docs")
 
 
 def _taken_in(text: str, screen: Screen, trust: bool, sample: Path | None, home: Path | None) -> str:

@@ -8,6 +8,7 @@ sentence where a promise is broken. Nothing outside tests imports this package.
 from servable.testing.adapters import FakeAdapter, check_adapter
 from servable.testing.clocks import FakeClock, check_clock
 from servable.testing.codecs import FakeCodec, check_codec
+from servable.testing.engines import FakeEngine, check_engine
 from servable.testing.executors import FakeExecutor, check_executor
 from servable.testing.predictors import FakePredictor, fake_signature
 from servable.testing.progress import RecordedProgress
@@ -16,12 +17,14 @@ __all__ = [
     "FakeAdapter",
     "FakeClock",
     "FakeCodec",
+    "FakeEngine",
     "FakeExecutor",
     "FakePredictor",
     "RecordedProgress",
     "check_adapter",
     "check_clock",
     "check_codec",
+    "check_engine",
     "check_executor",
     "fake_signature",
 ]
