@@ -21,6 +21,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ModelFailed, converted
@@ -206,9 +207,10 @@ class OnnxAdapter:
     def write(self, trained: Trained, folder: Path) -> Variant:
         """Copy the file, and the tensor files that it names, into the package."""
         source = Path(trained.model)
-        for extra in external_files(source):
-            shutil.copyfile(extra, folder / extra.name)
-        shutil.copyfile(source, folder / "model.onnx")
+        with storage_errors("copying the model"):
+            for extra in external_files(source):
+                shutil.copyfile(extra, folder / extra.name)
+            shutil.copyfile(source, folder / "model.onnx")
         return Variant(name=TRAINED, format=self.name, path="model.onnx", options=dict(trained.options))
 
     def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:

@@ -1,0 +1,236 @@
+"""Compile, prove, time, choose: which form of a model serves."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from servable.artifact.files import storage_errors, write_file
+from servable.artifact.manifest import TRAINED, Proof, Timing, Variant
+from servable.errors import ArtifactError, ModelFailed
+from servable.frameworks.base import Adapter, Predictor, Trained
+from servable.frameworks.lookup import adapter
+from servable.optimize import measure, nasty, parity
+from servable.optimize.convert import convert, feeds
+from servable.optimize.graph import Unconvertible
+from servable.progress import NoProgress, Progress
+from servable.tensors import Arrays, row_count, stack, take
+
+#: Rows of the sample that are compared at most, and rows that are asked one by one.
+_MOST_ROWS = 20_000
+_ONE_BY_ONE = 32
+#: Rows handed over in one call while comparing.
+_CHUNK = 4096
+#: A form in single precision serves only when it is faster by this factor; below, precision wins.
+_WORTH_ROUNDING = 1.1
+#: What is tried, best precision first: name and whether it computes in float32.
+CANDIDATES = (("onnx-fp64", False), ("onnx-fp32", True))
+
+
+class Optimised(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        variants: ``trained`` with its timings, then every compiled form that was proven equal and written.
+        serving: name of the one that should serve.
+        refused: forms that the proof refused, with their proof; no file of theirs was kept.
+        notes: one sentence for each form that could not be made.
+    """
+
+    variants: tuple[Variant, ...]
+    serving: str
+    refused: tuple[Variant, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def optimise(
+    trained: Trained,
+    sample: Arrays,
+    folder: Path,
+    *,
+    fallback: Variant | None = None,
+    tolerance: float = parity.TOLERANCE,
+    batches: Sequence[int] = measure.BATCHES,
+    progress: Progress | None = None,
+) -> Optimised:
+    """Make compiled forms of a scikit-learn model, prove them, time them, and say which should serve.
+
+    Args:
+        trained: the model and its signature.
+        sample: packed rows that training did not see, at least one; every one is compared, up to 20,000.
+        folder: the package being made; equal forms are written to ``variants/`` in it.
+        fallback: the record of the trained form as its adapter wrote it; gets the timings.
+        tolerance: see ``parity.compare``.
+        batches: numbers of rows to time.
+        progress: who looks.
+
+    Raises:
+        ModelFailed: the trained model does not answer the sample.
+        StorageFull: no space left.
+        StorageFailed: the folder cannot be written.
+    """
+    seen = progress or NoProgress()
+    rows = take(sample, slice(0, _MOST_ROWS))
+    framework = fallback.format if fallback is not None else "sklearn"
+    model = adapter(framework).wrap(trained)
+    seen.begin("compiling and proving", total=len(CANDIDATES) + 1)
+    held = fallback or Variant(name=TRAINED, format=framework, path="")
+    held = msgspec.structs.replace(held, timings=measure.time_predictor(model, rows, batches))
+    seen.advance(note=f"trained: {_said(held.timings)}")
+    equal: list[Variant] = []
+    refused: list[Variant] = []
+    notes: list[str] = []
+    questions = Questions(trained, model, rows)
+    for name, single in CANDIDATES if framework == "sklearn" else ():
+        try:
+            variant, data = _candidate(trained, questions, name, single=single, limits=(tolerance, batches))
+        except Unconvertible as reason:
+            notes.append(f"{name}: not made, because {reason}.")
+            seen.advance(note=notes[-1])
+            continue
+        if data is None:
+            refused.append(variant)
+            seen.advance(note=f"{name}: refused, {variant.proof.reason if variant.proof else ''}")
+            continue
+        with storage_errors("writing a compiled form"):
+            (folder / "variants").mkdir(parents=True, exist_ok=True)
+        write_file(folder / variant.path, data)
+        equal.append(variant)
+        seen.advance(note=f"{name}: {_said(variant.timings)}")
+    model.close()
+    variants = (held, *equal)
+    serving = fastest(variants)
+    seen.done(_outcome(held, next(v for v in variants if v.name == serving)))
+    return Optimised(variants, serving, tuple(refused), tuple(notes))
+
+
+class Questions:
+    """Rows to compare on and the trained model's answers to them, made once for all candidates.
+
+    Attributes:
+        rows: the held-out rows.
+        asked: what is compared, by name: rows and the trained model's answers.
+        declined: groups of nasty rows that the trained model itself refuses; nothing can be compared there.
+    """
+
+    def __init__(self, trained: Trained, model: Predictor, rows: Arrays) -> None:
+        self.rows = rows
+        self.asked: dict[str, tuple[Arrays, Arrays]] = {"held-out rows": (rows, answers(model, rows))}
+        self.declined: list[str] = []
+        for name, group in nasty.make(trained, rows).items():
+            try:
+                self.asked[name] = (group, answers(model, group))
+            except ModelFailed:
+                self.declined.append(name)
+
+    def prove(self, variant: Predictor, tolerance: float) -> Proof:
+        """Compare a variant on every group, and on some held-out rows one by one."""
+        proofs: dict[str, Proof] = {}
+        for name, (rows, expected) in self.asked.items():
+            try:
+                given = answers(variant, rows)
+            except ModelFailed as failure:
+                proofs[name] = Proof(
+                    equal=False, rows=row_count(rows), tolerance=tolerance, reason=failure.message
+                )
+                continue
+            proofs[name] = parity.compare(expected, given, tolerance=tolerance)
+        count = min(_ONE_BY_ONE, row_count(self.rows))
+        first = take(self.rows, slice(0, count))
+        expected = take(self.asked["held-out rows"][1], slice(0, count))
+        proofs["rows one by one"] = parity.compare(
+            expected, answers(variant, first, chunk=1), tolerance=tolerance
+        )
+        return parity.together(proofs)
+
+
+def answers(predictor: Predictor, rows: Arrays, *, chunk: int = _CHUNK) -> dict[str, Any]:
+    """A predictor's answers to any number of rows, asked in chunks.
+
+    Raises:
+        ModelFailed: the model raised.
+    """
+    count = row_count(rows)
+    return stack([predictor.predict(_part(rows, at, chunk)) for at in range(0, count, chunk)])
+
+
+def _part(rows: Arrays, at: int, chunk: int) -> Arrays:
+    """A chunk of rows, laid out as a decoder hands them in."""
+    return {name: np.ascontiguousarray(array) for name, array in take(rows, slice(at, at + chunk)).items()}
+
+
+def fastest(variants: Sequence[Variant]) -> str:
+    """The name of the form that should serve: least time over one row and larger batches. Pure.
+
+    The score is the geometric mean of the time of one row and of the largest batch up to 32. A form without
+    a proof of equality does not serve, except the trained one itself.
+    """
+    best, score = TRAINED, math.inf
+    for variant in variants:
+        if variant.name != TRAINED and not (variant.proof and variant.proof.equal):
+            continue
+        small = [timing.seconds for timing in variant.timings if timing.rows <= 32]
+        if not small:
+            continue
+        mean = math.exp((math.log(small[0]) + math.log(small[-1])) / 2)
+        if variant.name.endswith("fp32"):
+            mean *= _WORTH_ROUNDING
+        if mean < score:
+            best, score = variant.name, mean
+    return best
+
+
+def _candidate(
+    trained: Trained,
+    questions: Questions,
+    name: str,
+    *,
+    single: bool,
+    limits: tuple[float, Sequence[int]],
+) -> tuple[Variant, bytes | None]:
+    """One form: its record, and its bytes if it was proven equal.
+
+    Raises:
+        Unconvertible: it cannot be made, or onnxruntime does not take it.
+    """
+    tolerance, batches = limits
+    data = convert(trained, single=single)
+    variant = Variant(
+        name=name, format="onnx", path=f"variants/{name}.onnx", options=feeds(trained.signature)
+    )
+    onnx: Adapter = adapter("onnx")
+    with storage_errors("trying a compiled form"), tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "variants").mkdir()
+        (Path(scratch) / variant.path).write_bytes(data)
+        try:
+            predictor = onnx.load(Path(scratch), variant, trained.signature, trust=False)
+        except ArtifactError as refusal:
+            raise Unconvertible(f"onnxruntime does not take it ({refusal.__cause__ or refusal})") from refusal
+    proof = questions.prove(predictor, tolerance)
+    if not proof.equal:
+        predictor.close()
+        return msgspec.structs.replace(variant, proof=proof, note=f"refused: {proof.reason}"), None
+    timings = measure.time_predictor(predictor, questions.rows, batches)
+    predictor.close()
+    declined = len(questions.declined)
+    note = f"equal on {proof.rows} rows"
+    if declined:
+        note += f"; the trained model refuses {declined} kinds of nasty rows"
+    return msgspec.structs.replace(variant, proof=proof, timings=timings, note=note), data
+
+
+def _said(timings: Sequence[Timing]) -> str:
+    """Timings for people."""
+    return ", ".join(f"{timing.rows} rows {timing.seconds * 1e6:,.0f} us" for timing in timings)
+
+
+def _outcome(trained: Variant, chosen: Variant) -> str:
+    """One line on what serves."""
+    if chosen.name == TRAINED:
+        return "the trained form serves"
+    ratio = trained.timings[0].seconds / chosen.timings[0].seconds
+    return f"{chosen.name} serves, {ratio:,.0f}x faster"

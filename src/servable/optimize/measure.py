@@ -1,0 +1,83 @@
+"""How long one call of a predictor takes, at several batch sizes, on a machine that does other things too."""
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from servable.artifact.manifest import Timing
+from servable.clock import Clock, SystemClock
+from servable.frameworks.base import Predictor
+from servable.tensors import Arrays, row_count, take
+
+BATCHES = (1, 8, 32, 256)
+#: Seconds spent on each batch size, about.
+BUDGET = 0.3
+_WARM_UP_SHARE = 0.1
+_FEWEST, _MOST = 5, 3000
+
+
+def time_predictor(
+    predictor: Predictor,
+    arrays: Arrays,
+    batches: Sequence[int] = BATCHES,
+    *,
+    budget: float = BUDGET,
+    clock: Clock | None = None,
+) -> tuple[Timing, ...]:
+    """Median seconds of one call with each number of rows.
+
+    Args:
+        predictor: whose calls are timed, one after the other in this thread.
+        arrays: real rows; repeated when there are fewer than a batch needs.
+        batches: numbers of rows.
+        budget: seconds for each batch size; at least five calls are made even if that takes longer.
+        clock: reads the time.
+
+    Raises:
+        ModelFailed: the model raised.
+    """
+    reader = clock or SystemClock()
+    timings = []
+    have = row_count(arrays)
+    for rows in batches:
+        # Contiguous copies, as a decoder would hand in; several, so that no single row decides.
+        parts = [
+            {name: np.ascontiguousarray(part) for name, part in take(arrays, chosen).items()}
+            for chosen in (np.arange(start * rows, (start + 1) * rows) % have for start in range(8))
+        ]
+        timings.append(Timing(rows, _median(predictor, parts, budget, reader)))
+    return tuple(timings)
+
+
+def _median(predictor: Predictor, parts: Sequence[Arrays], budget: float, clock: Clock) -> float:
+    """The median duration of a call over the parts in turn."""
+    start = clock.monotonic()
+    calls = 0
+    while calls < 2 or (clock.monotonic() - start < budget * _WARM_UP_SHARE and calls < _MOST):
+        predictor.predict(parts[calls % len(parts)])
+        calls += 1
+    durations: list[float] = []
+    start = clock.monotonic()
+    while len(durations) < _FEWEST or (
+        clock.monotonic() - start < budget * (1 - _WARM_UP_SHARE) and len(durations) < _MOST
+    ):
+        part = parts[len(durations) % len(parts)]
+        before = clock.monotonic()
+        predictor.predict(part)
+        durations.append(clock.monotonic() - before)
+    return float(np.median(durations))
+
+
+def machine() -> str:
+    """Processor and core count, as kept beside timings."""
+    name = platform.processor() or platform.machine()
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    return f"{name}, {os.cpu_count()} cores"
