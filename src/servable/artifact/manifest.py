@@ -109,6 +109,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source: where it came from: data file name, or model file name and its digest.
         trusted: whether a person allowed the trained form, which executes code when loaded, to be loaded.
         machine: processor and core count on which timings were measured.
+        refused: forms that were tried and do not serve: refused by the proof, or impossible to make.
+            No file of theirs is kept; ``note`` says why.
     """
 
     format: int = FORMAT
@@ -124,6 +126,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: dict[str, Any] = {}
     trusted: bool = False
     machine: str = ""
+    refused: tuple[Variant, ...] = ()
 
     def variant(self, name: str) -> Variant:
         """The variant of this name.

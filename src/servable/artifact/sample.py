@@ -7,6 +7,7 @@ trailing NULs.
 """
 
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from servable.artifact.files import write_file
 from servable.artifact.manifest import SAMPLE_FILE
 from servable.errors import ArtifactUnreadable
 from servable.tensors import Arrays
+
+#: What reading a damaged zip of arrays raises.
+DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, ValueError, KeyError, EOFError, NotImplementedError)
 
 
 def write_sample(folder: Path, arrays: Arrays) -> None:
@@ -61,7 +65,7 @@ def read_sample(folder: Path) -> dict[str, NDArray[Any]]:
             for name, data in members.items()
         }
         return {key[2:]: _restored(arrays, key) for key in arrays if key.startswith(("n:", "u:"))}
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise ArtifactUnreadable(f"{SAMPLE_FILE} of the package {folder} is damaged: {error}.") from error
 
 
@@ -85,7 +89,7 @@ def _restored(arrays: dict[str, NDArray[Any]], key: str) -> NDArray[Any]:
     name = key[2:]
     data = arrays[key].tobytes()
     ends = arrays[f"e:{name}"].tolist()
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][:-1]
     texts = np.empty(len(ends), dtype=object)
     texts[:] = [
         data[start:end].decode("utf-8", "surrogatepass") for start, end in zip(starts, ends, strict=True)
