@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from servable.artifact.manifest import REPORT_FILE, TRAINED, Manifest, Variant
@@ -16,10 +15,11 @@ ASK_TIMEOUT_S = 2.0
 
 
 def variant_rows(manifest: Manifest) -> tuple[VariantRow, ...]:
-    """The variants of a package as the ``optimize`` table shows them, the trained form first."""
+    """The forms of a package as the ``optimize`` table shows them: trained first, refused ones last."""
     trained = {timing.rows: timing.seconds for timing in manifest.variant(TRAINED).timings}
     ordered = sorted(manifest.variants, key=lambda variant: variant.name != TRAINED)
-    return tuple(_variant_row(variant, variant.name == manifest.serving, trained) for variant in ordered)
+    shown = [_variant_row(variant, variant.name == manifest.serving, trained) for variant in ordered]
+    return (*shown, *(_variant_row(variant, False, trained) for variant in manifest.refused))
 
 
 def models(*, home: str | Path | None = None) -> tuple[ModelRow, ...]:
@@ -58,6 +58,8 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
         where = str(place.path)
     if not url:
         return Status(home=where, deployments=rows)
+    import httpx  # Here, because it takes longer to import than the other verbs take to answer.
+
     try:
         answer = httpx.get(f"{url.rstrip('/')}/models", timeout=ASK_TIMEOUT_S)
         server = msgspec.json.decode(answer.content, type=dict) if answer.is_success else {}
@@ -123,7 +125,7 @@ def _variant_row(variant: Variant, chosen: bool, trained: dict[int, float]) -> V
         worst_difference=0.0 if proof is None else proof.worst_difference,
         timings={str(rows): seconds for rows, seconds in timings.items()},
         speedup=trained[1] / timings[1] if known else None,
-        note=variant.note if proof is None or proof.equal else proof.reason,
+        note=variant.note,
     )
 
 

@@ -1,0 +1,128 @@
+"""``add``: take in a model trained elsewhere, compile it, prove it, register it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servable.errors import DataError, InputError
+from servable.frameworks import lookup
+from servable.frameworks.base import Trained
+from servable.progress import NoProgress, Progress
+from servable.registry.references import checked_name
+from servable.tensors import Arrays
+from servable.workflows.homes import opened
+from servable.workflows.look import variant_rows
+from servable.workflows.outcomes import AddOutcome
+from servable.workflows.packaging import COMPILED, Contents, publish_model
+from servable.workflows.sources import file_digest, model_path, need_extra, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def add(
+    model: Any,
+    *,
+    name: str,
+    sample: "str | Path | pd.DataFrame | None" = None,
+    target: str | None = None,
+    trust: bool = False,
+    tolerance: float = 1e-4,
+    deploy: bool = False,
+    home: str | Path | None = None,
+    progress: Progress | None = None,
+) -> AddOutcome:
+    """Take in a model trained elsewhere.
+
+    Args:
+        model: the path of a ``.onnx .skops .joblib .pkl`` file, or a fitted estimator.
+        name: the model under which the version is registered.
+        sample: rows that the model accepts: a CSV or Parquet file, or a DataFrame. It gives names, kinds,
+            ranges and the example, and the rows on which compiled forms are proven.
+        target: the sample's column that holds the answer and is no input.
+        trust: whether code in the file may run; a pickle can do anything that the caller can.
+        tolerance: largest difference of a probability or value at which a compiled form counts as equal.
+        deploy: whether the version is deployed at once.
+        home: the folder of the registry; looked up, and made, when it does not exist.
+        progress: told of every stage.
+
+    Raises:
+        FileMissing: there is no such file.
+        ArtifactUnreadable: the file is empty, truncated, or not what its name says.
+        ArtifactUntrusted: opening it would execute code and ``trust`` is false; nothing was executed.
+        ArtifactUnsupported: nothing here reads such files.
+        DependencyMissing: a library that it needs is not installed.
+        DataError: the sample does not fit the model.
+        StorageFull: no space left; the home is as it was before.
+    """
+    watched = progress or NoProgress()
+    checked_name(name)
+    watched.begin("Read the model")
+    rows = None if sample is None else _without(table_of(sample)[0], target)
+    framework, trained, source = _taken_in(model, rows, trust)
+    watched.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")
+    contents = Contents(
+        model=name,
+        adapter=framework,
+        trained=trained,
+        sample=None if rows is None else _packed(rows, trained),
+        source=source,
+        trusted=trust,
+    )
+    with opened(home, create=True) as place:
+        published = publish_model(place, contents, tolerance=tolerance, progress=watched)
+        if deploy:
+            place.deployments.deploy(name, published.record.version)
+    return AddOutcome(
+        model=name,
+        version=published.record.version,
+        framework=framework,
+        task=trained.signature.task,
+        inputs=tuple(field.name for field in trained.signature.inputs),
+        serving=published.manifest.serving,
+        variants=variant_rows(published.manifest),
+        package=str(published.folder),
+        note=published.manifest.variant("trained").note,
+        deployed=deploy,
+    )
+
+
+def _taken_in(model: Any, rows: Any, trust: bool) -> tuple[str, Trained, dict[str, Any]]:
+    """The framework's name, the model and where it came from."""
+    if isinstance(model, str | Path):
+        path = model_path(model)
+        framework = lookup.framework_of(path)
+        if framework not in COMPILED:
+            need_extra()
+        trained = lookup.adapter(framework).read(path, sample=rows, trust=trust)
+        return framework, trained, {"model": path.name, "sha256": file_digest(path)}
+    need_extra()
+    from servable.frameworks import sklearn
+
+    if not hasattr(model, "predict"):
+        raise InputError(
+            f"{type(model).__name__} is neither the path of a model file nor a fitted estimator with predict."
+        )
+    return "sklearn", sklearn.ADAPTER.take(model, sample=rows), {"model": type(model).__name__}
+
+
+def _without(frame: Any, target: str | None) -> Any:
+    if target is None:
+        return frame
+    if target not in frame.columns:
+        raise DataError(
+            f"The sample has no column {target!r}; it has {', '.join(map(str, frame.columns[:20]))}."
+        )
+    return frame.drop(columns=[target])
+
+
+def _packed(rows: Any, trained: Trained) -> Arrays | None:
+    """The sample in packed form; None for a model whose inputs are no table."""
+    from servable.artifact.signature import is_table
+    from servable.frameworks.frame import pack
+
+    if is_table(trained.signature.inputs):
+        return pack(rows, trained.signature)
+    if len(trained.signature.inputs) == 1 and len(trained.signature.inputs[0].shape) == 1:
+        field = trained.signature.inputs[0]
+        return {field.name: rows.to_numpy(dtype=field.dtype)}
+    return None

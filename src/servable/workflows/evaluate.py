@@ -1,0 +1,144 @@
+"""``evaluate``: a version, in the form that serves, on labelled rows; and a gate to hold it against."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servable.artifact.files import storage_errors
+from servable.artifact.package import Package
+from servable.clock import SystemClock, timestamp
+from servable.errors import DataError
+from servable.frameworks import lookup
+from servable.progress import NoProgress, Progress
+from servable.tensors import Arrays, row_count, stack, take
+from servable.workflows.homes import opened
+from servable.workflows.outcomes import EvaluateOutcome
+from servable.workflows.sources import table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from servable.training.evaluate import Evaluation
+
+#: Rows answered in one run of the model.
+CHUNK_ROWS = 10_000
+
+
+def evaluate(
+    reference: str,
+    data: "str | Path | pd.DataFrame",
+    *,
+    minimums: Mapping[str, float] | None = None,
+    report: str | Path | None = None,
+    home: str | Path | None = None,
+    progress: Progress | None = None,
+) -> EvaluateOutcome:
+    """Measure a version on rows whose right answers are known.
+
+    Args:
+        reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
+        data: a CSV or Parquet file, or a DataFrame, with the target column (none for clustering).
+        minimums: the gate: limit by metric; for a metric that is better when lower it is a maximum.
+        report: where to write the HTML report; None writes none.
+        home: the folder of the registry; looked up when None.
+        progress: told of every stage.
+
+    Returns:
+        The metrics, and one sentence for each that misses its limit. A missed gate raises nothing.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        VersionNotFound: it has no such version or alias.
+        DataError: the rows do not fit the signature or lack the target.
+        SettingInvalid: a limit for a metric that is not measured for this model.
+    """
+    watched = progress or NoProgress()
+    with opened(home) as place:
+        record = place.models.resolve(reference)
+        package = place.package(record)
+    signature = package.signature
+    watched.begin("Read the data")
+    frame, source = table_of(data, signature)
+    from servable.frameworks.frame import pack
+    from servable.training import gate
+    from servable.training.data import truth_of
+
+    if signature.task == "transform":
+        raise DataError(
+            f"{record.reference} does not say what its answers mean, so there is nothing to evaluate."
+        )
+    truth = truth_of(frame, signature)
+    arrays = pack(frame, signature)
+    rows = row_count(arrays)
+    if not rows:
+        raise DataError(f"{source['data']} has no rows to evaluate on.")
+    watched.done(f"{rows} rows")
+    watched.begin("Answer all rows", total=rows)
+    answers = _answers(package, arrays, watched)
+    found = _measured(package, arrays, truth, answers)
+    watched.done(f"{found.metric} {found.metrics.get(found.metric, float('nan')):.4f}")
+    verdict = gate.judge(found.metrics, minimums or {})
+    written = "" if report is None else _write_report(Path(report), record.reference, package, found, source)
+    return EvaluateOutcome(
+        model=record.model,
+        version=record.version,
+        rows=rows,
+        metrics=dict(found.metrics),
+        intervals={name: (low, high) for name, (low, high) in found.intervals.items()},
+        failed=verdict.failed,
+        passed=verdict.passed,
+        report=written,
+    )
+
+
+def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, Any]:
+    """What the variant that serves answers to all rows, a chunk at a time."""
+    chosen = package.manifest.chosen
+    adapter = lookup.adapter(chosen.format)
+    predictor = adapter.load(package.folder, chosen, package.signature, trust=package.manifest.trusted)
+    parts = []
+    try:
+        for start in range(0, row_count(arrays), CHUNK_ROWS):
+            part = take(arrays, slice(start, start + CHUNK_ROWS))
+            parts.append(predictor.predict(part))
+            progress.advance(row_count(part))
+    finally:
+        predictor.close()
+    return stack(parts)
+
+
+def _measured(package: Package, arrays: Arrays, truth: Any, answers: dict[str, Any]) -> "Evaluation":
+    from servable.frameworks.frame import to_frame
+    from servable.training import evaluate as measuring
+
+    points = None
+    if package.signature.task == "clustering":
+        # Clusters are measured in the space that the model prepared, which only its trained form knows.
+        trained = package.manifest.variant("trained")
+        adapter = lookup.adapter(trained.format)
+        model = adapter.read(package.folder / trained.path, sample=None, trust=package.manifest.trusted).model
+        style = str(trained.options.get("style", "canonical"))
+        frame = to_frame(arrays, package.signature, "pandas" if style == "pandas" else "canonical")
+        steps = getattr(model, "named_steps", {})
+        points = steps["prepare"].transform(frame) if "prepare" in steps else frame.to_numpy()
+    return measuring.evaluate(package.signature, truth, answers, points=points)
+
+
+def _write_report(
+    path: Path, reference: str, package: Package, found: "Evaluation", source: dict[str, Any]
+) -> str:
+    from servable.training import report
+    from servable.workflows.look import variant_rows
+
+    shown = report.Report(
+        title=reference,
+        evaluation=found,
+        signature=package.signature,
+        created_at=timestamp(SystemClock().now()),
+        data=str(source["data"]),
+        recipe=package.manifest.recipe,
+    )
+    page = report.render(shown, variants=variant_rows(package.manifest))
+    with storage_errors(f"writing the report {path}"):
+        path.write_text(page, encoding="utf-8")
+    return str(path)

@@ -1,0 +1,114 @@
+"""``optimize``: compile a version anew, prove each form, and let the fastest that is equal serve."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from servable.artifact.manifest import SAMPLE_FILE, TRAINED
+from servable.artifact.package import Package
+from servable.artifact.sample import read_sample, write_sample
+from servable.clock import SystemClock, timestamp
+from servable.frameworks import lookup
+from servable.frameworks.base import Trained
+from servable.optimize.measure import machine
+from servable.progress import NoProgress, Progress
+from servable.registry.home import republish
+from servable.tensors import Arrays, row_count, take
+from servable.workflows.homes import opened
+from servable.workflows.look import variant_rows
+from servable.workflows.outcomes import OptimizeOutcome
+from servable.workflows.packaging import COMPILED, SAMPLE_ROWS, compiled, refused
+from servable.workflows.sources import need_extra, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def optimize(
+    reference: str,
+    *,
+    sample: "str | Path | pd.DataFrame | None" = None,
+    tolerance: float = 1e-4,
+    home: str | Path | None = None,
+    progress: Progress | None = None,
+) -> OptimizeOutcome:
+    """Compile a version anew, on this machine; its number stays, its package becomes a new one.
+
+    Args:
+        reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
+        sample: rows for the proof; those kept in the package when None.
+        tolerance: largest difference of a probability or value at which a compiled form counts as equal.
+        home: the folder of the registry; looked up when None.
+        progress: told of every stage.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        VersionNotFound: it has no such version or alias.
+        ConflictError: somebody else gave the version another package meanwhile.
+        ArtifactTampered: a file of the package differs from its digest.
+        DataError: the sample does not fit the signature.
+        StorageFull: no space left; the home is as it was before.
+    """
+    watched = progress or NoProgress()
+    with opened(home) as place:
+        record = place.models.resolve(reference)
+        package = place.package(record)
+        rows = _rows(package, sample)
+        with place.packages.staging() as folder:
+            trained = _copied(package, folder, rows)
+            variant = package.manifest.variant(TRAINED)
+            found = compiled(trained, variant, rows, folder, tolerance, watched)
+            manifest = msgspec.structs.replace(
+                package.manifest,
+                model=record.model,
+                created_at=timestamp(SystemClock().now()),
+                variants=found.variants,
+                refused=refused(found),
+                serving=found.serving,
+                machine=machine(),
+                files=(),
+            )
+            watched.begin("Package and register")
+            after = republish(place, folder, manifest, record, reason="optimize")
+            watched.done(f"{after.reference}, package {after.package[:12]}")
+    table = variant_rows(manifest)
+    return OptimizeOutcome(
+        model=after.model,
+        version=after.version,
+        serving=found.serving,
+        variants=table,
+        tolerance=tolerance,
+        rows_compared=max((row.rows_compared for row in table), default=0),
+        machine=manifest.machine,
+    )
+
+
+def _rows(package: Package, sample: "str | Path | pd.DataFrame | None") -> Arrays | None:
+    """Rows for the proof: those given, else those of the package, else none."""
+    if sample is not None:
+        from servable.frameworks.frame import pack
+
+        return pack(table_of(sample, package.signature)[0], package.signature)
+    return read_sample(package.folder) if (package.folder / SAMPLE_FILE).is_file() else None
+
+
+def _copied(package: Package, folder: Path, rows: Arrays | None) -> Trained:
+    """The package without its compiled variants in a staging folder, and its trained model in memory."""
+    former = {variant.path for variant in package.manifest.variants if variant.name != TRAINED}
+    for entry in package.manifest.files:
+        if entry.path not in former:
+            target = folder / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(package.folder / entry.path, target)
+    if rows is not None and row_count(rows) and not (folder / SAMPLE_FILE).is_file():
+        write_sample(folder, take(rows, slice(0, SAMPLE_ROWS)))
+    variant = package.manifest.variant(TRAINED)
+    if variant.format not in COMPILED:
+        need_extra()
+    loaded = lookup.adapter(variant.format).read(
+        folder / variant.path, sample=None, trust=package.manifest.trusted
+    )
+    # The package knows the signature better than the bare file does.
+    return Trained(loaded.model, package.signature, variant.options, package.manifest.libraries)

@@ -1,0 +1,152 @@
+"""From a trained model to a published version: write, compile, prove, seal, register."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from servable.artifact.manifest import (
+    EVALUATION_FILE,
+    PROFILE_FILE,
+    REPORT_FILE,
+    TRAINED,
+    Manifest,
+    Variant,
+)
+from servable.artifact.package import write_json, write_signature
+from servable.artifact.sample import write_sample
+from servable.clock import SystemClock, timestamp
+from servable.frameworks import lookup
+from servable.frameworks.base import Trained
+from servable.optimize.choose import Optimised, optimise
+from servable.optimize.measure import machine, time_predictor
+from servable.progress import Progress
+from servable.registry.home import Home, publish
+from servable.registry.records import VersionRecord
+from servable.runtime.model import example_arrays
+from servable.tensors import Arrays, row_count, take
+from servable.workflows.look import variant_rows
+from servable.workflows.outcomes import VariantRow
+
+#: Most held-out rows that a package keeps for proofs made later.
+SAMPLE_ROWS = 2_000
+#: Formats that are compiled already; there is nothing to convert them into.
+COMPILED = frozenset({"onnx"})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Contents:
+    """What goes into a package besides what compiling adds.
+
+    Attributes:
+        model: the name.
+        adapter: name of the adapter that writes and loads the trained form.
+        trained: the model.
+        sample: rows for the proof, packed; None when there are none.
+        recipe: how it was trained.
+        metrics: headline metrics.
+        source: where it came from.
+        trusted: whether a person allowed a form that executes code.
+        evaluation: record for ``evaluation.json``, or None.
+        profile: record for ``profile.json``, or None.
+        report: makes ``report.html`` once the variants are known, or None.
+    """
+
+    model: str
+    adapter: str
+    trained: Trained
+    sample: Arrays | None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    trusted: bool = False
+    evaluation: Any = None
+    profile: Any = None
+    report: Callable[[tuple[VariantRow, ...]], str] | None = None
+
+
+class Published(NamedTuple):
+    """A registered version, its manifest and where its package lies."""
+
+    record: VersionRecord
+    manifest: Manifest
+    folder: Path
+
+
+def publish_model(home: Home, contents: Contents, *, tolerance: float, progress: Progress) -> Published:
+    """Make a package of a model and register it as the next version.
+
+    When this returns, the version is durable; when it raises, the home is as it was before.
+
+    Args:
+        home: where to.
+        contents: what is known.
+        tolerance: largest difference at which a compiled form counts as equal.
+        progress: told of every stage.
+
+    Raises:
+        StorageFull: no space left.
+        StorageFailed: the storage failed.
+    """
+    with home.packages.staging() as folder:
+        variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
+        write_signature(folder, contents.trained.signature)
+        if contents.sample is not None and row_count(contents.sample):
+            write_sample(folder, take(contents.sample, slice(0, SAMPLE_ROWS)))
+        if contents.evaluation is not None:
+            write_json(folder, EVALUATION_FILE, contents.evaluation)
+        if contents.profile is not None:
+            write_json(folder, PROFILE_FILE, contents.profile)
+        found = compiled(contents.trained, variant, contents.sample, folder, tolerance, progress)
+        manifest = Manifest(
+            model=contents.model,
+            created_at=timestamp(SystemClock().now()),
+            framework=contents.adapter,
+            serving=found.serving,
+            variants=found.variants,
+            refused=refused(found),
+            libraries=dict(contents.trained.libraries),
+            recipe=contents.recipe,
+            metrics=contents.metrics,
+            source=contents.source,
+            trusted=contents.trusted,
+            machine=machine(),
+        )
+        if contents.report is not None:
+            (folder / REPORT_FILE).write_text(contents.report(variant_rows(manifest)), encoding="utf-8")
+        progress.begin("Package and register")
+        record = publish(home, folder, manifest)
+        progress.done(f"{record.reference}, package {record.package[:12]}")
+    return Published(record, manifest, home.packages.folder(record.package))
+
+
+def compiled(
+    trained: Trained,
+    variant: Variant,
+    sample: Arrays | None,
+    folder: Path,
+    tolerance: float,
+    progress: Progress,
+) -> Optimised:
+    """All forms of a model with proofs and timings; a model that is compiled already is only timed.
+
+    Without a sample the signature's example stands in for it, beside the rows made to be nasty.
+    """
+    rows = sample if sample is not None and row_count(sample) else example_arrays(trained.signature)
+    if variant.format not in COMPILED:
+        return optimise(trained, rows, folder, fallback=variant, tolerance=tolerance, progress=progress)
+    predictor = lookup.adapter(variant.format).load(folder, variant, trained.signature, trust=False)
+    timed = msgspec.structs.replace(variant, timings=time_predictor(predictor, rows))
+    predictor.close()
+    return Optimised((timed,), TRAINED)
+
+
+def refused(found: Optimised) -> tuple[Variant, ...]:
+    """The forms that do not serve, for the manifest: refused by the proof, or impossible to make."""
+    impossible = []
+    for note in found.notes:
+        name, _, reason = note.partition(": ")
+        impossible.append(Variant(name=name, format="onnx", path="", note=reason))
+    return (*found.refused, *impossible)

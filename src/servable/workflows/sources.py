@@ -1,0 +1,75 @@
+"""Data and models as callers hand them in: a path, or an object that is already in memory."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servable.errors import DependencyMissing, FileMissing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from servable.artifact.signature import Signature
+
+#: The extra without which nothing can be trained, evaluated or compiled.
+EXTRA = "train"
+
+
+def table_of(
+    data: "str | Path | pd.DataFrame", signature: "Signature | None" = None
+) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """The rows, and a record of where they came from.
+
+    Args:
+        data: a CSV or Parquet file, or a DataFrame.
+        signature: of the model that the rows are meant for; it settles how columns are read.
+
+    Raises:
+        FileMissing: there is no such file.
+        DataError: it cannot be read as a table.
+        DependencyMissing: the extra ``train`` is not installed.
+    """
+    need_extra()
+    from servable.training.data import read_table
+
+    if not isinstance(data, str | Path):
+        return data, {"data": "DataFrame", "rows": len(data)}
+    path = Path(data)
+    frame = read_table(path, signature=signature)
+    return frame, {"data": path.name, "sha256": file_digest(path), "rows": len(frame)}
+
+
+def need_extra() -> None:
+    """Make sure that the training libraries are there.
+
+    Raises:
+        DependencyMissing: one of them is not; the message names the extra.
+    """
+    try:
+        import lightgbm  # noqa: F401 - only whether it is there
+        import onnx  # noqa: F401
+        import pandas  # noqa: F401
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise DependencyMissing(
+            f"This needs {missing.name}, which is not installed; run: pip install 'servable[{EXTRA}]'"
+        ) from missing
+
+
+def model_path(path: str | Path) -> Path:
+    """The path of an existing model file.
+
+    Raises:
+        FileMissing: there is none.
+    """
+    found = Path(path)
+    if not found.is_file():
+        kind = "a folder, not a model file" if found.is_dir() else "not there"
+        raise FileMissing(f"{found} is {kind}; give the path of a model file.")
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
