@@ -34,6 +34,8 @@ from servable.errors import SettingInvalid
 from servable.frameworks.transformers import DateParts
 from servable.tensors import STRINGS
 
+#: Fewer rows than this are learned from with one thread.
+THREADED_ROWS = 15_000
 #: Names of the two baselines, of every task with a target.
 DUMMY = "dummy"
 LINEAR = {"classification": "logistic", "regression": "ridge"}
@@ -65,9 +67,17 @@ class Candidate(NamedTuple):
     most_rows: int = 2_000_000
 
 
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def threads(rows: int) -> int:
+    """How many threads an estimator may use to learn from so many rows.
+
+    One for few rows: threads that wait for each other on a busy machine cost more than they bring.
+    ``OMP_NUM_THREADS`` is an upper limit.
+    """
+    if rows < THREADED_ROWS:
+        return 1
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available
 
 
 def _lightgbm(kind: str) -> Callable[[Params, int, int], Any]:

@@ -82,13 +82,14 @@ def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None
     return _svg(draw, title)
 
 
-def scores(found: Sequence[Histogram], *, title: str, label: str) -> str:
+def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = False) -> str:
     """Histograms over each other, for instance of the score by true class.
 
     Args:
         found: with equal edges.
         title: what the picture shows, for those who cannot see it.
         label: of the horizontal axis.
+        short: whether its numbers may be large and are to be cut to ``20k``.
     """
 
     def draw(axes: Any) -> None:
@@ -102,6 +103,8 @@ def scores(found: Sequence[Histogram], *, title: str, label: str) -> str:
         axes.set_ylabel("share of rows")
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        if short:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: brief(value)))
         if len(found) > 1:
             axes.legend(loc="upper center", frameon=False, fontsize=9, labelcolor=INK)
 
@@ -144,7 +147,9 @@ def clusters(points: Scatter, *, title: str) -> str:
         for place, group in enumerate(np.unique(groups)):
             inside = groups == group
             colour = SERIES[place % len(SERIES)]
-            axes.scatter(x[inside], y[inside], s=12, color=colour, alpha=0.6, linewidths=0, label=str(group))
+            axes.scatter(
+                x[inside], y[inside], s=12, color=colour, alpha=0.6, linewidths=0, label=f"cluster {group}"
+            )
         axes.set_xlabel("first principal component")
         axes.set_ylabel("second principal component")
         axes.legend(frameon=False, fontsize=9, labelcolor=INK, title_fontsize=9, ncols=2)

@@ -76,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         columns: the columns used, with reasons.
         dropped: the columns left out, with reasons.
         notes: sentences about rows and task.
+        unseen: whether the model is known never to have seen the rows of the evaluation.
     """
 
     title: str
@@ -89,6 +90,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnInfo, ...] = ()
     dropped: tuple[ColumnInfo, ...] = ()
     notes: tuple[str, ...] = ()
+    unseen: bool = True
 
 
 class Card(NamedTuple):
@@ -170,8 +172,14 @@ def render(
         most=MOST_ROWS,
         dummy=DUMMY,
         linear=LINEAR.get(evaluation.task, ""),
-        estimator=report.recipe.get("title", ""),
+        estimator=_capital(report.recipe.get("title", "")),
+        capital=_capital,
     )
+
+
+def _capital(text: str) -> str:
+    """The text with a capital first letter and the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def number(value: float | int | None) -> str:
@@ -199,7 +207,8 @@ def metric_text(value: float | None, name: str) -> str:
         return percent(value)
     if name in ("rmse", "mae", "median_ae", "calinski_harabasz"):
         return number(value)
-    return f"{value:.3f}"
+    # Adding zero makes of a minus zero a plain one.
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def seconds_text(value: float | None) -> str:
@@ -228,9 +237,9 @@ def cards(evaluation: Evaluation) -> list[Card]:
 
 def _who(report: Report, name: str) -> str:
     known = {
-        DUMMY: "always the mean"
+        DUMMY: "always answering the mean"
         if report.evaluation.task == "regression"
-        else "always the most frequent class",
+        else "always answering the most frequent class",
         "logistic": "logistic regression",
         "ridge": "ridge regression",
     }
@@ -246,9 +255,11 @@ def verdict(report: Report, previous: Evaluation | None) -> str:
         return f"On {evaluation.rows:,} rows the clusters could not be told apart."
     span = evaluation.intervals.get(name)
     sure = f" (95 % interval {metric_text(span[0], name)} to {metric_text(span[1], name)})" if span else ""
-    said = f"{TITLES[name]} {metric_text(value, name)}{sure} on {evaluation.rows:,} rows that it never saw."
+    where = f" of {report.data}" if report.data else ""
+    rows = f"{evaluation.rows:,} rows{' that it never saw' if report.unseen else where}"
+    said = f"{TITLES[name]} {metric_text(value, name)}{sure} on {rows}."
     if name == "accuracy":
-        said = f"Right on {metric_text(value, name)}{sure} of {evaluation.rows:,} rows that it never saw."
+        said = f"Right on {metric_text(value, name)}{sure} of {rows}."
     against = []
     for other, metrics in evaluation.baselines.items():
         if name in metrics and other != report.recipe.get("estimator"):
@@ -295,7 +306,7 @@ def changes(evaluation: Evaluation, previous: Evaluation | None) -> list[tuple[s
     found = []
     for name, value in evaluation.metrics.items():
         before = previous.metrics.get(name)
-        if before is None or name not in TITLES:
+        if before is None or name not in TITLES or name.endswith(("_weighted", "n_macro", "l_macro")):
             continue
         better = value >= before if HIGHER_IS_BETTER[name] else value <= before
         found.append(
@@ -353,7 +364,10 @@ def pictures(report: Report) -> list[Picture]:
             _picture(
                 "How far off",
                 figures.scores(
-                    evaluation.histograms, title="Residuals histogram", label="truth minus prediction"
+                    evaluation.histograms,
+                    title="Residuals histogram",
+                    label="truth minus prediction",
+                    short=True,
                 ),
                 "The outermost half per cent on each side is not drawn.",
             ),

@@ -18,7 +18,7 @@ from servable.frameworks.base import Trained
 from servable.progress import NoProgress, Progress
 from servable.tensors import PREDICTION, take
 from servable.training import measures
-from servable.training.candidates import DUMMY, LINEAR, build, candidate, chosen, cores, tidy
+from servable.training.candidates import DUMMY, LINEAR, build, candidate, chosen, threads, tidy
 from servable.training.columns import ColumnInfo
 from servable.training.crossval import (
     Arena,
@@ -140,13 +140,10 @@ def _compare(
     competing = chosen(problem.task, models, problem.size)
     progress.begin("Compare candidates", total=len(competing))
     results: list[CandidateResult] = []
-    always = (
-        {DUMMY, LINEAR.get(problem.task, "kmeans"), *([] if models == "auto" else [models])}
-        if isinstance(models, str)
-        else {known.name for known in competing}
-    )
+    # The baselines and the first real candidate are compared in any case, and all that were asked for.
+    sure = 3 if models == "auto" else len(competing)
     for place, known in enumerate(competing):
-        if known.name not in always and place > 2 and time.monotonic() > until:
+        if place >= sure and time.monotonic() > until:
             progress.advance(1, f"{known.name}: no time left")
             continue
         result = score_candidate(arena, known, {})
@@ -162,7 +159,15 @@ def make_arena(problem: Problem, rows: Rows, count: int, most_rows: int, seed: i
     kept = thinned(rows, problem.truth, problem.task, most_rows, time_order=problem.time_order, seed=seed)
     truth = problem.truth_at(kept)
     cut = folds(truth, len(kept), problem.task, count=count, time_order=problem.time_order, seed=seed)
-    return Arena(problem.signature, problem.frame(kept), truth, cut, selection_metric(problem), seed, cores())
+    return Arena(
+        problem.signature,
+        problem.frame(kept),
+        truth,
+        cut,
+        selection_metric(problem),
+        seed,
+        threads(len(kept)),
+    )
 
 
 def fit(
@@ -174,8 +179,8 @@ def fit(
         SettingInvalid: no such candidate.
         DataError: it cannot learn from these rows.
     """
-    pipeline = build(problem.signature, name, params, seed=seed, jobs=cores())
     frame = problem.frame(rows)
+    pipeline = build(problem.signature, name, params, seed=seed, jobs=threads(len(frame)))
     truth = problem.truth if rows is None else problem.truth_at(rows)
     fit_quietly(pipeline, frame, truth)
     return trained_of(tidy(pipeline), problem.signature)
@@ -328,7 +333,7 @@ def _final(
     frame, truth = problem.frame(parts.train), problem.truth_at(parts.train)
     fitted = {}
     for name, params in wanted.items():
-        pipeline = build(problem.signature, name, params, seed=seed, jobs=cores())
+        pipeline = build(problem.signature, name, params, seed=seed, jobs=threads(len(frame)))
         fit_quietly(pipeline, frame, truth)
         fitted[name] = tidy(pipeline)
         progress.advance(1, name)
