@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from servable.artifact.files import storage_errors, sync_folder
+from servable.artifact.files import FULL, storage_error, storage_errors, sync_folder
 from servable.artifact.manifest import MANIFEST_FILE
 from servable.artifact.package import digest_of, open_package
 from servable.errors import ArtifactUnreadable, DependencyMissing, StorageFailed
@@ -40,7 +40,9 @@ class PackageStore:
     def staging(self) -> Iterator[Path]:
         """A new empty folder to fill; it is gone when the block ends, however it ends.
 
-        ``publish`` moves it away. Folders that a killed process left a day ago are cleared here.
+        ``publish`` moves it away. Folders that a killed process left a day ago are cleared here. Whoever
+        fills the folder need not look after a full disk: an ``OSError`` of the block that says so is
+        turned into ours; all others pass, since they may be about anything.
 
         Raises:
             StorageFull: no space left.
@@ -52,6 +54,10 @@ class PackageStore:
         try:
             self.sweep()
             yield folder
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise storage_error(error, "writing the package") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

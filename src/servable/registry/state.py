@@ -9,7 +9,7 @@ import fcntl
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -223,12 +223,10 @@ def _sqlite_begin(connection: Connection) -> None:
 
 
 def _prepare(engine: Engine, url: URL) -> None:
-    path = (
-        url.database
-        if url.get_backend_name() == "sqlite" and url.database not in (None, ":memory:")
-        else None
-    )
-    if (path is None or Path(path).exists()) and _revision(engine) == tables.HEAD:
+    path = _file_of(url)
+    with storage_errors("opening the database"):
+        exists = path is None or path.exists()
+    if exists and _revision(engine) == tables.HEAD:
         return
     with _one_at_a_time(path), engine.connect() as connection:
         connection = connection.execution_options(servable_writes=True)
@@ -238,6 +236,7 @@ def _prepare(engine: Engine, url: URL) -> None:
             found = _revision_in(connection)
             if found == tables.HEAD:
                 return
+            # alembic is slow to import and seldom needed.
             from servable.registry import migrations
 
             if found is not None and not migrations.knows(found):
@@ -248,12 +247,18 @@ def _prepare(engine: Engine, url: URL) -> None:
             migrations.upgrade(connection)
 
 
+def _file_of(url: URL) -> Path | None:
+    """The file of a SQLite database; None for any other."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
+
+
 @contextmanager
-def _one_at_a_time(path: str | None) -> Iterator[None]:
+def _one_at_a_time(path: Path | None) -> Iterator[None]:
     """Hold a lock beside a SQLite file, so that one process makes the tables and the others wait."""
     if path is None:
-        with nullcontext():
-            yield
+        yield
         return
     with storage_errors("opening the database"):
         file = Path(f"{path}.lock").open("ab")  # noqa: SIM115 - closed below, outside of the conversion
