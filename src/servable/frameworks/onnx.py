@@ -196,7 +196,7 @@ class OnnxAdapter:
             DataError: the sample does not fit the model.
         """
         session = open_session(path)
-        signature, options = onnx_signature.derive(session, sample)
+        signature, options = onnx_signature.derive(session, path, sample)
         return Trained(
             model=path,
             signature=signature,

@@ -5,13 +5,14 @@ anything else, which is taken as named tensors with rows on the first axis.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import onnxruntime as ort
 
-from servable.artifact.signature import Field, Signature, Task
+from servable.artifact.signature import Field, Kind, Signature, Task
 from servable.errors import ArtifactUnsupported, DataError
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS
 
@@ -44,11 +45,12 @@ class _Port(NamedTuple):
     shape: tuple[int, ...]
 
 
-def derive(session: ort.InferenceSession, sample: Any | None) -> tuple[Signature, Options]:
+def derive(session: ort.InferenceSession, path: Path, sample: Any | None) -> tuple[Signature, Options]:
     """The signature of a model and how to feed it.
 
     Args:
         session: the loaded model; it is run once on made-up rows to learn its classes.
+        path: its file, read again for class labels that only the graph names.
         sample: a ``pandas.DataFrame`` of rows that it accepts, or None.
 
     Raises:
@@ -63,7 +65,7 @@ def derive(session: ort.InferenceSession, sample: Any | None) -> tuple[Signature
         fields, feeds = _named_matrix(inputs[0], sample)
     else:
         fields, feeds = _tensors(inputs)
-    task, answers, spec, probabilities = _answers(session, inputs, outputs)
+    task, answers, spec, probabilities = _answers(session, path, inputs, outputs)
     signature = Signature(
         task=task,
         inputs=fields,
@@ -122,7 +124,7 @@ def _column_field(port: _Port, sample: Any | None) -> Field:
     missing = port.dtype.startswith("float")
     if sample is None:
         example: Any = "" if text else False if dtype == "bool" else 0
-        kind = "category" if text else "boolean" if dtype == "bool" else "number"
+        kind: Kind = "category" if text else "boolean" if dtype == "bool" else "number"
         return Field(name=port.name, kind=kind, dtype=dtype, missing=missing or text, example=example)
     if port.name not in sample.columns:
         raise DataError(f"The sample has no column {port.name!r}, which the model takes.")
@@ -194,14 +196,14 @@ def _made_up(port: _Port, rows: int) -> Any:
 
 
 def _answers(
-    session: ort.InferenceSession, inputs: Sequence[_Port], outputs: Sequence[_Port]
+    session: ort.InferenceSession, path: Path, inputs: Sequence[_Port], outputs: Sequence[_Port]
 ) -> tuple[Task, tuple[Field, ...], Options, bool]:
     """Task, output fields, how to read the raw outputs, and whether there are probabilities."""
     flat = [port for port in outputs if port.shape in ((), (1,), (-1,))]
     label = next((port for port in flat if port.dtype in _LABELS), None)
     scores = [port for port in outputs if port is not label]
     if label is not None and len(outputs) == 2:
-        found = _classes(session, inputs, label, scores[0])
+        found = _classes(session, path, inputs, (label, scores[0]))
         if found is not None:
             return found
     if len(outputs) == 1 and outputs[0].dtype.startswith("float") and outputs[0].shape in ((), (1,)):
@@ -216,13 +218,15 @@ def _answers(
 
 
 def _classes(
-    session: ort.InferenceSession, inputs: Sequence[_Port], label: _Port, scores: _Port
+    session: ort.InferenceSession, path: Path, inputs: Sequence[_Port], ports: tuple[_Port, _Port]
 ) -> tuple[Task, tuple[Field, ...], Options, bool] | None:
     """A classifier with a label and probabilities; None when a trial run says otherwise.
 
     The labels come from the ZipMap's keys. Without one they are taken from the metadata entry ``classes``
-    (a JSON list), and else are the numbers from 0 when the label is a number.
+    (a JSON list), then from the classifier node of the graph where the library ``onnx`` is installed, and
+    else are the numbers from 0 when the label is a number.
     """
+    label, scores = ports
     feed = {port.name: _made_up(port, 1) for port in inputs}
     try:
         first, raw = session.run([label.name, scores.name], feed)
@@ -234,7 +238,7 @@ def _classes(
         read |= {"form": "zipmap", "classes": classes}
     else:
         width = int(np.asarray(raw).reshape(1, -1).shape[1])
-        named = _named_classes(session, width)
+        named = _named_classes(session, width) or _graph_classes(path, width)
         if named is None and label.dtype == "str":
             return None
         classes = list(range(width)) if named is None else named
@@ -258,3 +262,19 @@ def _named_classes(session: ort.InferenceSession, width: int) -> list[Any] | Non
     except msgspec.MsgspecError:
         return None
     return list(named) if len(named) == width else None
+
+
+def _graph_classes(path: Path, width: int) -> list[Any] | None:
+    """The labels that a classifier node holds, if there are as many as scores."""
+    try:
+        # A server of compiled models has no onnx; taking a model in happens where it is installed.
+        import onnx
+    except ModuleNotFoundError:
+        return None
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "classlabels_strings" and len(attribute.strings) == width:
+                return [label.decode() for label in attribute.strings]
+            if attribute.name in ("classlabels_int64s", "classlabels_ints") and len(attribute.ints) == width:
+                return list(attribute.ints)
+    return None
