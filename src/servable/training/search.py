@@ -1,7 +1,5 @@
 """Choosing and training: compare the candidates, tune the best, fit it, and measure it on unseen rows."""
 
-import importlib.metadata
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from servable.training.crossval import (
 )
 from servable.training.data import Problem
 from servable.training.evaluate import Evaluation, evaluate, importance, profiled
+from servable.training.outcome import libraries, metrics_of, trained_of
 from servable.training.profile import Profile, profile
 from servable.training.split import HOLDOUT, Rows, Split, folds, hold_out, thinned
 
@@ -44,8 +43,6 @@ TUNE_TRIALS = 25
 #: Shares of the time budget after which the comparison and the tuning end; the rest is the final fit.
 COMPARE_SHARE = 0.4
 TUNE_SHARE = 0.8
-#: Libraries whose versions are kept with a trained model.
-LIBRARIES = ("scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "servable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,22 +181,6 @@ def fit(
     truth = problem.truth if rows is None else problem.truth_at(rows)
     fit_quietly(pipeline, frame, truth)
     return trained_of(tidy(pipeline), problem.signature)
-
-
-def trained_of(pipeline: Pipeline, signature: Signature) -> Trained:
-    """A fitted pipeline in the form that the adapter named ``sklearn`` takes."""
-    return Trained(model=pipeline, signature=signature, options={"style": "canonical"}, libraries=libraries())
-
-
-def libraries() -> dict[str, str]:
-    """Versions of the libraries that matter for loading a model again."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def train(
@@ -380,17 +361,6 @@ def _evaluated(
     headline = found.metrics.get(found.metric)
     progress.done(f"{found.metric} {headline:.4f}" if headline is not None else "")
     return found
-
-
-def metrics_of(
-    signature: Signature, truth: NDArray[Any], answers: Mapping[str, NDArray[Any]]
-) -> dict[str, float]:
-    """Only the metrics of answers, without curves or intervals."""
-    if signature.task == "regression":
-        return measures.regression(truth, answers[PREDICTION])
-    return measures.classification(
-        truth, answers[PREDICTION], answers.get("probabilities"), len(signature.classes)
-    )
 
 
 def _with_clusters(signature: Signature, params: Mapping[str, Any]) -> Signature:
