@@ -235,7 +235,8 @@ def _decode(data: bytes) -> Manifest:
 def _finite(manifest: Manifest) -> Manifest:
     metrics = {name: float(value) for name, value in manifest.metrics.items() if math.isfinite(value)}
     variants = tuple(_finite_proof(variant) for variant in manifest.variants)
-    return msgspec.structs.replace(manifest, metrics=metrics, variants=variants)
+    refused = tuple(_finite_proof(variant) for variant in manifest.refused)
+    return msgspec.structs.replace(manifest, metrics=metrics, variants=variants, refused=refused)
 
 
 def _finite_proof(variant: Variant) -> Variant:
