@@ -3,6 +3,7 @@ import gzip
 import io
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
@@ -251,14 +252,58 @@ def test_any_bytes_are_audited_or_refused(tmp_path: Path, data: bytes) -> None:
     assert list(audit.names) == sorted(set(audit.names))
 
 
-@given(cuts=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_damaged_models_are_audited_or_refused(tmp_path: Path, cuts: list[tuple[int, int]]) -> None:
-    whole = bytearray(pickle.dumps(LogisticRegression().fit([[0.0], [1.0]], [0, 1])))
-    for at, byte in cuts:
+def seeds() -> dict[str, bytes]:
+    """One good file of each kind."""
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    plain, packed = io.BytesIO(), io.BytesIO()
+    joblib.dump({"a": np.arange(9.0), "b": np.array(["x", None], dtype=object)}, plain)
+    joblib.dump(model, packed, compress=3)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [x])
+    return {
+        "pickle": pickle.dumps(model),
+        "old": pickle.dumps(model, 0),
+        "joblib": plain.getvalue(),
+        "compressed": packed.getvalue(),
+        "skops": skops.io.dumps(model),
+        "onnx": helper.make_model(graph).SerializeToString(),
+    }
+
+
+SEEDS = seeds()
+
+
+@pytest.mark.parametrize("kind", sorted(SEEDS))
+@given(changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_models_are_audited_or_refused(
+    tmp_path: Path, kind: str, changes: list[tuple[int, int]]
+) -> None:
+    whole = bytearray(SEEDS[kind])
+    for at, byte in changes:
         whole[at % len(whole)] = byte
-    path = tmp_path / "model.pkl"
+    path = tmp_path / "model"
     path.write_bytes(whole)
+    try:
+        audit_file(path)
+    except (ArtifactUnreadable, ArtifactUnsupported):
+        return
+
+
+OPCODES = [info.code.encode("latin-1") for info in pickletools.opcodes]
+PROGRAMS = st.lists(
+    st.sampled_from(
+        [*OPCODES, b"cos\nsystem\n", b"K\x01", b"U\x01a", b"q\x01", b"h\x01", b"X\x01\0\0\0a", b"C\x01a"]
+    ),
+    max_size=25,
+)
+
+
+@given(program=PROGRAMS)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_program_of_opcodes_is_audited_or_refused(tmp_path: Path, program: list[bytes]) -> None:
+    path = tmp_path / "model.pkl"
+    path.write_bytes(b"cbuiltins\ngetattr\n(Nt" + b"".join(program) + b".")
     try:
         audit_file(path)
     except (ArtifactUnreadable, ArtifactUnsupported):
@@ -278,6 +323,10 @@ def test_limits_hold(tmp_path: Path) -> None:
     # Texts are passed over when they are longer than any name.
     path.write_bytes(b"X" + struct.pack("<I", 3 << 20) + b"a" * (3 << 20) + b".")
     assert audit_file(path) == Audit("pickle", (), True)
+    # A call of a call of a call has a name that is cut.
+    calls = b"cbuiltins\ngetattr\n(cos\nsystem\n" + b")R" * 10_000 + b"U\x01atR."
+    path.write_bytes(calls)
+    assert "?" + "()" * 10 + ".a" in audit_file(path).names
     # Hashing this set's one member would take longer than the universe has.
     path.write_bytes(b"\x8f(" + b")" + b"2\x86" * 1000 + b"\x90.")
     assert audit_file(path) == Audit("pickle", (), True)

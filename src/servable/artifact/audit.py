@@ -5,8 +5,10 @@ somebody who wants to get by, so the audit never says that a pickle is safe: it 
 names, and a pickle is loaded only when a person allows it.
 """
 
+import errno
 import gzip
 import lzma
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -24,6 +26,18 @@ Kind = Literal["pickle", "joblib", "skops", "onnx", "torch"]
 
 #: What damaged compressed data raise; bz2 says it with a bare OSError, see ``_pickle``.
 DECOMPRESSION_ERRORS = (gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+#: What a damaged zip file may raise.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    OSError,
+    struct.error,
+    *DECOMPRESSION_ERRORS,
+)
 #: A skops schema beyond this many bytes is refused.
 LARGEST_SCHEMA = 256 * 1024 * 1024
 #: So many names are said in a refusal.
@@ -162,7 +176,10 @@ def _zip(path: Path, file: IO[bytes]) -> Audit:
                 with archive.open(pickles[0]) as member:
                     found = _pickle(path, Stream(member))
                 return Audit("torch", tuple(sorted(found.names)), False)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, *DECOMPRESSION_ERRORS) as error:
+    except ZIP_ERRORS as error:
+        # Positions in a hostile zip may lead anywhere, which the system calls an invalid argument.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise ArtifactUnreadable(f"{path.name} is a truncated or damaged zip file; copy it again.") from error
     raise ArtifactUnreadable(f"{path.name} is a zip file, but no skops file: it has no schema.json.")
 

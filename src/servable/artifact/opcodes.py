@@ -19,6 +19,10 @@ from servable.artifact.streams import BrokenStream, EnoughSeen, Stream
 MOST_OPCODES = 5_000_000
 #: A longer text or byte string is passed over; no name is that long.
 LARGEST_CONSTANT = 1 << 20
+#: When this many bytes of constants are held, further byte strings are passed over.
+MOST_HELD = 64 << 20
+#: An array of more bytes than this is a lie.
+LARGEST_ARRAY = 1 << 50
 #: Pickles in pickles are followed this deep.
 DEEPEST = 8
 
@@ -95,21 +99,23 @@ class Machine:
             return self._stream.line()
         if size in _SIZES:
             length = int.from_bytes(self._stream.take(_SIZES[size]), "little")
-            if length > LARGEST_CONSTANT:
+            if length > LARGEST_CONSTANT or (self._found.held > MOST_HELD and "BYTES" in info.name):
                 self._stream.skip(length)
                 return OPAQUE
+            self._found.held += length
+            if self._found.held > 4 * MOST_HELD:
+                raise EnoughSeen
             return self._stream.take(length)
         return self._stream.take(size)
 
     def _usual(self, info: pickletools.OpcodeInfo, argument: Any) -> None:
         """Opcodes of which only the effect on the stack matters, constants among them."""
-        before = [item for item in info.stack_before if item is not pickletools.stackslice]
-        if pickletools.markobject in before:
+        marked, pops, pushes = _EFFECTS[info.name]
+        if marked:
             self._pop_mark()
-            before.remove(pickletools.markobject)
-        for _ in before:
+        for _ in range(pops):
             self._stack.pop()
-        for _ in info.stack_after:
+        for _ in range(pushes):
             self._stack.append(_constant(info.name, argument))
 
     def _pop_mark(self) -> list[Any]:
@@ -165,19 +171,17 @@ class Machine:
 
     def _dict(self, _: Any) -> None:
         items = self._pop_mark()
-        pairs = Pairs()
-        pairs.items.extend(zip(items[::2], items[1::2], strict=False))
-        self._stack.append(pairs)
+        self._stack.append(Pairs(zip(items[::2], items[1::2], strict=False)))
 
     def _setitem(self, _: Any) -> None:
         value, key = self._stack.pop(), self._stack.pop()
         if isinstance(self._stack[-1], Pairs):
-            self._stack[-1].items.append((key, value))
+            self._stack[-1].add([(key, value)])
 
     def _setitems(self, _: Any) -> None:
         items = self._pop_mark()
         if isinstance(self._stack[-1], Pairs):
-            self._stack[-1].items.extend(zip(items[::2], items[1::2], strict=False))
+            self._stack[-1].add(zip(items[::2], items[1::2], strict=False))
 
     def _global(self, argument: tuple[bytes, bytes]) -> None:
         module, name = (part.decode("utf-8", "replace") for part in argument)
@@ -272,19 +276,34 @@ class Machine:
             return
         size = itemsize
         for length in shape:
-            if not isinstance(length, int) or length < 0:
+            if not isinstance(length, int) or not 0 <= length <= LARGEST_ARRAY:
                 raise EnoughSeen
-            size *= length
+            size = min(size * length, LARGEST_ARRAY)
         if state.get("numpy_array_alignment_bytes") is not None:
             self._stream.skip(self._stream.take(1)[0])
         self._stream.skip(size)
+
+
+def _effect(info: pickletools.OpcodeInfo) -> tuple[bool, int, int]:
+    """Whether an opcode takes everything above a mark, how many more it takes, how many it puts."""
+    ignored = (pickletools.markobject, pickletools.stackslice)
+    below = [item for item in info.stack_before if item not in ignored]
+    return pickletools.markobject in info.stack_before, len(below), len(info.stack_after)
+
+
+_EFFECTS = {info.name: _effect(info) for info in pickletools.opcodes}
 
 
 def _constant(opcode: str, argument: Any) -> Any:
     if not isinstance(argument, bytes):
         return True if opcode == "NEWTRUE" else None if opcode == "NONE" else OPAQUE
     if opcode in _NUMBERS:
-        return int.from_bytes(argument, "little", signed=opcode not in ("BININT1", "BININT2"))
+        # A longer number is no length of an array, and nothing else of a number matters.
+        return (
+            OPAQUE
+            if len(argument) > 8
+            else int.from_bytes(argument, "little", signed=opcode not in ("BININT1", "BININT2"))
+        )
     try:
         if opcode in _TEXTS:
             return argument.decode("utf-8", "surrogatepass")

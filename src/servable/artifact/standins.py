@@ -1,6 +1,7 @@
 """Inert stand-ins for what a pickle would make, and the findings that are collected on the way."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from servable.artifact.streams import EnoughSeen
 
 #: So many names are kept.
 MOST_NAMES = 10_000
+#: So many pairs of a dictionary are kept, at first; descriptions of arrays have six.
+MOST_PAIRS = 64
 #: A longer name is cut.
 LONGEST_NAME = 300
 _PLAIN_DTYPE = re.compile(r"[<>=|]?[biufcSUVMm?]\d{0,9}")
@@ -17,12 +20,16 @@ _PLAIN_DTYPE = re.compile(r"[<>=|]?[biufcSUVMm?]\d{0,9}")
 class Global:
     """Stands for what importing ``name`` gives."""
 
+    __slots__ = ("name",)
+
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 class Made:
     """Stands for what calling ``maker`` with ``arguments`` gives; ``state`` is what BUILD gave it."""
+
+    __slots__ = ("arguments", "maker", "state")
 
     def __init__(self, maker: Any, arguments: Any) -> None:
         self.maker = maker
@@ -33,8 +40,15 @@ class Made:
 class Pairs:
     """Stands for a dictionary; the pairs as they came, never hashed."""
 
-    def __init__(self) -> None:
-        self.items: list[tuple[Any, Any]] = []
+    __slots__ = ("items",)
+
+    def __init__(self, items: Iterable[tuple[Any, Any]] = ()) -> None:
+        self.items = tuple(items)
+
+    def add(self, items: Iterable[tuple[Any, Any]]) -> None:
+        """More pairs. Only descriptions of arrays are ever looked into, and those are small."""
+        if len(self.items) < MOST_PAIRS:
+            self.items += tuple(items)[:MOST_PAIRS]
 
     def get(self, wanted: str) -> Any:
         """The value last set under a text key; None if there is none."""
@@ -52,6 +66,8 @@ class Findings:
         self.complete = True
         self.joblib = False
         self.opcodes = 0
+        #: Bytes of constants that are held.
+        self.held = 0
 
     def add(self, name: str) -> Global:
         """Remember a name that would be imported."""
@@ -68,11 +84,10 @@ OPAQUE = object()
 
 def described(value: Any) -> str:
     """A name for whatever this stands for."""
-    if isinstance(value, Global):
-        return value.name
-    if isinstance(value, Made):
-        return f"{described(value.maker)}()"
-    return "?"
+    calls = 0
+    while isinstance(value, Made) and calls < 10:
+        value, calls = value.maker, calls + 1
+    return (value.name if isinstance(value, Global) else "?") + "()" * calls
 
 
 def class_of(made: Made) -> str:
