@@ -145,7 +145,7 @@ def column_numbers(column: pd.Series, field: Field) -> NDArray[np.float64]:
         expected = "true or false"
     else:
         values, bad = _floats(column)
-        bad |= np.isinf(values)
+        bad = bad | np.isinf(values)
         expected = "a number"
     _refuse(column, field, bad, expected)
     if not field.missing:
@@ -201,7 +201,7 @@ def _floats(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan), none
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return np.full(len(column), np.nan), column.notna().to_numpy(dtype=bool)
+        return np.full(len(column), np.nan), np.array(column.notna(), dtype=bool)
     texts = column.astype(object)
     values = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.isnan(values) & _present(texts)
@@ -223,7 +223,7 @@ def _booleans(column: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
     present = _present(column)
     words = column.astype(object).map(lambda value: str(value).strip().lower())
     table = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
-    values = np.asarray(words.map(table).to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+    values = np.array(words.map(table).to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
     values[~present] = np.nan
     return values, np.isnan(values) & present
 

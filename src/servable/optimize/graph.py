@@ -82,8 +82,8 @@ class Graph:
             copy.name = rename(tensor.name)
             self._initializers.append(copy)
         for node in graph.node:
-            if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
-                raise Unconvertible("the converted step has branches or loops")
+            if not all(_stands_alone(attribute) for attribute in node.attribute):
+                raise Unconvertible("the converted step has branches that reach outside themselves")
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             copy.name = f"{prefix}_{node.name}" if node.name else ""
@@ -127,3 +127,14 @@ class Graph:
             onnx.checker.check_model(model)
         data: bytes = model.SerializeToString()
         return data
+
+
+def _stands_alone(attribute: Any) -> bool:
+    """Whether an attribute holds no graph, or one that uses nothing from around it."""
+    if attribute.type != onnx.AttributeProto.GRAPH:
+        return bool(attribute.type != onnx.AttributeProto.GRAPHS)
+    inner = attribute.g
+    known = {"", *(value.name for value in inner.input), *(value.name for value in inner.initializer)}
+    known |= {name for node in inner.node for name in node.output}
+    used = {name for node in inner.node for name in node.input}
+    return used <= known and all(_stands_alone(a) for node in inner.node for a in node.attribute)

@@ -266,6 +266,31 @@ def _k_means(target: Target, model: Any, matrix: Matrix) -> Answer:
     return Answer(_largest(target, scores), is_index=True)
 
 
+def _repeated(target: Target, matrix: Matrix, values: NDArray[Any]) -> str:
+    """The same values ``[k]`` for every row: double ``[rows, k]``."""
+    graph = target.graph
+    rows = graph.node("Shape", [matrix.tensor], start=0, end=1)
+    shape = graph.node("Concat", [rows, graph.constant(np.asarray([len(values)], dtype=np.int64))], axis=0)
+    return graph.node("Expand", [target.constant(values[None, :]), shape])
+
+
+def _dummy_classifier(target: Target, model: Any, matrix: Matrix) -> Answer:
+    if model.strategy in ("prior", "most_frequent"):
+        winner = int(np.argmax(model.class_prior_))
+    elif model.strategy == "constant":
+        winner = int(np.flatnonzero(model.classes_ == np.ravel(model.constant)[0])[0])
+    else:
+        raise Unconvertible(f"DummyClassifier answers by chance ({model.strategy})")
+    sure = np.eye(len(model.classes_))[winner]
+    values = np.asarray(model.class_prior_) if model.strategy == "prior" else sure
+    probabilities = _repeated(target, matrix, values)
+    return Answer(_largest(target, probabilities), True, probabilities, target.element)
+
+
+def _dummy_regressor(target: Target, model: Any, matrix: Matrix) -> Answer:
+    return _values(target, _repeated(target, matrix, np.ravel(model.constant_)[:1]))
+
+
 def _elsewhere(target: Target, model: Any, matrix: Matrix) -> Answer:
     """Through skl2onnx, with labels turned into class indexes."""
     graph = target.graph
@@ -330,5 +355,7 @@ _KNOWN: dict[str, Callable[[Target, Any, Matrix], Answer]] = {
     **dict.fromkeys(("LogisticRegression", "LogisticRegressionCV"), _logistic),
     **dict.fromkeys(_LINEAR_VALUES, _linear_values),
     **dict.fromkeys(_LINEAR_LABELS, _linear_labels),
+    "DummyClassifier": _dummy_classifier,
+    "DummyRegressor": _dummy_regressor,
     **dict.fromkeys(("KMeans", "MiniBatchKMeans"), _k_means),
 }

@@ -201,7 +201,7 @@ def absorb_converted(graph: Graph, step: Any, matrix: Matrix, options: Any = Non
             model = skl2onnx.to_onnx(
                 step,
                 initial_types=[("X", DoubleTensorType([None, matrix.width]))],
-                target_opset={"": OPSET, "ai.onnx.ml": 3},
+                target_opset=OPSET,
                 options=options,
             )
     except Exception as foreign:
