@@ -210,3 +210,12 @@ def test_help_is_quick_and_loads_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
     assert command("--help").returncode == 0
+
+
+def test_an_interrupt_ends_quietly(invoke, monkeypatch):
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("servable.workflows.look.models", interrupted)
+    ended = invoke("models")
+    assert (ended.exit_code, ended.output) == (130, "")

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from servable.cli import tables
 from servable.cli.output import Screen
 from servable.client import Client, Predictions
-from servable.errors import DependencyMissing, ParityFailed, StorageFailed, converted
+from servable.errors import DependencyMissing, GateFailed, ParityFailed, StorageFailed, converted
 
 if TYPE_CHECKING:
     from servable.engines.local import LocalServer
@@ -143,7 +143,7 @@ class Demo:
         """Step: the metrics on rows that neither selection nor training saw, held against a gate.
 
         Raises:
-            ServableError: the gate was not reached.
+            GateFailed: the gate was not reached.
         """
         from servable.workflows.evaluate import evaluate
 
@@ -158,7 +158,7 @@ class Demo:
             )
         self._screen.out.print(tables.metrics(found.metrics, found.intervals))
         if not found.passed:
-            raise ParityFailed(" ".join(found.failed))
+            raise GateFailed(" ".join(found.failed))
 
     def _packaged(self, outcome: "TrainOutcome") -> None:
         """Step: the package, whose digests are verified by opening it."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         VariantRow,
     )
 
+#: From here on a difference counts as unbounded.
+_UNBOUNDED = 1e300
 #: The longest list of columns that is printed whole.
 _COLUMNS_SHOWN = 40
 
@@ -143,7 +145,9 @@ def variants(rows: "tuple[VariantRow, ...]", title: str = "Variants") -> Rendera
 
 def _proof(row: "VariantRow") -> tuple[str, str, str]:
     """The figures of a comparison."""
-    return f"{row.rows_compared:,}", f"{row.label_differences:,}", f"{row.worst_difference:.1e}"
+    # A package records a difference without bound as the largest number that there is.
+    worst = f"{row.worst_difference:.1e}" if row.worst_difference < _UNBOUNDED else "∞"
+    return f"{row.rows_compared:,}", f"{row.label_differences:,}", worst
 
 
 def trained(outcome: "TrainOutcome") -> Iterator[RenderableType]:
