@@ -45,7 +45,7 @@ def mixed(rows: int = 240, seed: int = 0) -> pd.DataFrame:
     flag = rng.choice([True, False], rows)
     day = pd.Timestamp("2021-01-01") + pd.to_timedelta(rng.integers(0, 700, rows), unit="D")
     value = size + 30 * (colour == "red") + 10 * flag + rng.normal(0, 5, rows)
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "size": np.where(rng.random(rows) < 0.1, np.nan, size),
             "count": rng.integers(0, 9, rows),
@@ -57,7 +57,6 @@ def mixed(rows: int = 240, seed: int = 0) -> pd.DataFrame:
             "grade": pd.qcut(value, 3, labels=["c", "b", "a"]).astype(str),
         }
     )
-    return frame
 
 
 @pytest.mark.parametrize("task", ["classification", "regression", "clustering"])
