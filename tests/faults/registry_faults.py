@@ -55,13 +55,24 @@ def publishing(path: Path, label: str, count: int | None) -> Callable[[int], Non
     return work
 
 
-def acknowledged(process: int, reader: int) -> dict[int, str]:
-    """What a child acknowledged up to its end."""
-    with os.fdopen(reader) as lines:
-        # A line that the kill cut off was not acknowledged.
-        whole = [line.split() for line in lines if line.endswith("\n")]
+def acknowledged(process: int, reader: int, said: bytes = b"") -> dict[int, str]:
+    """What a child acknowledged up to its end; ``said`` is what was read of it before."""
+    with os.fdopen(reader, "rb") as rest:
+        said += rest.read()
     os.waitpid(process, 0)
+    # A line that the kill cut off was not acknowledged.
+    whole = [line.decode().split() for line in said.split(b"\n")[:-1]]
     return {int(version): package for version, package in whole}
+
+
+def heard(reader: int, lines: int) -> bytes:
+    """Wait until a child has acknowledged so many versions; what it said."""
+    said = b""
+    while said.count(b"\n") < lines:
+        more = os.read(reader, 1 << 16)
+        assert more, "the child ended by itself"
+        said += more
+    return said
 
 
 def check(path: Path, expected: dict[int, str]) -> int:
@@ -91,9 +102,12 @@ def kill(root: Path, rounds: int) -> dict[str, Any]:
         if number % 8 == 0:
             path, expected = root / f"home{number}", {}
         process, reader = forked(publishing(path, str(number), None))
-        time.sleep(chance.uniform(0.0, 0.12))
+        # Every other child is killed at any time from its birth, the others while they publish, however
+        # slow the machine is at the moment.
+        said = heard(reader, chance.randint(1, 6)) if number % 2 else b""
+        time.sleep(chance.uniform(0.0, 0.02 if number % 2 else 0.12))
         os.kill(process, signal.SIGKILL)
-        new = acknowledged(process, reader)
+        new = acknowledged(process, reader, said)
         acks += len(new)
         expected |= new
         left += len(list((path / "staging").iterdir())) if (path / "staging").is_dir() else 0
