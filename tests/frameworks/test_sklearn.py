@@ -48,7 +48,7 @@ def mixed(model, *, unknown: str = "ignore") -> Pipeline:
             ("n", SimpleImputer(), ["age", "pay"]),
             (
                 "c",
-                make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown=unknown)),
+                make_pipeline(filled, OneHotEncoder(handle_unknown=unknown)),
                 ["town"],
             ),
             ("b", "passthrough", ["owner"]),

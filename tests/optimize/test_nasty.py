@@ -14,7 +14,7 @@ def test_the_largest_float32_not_above_a_threshold_answers_like_the_threshold(th
     assert np.array_equal(np.float32(x) <= rounded, x <= thresholds)
 
 
-@given(st.floats(-1e300, 1e300))
+@given(st.floats(-1e299, 1e299))
 def test_neighbours_hold_the_value_and_the_next_ones_in_both_precisions(value):
     found = nasty.neighbours(np.array([value]))
     assert value in found

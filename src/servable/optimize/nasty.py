@@ -55,6 +55,10 @@ _TEXTS = (
     "None",
 )
 
+#: LightGBM writes an infinite threshold as this number, so a saved model answers otherwise beyond it than
+#: the model in memory did. Nothing can be equal to both there.
+_LARGEST = 1e300
+
 Groups = dict[str, dict[str, NDArray[Any]]]
 
 
@@ -100,7 +104,7 @@ def _interesting(trained: Trained, sample: Arrays) -> list[NDArray[np.float64]]:
 
 
 def neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values, their neighbours in float64, and their neighbours in float32."""
+    """Values, their neighbours in float64 and in float32; none beyond 1e300."""
     with np.errstate(over="ignore"):
         short = values.astype(np.float32)
     infinity32 = np.float32(np.inf)
@@ -113,8 +117,8 @@ def neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
         np.nextafter(short, -infinity32).astype(np.float64),
     ]
     every: NDArray[np.float64] = np.unique(np.concatenate(near))
-    finite: NDArray[np.float64] = every[np.isfinite(every)]
-    return finite
+    usual: NDArray[np.float64] = every[np.abs(every) <= _LARGEST]
+    return usual
 
 
 def thresholds_by_column(trained: Trained, sample: Arrays) -> dict[int, NDArray[np.float64]]:
