@@ -206,3 +206,25 @@ def test_truth_of_numbers_and_codes(frame):
     with pytest.raises(DataError, match="expected a number"):
         truth_of(pd.DataFrame({"income": ["much"]}), value)
     assert truth_of(frame, infer(frame, None).signature) is None
+
+
+def test_a_data_frame_of_any_dtypes_is_understood():
+    frame = pd.DataFrame(
+        {
+            "whole": pd.array([1, None, 3, 4] * 25, dtype="Int64"),
+            "flag": [True, None, False, True] * 25,
+            "nullable": pd.array([True, None, False, True] * 25, dtype="boolean"),
+            "label": pd.Categorical(["a", "b", None, "a"] * 25),
+            "when": pd.date_range("2024-01-01", periods=100, tz="Europe/Paris"),
+            "codes": pd.Categorical([1, 2, 2, 1] * 25),
+            "text": pd.array(["u", "v", None, "u"] * 25, dtype="string"),
+            "y": pd.Categorical(["p", "q"] * 50),
+        },
+        index=range(500, 600),
+    )
+    problem = infer(frame, "y")
+    kinds = [info.kind for info in problem.columns]
+    assert kinds == ["number", "boolean", "boolean", "category", "date", "number", "category"]
+    assert problem.rows.tolist() == list(range(100))
+    assert problem.frame()["when"].iloc[0] == pd.Timestamp("2023-12-31T23:00:00").timestamp()
+    assert problem.frame()["flag"].isna().sum() == 25
