@@ -40,7 +40,9 @@ def test_the_default_is_the_only_one_or_the_marked_one(opened: Home) -> None:
     only = opened.deployments.deploy("a", 1)
     assert opened.deployments.default() == only
     opened.deployments.deploy("b", 1)
-    assert opened.deployments.default() is None
+    first = opened.deployments.default()
+    assert first is not None
+    assert first.model == "a"
     marked = opened.deployments.deploy("b", 1, default=True)
     assert opened.deployments.default() == marked
     assert opened.deployments.deploy("c", 1, default=True).default

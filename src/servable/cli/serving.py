@@ -95,12 +95,33 @@ def _taken_in(text: str, screen: Screen, trust: bool, sample: Path | None, home:
 
     path = Path(text)
     name = name_of(path)
+    known = None if sample is not None else _same_file(path, name, home)
+    if known is not None:
+        screen.note(f"[bold]{known}[/bold] was made from this very file and serves again")
+        return known
     with screen.progress() as progress:
         outcome = add(path, name=name, sample=sample, trust=trust, deploy=True, home=home, progress=progress)
     served = next((row for row in outcome.variants if row.chosen), None)
     faster = f", {served.speedup:,.0f}x faster than as trained" if served and served.speedup else ""
     screen.note(f"[bold]{outcome.model}:{outcome.version}[/bold] serves as {outcome.serving}{faster}")
     return name
+
+
+def _same_file(path: Path, name: str, home: Path | None) -> str | None:
+    """The newest version of a name, deployed, if it was made from a file with this content."""
+    from servable.errors import NotFoundError
+    from servable.workflows.deploy import deploy
+    from servable.workflows.look import describe
+    from servable.workflows.sources import file_digest
+
+    try:
+        found = describe(name, home=home)
+    except NotFoundError:
+        return None
+    if not path.is_file() or found.source.get("sha256") != file_digest(path):
+        return None
+    deploy(f"{name}:{found.version}", home=home)
+    return f"{name}:{found.version}"
 
 
 def is_path(text: str) -> bool:

@@ -70,7 +70,9 @@ class Deployments:
             if default:
                 connection.execute(update(tables.deployments).values(is_default=False))
             if present is None:
-                new = {"previous": [], "is_default": False, "policy": {}} | values
+                # The first model stays the one that POST /predict means when a second one comes.
+                first = not _deployments(connection)
+                new = {"previous": [], "is_default": first, "policy": {}} | values
                 new |= {"model": model, "version": version, "since": timestamp(self._clock.now())}
                 connection.execute(insert(tables.deployments).values(new))
             else:

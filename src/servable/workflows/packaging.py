@@ -119,6 +119,7 @@ def publish_model(home: Home, contents: Contents, *, tolerance: float, progress:
         progress.begin("Package and register")
         record = publish(home, folder, manifest)
         progress.done(f"{record.reference}, package {record.package[:12]}")
+    home.sweep()
     return Published(record, manifest, home.packages.folder(record.package))
 
 
