@@ -344,6 +344,6 @@ def suggest(trial: Any, name: str, *, rows: int, weighted: bool) -> dict[str, An
             "alpha": trial.suggest_float("alpha", 1e-5, 1e-1, log=True),
             "learning_rate_init": trial.suggest_float("learning_rate_init", 1e-4, 1e-2, log=True),
         }
-    if weighted and name in ("logistic", "lightgbm", "hist_boosting", "forest", "extra_trees"):
+    if weighted:
         params["class_weight"] = trial.suggest_categorical("class_weight", [None, "balanced"])
     return params

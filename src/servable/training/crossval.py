@@ -253,7 +253,7 @@ def tune(
     while done < trials and time.monotonic() + longest < until:
         started = time.monotonic()
         trial = study.ask()
-        params = suggest(trial, known.name, rows=len(arena.frame), weighted=weighted)
+        params = suggest(trial, known.name, rows=len(arena.frame), weighted=weighted and known.weights)
         if not params:
             break
         result = score_candidate(arena, known, params)
