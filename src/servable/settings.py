@@ -162,8 +162,9 @@ def check_exposure(settings: ServerSettings) -> None:
     """
     if not is_loopback(settings.host) and not settings.insecure:
         raise SettingInvalid(
-            f"Listening on {settings.host} lets every machine that reaches it call the models, "
-            "and callers are not authenticated yet; listen on 127.0.0.1 behind a proxy, or say --allow-unauthenticated."
+            f"Listening on {settings.host} lets every machine that reaches it call the models, and "
+            "callers are not authenticated yet; listen on 127.0.0.1 behind a proxy, "
+            "or say --allow-unauthenticated."
         )
 
 

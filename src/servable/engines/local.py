@@ -1,6 +1,7 @@
 """Runs one server in this process: in the foreground for the command line, in a thread for programs."""
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -150,9 +151,17 @@ async def _foreground(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, life.stop)
     started = loop.create_future()
-    if on_ready is not None:
-        ready = on_ready
-        started.add_done_callback(lambda future: None if future.cancelled() else ready(life.url))
+
+    def up(future: "asyncio.Future[None]") -> None:
+        if future.cancelled():
+            return
+        # What was imported and loaded lives as long as the process; a collection need not walk it.
+        gc.collect()
+        gc.freeze()
+        if on_ready is not None:
+            on_ready(life.url)
+
+    started.add_done_callback(up)
     try:
         await life.run(started)
     finally:

@@ -218,11 +218,8 @@ class NativeCodec:
         try:
             return self._readers[index](value)
         except Misfit as misfit:
-            named = (
-                f" ({self._names[index]})"
-                if path.endswith("]") and not misfit.place and not self._bare
-                else ""
-            )
+            by_place = path.endswith("]") and not path.endswith('"]')
+            named = f" ({self._names[index]})" if by_place and not misfit.place and not self._bare else ""
             problems.note(path + misfit.place, misfit.expected + named, misfit.got or shown(value))
             return None
 

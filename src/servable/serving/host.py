@@ -16,6 +16,7 @@ from typing import NamedTuple
 from servable.artifact.package import Package
 from servable.clock import Clock, SystemClock
 from servable.errors import (
+    ArtifactUnreadable,
     ConflictError,
     ModelNotFound,
     ModelNotReady,
@@ -152,6 +153,8 @@ class Host:
                 await self.reconcile()
             except ServableError as error:
                 _log.error("desired state cannot be read", extra=fields(reason=error.message))
+            except Exception:  # noqa: BLE001 - following must not end while the server lives
+                _log.exception("looking at desired state failed inside")
             await asyncio.sleep(self._poll_s)
 
     async def reconcile(self) -> bool:
@@ -215,7 +218,8 @@ class Host:
         name = f"{wanted.model}:{wanted.version}"
         try:
             loaded = await loop.run_in_executor(self._thread, self._open_and_load, wanted)
-        except ServableError as error:
+        except Exception as raised:  # noqa: BLE001 - a foreign library may raise anything; the others must stay live
+            error = _as_ours(raised, name)
             attempts = earlier.attempts + 1 if earlier else 1
             pause = min(_FIRST_PAUSE_S * 2.0 ** (attempts - 1), _LONGEST_PAUSE_S)
             again = self._clock.monotonic() + pause
@@ -256,6 +260,13 @@ class Host:
             await asyncio.gather(*self._retiring, return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._source.close)
         self._thread.shutdown(wait=False)
+
+
+def _as_ours(raised: Exception, name: str) -> ServableError:
+    if isinstance(raised, ServableError):
+        return raised
+    _log.error("loading failed inside", extra=fields(model=name), exc_info=raised)
+    return ArtifactUnreadable(f"{name} cannot be loaded: its library raised {type(raised).__name__}.")
 
 
 def _failed(failure: _Failure) -> ModelStatus:

@@ -1,0 +1,402 @@
+"""Every address and every error of the application, in process."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from servable.monitoring.metrics import Metrics
+from servable.registry.home import open_home
+from servable.server.app import Application
+from servable.server.problems import STATUS, problem
+from servable.serving.desired import RegistrySource
+from servable.serving.host import Host
+from servable.settings import ServerSettings
+from serving.making import BIAS, COLUMNS, EXAMPLE, expected, publish_iris
+
+ROW = [5.1, 3.5, 1.4, 0.2]
+REPORT = b"<!doctype html><title>report</title>"
+Visit = Callable[[httpx.AsyncClient, Application], Awaitable[Any]]
+
+
+@pytest.fixture
+def visit(home: Path) -> Callable[..., Any]:
+    """Runs a coroutine function against the application of a home with one model."""
+    publish_iris(home, report=REPORT)
+
+    def run(course: Visit, **settings: Any) -> Any:
+        async def inside() -> Any:
+            chosen = ServerSettings(home=str(home), **settings)
+            host = Host(RegistrySource(home), Metrics("1.2.3"), max_rows=chosen.max_rows)
+            application = Application(host, chosen, "1.2.3")
+            await host.reconcile()
+            transport = httpx.ASGITransport(application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+                try:
+                    return await course(client, application)
+                finally:
+                    await host.close()
+
+        return asyncio.run(inside())
+
+    return run
+
+
+def get(visit: Callable[..., Any], path: str, method: str = "GET", **more: Any) -> httpx.Response:
+    async def course(client: httpx.AsyncClient, _: Application) -> httpx.Response:
+        return await client.request(method, path, **more)
+
+    response: httpx.Response = visit(course)
+    return response
+
+
+def refused(response: httpx.Response, status: int, code: str, message: str) -> list[dict[str, str]]:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    error = response.json()["error"]
+    assert (error["code"], error["request_id"]) == (code, response.headers["x-request-id"])
+    assert message in error["message"]
+    assert set(error) == {"code", "message", "request_id", "details"}
+    details: list[dict[str, str]] = error["details"]
+    return details
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/predict", "/models/iris/predict", "/models/iris/versions/1/predict", "/models/iris:1/predict",
+     "/models/%69ris/predict"],
+)  # fmt: skip
+def test_one_row(visit: Callable[..., Any], path: str) -> None:
+    response = get(visit, path, "POST", json={"input": ROW})
+    assert response.status_code == 200
+    label, chances = expected(ROW)
+    answer = response.json()
+    assert answer["prediction"] == label
+    assert list(answer["probabilities"].values()) == pytest.approx(list(chances))
+    assert (answer["model"], answer["version"]) == ("iris", 1)
+    assert answer["request_id"] == response.headers["x-request-id"]
+
+
+def test_several_rows(visit: Callable[..., Any]) -> None:
+    rows = [EXAMPLE, dict.fromkeys(COLUMNS, 7)]
+    answer = get(visit, "/models/iris/predict", "POST", json={"inputs": rows}).json()
+    assert answer["predictions"] == [expected(ROW)[0], expected([7.0] * 4)[0]]
+    assert len(answer["probabilities"]) == 2
+
+
+def test_invalid_values_are_422_with_their_paths(visit: Callable[..., Any]) -> None:
+    row = EXAMPLE | {COLUMNS[0]: "5.1"}
+    response = get(visit, "/predict", "POST", json={"inputs": [EXAMPLE, row]})
+    details = refused(response, 422, "invalid_request", "expected a number")
+    path = 'inputs[1]["sepal length (cm)"]'
+    assert details == [{"path": path, "expected": "a number", "got": 'the text "5.1"'}]
+
+
+def test_malformed_bodies_are_400(visit: Callable[..., Any]) -> None:
+    for body in (b"", b"{", b"[1,2]", b"[" * 200_000):
+        refused(get(visit, "/predict", "POST", content=body), 400, "malformed_request", "The body is")
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json", "application/json; charset=utf-8", "text/json", "application/x+json", "", None],
+)
+def test_json_under_any_of_its_names(visit: Callable[..., Any], media_type: str | None) -> None:
+    headers = {} if media_type is None else {"content-type": media_type}
+    response = get(visit, "/predict", "POST", content=json.dumps({"input": ROW}), headers=headers)
+    assert response.status_code == 200
+
+
+def test_other_media_types_are_415(visit: Callable[..., Any]) -> None:
+    for headers in (
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+    ):
+        response = get(visit, "/predict", "POST", content=b"{}", headers=headers)
+        refused(response, 415, "unsupported_media_type", "send")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code"),
+    [
+        ("/models/irs/predict", "POST", 404, "model_not_found"),
+        ("/models/iris/versions/7/predict", "POST", 404, "version_not_found"),
+        ("/models/iris@nobody/predict", "POST", 404, "version_not_found"),
+        ("/a/b/predict", "POST", 404, "route_not_found"),
+        ("/nothing", "GET", 404, "route_not_found"),
+        ("/models/irs", "GET", 404, "model_not_found"),
+        ("/models/irs/report", "GET", 404, "model_not_found"),
+        ("/docs/static/secret.js", "GET", 404, "route_not_found"),
+        ("/docs/static/..%2f..%2fLICENSE", "GET", 404, "route_not_found"),
+        ("/models/../../etc/predict", "POST", 404, "route_not_found"),
+    ],
+)
+def test_what_is_not_there(visit: Callable[..., Any], path: str, method: str, status: int, code: str) -> None:
+    refused(get(visit, path, method), status, code, "")
+
+
+def test_close_names_are_suggested(visit: Callable[..., Any]) -> None:
+    response = get(visit, "/models/irsi/predict", "POST", json={})
+    refused(response, 404, "model_not_found", 'did you mean "iris"')
+
+
+def test_wrong_verbs_are_405_and_say_what_is_allowed(visit: Callable[..., Any]) -> None:
+    response = get(visit, "/models/iris/predict")
+    refused(response, 405, "method_not_allowed", "POST")
+    assert response.headers["allow"] == "POST, OPTIONS"
+    response = get(visit, "/healthz", "DELETE")
+    refused(response, 405, "method_not_allowed", "GET")
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+def test_options_and_head(visit: Callable[..., Any]) -> None:
+    response = get(visit, "/predict", "OPTIONS")
+    assert (response.status_code, response.headers["allow"], response.content) == (204, "POST, OPTIONS", b"")
+    response = get(visit, "/healthz", "HEAD")
+    assert (response.status_code, response.content) == (200, b"")
+    assert get(visit, "/nothing", "HEAD").content == b""
+
+
+def test_request_ids(visit: Callable[..., Any]) -> None:
+    answer = get(visit, "/predict", "POST", json={"input": ROW}, headers={"x-request-id": "a-1.b:2_c"})
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "a-1.b:2_c"
+    for bad in ("a b", "x" * 129, "<script>", ""):
+        other = get(visit, "/healthz", headers={"x-request-id": bad}).headers["x-request-id"]
+        assert other != bad
+        assert len(other) == 20
+
+
+def test_foreign_host_names_are_refused_on_loopback(visit: Callable[..., Any]) -> None:
+    refused(get(visit, "/healthz", headers={"host": "evil.example"}), 421, "host_refused", "allowed_hosts")
+    for host in ("127.0.0.1:9", "LOCALHOST", "[::1]:80"):
+        assert get(visit, "/healthz", headers={"host": host}).status_code == 200
+
+    async def course(client: httpx.AsyncClient, _: Application) -> list[int]:
+        hosts = ("api.example:443", "evil.example")
+        return [(await client.get("/healthz", headers={"host": host})).status_code for host in hosts]
+
+    assert visit(course, allowed_hosts=("api.example",)) == [200, 421]
+    assert visit(course, allowed_hosts=("*",)) == [200, 200]
+
+
+def test_limits(visit: Callable[..., Any]) -> None:
+    async def course(client: httpx.AsyncClient, _: Application) -> list[httpx.Response]:
+        async def parts() -> Any:
+            for _ in range(3):
+                yield b" " * 1000
+
+        return [
+            await client.post("/predict", content=b" " * 3000),
+            await client.post("/predict", content=parts()),
+            await client.post("/predict", json={"inputs": [ROW] * 3}),
+            await client.get("/healthz", headers=[("x", "y")] * 40),
+            await client.get("/healthz", headers={"x": "y" * 3000}),
+        ]
+
+    limits = {"max_body_bytes": 2000, "max_rows": 2, "max_headers": 20, "max_header_bytes": 2000}
+    for response in visit(course, **limits):
+        refused(response, 413, "request_too_large", "allowed")
+
+
+def test_several_models_need_a_name_or_a_default(visit: Callable[..., Any], home: Path) -> None:
+    publish_iris(home, "other")
+    with open_home(home) as opened:
+        opened.deployments.set_default(None)
+
+    async def course(client: httpx.AsyncClient, application: Application) -> list[httpx.Response]:
+        first = await client.post("/predict", json={"input": ROW})
+        with open_home(home) as opened:
+            opened.deployments.set_default("other")
+        await application.host.reconcile()
+        return [first, await client.post("/predict", json={"input": ROW})]
+
+    before, after = visit(course)
+    refused(before, 409, "conflict", "/models/iris/predict, /models/other/predict")
+    assert after.json()["model"] == "other"
+
+
+def test_the_pages_and_their_policies(visit: Callable[..., Any]) -> None:
+    landing, docs = get(visit, "/"), get(visit, "/docs")
+    assert b'href="/models/iris/report"' in landing.content
+    assert "script-src" not in landing.headers["content-security-policy"]
+    assert "script-src 'self';" in docs.headers["content-security-policy"]
+    assert b"://" not in docs.content
+    for name in (b"swagger-ui.css", b"swagger-ui-bundle.js", b"start.js"):
+        assert b"/docs/static/" + name in docs.content
+        file = get(visit, f"/docs/static/{name.decode()}")
+        assert file.status_code == 200
+        assert len(file.content) > 300
+    report = get(visit, "/models/iris/report")
+    assert report.content == REPORT
+    assert report.headers["content-security-policy"].startswith(
+        "default-src 'none'; style-src 'unsafe-inline'"
+    )
+    for page in (landing, docs, report):
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_model_without_a_report(visit: Callable[..., Any], home: Path) -> None:
+    publish_iris(home, "bare")
+    refused(get(visit, "/models/bare/report"), 404, "not_found", "no evaluation report")
+
+
+def test_what_is_served(visit: Callable[..., Any]) -> None:
+    listed = get(visit, "/models").json()
+    assert listed["default"] == "iris"
+    (model,) = listed["models"]
+    assert (model["name"], model["version"], model["state"], model["task"]) == (
+        "iris",
+        1,
+        "live",
+        "classification",
+    )
+    one = get(visit, "/models/iris").json()
+    assert one["signature"]["inputs"][0]["name"] == COLUMNS[0]
+    assert one["metrics"] == {"accuracy": 0.96}
+    assert one["serving"]["executor"] == "inline"
+
+
+def test_readiness_and_health(visit: Callable[..., Any]) -> None:
+    async def course(client: httpx.AsyncClient, application: Application) -> list[Any]:
+        ready = await client.get("/readyz")
+        application.draining = True
+        draining = await client.get("/readyz")
+        healthy = await client.get("/healthz")
+        return [(each.status_code, each.json()) for each in (ready, draining, healthy)]
+
+    assert visit(course) == [
+        (200, {"ready": True, "not_live": []}),
+        (503, {"ready": False, "not_live": []}),
+        (200, {"status": "ok"}),
+    ]
+
+
+def test_metrics_never_take_labels_from_callers(visit: Callable[..., Any]) -> None:
+    async def course(client: httpx.AsyncClient, _: Application) -> str:
+        for number in range(50):
+            await client.post(f"/models/made-up-{number}/predict", json={})
+        await client.post("/predict", json={"input": ROW})
+        return (await client.get("/metrics")).text
+
+    text = visit(course)
+    assert "made-up" not in text
+    assert 'servable_rejected_requests_total{code="model_not_found"} 50.0' in text
+    assert "servable_build_info{python=" in text
+    assert "servable_models_loaded 1.0" in text
+
+
+def test_the_document_follows_the_table(visit: Callable[..., Any], home: Path) -> None:
+    async def course(client: httpx.AsyncClient, application: Application) -> list[set[str]]:
+        before = (await client.get("/openapi.json")).json()
+        publish_iris(home, "other")
+        await application.host.reconcile()
+        return [set(before["paths"]), set((await client.get("/openapi.json")).json()["paths"])]
+
+    before, after = visit(course)
+    assert "/models/iris/predict" in before
+    assert "/predict" in before
+    assert after - before == {"/models/other/predict", "/models/other/versions/1/predict"}
+
+
+def test_a_caller_who_hangs_up_is_not_answered(visit: Callable[..., Any]) -> None:
+    async def course(_: httpx.AsyncClient, application: Application) -> list[Any]:
+        messages = iter(
+            [{"type": "http.request", "body": b'{"inp', "more_body": True}, {"type": "http.disconnect"}]
+        )
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return next(messages)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+        await application(scope, receive, send)
+        return sent
+
+    assert visit(course) == []
+
+
+def test_many_at_once(visit: Callable[..., Any]) -> None:
+    async def course(client: httpx.AsyncClient, _: Application) -> list[tuple[str, str]]:
+        async def one(number: int) -> tuple[str, str]:
+            row = [float(number % 7), 1.0, float(number % 5), 0.3]
+            headers = {"x-request-id": str(number)}
+            answer = (await client.post("/predict", json={"input": row}, headers=headers)).json()
+            assert answer["request_id"] == str(number)
+            return answer["prediction"], expected(row)[0]
+
+        return await asyncio.gather(*(one(number) for number in range(200)))
+
+    assert all(got == wanted for got, wanted in visit(course))
+
+
+def test_failures_inside_leak_nothing(visit: Callable[..., Any]) -> None:
+    async def course(client: httpx.AsyncClient, application: Application) -> list[httpx.Response]:
+        class Broken:
+            async def run(self, arrays: Any) -> Any:
+                raise ZeroDivisionError("/secret/path")
+
+        application.host.find("iris").executor = Broken()  # type: ignore[assignment]  # stands in for a fault
+        return [await client.post("/predict", json={"input": ROW}), await client.get("/metrics")]
+
+    response, metrics = visit(_keeping_executor(course))
+    refused(response, 500, "internal_error", "its log knows more")
+    assert "secret" not in response.text
+    assert 'servable_requests_total{code="internal_error",model="iris",version="1"} 1.0' in metrics.text
+
+
+def _keeping_executor(course: Visit) -> Visit:
+    async def inside(client: httpx.AsyncClient, application: Application) -> Any:
+        live = application.host.find("iris")
+        executor = live.executor
+        try:
+            return await course(client, application)
+        finally:
+            live.executor = executor
+
+    return inside
+
+
+def test_swapping_under_load_fails_nothing(visit: Callable[..., Any], home: Path) -> None:
+    async def course(client: httpx.AsyncClient, application: Application) -> set[tuple[int, str]]:
+        seen: set[tuple[int, str]] = set()
+        stop = asyncio.Event()
+
+        async def load() -> None:
+            while not stop.is_set():
+                response = await client.post("/models/iris/predict", json={"input": ROW})
+                assert response.status_code == 200
+                seen.add((response.json()["version"], response.json()["prediction"]))
+                # The transport answers without ever waiting, so the others get their turn here.
+                await asyncio.sleep(0)
+
+        callers = [asyncio.create_task(load()) for _ in range(4)]
+        for number in range(4):
+            bias = BIAS + np.array([0, 0, 100 if number % 2 == 0 else 0])
+            await asyncio.to_thread(publish_iris, home, bias=bias)
+            await application.host.reconcile()
+            await asyncio.sleep(0.02)
+        stop.set()
+        await asyncio.gather(*callers)
+        return seen
+
+    labels = {1: "setosa", 2: "virginica", 3: "setosa", 4: "virginica", 5: "setosa"}
+    seen = visit(course)
+    assert {version for version, _ in seen} == set(labels)
+    assert all(labels[version] == label for version, label in seen)
+
+
+def test_what_is_not_in_the_table_is_a_plain_500() -> None:
+    told = problem(KeyError("/etc/passwd"), "r")
+    assert (told.status, told.code) == (500, "internal_error")
+    assert b"passwd" not in told.body
+    assert all(400 <= status < 600 for status in STATUS.values())
