@@ -1,0 +1,50 @@
+"""Log lines, for people and for machines."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from servable import logs
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in (logs.ROOT, "uvicorn.error")]
+    kept = [(each.handlers, each.propagate, each.level) for each in loggers]
+    yield
+    for each, (handlers, propagate, level) in zip(loggers, kept, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)
+
+
+def test_json_lines() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", stream)
+    logs.logger("serving").info("model live", extra=logs.fields(model="iris", seconds=0.5))
+    logs.logger("serving").debug("not shown")
+    (line,) = stream.getvalue().splitlines()
+    event = json.loads(line)
+    assert (event["level"], event["logger"], event["message"]) == ("info", "servable.serving", "model live")
+    assert (event["model"], event["seconds"]) == ("iris", 0.5)
+
+
+def test_text_lines() -> None:
+    stream = io.StringIO()
+    logs.configure("debug", "text", stream)
+    logs.logger("x").warning("two\nlines", extra=logs.fields(model="iris"))
+    assert stream.getvalue().endswith("warning two lines model=iris\n")
+    assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_tracebacks_stay_in_the_log(form: str) -> None:
+    stream = io.StringIO()
+    logs.configure("info", form, stream)
+    try:
+        raise ValueError("cause")
+    except ValueError as error:
+        logs.logger("x").error("failed inside", exc_info=error)
+    assert "ValueError: cause" in stream.getvalue()

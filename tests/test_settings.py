@@ -1,0 +1,93 @@
+"""The settings loader: precedence, and where a mistake came from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servable.errors import SettingInvalid
+from servable.settings import (
+    ServerSettings,
+    check_exposure,
+    describe_settings,
+    is_loopback,
+    load_settings,
+    masked_url,
+)
+
+
+def load(
+    tmp_path: Path, toml: str = "", environment: dict[str, str] | None = None, **flags: Any
+) -> ServerSettings:
+    if toml:
+        (tmp_path / "servable.toml").write_text(toml)
+    return load_settings(flags, environment=environment or {}, folder=tmp_path)
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    toml = "[server]\nport = 1\npoll_s = 2\nallowed_hosts = ['a']\n"
+    assert load(tmp_path).port == 8000
+    assert load(tmp_path, toml).port == 1
+    environment = {"SERVABLE_PORT": "2", "SERVABLE_ALLOWED_HOSTS": "b, c"}
+    both = load(tmp_path, toml, environment)
+    assert (both.port, both.poll_s, both.allowed_hosts) == (2, 2.0, ("b", "c"))
+    assert load(tmp_path, toml, environment, port=3).port == 3
+    assert load(tmp_path, toml, environment, port=None).port == 2
+
+
+@pytest.mark.parametrize(
+    ("toml", "environment", "flags", "said"),
+    [
+        ("[server]\nport = 'x'\n", {}, {}, "server.port in "),
+        ("[server]\nprot = 1\n", {}, {}, "server.prot in "),
+        ("[server\n", {}, {}, "cannot be read as TOML"),
+        ("server = 1\n", {}, {}, "must be a table"),
+        ("", {"SERVABLE_PORT": "99999"}, {}, "the variable SERVABLE_PORT must lie between 0 and 65535"),
+        ("", {"SERVABLE_INSECURE": "maybe"}, {}, "must be a true or false"),
+        ("", {"SERVABLE_POLL_S": "nan"}, {}, "must be a number"),
+        ("", {"SERVABLE_CONFIG": "gone.toml"}, {}, "does not exist"),
+        ("", {}, {"log_level": "loud"}, "the option --log-level must be one of debug"),
+        ("", {}, {"port": 1.5}, "the option --port must be a whole number"),
+        ("", {}, {"port": True}, "the option --port must be a whole number"),
+        ("", {}, {"allowed_hosts": [1]}, "list of texts"),
+        ("", {}, {"home": 3}, "must be a text"),
+    ],
+)
+def test_mistakes_say_where_they_are(
+    tmp_path: Path, toml: str, environment: dict[str, str], flags: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        load(tmp_path, toml, environment, **flags)
+    assert said in caught.value.message
+
+
+def test_words_for_booleans(tmp_path: Path) -> None:
+    for word, value in (("1", True), ("Yes", True), ("off", False), ("false", False)):
+        assert load(tmp_path, environment={"SERVABLE_INSECURE": word}).insecure is value
+
+
+def test_every_setting_is_described() -> None:
+    described = describe_settings()
+    assert [each.name for each in described] == list(ServerSettings.__struct_fields__)
+    defaults = ServerSettings()
+    for each in described:
+        assert getattr(defaults, each.name) == each.default
+        assert each.help.endswith(".")
+        assert each.variable == f"SERVABLE_{each.name.upper()}"
+
+
+def test_passwords_are_not_shown() -> None:
+    url = "postgresql://ann:secret@db:5432/models"
+    assert masked_url(url) == "postgresql://ann:***@db:5432/models"
+    assert masked_url("sqlite:///x.db") == "sqlite:///x.db"
+    assert "secret" not in repr(ServerSettings(database_url=url))
+
+
+def test_exposure_must_be_asked_for() -> None:
+    assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "example.org")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+    check_exposure(ServerSettings())
+    check_exposure(ServerSettings(host="0.0.0.0", insecure=True))
+    with pytest.raises(SettingInvalid, match="--allow-unauthenticated"):
+        check_exposure(ServerSettings(host="0.0.0.0"))
