@@ -214,9 +214,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; run: make setup-system")
-    print(
-        f"{'model':<16}{'servable':>12}{'flask':>10}{'ratio':>8}{'gunicorn':>10}{'ratio':>8}   requests per second"
-    )
+    print("requests per second")
+    print(f"{'model':<16}{'servable':>12}{'flask':>10}{'ratio':>8}{'gunicorn':>10}{'ratio':>8}")
     for row in run(arguments.seconds, arguments.rounds):
         print(
             f"{row.model:<16}{row.servable:>12,.0f}{row.flask:>10,.0f}{row.servable / row.flask:>7.0f}x"
