@@ -28,7 +28,7 @@ from servable.artifact.signature import Field, Signature
 from servable.frameworks.base import Trained
 from servable.frameworks.frame import pack, to_frame
 from servable.frameworks.lookup import adapter
-from servable.optimize.choose import optimise
+from servable.optimization.choose import optimise
 from servable.tensors import take
 
 _ROUNDS = 5

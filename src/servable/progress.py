@@ -11,7 +11,7 @@ class Progress(Protocol):
     """Receives the course of one piece of work. Called from the thread that does the work."""
 
     def begin(self, title: str, total: float | None = None) -> None:
-        """A new stage starts; ``total`` is its size in any unit, None when unknown. It ends the one before."""
+        """A new stage starts and ends the one before; ``total`` is its size in any unit, None if unknown."""
         ...
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:

@@ -23,7 +23,7 @@ Arrays = Mapping[str, NDArray[Any]]
 NUMBERS = "numbers"
 #: Name of the packed text columns: object (str) ``[rows, m]``.
 STRINGS = "strings"
-#: Name of a model's answer: int64 class index or cluster ``[rows]``, or float64 value ``[rows]`` or ``[rows, k]``.
+#: Name of a model's answer: int64 class index or cluster ``[rows]``, or float64 ``[rows]`` or ``[rows, k]``.
 PREDICTION = "prediction"
 #: Name of a classifier's probabilities: float ``[rows, classes]``, in the order of the signature's classes.
 PROBABILITIES = "probabilities"

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import servable
-from e2e.conftest import Serve, free_port, servable_command
+from e2e.conftest import Serve, free_port, running_server, servable_command
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,14 @@ def test_the_oldest_convention_of_the_field_works_unchanged(
     expected = joblib.load(model_file).predict(rows)
     assert many["predictions"] == expected.tolist()
     assert (expected == truth).mean() > 0.95
+
+
+def test_serving_the_same_file_again_makes_no_new_version(model_file: Path, home: Path) -> None:
+    for _ in range(2):
+        with running_server(home, str(model_file), "--trust"):
+            pass
+    (row,) = servable.models(home=home)
+    assert (row.model, row.versions, row.deployed) == ("iris-model", 1, 1)
 
 
 def test_a_running_server_follows_deploy_and_rollback(model_file: Path, home: Path, serve: Serve) -> None:

@@ -27,8 +27,9 @@ from servable.errors import (
     DependencyMissing,
     ModelFailed,
 )
+from servable.frameworks.base import EXECUTES
 from servable.frameworks.frame import pack
-from servable.frameworks.sklearn import ADAPTER, needs_trust
+from servable.frameworks.sklearn import ADAPTER
 
 FRAME = pd.DataFrame(
     {
@@ -92,7 +93,7 @@ def test_a_foreign_model_is_taken_in_kept_as_skops_and_answers_the_same(tmp_path
 
     variant = ADAPTER.write(trained, tmp_path)
     assert variant.path == "model.skops"
-    assert not needs_trust(variant)
+    assert EXECUTES not in variant.options
     assert str(tmp_path) not in json.dumps(variant.options)
     arrays = pack(FRAME, signature)
     expected = pipeline.predict(FRAME)
@@ -232,7 +233,6 @@ def OrdinalPipeline() -> Pipeline:  # noqa: N802 - reads like a class where it i
 def test_a_damaged_package_file_is_refused_without_trust(tmp_path):
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(Runs()))
     variant = Variant(name="trained", format="sklearn", path="model.pkl")
-    assert needs_trust(variant)
     trained = ADAPTER.read(saved(mixed(LogisticRegression()), tmp_path / "m.skops"), sample=None, trust=False)
     with pytest.raises(ArtifactUntrusted):
         ADAPTER.load(tmp_path, variant, trained.signature, trust=False)

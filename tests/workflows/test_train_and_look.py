@@ -24,12 +24,12 @@ def test_a_version_holds_everything_that_is_known_about_it(finished_home: Path) 
     assert read_profile(package.folder) is not None
     assert len(read_sample(package.folder)["numbers"]) == found.recipe["rows_holdout"] == 30
     page = Path(found.report).read_text()
-    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert page.startswith(("<!doctype html>", "<!DOCTYPE html>"))
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert found.source["data"] == "iris.csv"
     assert len(found.source["sha256"]) == 64
     assert found.signature.classes == ("setosa", "versicolor", "virginica")
-    assert [field.name for field in found.signature.inputs][0] == "sepal_length"
+    assert next(field.name for field in found.signature.inputs) == "sepal_length"
     assert set(found.signature.example) == {field.name for field in found.signature.inputs}
 
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_used_is_said_and_nothing_is_kept(
 
 
 def test_a_missing_file_and_a_missing_home_are_said(home: Path) -> None:
-    with pytest.raises(FileMissing, match="nothing.csv"):
+    with pytest.raises(FileMissing, match=r"nothing\.csv"):
         servable.train("nothing.csv", target="a", name="a", home=home)
     with pytest.raises(FileMissing, match="no home"):
         servable.models(home=home)

@@ -85,7 +85,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def packed(self, array: str) -> tuple[Field, ...]:
         """The fields that travel in ``numbers`` or ``strings``, in order."""
-        return tuple(field for field in self.inputs if field.array == array)
+        # A tensor may be named like a packed array, and is still none of its columns.
+        return tuple(field for field in self.inputs if field.array == array and field.kind != "tensor")
 
     def input(self, name: str) -> Field:
         """The input of this name.

@@ -157,6 +157,10 @@ def evaluate(
             help="A gate: exit with 5 when the metric is worse; may be repeated.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The column with the right answers, if not named as when the model was made."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Where to write the HTML report.", show_default=False)
     ] = None,
@@ -173,7 +177,9 @@ def evaluate(
     screen = Screen(as_json=as_json)
     minimums = options.minimums(minimum)
     with screen.progress() as progress:
-        outcome = work(reference, data, minimums=minimums, report=report, home=home, progress=progress)
+        outcome = work(
+            reference, data, target=target, minimums=minimums, report=report, home=home, progress=progress
+        )
     screen.show(outcome, tables.evaluated)
     if not outcome.passed:
         raise typer.Exit(exits.VERDICT)

@@ -98,7 +98,7 @@ def _taken_in(text: str, screen: Screen, trust: bool, sample: Path | None, home:
     known = None if sample is not None else _same_file(path, name, home)
     if known is not None:
         screen.note(f"[bold]{known}[/bold] was made from this very file and serves again")
-        return known
+        return name
     with screen.progress() as progress:
         outcome = add(path, name=name, sample=sample, trust=trust, deploy=True, home=home, progress=progress)
     served = next((row for row in outcome.variants if row.chosen), None)

@@ -14,6 +14,9 @@ from servable.artifact.manifest import Variant
 from servable.artifact.signature import Signature
 from servable.tensors import Arrays
 
+#: Option of a trained variant whose loading executes code; the manifest must then say ``trusted``.
+EXECUTES = "executes"
+
 
 class Predictor(Protocol):
     """A loaded variant: packed arrays in, packed arrays out.

@@ -28,7 +28,7 @@ from servable.errors import (
     ServableError,
 )
 from servable.frameworks import sklearn_signature
-from servable.frameworks.base import Predictor, Trained
+from servable.frameworks.base import EXECUTES, Predictor, Trained
 from servable.frameworks.frame import to_frame
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Arrays, row_count
 
@@ -151,7 +151,7 @@ class SklearnAdapter:
     def write(self, trained: Trained, folder: Path) -> Variant:
         """Write the model as ``model.skops``; where that loses something, as the pickle it came from.
 
-        A variant whose path does not end in ``.skops`` executes code when loaded (see ``needs_trust``).
+        A variant kept in that other way executes code when loaded, and its option ``executes`` says so.
         """
         options = {key: value for key, value in trained.options.items() if key != _ORIGIN}
         note = str(options.pop("notice", ""))
@@ -168,7 +168,22 @@ class SklearnAdapter:
             name = f"model{Path(str(origin)).suffix.lower()}"
             with storage_errors("copying the model"):
                 shutil.copyfile(str(origin), folder / name)
+        options[EXECUTES] = True
         return Variant(name=TRAINED, format=self.name, path=name, options=options, note=note)
+
+    def take(self, model: Any, *, sample: Any | None) -> Trained:
+        """Take in a fitted model that is already in memory.
+
+        Args:
+            model: a fitted estimator or pipeline.
+            sample: as in ``read``.
+
+        Raises:
+            ArtifactUnsupported: the model has no ``predict``.
+            DataError: the sample does not fit the model.
+        """
+        signature, style = sklearn_signature.derive(model, sample)
+        return Trained(model, signature, {"style": style}, libraries_of(model))
 
     def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
         """A predictor over the model in a package; see the seam.
@@ -185,11 +200,6 @@ class SklearnAdapter:
         return SklearnPredictor(
             trained.model, trained.signature, str(trained.options.get("style", "canonical"))
         )
-
-
-def needs_trust(variant: Variant) -> bool:
-    """Whether loading a trained variant executes code, so that the manifest must say ``trusted``."""
-    return variant.format == "sklearn" and not variant.path.endswith(".skops")
 
 
 def libraries_of(model: Any) -> dict[str, str]:

@@ -24,8 +24,9 @@ class Packer:
 
     def __init__(self, signature: Signature) -> None:
         indexed = list(enumerate(signature.inputs))
-        self._numbers = tuple(index for index, field in indexed if field.array == NUMBERS)
-        self._strings = tuple(index for index, field in indexed if field.array == STRINGS)
+        columns = [(index, field) for index, field in indexed if field.kind != "tensor"]
+        self._numbers = tuple(index for index, field in columns if field.array == NUMBERS)
+        self._strings = tuple(index for index, field in columns if field.array == STRINGS)
         self._dates = frozenset(index for index, field in indexed if field.dtype == "datetime")
         self._tensors = tuple((index, field) for index, field in indexed if field.kind == "tensor")
 

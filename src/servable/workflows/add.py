@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from servable.errors import DataError, InputError
 from servable.frameworks import lookup
 from servable.frameworks.base import Trained
@@ -59,6 +61,8 @@ def add(
     watched.begin("Read the model")
     rows = None if sample is None else _without(table_of(sample)[0], target)
     framework, trained, source = _taken_in(model, rows, trust)
+    if target is not None:
+        trained = _with_target(trained, target)
     watched.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")
     contents = Contents(
         model=name,
@@ -66,7 +70,8 @@ def add(
         trained=trained,
         sample=None if rows is None else _packed(rows, trained),
         source=source,
-        trusted=trust,
+        # Whoever hands in an object has run its code already.
+        trusted=trust or not isinstance(model, str | Path),
     )
     with opened(home, create=True) as place:
         published = publish_model(place, contents, tolerance=tolerance, progress=watched)
@@ -113,6 +118,13 @@ def _without(frame: Any, target: str | None) -> Any:
             f"The sample has no column {target!r}; it has {', '.join(map(str, frame.columns[:20]))}."
         )
     return frame.drop(columns=[target])
+
+
+def _with_target(trained: Trained, target: str) -> Trained:
+    """The model with its answer under the name that the data uses, so that it can be evaluated later."""
+    first, *others = trained.signature.outputs
+    outputs = (msgspec.structs.replace(first, name=target), *others)
+    return trained._replace(signature=msgspec.structs.replace(trained.signature, outputs=outputs))
 
 
 def _packed(rows: Any, trained: Trained) -> Arrays | None:

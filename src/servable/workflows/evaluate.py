@@ -28,6 +28,7 @@ def evaluate(
     reference: str,
     data: "str | Path | pd.DataFrame",
     *,
+    target: str | None = None,
     minimums: Mapping[str, float] | None = None,
     report: str | Path | None = None,
     home: str | Path | None = None,
@@ -38,6 +39,7 @@ def evaluate(
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
         data: a CSV or Parquet file, or a DataFrame, with the target column (none for clustering).
+        target: the column with the right answers, if it is not named as when the model was made.
         minimums: the gate: limit by metric; for a metric that is better when lower it is a maximum.
         report: where to write the HTML report; None writes none.
         home: the folder of the registry; looked up when None.
@@ -67,6 +69,12 @@ def evaluate(
         raise DataError(
             f"{record.reference} does not say what its answers mean, so there is nothing to evaluate."
         )
+    if target is not None:
+        if target not in frame.columns:
+            raise DataError(
+                f"The data has no column {target!r}; it has {', '.join(map(str, frame.columns[:20]))}."
+            )
+        frame = frame.rename(columns={target: signature.answer.name})
     truth = truth_of(frame, signature)
     arrays = pack(frame, signature)
     rows = row_count(arrays)
@@ -120,7 +128,7 @@ def _measured(package: Package, arrays: Arrays, truth: Any, answers: dict[str, A
         style = str(trained.options.get("style", "canonical"))
         frame = to_frame(arrays, package.signature, "pandas" if style == "pandas" else "canonical")
         steps = getattr(model, "named_steps", {})
-        points = steps["prepare"].transform(frame) if "prepare" in steps else frame.to_numpy()
+        points = steps["prepare"].transform(frame) if "prepare" in steps else frame.to_numpy(dtype="float64")
     return measuring.evaluate(package.signature, truth, answers, points=points)
 
 
@@ -137,6 +145,8 @@ def _write_report(
         created_at=timestamp(SystemClock().now()),
         data=str(source["data"]),
         recipe=package.manifest.recipe,
+        # Nobody here knows whether the model was trained on these rows.
+        unseen=False,
     )
     page = report.render(shown, variants=variant_rows(package.manifest))
     with storage_errors(f"writing the report {path}"):

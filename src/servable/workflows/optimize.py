@@ -12,7 +12,7 @@ from servable.artifact.sample import read_sample, write_sample
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
 from servable.frameworks.base import Trained
-from servable.optimize.measure import machine
+from servable.optimization.measure import machine
 from servable.progress import NoProgress, Progress
 from servable.registry.home import republish
 from servable.tensors import Arrays, row_count, take

@@ -19,9 +19,9 @@ from servable.artifact.package import write_json, write_signature
 from servable.artifact.sample import write_sample
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
-from servable.frameworks.base import Trained
-from servable.optimize.choose import Optimised, optimise
-from servable.optimize.measure import machine, time_predictor
+from servable.frameworks.base import EXECUTES, Trained
+from servable.optimization.choose import Optimised, optimise
+from servable.optimization.measure import machine, time_predictor
 from servable.progress import Progress
 from servable.registry.home import Home, publish
 from servable.registry.records import VersionRecord
@@ -111,7 +111,8 @@ def publish_model(home: Home, contents: Contents, *, tolerance: float, progress:
             recipe=contents.recipe,
             metrics=contents.metrics,
             source=contents.source,
-            trusted=contents.trusted,
+            # A pickle that could be written as skops needs no trust any more.
+            trusted=contents.trusted and bool(variant.options.get(EXECUTES)),
             machine=machine(),
         )
         if contents.report is not None:

@@ -105,7 +105,7 @@ def _notes(problem: "Problem") -> Any:
 
 def _entry(problem: "Problem", result: "CandidateResult", tolerance: float, seed: int) -> LeaderboardEntry:
     """A candidate's line: fitted once on all rows, compiled, proven on some, timed on one."""
-    from servable.optimize.choose import optimise
+    from servable.optimization.choose import optimise
     from servable.training import search
 
     trained = search.fit(problem, result.name, result.params, seed=seed)

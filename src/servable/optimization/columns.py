@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from servable.artifact.signature import Field, Signature
-from servable.optimize.graph import Graph, Unconvertible
+from servable.optimization.graph import Graph, Unconvertible
 from servable.tensors import NUMBERS, STRINGS
 
 

@@ -17,7 +17,7 @@ from servable.artifact.signature import Field, Signature
 from servable.frameworks.base import Trained
 from servable.frameworks.frame import pack, to_frame
 from servable.frameworks.lookup import adapter
-from servable.optimize.choose import Questions, optimise
+from servable.optimization.choose import Questions, optimise
 from servable.tensors import take
 
 

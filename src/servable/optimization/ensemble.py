@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from servable.optimize.graph import ML, Graph
+from servable.optimization.graph import ML, Graph
 
 _LESS_OR_EQUAL = 0
 _MEMBER = 6

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from optimize.models import trained
-from servable.optimize import nasty
-from servable.optimize.ensemble import not_above
+from optimization.models import trained
+from servable.optimization import nasty
+from servable.optimization.ensemble import not_above
 
 
 @given(arrays(np.float64, 4, elements=st.floats(-1e38, 1e38)), st.floats(-(2.0**126), 2.0**126, width=32))

@@ -5,13 +5,13 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
-from optimize.models import data as make_data
-from optimize.models import fitted, prepare, trained
+from optimization.models import data as make_data
+from optimization.models import fitted, prepare, trained
 from servable.artifact.manifest import Proof, Timing, Variant
 from servable.errors import StorageFailed
 from servable.frameworks.lookup import adapter
-from servable.optimize.choose import fastest, optimise
-from servable.optimize.measure import machine, time_predictor
+from servable.optimization.choose import fastest, optimise
+from servable.optimization.measure import machine, time_predictor
 
 
 def test_the_fast_equal_form_is_written_and_serves(tmp_path):

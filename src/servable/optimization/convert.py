@@ -6,10 +6,10 @@ from onnx import TensorProto
 
 from servable.artifact.signature import Signature, is_table
 from servable.frameworks.base import Trained
-from servable.optimize.columns import Source, View
-from servable.optimize.graph import Graph, Unconvertible
-from servable.optimize.models import Target, compile_model
-from servable.optimize.steps import as_matrix, compile_step
+from servable.optimization.columns import Source, View
+from servable.optimization.graph import Graph, Unconvertible
+from servable.optimization.models import Target, compile_model
+from servable.optimization.steps import as_matrix, compile_step
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.optimize.ensemble import Ensemble, Leaf, Split, Tree, constant_tree
-from servable.optimize.graph import Unconvertible
+from servable.optimization.ensemble import Ensemble, Leaf, Split, Tree, constant_tree
+from servable.optimization.graph import Unconvertible
 
 #: Beyond this a compiled forest would be larger than it is fast.
 _MOST_NODES = 2_000_000

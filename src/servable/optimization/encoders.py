@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from servable.artifact.signature import Field
-from servable.optimize.columns import Matrix, View
-from servable.optimize.graph import ML, Graph, Unconvertible
+from servable.optimization.columns import Matrix, View
+from servable.optimization.graph import ML, Graph, Unconvertible
 from servable.tensors import MISSING_STRING, STRINGS
 
 #: A text and a number that no training data holds, to ask what becomes of unknown categories.

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from servable.artifact.signature import Field, Signature
 from servable.frameworks.base import Trained
 from servable.frameworks.frame import to_frame
-from servable.optimize import trees
-from servable.optimize.convert import steps_of
-from servable.optimize.graph import Unconvertible
-from servable.optimize.models import ensemble_of
+from servable.optimization import trees
+from servable.optimization.convert import steps_of
+from servable.optimization.graph import Unconvertible
+from servable.optimization.models import ensemble_of
 from servable.tensors import MISSING_STRING, NUMBERS, STRINGS, Arrays, row_count, take
 
 _THRESHOLD_ROWS = 1500

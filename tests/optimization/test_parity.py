@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from servable.artifact.manifest import Proof
 from servable.errors import ParityFailed
-from servable.optimize.parity import compare, require, together
+from servable.optimization.parity import compare, require, together
 
 
 def answers(labels, probabilities):

@@ -14,9 +14,9 @@ from servable.artifact.manifest import TRAINED, Proof, Timing, Variant
 from servable.errors import ArtifactError, ModelFailed
 from servable.frameworks.base import Adapter, Predictor, Trained
 from servable.frameworks.lookup import adapter
-from servable.optimize import measure, nasty, parity
-from servable.optimize.convert import convert, feeds
-from servable.optimize.graph import Unconvertible
+from servable.optimization import measure, nasty, parity
+from servable.optimization.convert import convert, feeds
+from servable.optimization.graph import Unconvertible
 from servable.progress import NoProgress, Progress
 from servable.tensors import Arrays, row_count, stack, take
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from servable.optimize.columns import Matrix, View, places_of
-from servable.optimize.encoders import join, one_hot, ordinal
-from servable.optimize.graph import OPSET, Graph, Unconvertible
+from servable.optimization.columns import Matrix, View, places_of
+from servable.optimization.encoders import join, one_hot, ordinal
+from servable.optimization.graph import OPSET, Graph, Unconvertible
 
 Value = View | Matrix
 

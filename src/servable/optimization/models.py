@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from servable.optimize import trees
-from servable.optimize.columns import Matrix
-from servable.optimize.encoders import join
-from servable.optimize.ensemble import Ensemble, add_ensemble
-from servable.optimize.graph import ML, Graph, Unconvertible
-from servable.optimize.steps import absorb_converted
+from servable.optimization import trees
+from servable.optimization.columns import Matrix
+from servable.optimization.encoders import join
+from servable.optimization.ensemble import Ensemble, add_ensemble
+from servable.optimization.graph import ML, Graph, Unconvertible
+from servable.optimization.steps import absorb_converted
 
 
 class Target(NamedTuple):

@@ -11,8 +11,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 
 from servable.artifact.signature import Field, Signature
 from servable.frameworks.base import Trained
-from servable.optimize import nasty
-from servable.optimize.convert import convert
+from servable.optimization import nasty
+from servable.optimization.convert import convert
 
 SETTINGS = settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

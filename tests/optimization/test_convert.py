@@ -2,13 +2,13 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
-from optimize.models import CASES, fitted, prepare, trained
-from optimize.models import data as make_data
+from optimization.models import CASES, fitted, prepare, trained
+from optimization.models import data as make_data
 from servable.artifact.manifest import Variant
 from servable.frameworks.lookup import adapter
-from servable.optimize.choose import Questions, optimise
-from servable.optimize.convert import convert, feeds
-from servable.optimize.graph import Unconvertible
+from servable.optimization.choose import Questions, optimise
+from servable.optimization.convert import convert, feeds
+from servable.optimization.graph import Unconvertible
 
 #: Computed by skl2onnx, which works in double but in an order of its own.
 ELSEWHERE = {
