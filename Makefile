@@ -27,10 +27,7 @@ run: setup ## The main job: choose, train, prove, serve and call a model, then k
 	@$(BIN)/servable demo
 
 test: setup lint ## Lint, types, layers and all tests with coverage
-	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q -m "not soak"
-	@$(BIN)/coverage combine -q
-	@$(BIN)/coverage report --fail-under=90
+	@$(BIN)/pytest -q -m "not soak" --numprocesses 2 --dist worksteal --cov --cov-report term:skip-covered --cov-fail-under 90
 
 lint: setup ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/ruff check .

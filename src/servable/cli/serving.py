@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from servable.cli import exits, options
 from servable.cli.output import Screen
@@ -80,6 +79,8 @@ def serve(
 
 def _announce(screen: Screen, url: str, names: list[str]) -> None:
     """Say where the server is."""
+    from rich.markup import escape  # Lazily: the server is ready before anything is printed.
+
     what = ", ".join(names) or "every deployment"
     screen.note(f"[green]✓[/green] Serving {escape(what)} at [bold]{url}[/bold]; Ctrl-C ends it")
     screen.note(f"  try it at {url}/docs")

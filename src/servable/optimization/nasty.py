@@ -105,17 +105,18 @@ def _interesting(trained: Trained, sample: Arrays) -> list[NDArray[np.float64]]:
 
 def neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values, their neighbours in float64 and in float32; none beyond 1e300."""
+    infinity32 = np.float32(np.inf)
+    # The neighbour of the largest number is infinity, which is filtered out below.
     with np.errstate(over="ignore"):
         short = values.astype(np.float32)
-    infinity32 = np.float32(np.inf)
-    near = [
-        values,
-        np.nextafter(values, np.inf),
-        np.nextafter(values, -np.inf),
-        short.astype(np.float64),
-        np.nextafter(short, infinity32).astype(np.float64),
-        np.nextafter(short, -infinity32).astype(np.float64),
-    ]
+        near = [
+            values,
+            np.nextafter(values, np.inf),
+            np.nextafter(values, -np.inf),
+            short.astype(np.float64),
+            np.nextafter(short, infinity32).astype(np.float64),
+            np.nextafter(short, -infinity32).astype(np.float64),
+        ]
     every: NDArray[np.float64] = np.unique(np.concatenate(near))
     usual: NDArray[np.float64] = every[np.abs(every) <= _LARGEST]
     return usual

@@ -66,7 +66,10 @@ def _tensor(field: Field, values: list[Any]) -> Any:
 def all_plain_numbers(signature: Signature) -> bool:
     """Whether a row is numbers and booleans only, which numpy packs without any work in Python."""
     return bool(signature.inputs) and all(
-        field.array == NUMBERS and field.dtype != "datetime" and membership(field) is None
+        field.array == NUMBERS
+        and field.kind != "tensor"
+        and field.dtype != "datetime"
+        and membership(field) is None
         for field in signature.inputs
     )
 

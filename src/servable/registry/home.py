@@ -15,12 +15,9 @@ from servable.errors import ConflictError, FileMissing, ServableError, StorageFa
 from servable.registry.blobs import PackageStore
 from servable.registry.deployments import Deployments
 from servable.registry.models import Models, packages_in_use, resolve_version
-from servable.registry.records import DeploymentRecord, VersionRecord
+from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
 from servable.registry.state import State, open_state
-
-#: The database of a home, unless a URL names another.
-DATABASE = "registry.db"
 
 
 class Home:

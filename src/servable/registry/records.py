@@ -4,6 +4,11 @@ from typing import Any
 
 import msgspec
 
+#: The revision of ``migrations`` that makes exactly the tables of ``tables``.
+HEAD = "0001"
+#: The database of a home, unless a URL names another.
+DATABASE = "registry.db"
+
 
 class AliasRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A name for a version, such as ``champion``."""

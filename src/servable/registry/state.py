@@ -17,19 +17,16 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from servable.artifact.files import storage_errors
-from servable.errors import DependencyMissing, ServableError, SettingInvalid, StorageFailed, StorageFull
+from servable.errors import DependencyMissing, SettingInvalid, StorageFailed
 from servable.registry import tables
+from servable.registry.failures import BUSY_SECONDS, database_error
 
-#: How long a transaction waits for its turn.
-BUSY_SECONDS = 30.0
 #: What SQLite must answer on every connection, after it was asked for it.
 PRAGMAS: Mapping[str, tuple[str, Any]] = {
     "journal_mode": ("WAL", "wal"),
     "synchronous": ("FULL", 2),
     "foreign_keys": ("ON", 1),
 }
-#: PostgreSQL's own words for "no room": disk full, and the two resource limits.
-POSTGRES_FULL = frozenset({"53100", "53200", "53400"})
 
 
 class State:
@@ -137,24 +134,9 @@ def database_errors(name: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _database_error(error.orig or error, name) from error
+        raise database_error(error.orig or error, name) from error
     except sqlite3.Error as error:
-        raise _database_error(error, name) from error
-
-
-def _database_error(error: BaseException, name: str) -> ServableError:
-    number = getattr(error, "sqlite_errorcode", None)
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if number == sqlite3.SQLITE_FULL or getattr(error, "sqlstate", None) in POSTGRES_FULL:
-        return StorageFull(f"No space left for the database {name}; free some space and try again.")
-    primary = None if number is None else number & 0xFF
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StorageFailed(f"{name} is damaged or no database ({said}); restore it from a backup.")
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StorageFailed(f"The database {name} was busy for {BUSY_SECONDS:.0f} s; try again.")
-    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return StorageFailed(f"The database {name} cannot be written ({said}); check owner and mode.")
-    return StorageFailed(f"The database {name} failed: {said}.")
+        raise database_error(error, name) from error
 
 
 def _parsed(where: str) -> URL:

@@ -18,8 +18,9 @@ from sqlalchemy import (
     Text,
 )
 
-#: The revision of ``migrations`` that makes exactly these tables.
-HEAD = "0001"
+from servable.registry.records import HEAD
+
+__all__ = ["HEAD", "aliases", "changes", "deployments", "metadata", "models", "revisions", "versions"]
 
 metadata = MetaData()
 

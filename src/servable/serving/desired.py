@@ -5,8 +5,8 @@ from pathlib import Path
 
 from servable.artifact.package import Package, open_package
 from servable.errors import ConflictError
-from servable.registry.home import Home, open_home
-from servable.registry.records import DeploymentRecord, VersionRecord
+from servable.registry.blobs import PackageStore
+from servable.registry.reader import Desired, open_reader
 from servable.registry.references import parse_reference
 from servable.serving.live import Wanted
 
@@ -26,17 +26,18 @@ class RegistrySource:
     def __init__(
         self, home: Path, *, database_url: str = "", only: Sequence[str] = (), create: bool = True
     ) -> None:
-        self._home: Home = open_home(home, create=create, database_url=database_url or None)
+        self._reader = open_reader(home, create=create, database_url=database_url)
+        self._packages = PackageStore(home)
         self._only = tuple(parse_reference(reference) for reference in only)
         try:
             self.wanted()
         except BaseException:
-            self._home.close()
+            self._reader.close()
             raise
 
     def token(self) -> object:
         """The registry's change token."""
-        return self._home.change_token()
+        return self._reader.token()
 
     def wanted(self) -> tuple[Wanted, ...]:
         """Every version that should be live.
@@ -46,15 +47,15 @@ class RegistrySource:
             ConflictError: two references name two versions of one model.
             StorageFailed: the registry cannot be read.
         """
-        aliases = {model.name: model.aliases for model in self._home.models.all()}
-        deployments = {record.model: record for record in self._home.deployments.all()}
+        aliases = self._reader.aliases()
+        deployments = {record.model: record for record in self._reader.deployments()}
         if not self._only:
             return tuple(_wanted(record, aliases) for record in deployments.values())
-        chosen: dict[str, VersionRecord | DeploymentRecord] = {}
+        chosen: dict[str, Desired] = {}
         for reference in self._only:
             bare = reference.version is None and reference.alias is None
             deployed = deployments.get(reference.model) if bare else None
-            record = deployed or self._home.models.resolve(reference)
+            record = deployed or self._reader.resolve(reference)
             other = chosen.setdefault(record.model, record)
             if other.version != record.version:
                 raise ConflictError(
@@ -69,16 +70,15 @@ class RegistrySource:
         Raises:
             ArtifactError: it is not there, damaged, or was changed.
         """
-        return open_package(self._home.packages.folder(wanted.digest), digest=wanted.digest)
+        return open_package(self._packages.folder(wanted.digest), digest=wanted.digest)
 
     def close(self) -> None:
-        """Close the home."""
-        self._home.close()
+        """Close the registry."""
+        self._reader.close()
 
 
-def _wanted(record: VersionRecord | DeploymentRecord, aliases: dict[str, dict[str, int]]) -> Wanted:
+def _wanted(record: Desired, aliases: dict[str, dict[str, int]]) -> Wanted:
     pointing = sorted(
         alias for alias, version in aliases.get(record.model, {}).items() if version == record.version
     )
-    default = isinstance(record, DeploymentRecord) and record.default
-    return Wanted(record.model, record.version, record.package, default, tuple(pointing))
+    return Wanted(record.model, record.version, record.package, record.default, tuple(pointing))

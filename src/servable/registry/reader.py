@@ -1,0 +1,214 @@
+"""What a server reads of the registry, again and again: desired state, and nothing else.
+
+A home's SQLite file is read with the standard library alone. SQLAlchemy takes half a second to import,
+which is half of the time that a server has to become ready, and 25 MB that it never needs again
+(``docs/decisions/0009-serving-reads-sqlite.md``). Any other database is read through ``Home``.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from servable.registry.failures import BUSY_SECONDS, database_error
+from servable.registry.records import DATABASE, HEAD
+from servable.registry.references import Reference
+
+_DEPLOYMENTS = """
+SELECT d.model, d.version, v.package, d.is_default
+FROM deployments d JOIN versions v ON v.model = d.model AND v.version = d.version
+ORDER BY d.model
+"""
+_RESOLVE = {
+    "version": "SELECT version, package FROM versions WHERE model = ? AND version = ?",
+    "alias": (
+        "SELECT v.version, v.package FROM versions v JOIN aliases a "
+        "ON a.model = v.model AND a.version = v.version WHERE v.model = ? AND a.alias = ?"
+    ),
+    "newest": (
+        "SELECT version, package FROM versions WHERE model = ? AND ? = '' ORDER BY version DESC LIMIT 1"
+    ),
+}
+
+
+class Desired(NamedTuple):
+    """One version that is to be served: its package's digest, and whether ``POST /predict`` means it."""
+
+    model: str
+    version: int
+    package: str
+    default: bool
+
+
+class Reader(Protocol):
+    """Reads desired state. Not safe for concurrent calls."""
+
+    def token(self) -> int:
+        """A number that differs after any change by anybody."""
+        ...
+
+    def deployments(self) -> tuple[Desired, ...]:
+        """Every deployment, by model."""
+        ...
+
+    def aliases(self) -> dict[str, dict[str, int]]:
+        """Alias to version, by model."""
+        ...
+
+    def resolve(self, reference: Reference) -> Desired:
+        """The version that a reference means, deployed or not.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            VersionNotFound: it has no such version or alias.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the connection."""
+        ...
+
+
+def open_reader(home: Path, *, database_url: str = "", create: bool = True) -> Reader:
+    """Open a home for reading what is to be served.
+
+    Args:
+        home: the folder.
+        database_url: where the database is, if not in the folder.
+        create: whether a home may be made where there is none.
+
+    Raises:
+        FileMissing: there is no home and none may be made.
+        StorageFailed: the database cannot be read.
+    """
+    file = home / DATABASE
+    if not database_url:
+        if not _is_current(file):
+            _made_current(home, create)
+        return SqliteReader(home)
+    return HomeReader(home, database_url, create)
+
+
+class SqliteReader:
+    """Reads a home's SQLite file. Readers never wait for writers, because the file is in WAL mode."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._file = home / DATABASE
+        with _database_errors(self._file):
+            self._connection = _connected(self._file)
+
+    def token(self) -> int:
+        """The number that every writer raises."""
+        with _database_errors(self._file):
+            return int(self._connection.execute("SELECT number FROM changes").fetchone()[0])
+
+    def deployments(self) -> tuple[Desired, ...]:
+        """Every deployment, by model."""
+        with _database_errors(self._file):
+            rows = self._connection.execute(_DEPLOYMENTS).fetchall()
+        return tuple(
+            Desired(model, version, package, bool(marked) or len(rows) == 1)
+            for model, version, package, marked in rows
+        )
+
+    def aliases(self) -> dict[str, dict[str, int]]:
+        """Alias to version, by model."""
+        found: dict[str, dict[str, int]] = {}
+        with _database_errors(self._file):
+            for model, alias, version in self._connection.execute(
+                "SELECT model, alias, version FROM aliases"
+            ):
+                found.setdefault(model, {})[alias] = version
+        return found
+
+    def resolve(self, reference: Reference) -> Desired:
+        """The version that a reference means; what does not exist is said as ``Models.resolve`` says it."""
+        key, value = "newest", ""
+        if reference.version is not None:
+            key, value = "version", str(reference.version)
+        elif reference.alias is not None:
+            key, value = "alias", reference.alias
+        with _database_errors(self._file):
+            row = self._connection.execute(_RESOLVE[key], (reference.model, value)).fetchone()
+        if row is not None:
+            return Desired(reference.model, row[0], row[1], False)
+        other = HomeReader(self._home, "", create=False)
+        try:
+            return other.resolve(reference)
+        finally:
+            other.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+class HomeReader:
+    """Reads any database through an open home."""
+
+    def __init__(self, home: Path, database_url: str, create: bool) -> None:
+        from servable.registry.home import open_home  # Lazily: it brings SQLAlchemy, see above.
+
+        self._home = open_home(home, create=create, database_url=database_url or None)
+
+    def token(self) -> int:
+        """The registry's change token."""
+        return self._home.change_token()
+
+    def deployments(self) -> tuple[Desired, ...]:
+        """Every deployment, by model."""
+        return tuple(
+            Desired(record.model, record.version, record.package, record.default)
+            for record in self._home.deployments.all()
+        )
+
+    def aliases(self) -> dict[str, dict[str, int]]:
+        """Alias to version, by model."""
+        return {model.name: model.aliases for model in self._home.models.all()}
+
+    def resolve(self, reference: Reference) -> Desired:
+        """The version that a reference means."""
+        record = self._home.models.resolve(reference)
+        return Desired(record.model, record.version, record.package, False)
+
+    def close(self) -> None:
+        """Close the home."""
+        self._home.close()
+
+
+def _is_current(file: Path) -> bool:
+    """Whether the file is a registry in today's form; False when anything about it is unusual."""
+    if not file.is_file():
+        return False
+    try:
+        connection = _connected(file)
+        try:
+            return bool(connection.execute("SELECT version_num FROM alembic_version").fetchone() == (HEAD,))
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        # ``open_home`` looks again and says what is wrong.
+        return False
+
+
+def _made_current(home: Path, create: bool) -> None:
+    """Make the registry, or bring it to today's form."""
+    from servable.registry.home import open_home  # Lazily: needed once in the life of a home.
+
+    open_home(home, create=create).close()
+
+
+def _connected(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+@contextmanager
+def _database_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise database_error(error, str(file)) from error
