@@ -1,7 +1,10 @@
 """Every address and every error of the application, in process."""
 
 import asyncio
+import html
 import json
+import re
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,11 @@ import pytest
 from servable.monitoring.metrics import Metrics
 from servable.registry.home import open_home
 from servable.server.app import Application
+from servable.server.pages import landing_page
 from servable.server.problems import STATUS, problem
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
+from servable.serving.live import ModelStatus, Table
 from servable.settings import ServerSettings
 from serving.making import BIAS, COLUMNS, EXAMPLE, expected, publish_iris
 
@@ -240,6 +245,38 @@ def test_the_pages_and_their_policies(visit: Callable[..., Any]) -> None:
     for page in (landing, docs, report):
         assert page.headers["content-type"].startswith("text/html")
         assert page.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_landing_page_shows_each_model_with_a_call_to_copy(visit: Callable[..., Any], home: Path) -> None:
+    publish_iris(home, "plain", default=True)
+    page = get(visit, "/").content.decode()
+    assert "2 models answer here." in page
+    assert "Classification of" in page
+    assert page.count('<span class="chip live">live</span>') == 2
+    assert page.count('<span class="chip">default</span>') == 1
+    assert 'href="/models/plain/report"' not in page
+    for name in ("iris", "plain"):
+        assert f'href="/docs#/{name}/predict_{name}"' in page
+    calls = [shlex.split(html.unescape(call)) for call in re.findall(r"<pre>(.*?)</pre>", page)]
+    assert [words[1] for words in calls] == [
+        f"http://localhost:8000/models/{name}/predict" for name in ("iris", "plain")
+    ]
+    for words in calls:
+        path, body = words[1].removeprefix("http://localhost:8000"), words[-1]
+        answer = get(visit, path, "POST", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 200
+
+
+def test_the_landing_page_without_models() -> None:
+    page = landing_page(Table(), frozenset(), "http://localhost:8000").decode()
+    assert "No model is deployed yet." in page
+
+
+def test_the_landing_page_says_why_a_model_is_not_live() -> None:
+    status = ModelStatus(model="a", version=2, state="failed", reason="The file <x> is damaged.")
+    page = landing_page(Table(statuses=(status,)), frozenset(), "http://localhost:8000").decode()
+    assert "The file &lt;x&gt; is damaged." in page
+    assert "<pre>" not in page
 
 
 def test_a_model_without_a_report(visit: Callable[..., Any], home: Path) -> None:

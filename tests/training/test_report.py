@@ -12,9 +12,17 @@ from sklearn import datasets
 
 from servable.training.data import infer
 from servable.training.evaluate import evaluate
-from servable.training.report import Report, render, report_of
+from servable.training.report import Report, changes, render, report_of, verdict
 from servable.training.search import TrainingResult, train
-from servable.training.wording import metric_text, number, percent, seconds_text
+from servable.training.wording import (
+    difference_text,
+    gap_text,
+    metric_text,
+    number,
+    percent,
+    seconds_text,
+    tie,
+)
 
 VOID = {"meta", "br", "rect", "path", "use", "hr", "img", "link"}
 
@@ -134,6 +142,28 @@ def test_a_clustering_report():
     assert "What is typical of each cluster" in found.text
 
 
+def test_the_verdict_is_honest_about_ties_and_chance(classified):
+    evaluation = msgspec.structs.replace(
+        classified.evaluation,
+        metrics={"accuracy": 0.9},
+        intervals={"accuracy": (0.85, 0.95)},
+        baselines={
+            "dummy": {"accuracy": 0.4},
+            "logistic": {"accuracy": 0.87},
+            "forest": {"accuracy": 0.90004},
+        },
+    )
+    said = verdict(Report(title="m", evaluation=evaluation, signature=classified.signature), None)
+    assert "50.0 points better than always answering the most frequent class" in said
+    assert "as good as forest" in said
+    assert said.endswith("Logistic regression lies within the interval, so this difference may be chance.")
+
+
+def test_an_equal_previous_version_is_called_the_same(classified):
+    evaluation = classified.evaluation
+    assert {change for _, _, _, change, _ in changes(evaluation, evaluation)} == {"same"}
+
+
 def test_a_report_of_an_evaluation_alone(classified):
     truth = classified.holdout_truth
     evaluation = evaluate(classified.signature, truth, {"prediction": truth})
@@ -171,6 +201,15 @@ def test_many_classes_still_make_a_report():
         (seconds_text(2.5e-5), "25 µs"),
         (seconds_text(0.25), "250 ms"),
         (seconds_text(3.0), "3 s"),
+        (gap_text(0.0216, "accuracy"), "2.2 points"),
+        (gap_text(-0.0016, "r2"), "-0.002"),
+        (difference_text(0.0), "0"),
+        (difference_text(2.2e-16), "2.2e-16"),
+        (difference_text(0.931), "0.93"),
+        (difference_text(float("inf")), "infinite"),
+        (tie(0.0004, "accuracy"), True),
+        (tie(-0.0006, "accuracy"), False),
+        (tie(-0.0004, "r2"), True),
     ],
 )
 def test_numbers_are_said_as_a_person_reads_them(shown, text):

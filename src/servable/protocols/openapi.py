@@ -52,12 +52,10 @@ def document(models: Sequence[Described], server_version: str) -> Schema:
     for described in models:
         schemas.update(_model_schemas(described))
         base = f"/models/{described.model}"
-        operation = _predict(
-            described, f"predict_{_word(described.model)}", f"Predict with {described.model}"
-        )
+        operation = _predict(described, operation_id(described.model), f"Predict with {described.model}")
         paths[f"{base}/predict"] = {"post": operation}
         pinned = f"{base}/versions/{described.version}/predict"
-        name = f"predict_{_word(described.model)}_v{described.version}"
+        name = f"{operation_id(described.model)}_v{described.version}"
         paths[pinned] = {
             "post": _predict(
                 described, name, f"Predict with version {described.version} of {described.model}"
@@ -88,8 +86,9 @@ def _about(described: Described) -> str:
     return f"Version {described.version}, {signature.task} of {len(signature.inputs)} inputs."
 
 
-def _word(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "_", name)
+def operation_id(model: str) -> str:
+    """The name of the operation that predicts with a model, as the page /docs links it."""
+    return "predict_" + re.sub(r"[^a-z0-9]", "_", model)
 
 
 def _component(described: Described, part: str) -> str:

@@ -60,11 +60,13 @@ class _Looks:
         self._version = version
         self._document: tuple[Table, bytes] | None = None
 
-    async def landing(self, _request: Request) -> Response:
+    async def landing(self, request: Request) -> Response:
         """The page that links everything."""
         table = self._host.table
         reports = frozenset(name for name, live in table.models.items() if _has_report(live))
-        return _html(pages.landing_page(table, reports), pages.STILL_POLICY)
+        return _html(
+            pages.landing_page(table, reports, str(request.base_url).rstrip("/")), pages.STILL_POLICY
+        )
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""

@@ -33,7 +33,9 @@ _SETTINGS = {
     # A class may be called "$50K": that is no formula.
     "text.parse_math": False,
 }
-_SIZE = (4.6, 3.5)
+#: Inches. The small size is as wide as a third of the page, so text comes out as large as it is drawn.
+_SMALL = (3.55, 2.85)
+_LARGE = (4.9, 3.6)
 
 
 def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None = None) -> str:
@@ -106,7 +108,7 @@ def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = 
         if short:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: brief(value)))
         if len(found) > 1:
-            axes.legend(loc="upper center", frameon=False, fontsize=9, labelcolor=INK)
+            _legend_above(axes, len(found))
 
     return _svg(draw, title)
 
@@ -152,15 +154,32 @@ def clusters(points: Scatter, *, title: str) -> str:
             )
         axes.set_xlabel("first principal component")
         axes.set_ylabel("second principal component")
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, title_fontsize=9, ncols=2)
+        _legend_above(axes, 4)
 
-    return _svg(draw, title, short=True)
+    return _svg(draw, title, short=True, size=_LARGE)
 
 
-def _svg(draw: Callable[[Any], None], title: str, *, short: bool = False) -> str:
+def _legend_above(axes: Any, columns: int) -> None:
+    """A legend that can hide nothing."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        borderaxespad=0.2,
+        handlelength=1.2,
+        columnspacing=1.2,
+    )
+
+
+def _svg(
+    draw: Callable[[Any], None], title: str, *, short: bool = False, size: tuple[float, float] = _SMALL
+) -> str:
     """Draw on styled axes and give back an SVG element that scales with the page."""
     with _WRITING, matplotlib.rc_context(_SETTINGS | {"svg.hashsalt": title}):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)

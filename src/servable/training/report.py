@@ -3,6 +3,7 @@
 The numbers come from an ``Evaluation``, so they are those of ``evaluation.json``.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +14,25 @@ from markupsafe import Markup
 
 from servable.artifact.signature import Signature
 from servable.training import figures
-from servable.training.candidates import DUMMY, LINEAR
+from servable.training.candidates import DUMMY
 from servable.training.columns import ColumnInfo
 from servable.training.crossval import CandidateResult
-from servable.training.evaluate import Evaluation
+from servable.training.evaluate import HEADLINE, Evaluation
 from servable.training.measures import HIGHER_IS_BETTER
 from servable.training.profile import Profile
 from servable.training.search import TrainingResult
-from servable.training.wording import SHARES, TITLES, capital, metric_text, number, percent, seconds_text
+from servable.training.wording import (
+    SHARES,
+    TITLES,
+    capital,
+    difference_text,
+    gap_text,
+    metric_text,
+    number,
+    percent,
+    seconds_text,
+    tie,
+)
 
 CARDS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "roc_auc", "f1_macro", "log_loss"),
@@ -29,6 +41,7 @@ CARDS: dict[str, tuple[str, ...]] = {
 }
 #: Rows of long lists that are shown.
 MOST_ROWS = 30
+_LINEAR_NAMES = {"logistic": "logistic regression", "ridge": "ridge regression"}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +134,13 @@ def render(
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        number=number, metric=metric_text, percent=percent, seconds=seconds_text, count=lambda n: f"{n:,}"
+        number=number,
+        metric=metric_text,
+        percent=percent,
+        seconds=seconds_text,
+        gap=gap_text,
+        difference=difference_text,
+        count=lambda n: f"{n:,}",
     )
     evaluation = report.evaluation
     return environment.get_template("report.html.j2").render(
@@ -140,8 +159,9 @@ def render(
         batches=_batches(variants or ()),
         confusion=confusion(evaluation),
         most=MOST_ROWS,
-        dummy=DUMMY,
-        linear=LINEAR.get(evaluation.task, ""),
+        baselines={_short(report, name): metrics for name, metrics in _baselines(report).items()},
+        relied=HEADLINE[evaluation.task] if evaluation.importance else "",
+        example=json.dumps({"input": report.signature.example}, indent=2, ensure_ascii=False, default=str),
         estimator=capital(report.recipe.get("title", "")),
         capital=capital,
     )
@@ -161,19 +181,24 @@ def cards(evaluation: Evaluation) -> list[Card]:
     return found[:5]
 
 
+def _baselines(report: Report) -> dict[str, dict[str, float]]:
+    """The simple models to compare with: all but the one that this model is itself."""
+    own = report.recipe.get("estimator")
+    return {name: metrics for name, metrics in report.evaluation.baselines.items() if name != own}
+
+
+def _short(report: Report, name: str) -> str:
+    if name == DUMMY:
+        return "mean" if report.evaluation.task == "regression" else "most frequent class"
+    return _LINEAR_NAMES.get(name, name)
+
+
 def _who(report: Report, name: str) -> str:
-    known = {
-        DUMMY: "always answering the mean"
-        if report.evaluation.task == "regression"
-        else "always answering the most frequent class",
-        "logistic": "logistic regression",
-        "ridge": "ridge regression",
-    }
-    return known.get(name, name)
+    return f"always answering the {_short(report, name)}" if name == DUMMY else _short(report, name)
 
 
 def verdict(report: Report, previous: Evaluation | None) -> str:
-    """What the numbers say, in two sentences."""
+    """What the numbers say, in two or three sentences."""
     evaluation = report.evaluation
     name = evaluation.metric
     value = evaluation.metrics.get(name)
@@ -186,23 +211,42 @@ def verdict(report: Report, previous: Evaluation | None) -> str:
     said = f"{TITLES[name]} {metric_text(value, name)}{sure} on {rows}."
     if name == "accuracy":
         said = f"Right on {metric_text(value, name)}{sure} of {rows}."
-    against = []
-    for other, metrics in evaluation.baselines.items():
-        if name in metrics and other != report.recipe.get("estimator"):
-            against.append(f"{_gap(value - metrics[name], name)} than {_who(report, other)}")
+    rivals = {
+        _who(report, other): metrics[name] for other, metrics in _baselines(report).items() if name in metrics
+    }
     if previous is not None and name in previous.metrics:
-        against.append(f"{_gap(value - previous.metrics[name], name)} than the previous version")
-    return said + (f" That is {' and '.join(_joined(against))}." if against else "")
+        rivals["the previous version"] = previous.metrics[name]
+    return " ".join([said, *_against(rivals, value, span, name)])
 
 
-def _joined(parts: list[str]) -> list[str]:
-    return [", ".join(parts[:-1]), parts[-1]] if len(parts) > 2 else parts
+def _against(
+    rivals: Mapping[str, float], value: float, span: tuple[float, float] | None, name: str
+) -> list[str]:
+    """How a value of a metric stands to those of others, and which differences may be chance."""
+    if not rivals:
+        return []
+    said = [_gap(value - other, name, who) for who, other in rivals.items()]
+    sentences = [f"That is {_joined(said)}."]
+    near = [
+        who
+        for who, other in rivals.items()
+        if span is not None and span[0] <= other <= span[1] and not tie(value - other, name)
+    ]
+    if near:
+        lies, these = ("lies", "this difference") if len(near) == 1 else ("lie", "these differences")
+        sentences.append(f"{capital(_joined(near))} {lies} within the interval, so {these} may be chance.")
+    return sentences
 
 
-def _gap(gap: float, name: str) -> str:
+def _joined(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _gap(gap: float, name: str, who: str) -> str:
+    if tie(gap, name):
+        return f"as good as {who}"
     word = "better" if (gap > 0) == HIGHER_IS_BETTER[name] else "worse"
-    size = f"{abs(gap) * 100:.1f} points" if name in SHARES else f"{abs(gap):.3f}"
-    return f"{size} {word}"
+    return f"{gap_text(abs(gap), name)} {word} than {who}"
 
 
 def versus(evaluation: Evaluation, report: Report, previous: Evaluation | None) -> list[Versus]:
@@ -214,8 +258,8 @@ def versus(evaluation: Evaluation, report: Report, previous: Evaluation | None) 
         found.append((f"{title} (this version)", evaluation.metrics[name], True))
     if previous is not None and name in previous.metrics:
         found.append(("previous version", previous.metrics[name], False))
-    for other, metrics in sorted(evaluation.baselines.items(), key=lambda item: item[0] == DUMMY):
-        if name in metrics and other != report.recipe.get("estimator"):
+    for other, metrics in sorted(_baselines(report).items(), key=lambda item: item[0] == DUMMY):
+        if name in metrics:
             found.append((_who(report, other), metrics[name], False))
     top = max((abs(value) for _, value, _ in found), default=0.0) or 1.0
     top = max(top, 1.0) if name in SHARES or top <= 1 else top
@@ -226,7 +270,7 @@ def versus(evaluation: Evaluation, report: Report, previous: Evaluation | None) 
 
 
 def changes(evaluation: Evaluation, previous: Evaluation | None) -> list[tuple[str, str, str, str, bool]]:
-    """Metric by metric: title, before, now, difference, and whether it got better (or stayed)."""
+    """Metric by metric: title, before, now, difference ("same" for none), and whether it got better."""
     if previous is None:
         return []
     found = []
@@ -240,7 +284,7 @@ def changes(evaluation: Evaluation, previous: Evaluation | None) -> list[tuple[s
                 TITLES[name],
                 metric_text(before, name),
                 metric_text(value, name),
-                f"{value - before:+.4g}",
+                f"{value - before:+.4g}" if value != before else "same",
                 better,
             )
         )

@@ -1,5 +1,7 @@
 """How the report says numbers: in the digits and units that a person reads."""
 
+import math
+
 #: Metrics by their names for people.
 TITLES: dict[str, str] = {
     "accuracy": "Accuracy",
@@ -32,6 +34,8 @@ SHARES = frozenset(
     {"accuracy", "balanced_accuracy", "precision", "recall", "mape"}
     | {f"{name}_{mean}" for name in ("precision", "recall") for mean in ("macro", "weighted")}
 )
+#: Metrics in the unit of the target, or without a bound.
+_IN_UNITS = frozenset({"rmse", "mae", "median_ae", "calinski_harabasz"})
 
 
 def capital(text: str) -> str:
@@ -62,10 +66,29 @@ def metric_text(value: float | None, name: str) -> str:
         return "–"
     if name in SHARES:
         return percent(value)
-    if name in ("rmse", "mae", "median_ae", "calinski_harabasz"):
+    if name in _IN_UNITS:
         return number(value)
     # Adding zero makes of a minus zero a plain one.
     return f"{round(value, 3) + 0.0:.3f}"
+
+
+def gap_text(value: float, name: str) -> str:
+    """A difference of two values of a metric: points for shares."""
+    if name in SHARES:
+        return f"{value * 100:.1f} points"
+    return number(value) if name in _IN_UNITS else f"{value:.3f}"
+
+
+def difference_text(value: float) -> str:
+    """The largest difference between two forms of a model: a plain number unless it is tiny."""
+    if math.isinf(value):
+        return "infinite"
+    return f"{value:.2g}" if value == 0 or value >= 0.001 else f"{value:.1e}"
+
+
+def tie(gap: float, name: str) -> bool:
+    """Whether a difference of two values of a metric is nothing in the digits that are shown."""
+    return round(abs(gap) * (100 if name in SHARES else 1), 1 if name in SHARES else 3) == 0
 
 
 def seconds_text(value: float | None) -> str:
