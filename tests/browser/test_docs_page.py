@@ -15,10 +15,7 @@ from serving.making import IRIS, publish_iris
 
 CHROMIUM = shutil.which("chromium") or ""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="no browser: chromium is not on PATH (a Debian package)"),
-]
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no browser: chromium is not on PATH (a Debian package)")
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,14 @@ _SETTINGS = {
 #: Inches. The small size is as wide as a third of the page, so text comes out as large as it is drawn.
 _SMALL = (3.55, 2.85)
 _LARGE = (4.9, 3.6)
+_LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 9,
+    "labelcolor": INK,
+    "handlelength": 1.2,
+    "columnspacing": 1.2,
+    "labelspacing": 0.3,
+}
 
 
 def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None = None) -> str:
@@ -56,7 +64,7 @@ def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
         for place, curve in enumerate(found):
             # A legend leaves out labels that begin with an underscore, but not with a blank.
-            label = f" {curve.label}" if curve.label.startswith("_") else curve.label
+            label = _cut(f" {curve.label}" if curve.label.startswith("_") else curve.label)
             label = label if curve.area is None else f"{label}  {curve.area:.3f}"
             colour = SERIES[place % len(SERIES)]
             if kind == "calibration":
@@ -76,12 +84,16 @@ def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None
         axes.set_ylabel(names[1])
         axes.set_xlim(-0.01, 1.01)
         axes.set_ylim(-0.01, 1.03)
-        if len(found) > 1 or found[0].area is not None:
-            axes.legend(
-                loc="lower left" if kind == "pr" else "lower right", frameon=False, fontsize=9, labelcolor=INK
-            )
+        if len(found) > 1:
+            # Several curves leave no corner free, so their names stand below the axes.
+            axes.figure.legend(loc="outside lower center", ncols=columns, **_LEGEND)
+        elif found[0].area is not None:
+            axes.legend(loc="lower left" if kind == "pr" else "lower right", **_LEGEND)
 
-    return _svg(draw, title)
+    columns = 2 if max(len(curve.label) for curve in found) <= 12 else 1
+    rows = -(-len(found) // columns) if len(found) > 1 else 0
+    width, height = _SMALL
+    return _svg(draw, title, size=(width, height + 0.19 * rows))
 
 
 def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = False) -> str:
@@ -100,7 +112,7 @@ def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = 
             heights = [count / total for count in item.counts]
             colour = SERIES[place % len(SERIES)]
             axes.stairs(heights, item.edges, fill=True, color=colour, alpha=0.35, linewidth=0)
-            axes.stairs(heights, item.edges, color=colour, linewidth=1.4, label=item.label)
+            axes.stairs(heights, item.edges, color=colour, linewidth=1.4, label=_cut(item.label))
         axes.set_xlabel(label)
         axes.set_ylabel("share of rows")
         axes.set_ylim(bottom=0)
@@ -161,17 +173,12 @@ def clusters(points: Scatter, *, title: str) -> str:
 
 def _legend_above(axes: Any, columns: int) -> None:
     """A legend that can hide nothing."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        borderaxespad=0.2,
-        handlelength=1.2,
-        columnspacing=1.2,
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, **_LEGEND)
+
+
+def _cut(label: str) -> str:
+    """A class's name as it fits a legend."""
+    return label if len(label) <= 30 else f"{label[:29]}…"
 
 
 def _svg(
