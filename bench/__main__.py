@@ -12,7 +12,7 @@ from servable.optimization.measure import machine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 #: Times the textbook Flask server's requests per second, by model.
-PROMISED = {"iris": 20.0, "breast cancer": 200.0}
+PROMISED = {"iris": 20.0, "breast-cancer": 200.0}
 LIBRARIES = ("servable", "onnxruntime", "numpy", "scikit-learn", "lightgbm", "uvicorn", "msgspec")
 
 
@@ -62,9 +62,9 @@ on it too.
 {compiled.report(shapes)}
 
 ## Requests per second over HTTP
-`python -m bench.http --seconds {arguments.seconds} --rounds {arguments.rounds}`: wrk, 32 keep-alive connections,
-one row of JSON, the servers in turn, median of {arguments.rounds}. Flask is the textbook server: `pickle.load`
-once, `model.predict` per request. Servable is one process with validation, request ids and metrics on.
+`python -m bench.http --seconds {arguments.seconds} --rounds {arguments.rounds}`:
+wrk, 32 keep-alive connections, one row of JSON, the servers in turn, medians.
+Flask is the textbook server: `pickle.load` once, `model.predict` per request. Servable is one process with validation, request ids and metrics on.
 
 {http_report(served)}
 
