@@ -64,7 +64,8 @@ on it too.
 ## Requests per second over HTTP
 `python -m bench.http --seconds {arguments.seconds} --rounds {arguments.rounds}`:
 wrk, 32 keep-alive connections, one row of JSON, the servers in turn, medians.
-Flask is the textbook server: `pickle.load` once, `model.predict` per request. Servable is one process with validation, request ids and metrics on.
+Flask is the textbook server: `pickle.load` once, `model.predict` per request. Servable is one process with
+validation, request ids and metrics on.
 
 {http_report(served)}
 

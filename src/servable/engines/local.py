@@ -75,7 +75,9 @@ class LocalServer:
         thread.join(_STOP_WAIT_S)
 
     def __enter__(self) -> "LocalServer":
-        self.start()
+        """The running server; ``serve(background=True)`` hands out one that was started already."""
+        if self._thread is None:
+            self.start()
         return self
 
     def __exit__(
