@@ -125,7 +125,10 @@ def variants(rows: "tuple[VariantRow, ...]", title: str = "Variants") -> Rendera
     sizes = sorted({size for row in rows for size in row.timings}, key=int)
     heads = ["equal", "rows compared", "labels differ", "worst difference"]
     heads += [f"{size} row{'' if size == '1' else 's'}" for size in sizes] + ["speed-up"]
-    table = _table(title, "", "variant", *heads, "note", right=heads)
+    table = _table(title, "", "variant", *heads, right=heads)
+    # Why a form does not serve is a sentence, too long for a column.
+    notes = [f"{row.name}: {row.note}" for row in rows if row.note and not row.equal]
+    table.caption, table.caption_justify = escape("\n".join(notes)) or None, "left"
     for row in rows:
         trained = row.equal is None
         verdict = "-" if trained else ("[green]yes[/green]" if row.equal else "[red]no[/red]")
@@ -137,7 +140,6 @@ def variants(rows: "tuple[VariantRow, ...]", title: str = "Variants") -> Rendera
             *proof,
             *(duration(row.timings.get(size)) for size in sizes),
             "" if row.speedup is None or trained else f"{row.speedup:,.0f}x",
-            escape(row.note),
             style="bold" if row.chosen else None,
         )
     return table

@@ -77,7 +77,7 @@ def optimise(
     rows = take(sample, slice(0, _MOST_ROWS))
     framework = fallback.format if fallback is not None else "sklearn"
     model = adapter(framework).wrap(trained)
-    seen.begin("compiling and proving", total=len(CANDIDATES) + 1)
+    seen.begin("Compile and prove", total=len(CANDIDATES) + 1)
     held = fallback or Variant(name=TRAINED, format=framework, path="")
     held = msgspec.structs.replace(held, timings=measure.time_predictor(model, rows, batches))
     seen.advance(note=f"trained: {_said(held.timings)}")
