@@ -201,8 +201,9 @@ def full(root: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     action, folder = sys.argv[1], Path(sys.argv[2])
+    kills = int(sys.argv[3]) if len(sys.argv) > 3 else 40
     run = {
-        "kill": lambda: kill(folder, 40),
+        "kill": lambda: kill(folder, kills),
         "together": lambda: together(folder, 4, 12),
         "limited": lambda: limited(folder),
         "full": lambda: full(folder),

@@ -30,6 +30,14 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path
     assert said["left_in_staging"] > 0
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_thousand_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    said = ran([sys.executable, PROGRAM, "kill", tmp_path, "1000"])
+    assert said["rounds"] == 1000
+    assert said["acknowledged"] > 750
+
+
 def test_processes_that_write_together_get_numbers_of_their_own(tmp_path: Path) -> None:
     assert ran([sys.executable, PROGRAM, "together", tmp_path]) == {
         "acknowledged": 48,
