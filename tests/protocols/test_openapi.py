@@ -7,7 +7,7 @@ import pytest
 
 from servable.artifact.signature import Field, Signature
 from servable.protocols.native import NativeCodec
-from servable.protocols.openapi import Described, document
+from servable.protocols.openapi import Described, document, operation_id
 
 SIGNATURE = Signature(
     task="classification",
@@ -95,3 +95,9 @@ def test_every_example_is_accepted_by_the_codec(api: dict[str, Any], name: str, 
 def test_errors_are_documented(api: dict[str, Any]) -> None:
     responses = api["paths"]["/models/income/predict"]["post"]["responses"]
     assert {"200", "400", "404", "413", "415", "422", "500", "503"} == set(responses)
+
+
+def test_operation_ids_differ_where_names_nearly_do_not() -> None:
+    names = ["m", "m-v1", "m_v1", "m.v1", "a-b", "a.b", "a_b", "default", "version1-m"]
+    ids = [operation_id(name, verb) for name in names for verb in ("predict", "predictVersion1")]
+    assert len(set(ids) | {"predictDefault"}) == 2 * len(names) + 1

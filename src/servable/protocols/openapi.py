@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ def document(models: Sequence[Described], server_version: str) -> Schema:
         operation = _predict(described, operation_id(described.model), f"Predict with {described.model}")
         paths[f"{base}/predict"] = {"post": operation}
         pinned = f"{base}/versions/{described.version}/predict"
-        name = f"{operation_id(described.model)}_v{described.version}"
+        name = operation_id(described.model, f"predictVersion{described.version}")
         paths[pinned] = {
             "post": _predict(
                 described, name, f"Predict with version {described.version} of {described.model}"
@@ -63,7 +64,7 @@ def document(models: Sequence[Described], server_version: str) -> Schema:
         }
         if described.default:
             summary = f"Predict with the default model, {described.model}"
-            paths["/predict"] = {"post": _predict(described, "predict_default", summary)}
+            paths["/predict"] = {"post": _predict(described, "predictDefault", summary)}
     paths.update(_fixed_paths())
     return {
         "openapi": "3.1.0",
@@ -86,9 +87,14 @@ def _about(described: Described) -> str:
     return f"Version {described.version}, {signature.task} of {len(signature.inputs)} inputs."
 
 
-def operation_id(model: str) -> str:
-    """The name of the operation that predicts with a model, as the page /docs links it."""
-    return "predict_" + re.sub(r"[^a-z0-9]", "_", model)
+def operation_id(model: str, verb: str = "predict") -> str:
+    """The name of the operation that predicts with a model, as the page /docs links it; never given twice.
+
+    Names hold no capitals, so a verb with one cannot be the beginning of another model's name. Only
+    hyphens are replaced one for one; a name with a dot or an underscore gets a mark of its own.
+    """
+    mark = "" if re.fullmatch(r"[a-z0-9-]*", model) else "_" + sha256(model.encode()).hexdigest()[:6]
+    return f"{verb}_" + re.sub(r"[^a-z0-9]", "_", model) + mark
 
 
 def _component(described: Described, part: str) -> str:
