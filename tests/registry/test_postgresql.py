@@ -1,0 +1,65 @@
+"""The registry on a real PostgreSQL, where one is named by SERVABLE_TEST_POSTGRESQL.
+
+The variable holds an address such as ``postgresql+psycopg://user:password@127.0.0.1/name`` of a database that
+may be changed; the driver is the extra ``postgresql``.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from registry.adding import add
+from servable.errors import ConflictError, VersionNotFound
+from servable.registry.home import Home, open_home
+from servable.registry.reader import open_reader
+
+URL = os.environ.get("SERVABLE_TEST_POSTGRESQL", "")
+
+
+@pytest.fixture
+def opened(home: Path) -> Iterator[Home]:
+    if not URL:
+        pytest.skip("no PostgreSQL is named by SERVABLE_TEST_POSTGRESQL")
+    with open_home(home, database_url=URL) as opened:
+        yield opened
+
+
+def test_versions_aliases_deployments_and_the_reader(opened: Home) -> None:
+    name = f"m-{uuid4().hex}"
+    before = opened.change_token()
+    first, second = add(opened, name, content=b"one"), add(opened, name, content=b"two")
+    assert (first.version, second.version) == (1, 2)
+    opened.models.set_alias(name, "champion", 1)
+    assert opened.models.resolve(f"{name}@champion").package == first.package
+    opened.deployments.deploy(name, 1)
+    opened.deployments.deploy(name, 2)
+    assert opened.deployments.rollback(name).version == 1
+    assert opened.change_token() > before
+    reader = open_reader(opened.path, database_url=URL)
+    assert (name, 1, first.package) in [row[:3] for row in reader.deployments()]
+    reader.close()
+    opened.deployments.undeploy(name)
+    with pytest.raises(ConflictError):
+        opened.deployments.rollback(name)
+    with pytest.raises(VersionNotFound):
+        opened.models.resolve(f"{name}:9")
+
+
+def test_writers_at_once_get_numbers_of_their_own(opened: Home) -> None:
+    name = f"m-{uuid4().hex}"
+    found: list[int] = []
+
+    def write(number: int) -> None:
+        with open_home(opened.path, database_url=URL) as mine:
+            found.extend(add(mine, name, content=bytes([number, turn])).version for turn in range(5))
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(found) == list(range(1, 21))
