@@ -74,9 +74,11 @@ def open_session(path: Path) -> ort.InferenceSession:
             "export it with a lower opset."
         ) from foreign
     except _FAILURES as foreign:
+        reason = (str(foreign).rpartition("failed:")[2].strip().splitlines() or [""])[0].rstrip(".")[:160]
         raise ArtifactUnreadable(
-            f"{path.name} is no ONNX model that onnxruntime {ort.__version__} can load; it may be damaged or "
-            "truncated; export or copy it again."
+            f"{path.name} is no ONNX model that onnxruntime {ort.__version__} can load"
+            f"{f' ({reason})' if reason else ''}; it may be damaged or truncated, or use types that its "
+            "operators do not take; export or copy it again."
         ) from foreign
 
 
