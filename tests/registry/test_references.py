@@ -12,7 +12,6 @@ from servable.registry.references import (
     checked_alias,
     checked_name,
     parse_reference,
-    suggested_name,
 )
 
 NAMES = st.from_regex(NAME, fullmatch=True)
@@ -33,17 +32,6 @@ def test_any_text_is_a_reference_or_refused(text: str) -> None:
         return
     assert NAME.fullmatch(reference.model)
     assert reference.version is None or reference.version >= 1
-
-
-@given(text=st.text(max_size=200))
-def test_a_suggested_name_is_a_name(text: str) -> None:
-    assert checked_name(suggested_name(text))
-
-
-def test_suggested_names_are_recognised() -> None:
-    assert suggested_name("My Model (2)") == "my-model-2"
-    assert suggested_name("客户流失") == "model"
-    assert suggested_name("iris") == "iris"
 
 
 @pytest.mark.parametrize(

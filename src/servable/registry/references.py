@@ -80,11 +80,5 @@ def parse_reference(text: str) -> Reference:
     return Reference(name, version=int(number))
 
 
-def suggested_name(text: str) -> str:
-    """A model name made from any text, such as a file's stem: ``My Model (2)`` becomes ``my-model-2``."""
-    plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
-    return plain[:128] or "model"
-
-
 def _shown(text: str) -> str:
     return ascii(text if len(text) <= 60 else text[:57] + "...")
