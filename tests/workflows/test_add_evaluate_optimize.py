@@ -149,6 +149,17 @@ def test_rows_without_the_answer_cannot_be_evaluated_on(trained_home: Path, iris
         servable.evaluate("iris", iris.drop(columns="species"), home=trained_home)
 
 
+def test_a_target_that_the_rows_lack_is_said_with_those_that_are_close(
+    trained_home: Path, iris: pd.DataFrame, pipeline: object, home: Path
+) -> None:
+    with pytest.raises(DataError, match=r"'specie'.*species"):
+        servable.evaluate("iris", iris, target="specie", home=trained_home)
+    with pytest.raises(DataError, match=r"'specie'.*species"):
+        servable.add(pipeline, name="iris", sample=iris, target="specie", home=home)
+    renamed = iris.rename(columns={"species": "kind"})
+    assert servable.evaluate("iris", renamed, target="kind", home=trained_home).metrics["accuracy"] > 0.9
+
+
 def test_compiling_anew_keeps_the_version_and_gives_it_a_new_package(trained_home: Path) -> None:
     before = servable.describe("iris", home=trained_home)
     outcome = servable.optimize("iris", tolerance=1e-6, home=trained_home)

@@ -113,10 +113,11 @@ def _taken_in(model: Any, rows: Any, trust: bool) -> tuple[str, Trained, dict[st
 def _without(frame: Any, target: str | None) -> Any:
     if target is None:
         return frame
+    from servable.training.columns import close_names
+
     if target not in frame.columns:
-        raise DataError(
-            f"The sample has no column {target!r}; it has {', '.join(map(str, frame.columns[:20]))}."
-        )
+        known = [str(name) for name in frame.columns]
+        raise DataError(f"The sample has no column {target!r}; {close_names(target, known)}")
     return frame.drop(columns=[target])
 
 

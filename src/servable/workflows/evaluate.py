@@ -63,6 +63,7 @@ def evaluate(
     frame, source = table_of(data, signature)
     from servable.frameworks.frame import pack
     from servable.training import gate
+    from servable.training.columns import close_names
     from servable.training.data import truth_of
 
     if signature.task == "transform":
@@ -71,9 +72,8 @@ def evaluate(
         )
     if target is not None:
         if target not in frame.columns:
-            raise DataError(
-                f"The data has no column {target!r}; it has {', '.join(map(str, frame.columns[:20]))}."
-            )
+            known = [str(name) for name in frame.columns]
+            raise DataError(f"The data has no column {target!r}; {close_names(target, known)}")
         frame = frame.rename(columns={target: signature.answer.name})
     truth = truth_of(frame, signature)
     arrays = pack(frame, signature)
