@@ -8,6 +8,9 @@
     │   ├── RequestMalformed    the bytes are not the format that they claim to be
     │   ├── RequestInvalid      the values do not fit the signature; carries the fields
     │   ├── RequestTooLarge     more bytes, rows or depth than the limits allow
+    │   ├── HeadersTooLarge     more headers, or more bytes of them, than the limits allow
+    │   ├── RequestTimeout      the request arrives too slowly
+    │   ├── PoisonRequest       the request killed two processes of the model and is not tried again
     │   ├── MediaTypeUnsupported
     │   ├── HostRefused         a request under a host name that this server does not answer to
     │   └── SettingInvalid      an option, an environment variable or a line of servable.toml
@@ -28,6 +31,10 @@
     │   └── ParityFailed        a compiled model does not answer like the trained one
     ├── UnavailableError        try again later (the only branch with ``retryable`` true)
     │   ├── ModelNotReady
+    │   ├── Overloaded          the queue is full; carries the seconds after which to try again
+    │   ├── DeadlineExceeded    the time that the caller gave is over
+    │   ├── ModelDied           the model's process died while it ran
+    │   ├── ServerStopping
     │   └── ServerUnreachable
     ├── SurroundingsError       the machine, not the caller
     │   ├── DependencyMissing   names the extra to install
@@ -107,6 +114,24 @@ class RequestTooLarge(InputError):
     """More bytes, rows or depth than the limits allow."""
 
     code = "request_too_large"
+
+
+class HeadersTooLarge(InputError):
+    """More headers, or more bytes of them, than the limits allow."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeout(InputError):
+    """The request arrives more slowly than the limits allow."""
+
+    code = "request_timeout"
+
+
+class PoisonRequest(InputError):
+    """The request killed two processes of the model; it is refused and not tried again."""
+
+    code = "poison_request"
 
 
 class MediaTypeUnsupported(InputError):
@@ -244,6 +269,38 @@ class ModelNotReady(UnavailableError):
     """The model is known and is not loaded (yet, or any more)."""
 
     code = "model_not_ready"
+
+
+class Overloaded(UnavailableError):
+    """The queue is full, or waiting in it would take too long.
+
+    Args:
+        retry_after_s: seconds after which another try has a chance.
+    """
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(UnavailableError):
+    """The time that the caller gave, or that the server gives, is over."""
+
+    code = "deadline_exceeded"
+
+
+class ModelDied(UnavailableError):
+    """The model's process died, hung or was stopped while it had the request."""
+
+    code = "model_died"
+
+
+class ServerStopping(UnavailableError):
+    """The server is going down; another one, or the same a little later, will answer."""
+
+    code = "server_stopping"
 
 
 class ServerUnreachable(UnavailableError):

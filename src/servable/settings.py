@@ -8,6 +8,7 @@ in capitals.
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,51 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     max_headers: int = _setting(100, "Most headers in one request.", least=10, most=10_000)
     max_header_bytes: int = _setting(
         32 * 1024, "Most bytes of headers in one request.", least=1024, most=2**24
+    )
+    max_depth: int = _setting(64, "Deepest nesting of JSON in a request.", least=4, most=512)
+    workers: int = _setting(1, "HTTP processes on the one socket.", least=1, most=256)
+    max_connections: int = _setting(
+        10_000, "Most connections at once, all workers together.", least=1, most=1_000_000
+    )
+    header_timeout_s: float = _setting(
+        10.0, "Seconds within which the headers of a request must arrive.", least=0.1, most=3600
+    )
+    body_grace_s: float = _setting(
+        10.0, "Seconds after which a body must arrive at the least rate.", least=0.1, most=3600
+    )
+    min_body_rate: int = _setting(
+        1000, "Least bytes per second of a body after its grace.", least=1, most=2**30
+    )
+    write_timeout_s: float = _setting(
+        30.0, "Seconds without progress after which a reader of answers is dropped.", least=0.1, most=3600
+    )
+    keep_alive_s: float = _setting(
+        75.0, "Seconds that a connection without a request stays open.", least=0.1, most=86_400
+    )
+    request_timeout_s: float = _setting(
+        60.0, "Longest a request may take when its caller asks for nothing less.", least=0.001, most=86_400
+    )
+    queue_requests: int = _setting(
+        1024, "Most requests that wait for one model, all workers together.", least=1, most=1_000_000
+    )
+    queue_s: float = _setting(
+        5.0, "Longest expected wait for which a request is still taken in.", least=0.001, most=3600
+    )
+    memory: int = _setting(
+        0,
+        "Bytes that loaded models may hold together, such as 4GiB; models are then loaded on first use. "
+        "0: no budget, every deployment is loaded at the start.",
+        least=0,
+        most=2**50,
+    )
+    run_limit_s: float = _setting(
+        30.0, "Seconds after which a run in a model process counts as hung.", least=0.01, most=86_400
+    )
+    start_limit_s: float = _setting(
+        120.0, "Seconds within which a model process must be ready.", least=0.1, most=86_400
+    )
+    process_memory: int = _setting(
+        4 * 1024**3, "Bytes of memory at which a model process is replaced.", least=64 * 1024**2, most=2**50
     )
     poll_s: float = _setting(0.25, "Seconds between looks for changed deployments.", least=0.01, most=3600)
     drain_s: float = _setting(
@@ -221,6 +267,19 @@ def _typed(default: Any, value: Any) -> Any:
     return str(value) if isinstance(value, str | Path) else None
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
+_STEPS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def as_bytes(text: str) -> int | None:
+    """A size such as ``64MiB``, ``4GiB``, ``2GB`` or ``1048576`` in bytes; None when it is none."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        return None
+    unit = (found[2] or "").lower()
+    return round(float(found[1]) * (1024 if unit.endswith("i") else 1000) ** _STEPS[unit.rstrip("i")])
+
+
 def _as_bool(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
@@ -234,7 +293,7 @@ def _as_number(wanted: type[int] | type[float], value: Any) -> int | float | Non
     try:
         number = wanted(value)
     except (ValueError, OverflowError):
-        return None
+        return as_bytes(value) if wanted is int and isinstance(value, str) else None
     if number != number or (isinstance(value, float) and number != value):
         return None
     return number

@@ -9,7 +9,8 @@ import pytest
 from servable.artifact.package import Package
 from servable.errors import ArtifactUnreadable, ModelFailed
 from servable.registry.home import open_home
-from servable.runtime.model import check_answer, example_arrays, load_model
+from servable.runtime.model import load_model
+from servable.runtime.rehearsal import check_answer, example_arrays
 from serving.making import IRIS, publish_iris
 
 

@@ -27,6 +27,8 @@ BOUNDS = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
+#: Upper bounds of the batch-size histogram, in rows.
+BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 #: The code of an answer that was no error.
 OK = "ok"
 
@@ -34,7 +36,28 @@ OK = "ok"
 class Meter:
     """Counts the requests of one model and version. Belongs to one event loop."""
 
-    __slots__ = ("buckets", "codes", "load_seconds", "model", "rows", "seconds", "version")
+    __slots__ = (
+        "abandoned",
+        "batch_buckets",
+        "batch_rows",
+        "batch_seconds",
+        "batches",
+        "buckets",
+        "cache_bytes",
+        "cache_hits",
+        "cache_misses",
+        "codes",
+        "expired",
+        "load_seconds",
+        "model",
+        "queued",
+        "replacements",
+        "rows",
+        "seconds",
+        "version",
+        "wait_buckets",
+        "wait_seconds",
+    )
 
     def __init__(self, model: str, version: int) -> None:
         self.model = model
@@ -44,6 +67,35 @@ class Meter:
         self.seconds = 0.0
         self.rows = 0
         self.load_seconds = 0.0
+        self.batches = 0
+        self.batch_buckets = [0] * (len(BATCH_BOUNDS) + 1)
+        self.batch_rows = 0
+        self.batch_seconds = 0.0
+        self.wait_buckets = [0] * (len(BOUNDS) + 1)
+        self.wait_seconds = 0.0
+        #: Requests that wait now.
+        self.queued = 0
+        #: Requests whose time was over before they were started.
+        self.expired = 0
+        #: Requests whose caller left before they were started.
+        self.abandoned = 0
+        #: Model processes that were replaced.
+        self.replacements = 0
+        self.cache_hits = 0
+        self.cache_misses = 0
+        self.cache_bytes = 0
+
+    def batch(self, rows: int, seconds: float) -> None:
+        """A batch of so many rows ran for so long."""
+        self.batches += 1
+        self.batch_rows += rows
+        self.batch_seconds += seconds
+        self.batch_buckets[bisect_left(BATCH_BOUNDS, rows)] += 1
+
+    def waited(self, seconds: float) -> None:
+        """A request was started after so long in the queue."""
+        self.wait_seconds += seconds
+        self.wait_buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def count(self, code: str, rows: int, seconds: float) -> None:
         """One request ended.

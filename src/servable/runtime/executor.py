@@ -1,13 +1,20 @@
-"""The Executor seam: where a Predictor runs, and how its turn is taken.
+"""The Executor seam: where a Predictor runs.
+
+An executor takes a batch and says later, by one call, what became of it. It has a fixed number of
+``slots``: so many batches may be in it at once, and whoever feeds it (the batcher) keeps to that.
+Callbacks instead of futures, because an inline run is over before ``start`` returns and a future per
+batch would cost more than the model.
 
 ``InlineExecutor`` runs in the event loop: right for a compiled model whose run is shorter than a
-thread hop. ``ThreadExecutor`` runs in a thread of its own so that a slow model does not hold up the
-loop. A process executor belongs here too. ``servable.testing.check_executor`` is the conformance suite.
+thread hop. ``ThreadExecutor`` runs in threads of its own so that a slow model does not hold up the
+loop. ``process.ProcessExecutor`` runs in child interpreters. ``servable.testing.check_executor`` is the
+conformance suite.
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -15,26 +22,69 @@ from servable.frameworks.base import Predictor
 from servable.tensors import Arrays
 
 
-class ExecutorStatistics(msgspec.Struct, frozen=True):
-    """What an executor has done so far; tests, status and metrics read this same record."""
+class Outcome(NamedTuple):
+    """What became of a batch: exactly one of the two is None.
+
+    Attributes:
+        arrays: the answers, row for row.
+        error: why there are none. ``ModelFailed``: the model raised. ``ModelDied``: its process died or
+            hung while it had the batch. Anything else is a fault of ours.
+    """
+
+    arrays: dict[str, Any] | None
+    error: BaseException | None
+
+
+Done = Callable[[Outcome], None]
+
+
+class ExecutorStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What an executor has done so far; tests, status and metrics read this same record.
+
+    Attributes:
+        kind: ``inline``, ``thread`` or ``process``.
+        slots: how many batches may be in it at once.
+        running: how many are.
+        runs: batches begun.
+        failures: batches that ended with an error.
+        processes: living child processes.
+        replacements: children that were replaced because they died, hung or grew too large.
+    """
 
     kind: str
-    runs: int
-    failures: int
-    running: int
+    slots: int = 1
+    running: int = 0
+    runs: int = 0
+    failures: int = 0
+    processes: int = 0
+    replacements: int = 0
 
 
 class Executor(Protocol):
-    """Runs one Predictor. Belongs to one event loop."""
+    """Runs one Predictor. Belongs to one event loop; no method may be called from another thread."""
 
-    async def run(self, arrays: Arrays) -> dict[str, Any]:
-        """Answer the rows.
+    #: ``inline``, ``thread`` or ``process``.
+    kind: str
+    #: How many batches may be in it at once; constant.
+    slots: int
 
-        Cancelling the caller never disturbs another caller; work that has started in a thread runs to
-        its end and its answer is dropped.
+    async def open(self) -> None:
+        """Make it ready to take batches; does nothing where that needs no time.
 
         Raises:
-            ModelFailed: the model raised.
+            ServableError: it cannot be made ready, and why.
+        """
+        ...
+
+    def start(self, arrays: Arrays, done: Done) -> None:
+        """Run a batch.
+
+        At most ``slots`` batches may be in the executor. The arrays must stay unchanged until ``done``
+        was called.
+
+        Args:
+            arrays: packed rows; see ``tensors``.
+            done: called exactly once in the event loop, perhaps before ``start`` returns. It must not raise.
         """
         ...
 
@@ -43,30 +93,38 @@ class Executor(Protocol):
         ...
 
     async def close(self) -> None:
-        """Wait for what is running, then close the Predictor."""
+        """Wait for what is running, then give everything back. Nothing may be started any more."""
         ...
 
 
 class InlineExecutor:
-    """Runs in the event loop itself."""
+    """Runs in the event loop itself; nothing else runs meanwhile."""
+
+    kind = "inline"
+    slots = 1
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
+        self._predict = predictor.predict
         self._runs = 0
         self._failures = 0
 
-    async def run(self, arrays: Arrays) -> dict[str, Any]:
-        """Answer the rows at once; nothing else runs meanwhile."""
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    def start(self, arrays: Arrays, done: Done) -> None:
+        """Run at once; ``done`` was called when this returns."""
         self._runs += 1
         try:
-            return self._predictor.predict(arrays)
-        except BaseException:
+            outcome = Outcome(self._predict(arrays), None)
+        except Exception as error:  # noqa: BLE001 - the border to the model: whatever it raises is its answer
             self._failures += 1
-            raise
+            outcome = Outcome(None, error)
+        done(outcome)
 
     def statistics(self) -> ExecutorStatistics:
         """The present figures; nothing is ever running when they are read."""
-        return ExecutorStatistics("inline", self._runs, self._failures, 0)
+        return ExecutorStatistics(kind="inline", runs=self._runs, failures=self._failures)
 
     async def close(self) -> None:
         """Close the Predictor."""
@@ -74,34 +132,86 @@ class InlineExecutor:
 
 
 class ThreadExecutor:
-    """Runs in one thread of its own, one call at a time, in the order of arrival."""
+    """Runs in threads of its own, as many as it has slots.
 
-    def __init__(self, predictor: Predictor, name: str) -> None:
+    Args:
+        predictor: must say that it is ``concurrent`` when there are several slots.
+        name: of the threads.
+        slots: how many batches run at once.
+    """
+
+    kind = "thread"
+
+    def __init__(self, predictor: Predictor, name: str, slots: int = 1) -> None:
+        self.slots = slots if predictor.concurrent else 1
         self._predictor = predictor
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"servable-{name}")
+        self._pool = ThreadPoolExecutor(max_workers=self.slots, thread_name_prefix=f"servable-{name}")
         self._runs = 0
         self._failures = 0
         self._running = 0
+        self._idle: asyncio.Event | None = None
 
-    async def run(self, arrays: Arrays) -> dict[str, Any]:
-        """Answer the rows in the thread; the event loop stays free."""
+    async def open(self) -> None:
+        """Nothing to do; threads begin with the first batch."""
+
+    def start(self, arrays: Arrays, done: Done) -> None:
+        """Run in a thread; the event loop stays free."""
         self._runs += 1
         self._running += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._predictor.predict, arrays
-            )
-        except BaseException:
-            self._failures += 1
-            raise
-        finally:
+        loop = asyncio.get_running_loop()
+
+        def ended(outcome: Outcome) -> None:
             self._running -= 1
+            if outcome.error is not None:
+                self._failures += 1
+            done(outcome)
+            if self._idle is not None and not self._running:
+                self._idle.set()
+
+        def work() -> None:
+            try:
+                outcome = Outcome(self._predictor.predict(arrays), None)
+            except Exception as error:  # noqa: BLE001 - the border to the model: whatever it raises is its answer
+                outcome = Outcome(None, error)
+            loop.call_soon_threadsafe(ended, outcome)
+
+        self._pool.submit(work)
 
     def statistics(self) -> ExecutorStatistics:
-        """The present figures; ``running`` counts those that wait for the thread too."""
-        return ExecutorStatistics("thread", self._runs, self._failures, self._running)
+        """The present figures."""
+        return ExecutorStatistics(
+            kind="thread",
+            slots=self.slots,
+            running=self._running,
+            runs=self._runs,
+            failures=self._failures,
+        )
 
     async def close(self) -> None:
-        """Let the running call end, then close the Predictor."""
+        """Let the running calls end, then close the Predictor."""
+        if self._running:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
         await asyncio.to_thread(self._pool.shutdown, wait=True)
         self._predictor.close()
+
+
+async def run_batch(executor: Executor, arrays: Arrays) -> dict[str, Any]:
+    """One batch as a coroutine, for checks and tests. Cancelling it drops the answer.
+
+    Raises:
+        ModelFailed: the model raised.
+        ModelDied: its process died.
+    """
+    future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Outcome) -> None:
+        if future.done():
+            return
+        if outcome.error is not None:
+            future.set_exception(outcome.error)
+        else:
+            future.set_result(outcome.arrays or {})
+
+    executor.start(arrays, done)
+    return await future
