@@ -277,7 +277,8 @@ def as_bytes(text: str) -> int | None:
     if found is None:
         return None
     unit = (found[2] or "").lower()
-    return round(float(found[1]) * (1024 if unit.endswith("i") else 1000) ** _STEPS[unit.rstrip("i")])
+    factor: int = (1024 if unit.endswith("i") else 1000) ** _STEPS[unit.rstrip("i")]
+    return round(float(found[1]) * factor)
 
 
 def _as_bool(value: Any) -> bool | None:

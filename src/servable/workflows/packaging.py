@@ -25,7 +25,7 @@ from servable.optimization.measure import machine, time_predictor
 from servable.progress import Progress
 from servable.registry.home import Home, publish
 from servable.registry.records import VersionRecord
-from servable.runtime.model import example_arrays
+from servable.runtime.rehearsal import example_arrays
 from servable.tensors import Arrays, row_count, take
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import VariantRow
