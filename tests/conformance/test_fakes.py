@@ -1,5 +1,7 @@
 """The fakes keep the promises of their seams, and the checks notice when one is broken."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from servable.testing import (
     check_executor,
 )
 from servable.testing.adapters import Specimen, write_fake_model
+from servable.testing.executors import expect_free_loop
 
 RESPONSE = Response({PREDICTION: np.array([1.5, 2.5])}, 2, "id", "sum", 1)
 
@@ -67,17 +70,46 @@ class Forgetful(FakeExecutor):
 
 
 class Shared(FakeExecutor):
-    """Answers everybody with the last caller's rows."""
+    """Answers everybody with the first caller's rows."""
 
-    async def run(self, arrays):
-        await super().run(arrays)
-        return self._predictor.predict(self.arrays[-1])
+    def start(self, arrays, done):
+        super().start(self.arrays[0] if self.arrays else arrays, done)
 
 
-@pytest.mark.parametrize(("make", "promise"), [(Forgetful, "closes the predictor"), (Shared, "his own rows")])
+class Twice(FakeExecutor):
+    """Calls back twice."""
+
+    def start(self, arrays, done):
+        def twice(outcome):
+            done(outcome)
+            done(outcome)
+
+        super().start(arrays, twice)
+
+
+@pytest.mark.parametrize(
+    ("make", "promise"),
+    [
+        (Forgetful, "closes the predictor"),
+        (Shared, "its own rows"),
+        (Twice, "exactly once"),
+    ],
+)
 def test_the_executor_check_notices(make, promise):
     with pytest.raises(AssertionError, match=promise):
         check_executor(make)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_thread_leaves_the_loop_free(slots):
+    async def check():
+        predictor = FakePredictor()
+        executor = ThreadExecutor(predictor, "test", slots)
+        await executor.open()
+        await expect_free_loop(executor, predictor)
+        await executor.close()
+
+    asyncio.run(check())
 
 
 def test_the_fake_codec():
