@@ -1,34 +1,16 @@
-"""The figures of a server, in the Prometheus text format.
+"""What a server counts about itself.
 
 A live model counts into a ``Meter``: plain numbers, changed only from the event loop, read when
-somebody scrapes. That keeps the cost of a request well under a microsecond. Labels are names and
+somebody asks. That keeps the cost of a request well under a microsecond. Labels are names and
 versions of models that are or were live, and our own code words, so their number is bounded:
 whatever a caller makes up never becomes a label.
 """
 
-import os
-import platform
 from bisect import bisect_left
-from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
+from servable.monitoring.rendering import CONTENT_TYPE, render
+from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot, process_figures
 
-#: Upper bounds of the duration histogram, in seconds.
-BOUNDS = (
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
-#: Upper bounds of the batch-size histogram, in rows.
-BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 #: The code of an answer that was no error.
 OK = "ok"
 
@@ -49,7 +31,9 @@ class Meter:
         "codes",
         "expired",
         "load_seconds",
+        "memory_bytes",
         "model",
+        "processes",
         "queued",
         "replacements",
         "rows",
@@ -84,6 +68,10 @@ class Meter:
         self.cache_hits = 0
         self.cache_misses = 0
         self.cache_bytes = 0
+        #: Memory that the loaded model holds, in the server and in processes of its own.
+        self.memory_bytes = 0
+        #: Living processes of the model.
+        self.processes = 0
 
     def batch(self, rows: int, seconds: float) -> None:
         """A batch of so many rows ran for so long."""
@@ -110,25 +98,33 @@ class Meter:
         self.seconds += seconds
         self.rows += rows
 
+    def figures(self) -> ModelFigures:
+        """What was counted so far, as a record of its own."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("buckets", "batch_buckets", "wait_buckets"):
+            values[name] = tuple(values[name])
+        values["codes"] = dict(self.codes)
+        return ModelFigures(**values)
 
-class Metrics(Collector):
-    """All figures of one server, in a registry of their own.
+
+class Metrics:
+    """All figures of one process. Belongs to one event loop.
 
     Args:
         version: of Servable, for the build information.
     """
 
-    content_type = CONTENT_TYPE_LATEST
+    content_type = CONTENT_TYPE
 
     def __init__(self, version: str) -> None:
         self._version = version
         self._meters: dict[tuple[str, int], Meter] = {}
         self._rejected: dict[str, int] = {}
         self._loaded = 0
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        if os.path.exists("/proc/self/stat"):  # noqa: PTH110 - a str path costs no import of pathlib here
-            ProcessCollector(registry=self._registry)
+        #: Open connections; whoever accepts and loses them keeps it.
+        self.connections = 0
+        #: Connections accepted so far.
+        self.accepted = 0
 
     def meter(self, model: str, version: int) -> Meter:
         """The meter of a live version; the same one when a version comes back, so counts never fall."""
@@ -145,44 +141,18 @@ class Metrics(Collector):
         """How many versions are live now."""
         self._loaded = count
 
-    def render(self) -> bytes:
-        """Everything in the Prometheus text format."""
-        return generate_latest(self._registry)
-
-    def collect(self) -> Iterator[Metric]:
-        """The families that Prometheus reads; called by the registry."""
-        labels = ["model", "version"]
-        requests = CounterMetricFamily("servable_requests", "Requests by outcome.", labels=[*labels, "code"])
-        rows = CounterMetricFamily("servable_rows", "Rows answered.", labels=labels)
-        seconds = HistogramMetricFamily(
-            "servable_request_duration_seconds", "From body received to answer ready.", labels=labels
+    def snapshot(self) -> Snapshot:
+        """The present figures as a record that can travel and be added to others'."""
+        return Snapshot(
+            models=tuple(self._meters[key].figures() for key in sorted(self._meters)),
+            rejected=dict(self._rejected),
+            loaded=self._loaded,
+            connections=self.connections,
+            accepted=self.accepted,
+            workers=1,
+            process=process_figures(),
         )
-        load = GaugeMetricFamily("servable_model_load_seconds", "How long the last load took.", labels=labels)
-        for meter in self._meters.values():
-            key = [meter.model, str(meter.version)]
-            for code, count in meter.codes.items():
-                requests.add_metric([*key, code], count)
-            rows.add_metric(key, meter.rows)
-            load.add_metric(key, meter.load_seconds)
-            seconds.add_metric(key, _cumulative(meter), meter.seconds)
-        rejected = CounterMetricFamily(
-            "servable_rejected_requests", "Requests that reached no model.", labels=["code"]
-        )
-        for code, count in self._rejected.items():
-            rejected.add_metric([code], count)
-        loaded = GaugeMetricFamily("servable_models_loaded", "Versions that are live.", value=self._loaded)
-        build = InfoMetricFamily(
-            "servable_build",
-            "What runs.",
-            value={"version": self._version, "python": platform.python_version()},
-        )
-        yield from (requests, rejected, rows, seconds, load, loaded, build)
 
-
-def _cumulative(meter: Meter) -> list[tuple[str, float]]:
-    total = 0
-    buckets: list[tuple[str, float]] = []
-    for bound, count in zip([*map(str, BOUNDS), "+Inf"], meter.buckets, strict=True):
-        total += count
-        buckets.append((bound, total))
-    return buckets
+    def render(self, snapshot: Snapshot | None = None) -> bytes:
+        """Figures in the Prometheus text format: this process's own, or those given."""
+        return render(self.snapshot() if snapshot is None else snapshot, self._version)

@@ -1,0 +1,146 @@
+"""A snapshot in the Prometheus text format. Pure: one process and eight render alike."""
+
+import platform
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot
+
+#: What ``render`` returns, as a media type.
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_LABELS = ("model", "version")
+_MODEL_COUNTERS = {
+    "rows": ("servable_rows", "Rows answered."),
+    "batch_seconds": ("servable_batch_seconds", "Seconds that batches ran."),
+    "expired": ("servable_expired_requests", "Requests whose time was over before they were started."),
+    "abandoned": ("servable_abandoned_requests", "Requests whose caller left before they were started."),
+    "replacements": ("servable_process_replacements", "Model processes that were replaced."),
+    "cache_hits": ("servable_cache_hits", "Requests answered from the response cache."),
+    "cache_misses": ("servable_cache_misses", "Requests that the response cache had no answer for."),
+}
+_MODEL_GAUGES = {
+    "queued": ("servable_queued_requests", "Requests that wait."),
+    "cache_bytes": ("servable_cache_bytes", "Size of the response cache."),
+    "memory_bytes": ("servable_model_memory_bytes", "Memory that the loaded model holds."),
+    "processes": ("servable_model_processes", "Living processes of the model."),
+    "load_seconds": ("servable_model_load_seconds", "How long the last load took."),
+}
+_SERVER_GAUGES = {
+    "loaded": ("servable_models_loaded", "Versions that are live."),
+    "connections": ("servable_connections", "Open connections."),
+    "workers": ("servable_workers", "HTTP processes that answer."),
+}
+_SERVER_COUNTERS = {
+    "accepted": ("servable_accepted_connections", "Connections accepted."),
+    "worker_replacements": (
+        "servable_worker_replacements",
+        "HTTP processes that were replaced because they ended by themselves.",
+    ),
+}
+_PROCESS_GAUGES = {
+    "resident_bytes": ("process_resident_memory_bytes", "Resident memory, all workers together."),
+    "virtual_bytes": ("process_virtual_memory_bytes", "Address space, all workers together."),
+    "open_fds": ("process_open_fds", "Open file descriptors, all workers together."),
+    "max_fds": ("process_max_fds", "Most open file descriptors, all workers together."),
+    "started_at": ("process_start_time_seconds", "When the server began, in seconds since 1970."),
+}
+
+
+def render(snapshot: Snapshot, version: str) -> bytes:
+    """The figures in the Prometheus text format.
+
+    Args:
+        snapshot: of one process or of all together.
+        version: of Servable, for the build information.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once([*_models(snapshot.models), *_server(snapshot, version)]))
+    return generate_latest(registry)
+
+
+class _Once(Collector):
+    """Hands out families that are made already."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        yield from self._families
+
+
+def _models(models: Sequence[ModelFigures]) -> Iterator[Metric]:
+    requests = CounterMetricFamily("servable_requests", "Requests by outcome.", labels=[*_LABELS, "code"])
+    seconds = HistogramMetricFamily(
+        "servable_request_duration_seconds", "From body received to answer ready.", labels=_LABELS
+    )
+    sizes = HistogramMetricFamily("servable_batch_rows", "Rows of a batch.", labels=_LABELS)
+    waits = HistogramMetricFamily(
+        "servable_queue_seconds", "Time of a request in the queue before it was started.", labels=_LABELS
+    )
+    for each in models:
+        key = _key(each)
+        for code, count in sorted(each.codes.items()):
+            requests.add_metric([*key, code], count)
+        seconds.add_metric(key, _cumulative(BOUNDS, each.buckets), each.seconds)
+        sizes.add_metric(key, _cumulative(BATCH_BOUNDS, each.batch_buckets), each.batch_rows)
+        waits.add_metric(key, _cumulative(BOUNDS, each.wait_buckets), each.wait_seconds)
+    yield from (requests, seconds, sizes, waits)
+    for name, (full, help_text) in _MODEL_COUNTERS.items():
+        counter = CounterMetricFamily(full, help_text, labels=_LABELS)
+        for each in models:
+            counter.add_metric(_key(each), getattr(each, name))
+        yield counter
+    for name, (full, help_text) in _MODEL_GAUGES.items():
+        gauge = GaugeMetricFamily(full, help_text, labels=_LABELS)
+        for each in models:
+            gauge.add_metric(_key(each), getattr(each, name))
+        yield gauge
+
+
+def _server(snapshot: Snapshot, version: str) -> Iterator[Metric]:
+    rejected = CounterMetricFamily(
+        "servable_rejected_requests", "Requests that reached no model.", labels=["code"]
+    )
+    for code, count in sorted(snapshot.rejected.items()):
+        rejected.add_metric([code], count)
+    yield rejected
+    for name, (full, help_text) in _SERVER_COUNTERS.items():
+        yield CounterMetricFamily(full, help_text, value=getattr(snapshot, name))
+    for name, (full, help_text) in _SERVER_GAUGES.items():
+        yield GaugeMetricFamily(full, help_text, value=getattr(snapshot, name))
+    process = snapshot.process
+    # Where the operating system says nothing, nothing is said.
+    if process.started_at:
+        for name, (full, help_text) in _PROCESS_GAUGES.items():
+            yield GaugeMetricFamily(full, help_text, value=getattr(process, name))
+        yield CounterMetricFamily(
+            "process_cpu_seconds", "Processor time, all workers together.", value=process.cpu_seconds
+        )
+    yield InfoMetricFamily(
+        "servable_build", "What runs.", value={"version": version, "python": platform.python_version()}
+    )
+
+
+def _key(figures: ModelFigures) -> list[str]:
+    return [figures.model, str(figures.version)]
+
+
+def _cumulative(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for index, bound in enumerate([*map(str, bounds), "+Inf"]):
+        total += counts[index] if index < len(counts) else 0
+        buckets.append((bound, total))
+    return buckets
