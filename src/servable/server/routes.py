@@ -12,6 +12,7 @@ from servable.artifact.manifest import REPORT_FILE
 from servable.errors import NotFoundError
 from servable.protocols.openapi import Described, document
 from servable.server import pages
+from servable.server.workers import Link
 from servable.serving.host import Host
 from servable.serving.live import Live, ModelStatus, Table
 
@@ -27,15 +28,16 @@ class Readiness(Protocol):
         ...
 
 
-def routes(readiness: Readiness, host: Host, version: str) -> list[Route]:
+def routes(readiness: Readiness, host: Host, version: str, link: Link) -> list[Route]:
     """The routes of a server.
 
     Args:
         readiness: asked by ``/readyz``.
         host: the live models.
         version: of Servable.
+        link: to the other HTTP processes of this server, for ``/metrics``.
     """
-    looks = _Looks(readiness, host, version)
+    looks = _Looks(readiness, host, version, link)
     table = {
         "/": looks.landing,
         "/healthz": looks.health,
@@ -54,10 +56,11 @@ def routes(readiness: Readiness, host: Host, version: str) -> list[Route]:
 class _Looks:
     """The handlers; they share what they read from."""
 
-    def __init__(self, readiness: Readiness, host: Host, version: str) -> None:
+    def __init__(self, readiness: Readiness, host: Host, version: str, link: Link) -> None:
         self._readiness = readiness
         self._host = host
         self._version = version
+        self._link = link
         self._document: tuple[Table, bytes] | None = None
 
     async def landing(self, request: Request) -> Response:
@@ -83,9 +86,10 @@ class _Looks:
         return _json({"ready": ready, "not_live": waiting}, 200 if ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
-        """Figures for Prometheus."""
+        """Figures for Prometheus: the sum over all HTTP processes of this server."""
         metrics = self._host.metrics
-        return Response(metrics.render(), media_type=metrics.content_type)
+        totals = await self._link.totals(metrics.snapshot())
+        return Response(metrics.render(totals), media_type=metrics.content_type)
 
     async def openapi(self, _request: Request) -> Response:
         """The OpenAPI document; made once per table."""

@@ -1,0 +1,245 @@
+"""What several HTTP processes of one server have to say to each other, and how.
+
+One parent holds the listening socket and keeps some workers, each a process of its own that accepts
+on it. Between the parent and each worker there is a private socketpair; over it go frames: four bytes
+of length, then one of the messages below in msgpack. Nothing is pickled, sizes are bounded, and an end
+of file in the middle of a frame is simply the end.
+
+``Link`` is what a worker's HTTP part sees of all this; ``NoLink`` is the link of a process that is alone.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from servable.monitoring.totals import Snapshot, merge
+from servable.settings import ServerSettings
+
+#: Seconds between two reports of a worker.
+REPORT_S = 0.5
+#: Seconds for which a scrape waits for the figures of the others before it takes the last known.
+ASK_S = 0.2
+#: Largest frame, in bytes; a thousand models fill about one of the 64 MiB.
+MOST_BYTES = 64 * 1024 * 1024
+_LENGTH = struct.Struct("!I")
+#: A report is left out while so many bytes wait for a parent that does not read.
+_BEHIND_BYTES = 1024 * 1024
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """Parent to worker, first: what to be.
+
+    Attributes:
+        settings: this worker's share.
+        only: references to serve; every deployment when empty.
+        version: of Servable.
+        logs: whether to write log lines to standard error.
+    """
+
+    settings: ServerSettings
+    only: tuple[str, ...]
+    version: str
+    logs: bool = True
+
+
+class Tell(msgspec.Struct, frozen=True, tag=True):
+    """Parent to worker: send your figures now."""
+
+    number: int
+
+
+class Others(msgspec.Struct, frozen=True, tag=True):
+    """Parent to worker: the sum of everybody else's figures; the answer to ``Ask``."""
+
+    number: int
+    snapshot: Snapshot
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Parent to worker: end, with or without waiting for what runs."""
+
+    at_once: bool = False
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """Worker to parent: every model was tried, requests are answered."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """Worker to parent: nothing can be served, and why."""
+
+    code: str
+    message: str
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """Worker to parent: its figures; the answer to a ``Tell``, or number 0 when sent by itself."""
+
+    number: int
+    snapshot: Snapshot
+
+
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """Worker to parent: its figures, and the wish for the others'."""
+
+    number: int
+    snapshot: Snapshot
+
+
+ToWorker = Start | Tell | Others | Stop
+ToParent = Ready | Failed | Told | Ask
+
+
+class Link(Protocol):
+    """What one HTTP process knows of the others. Belongs to one event loop."""
+
+    async def totals(self, own: Snapshot) -> Snapshot:
+        """The figures of all processes together, fresh or not older than the last report.
+
+        Args:
+            own: of this process, now.
+        """
+        ...
+
+
+class NoLink:
+    """The link of a process that is alone."""
+
+    async def totals(self, own: Snapshot) -> Snapshot:
+        """Its own figures are all there are."""
+        return own
+
+
+class Channel:
+    """One end of a private socketpair. Belongs to one event loop.
+
+    Args:
+        reader: of the connected end.
+        writer: of the connected end.
+        incoming: the messages that the other side may send.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: Any) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(incoming)
+
+    @classmethod
+    async def over(cls, end: socket.socket, incoming: Any) -> "Channel":
+        """A channel over one end, which it owns from now on."""
+        end.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=end)
+        return cls(reader, writer, incoming)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the other side has not read for a while."""
+        return self._writer.transport.get_write_buffer_size() > _BEHIND_BYTES
+
+    def send(self, message: ToWorker | ToParent) -> None:
+        """Send a message; nothing happens when the other side is gone."""
+        if self._writer.is_closing():
+            return
+        content = msgspec.msgpack.encode(message)
+        self._writer.write(_LENGTH.pack(len(content)) + content)
+
+    async def receive(self) -> Any:
+        """The next message; None when the other side is gone or sent something that is none."""
+        try:
+            (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            if length > MOST_BYTES:
+                return None
+            return self._decoder.decode(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, OSError, msgspec.MsgspecError):
+            # A message that cannot be read comes from another version of this code or from a process
+            # in its death throes; both ends of it are the end of the conversation.
+            return None
+
+    async def close(self) -> None:
+        """Send what is left, then close."""
+        with contextlib.suppress(OSError):
+            await asyncio.wait_for(self._writer.drain(), ASK_S)
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+class ParentLink:
+    """A worker's side of the conversation. Belongs to one event loop.
+
+    Args:
+        channel: to the parent.
+        wait_s: how long a scrape waits for the others' figures.
+    """
+
+    def __init__(self, channel: Channel, *, wait_s: float = ASK_S) -> None:
+        self._channel = channel
+        self._wait_s = wait_s
+        self._others = Snapshot()
+        self._number = 0
+        self._asked: dict[int, asyncio.Future[Snapshot]] = {}
+
+    async def totals(self, own: Snapshot) -> Snapshot:
+        """See ``Link``; when the parent is late the others' last known figures are taken."""
+        self._number += 1
+        answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        self._asked[self._number] = answer
+        self._channel.send(Ask(self._number, own))
+        try:
+            self._others = await asyncio.wait_for(answer, self._wait_s)
+        except TimeoutError:
+            pass
+        finally:
+            self._asked = {number: each for number, each in self._asked.items() if each is not answer}
+        return merge([own, self._others])
+
+    async def follow(self, snapshot: Callable[[], Snapshot], stop: Callable[[bool], None]) -> None:
+        """Report regularly and do what the parent says, until it is gone or this is cancelled.
+
+        Args:
+            snapshot: this process's figures, now.
+            stop: ends this process; True: without waiting. Also called when the parent is gone.
+        """
+        reporting = asyncio.create_task(self._keep_reporting(snapshot))
+        try:
+            while (message := await self._channel.receive()) is not None:
+                match message:
+                    case Tell(number):
+                        self._channel.send(Told(number, snapshot()))
+                    case Others(number, others):
+                        asked = self._asked.get(number)
+                        if asked is not None and not asked.done():
+                            asked.set_result(others)
+                    case Stop(at_once):
+                        stop(at_once)
+            stop(False)
+        finally:
+            reporting.cancel()
+
+    def report(self, own: Snapshot) -> None:
+        """Tell the parent this process's figures now."""
+        if not self._channel.behind:
+            self._channel.send(Told(0, own))
+
+    async def _keep_reporting(self, snapshot: Callable[[], Snapshot]) -> None:
+        while True:
+            self.report(snapshot())
+            await asyncio.sleep(REPORT_S)
+
+
+def share(settings: ServerSettings, workers: int) -> ServerSettings:
+    """What each of so many workers may take of limits that hold for all together: at least one each."""
+    if workers == 1:
+        return settings
+    parts = {
+        name: max(1, getattr(settings, name) // workers)
+        for name in ("queue_requests", "max_connections", "memory")
+        # No budget divided stays no budget.
+        if getattr(settings, name)
+    }
+    return msgspec.structs.replace(settings, **parts)
