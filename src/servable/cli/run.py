@@ -1,11 +1,13 @@
 """The verbs that decide what is served: deploy, rollback, undeploy; with serve and call beside them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from servable.cli import calling, exits, options, serving
 from servable.cli.output import Screen
+
+ExecutorName = Literal["auto", "inline", "thread", "process"]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,17 +23,93 @@ def deploy(
     default: Annotated[
         bool, typer.Option("--default", help="Also make it the model that POST /predict asks.")
     ] = False,
+    executor: Annotated[
+        ExecutorName | None,
+        typer.Option(help="Where it runs; auto: by measurement at load.", rich_help_panel=options.SERVING),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Model processes for each HTTP process, with --executor process.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Batches at once, with --executor thread; 0: by measurement.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    run_limit: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds after which a run in a model process counts as hung.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Most rows in one batch; 0: by measurement, 1: no batching.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Keep answers up to this size, such as 64MiB; 0: keep none.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    cache_age: Annotated[
+        float | None,
+        typer.Option(help="Seconds for which a kept answer is given.", rich_help_panel=options.SERVING),
+    ] = None,
+    pin: Annotated[
+        bool | None,
+        typer.Option(
+            "--pin/--no-pin",
+            help="Never unload it to make room for others.",
+            rich_help_panel=options.SERVING,
+            show_default=False,
+        ),
+    ] = None,
+    reset_policy: Annotated[
+        bool,
+        typer.Option(
+            "--reset-policy",
+            help="Forget what earlier deployments said about all of these.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Serve a version; running servers of this home switch to it without losing a request.
 
-    Example: [bold]servable deploy churn:3[/bold]
+    How it is served stays as earlier deployments of the model said, except for what is said now.
+
+    Example: [bold]servable deploy churn:3 --executor process --processes 2[/bold]
     """
     from servable.cli import tables
     from servable.workflows.deploy import deploy as work
 
-    outcome = work(reference, default=default, home=home)
+    outcome = work(
+        reference,
+        default=default,
+        executor=executor,
+        processes=processes,
+        threads=threads,
+        run_limit_s=run_limit,
+        max_batch=max_batch,
+        cache=cache,
+        cache_age_s=cache_age,
+        pin=pin,
+        reset_policy=reset_policy,
+        home=home,
+    )
     Screen(as_json=as_json).show(outcome, tables.deployed)
 
 

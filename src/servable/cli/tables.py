@@ -210,7 +210,37 @@ def deployed(outcome: "DeployOutcome") -> Iterator[RenderableType]:
     before = f" in place of version {outcome.previous}" if outcome.previous is not None else ""
     default = ", the default model" if outcome.default else ""
     yield f"[bold green]{name}:{outcome.version}[/bold green] is deployed{before}{default}."
+    if outcome.policy:
+        yield f"Policy   {escape(wishes(outcome.policy))}"
     yield "Running servers of this home take it up by themselves; without one: servable serve"
+
+
+def wishes(policy: Mapping[str, Any]) -> str:
+    """A deployment's policy in words; ``by measurement`` where it says nothing."""
+    words = {
+        "executor": "executor {}",
+        "processes": "{} processes",
+        "threads": "{} batches at once",
+        "run_limit_s": "runs of at most {:g} s",
+        "max_batch": "at most {} rows in a batch",
+        "cache_bytes": "a cache of {}",
+        "cache_age_s": "answers kept for {:g} s",
+    }
+    said = []
+    for name, value in policy.items():
+        if name == "pinned":
+            said += ["pinned"] if value else []
+        elif name in words:
+            said.append(words[name].format(size(value) if name == "cache_bytes" else value))
+    return ", ".join(said) or "by measurement"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that a person reads best."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**power:
+            return f"{count / 1024**power:.3g} {unit}"
+    return f"{count} bytes"
 
 
 def model_list(rows: "tuple[ModelRow, ...]") -> Iterator[RenderableType]:

@@ -1,5 +1,6 @@
 """Desired state: which version of which model should be served. Servers read it and make themselves so."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -8,6 +9,7 @@ from servable.clock import Clock, timestamp
 from servable.errors import ConflictError
 from servable.registry import tables
 from servable.registry.models import missing_model, resolve_version
+from servable.registry.policy import changed, read_policy, stored_policy
 from servable.registry.records import DeploymentRecord
 from servable.registry.state import State, current_change
 
@@ -44,7 +46,13 @@ class Deployments:
         return None
 
     def deploy(
-        self, model: str, version: int, *, default: bool | None = None, policy: dict[str, Any] | None = None
+        self,
+        model: str,
+        version: int,
+        *,
+        default: bool | None = None,
+        policy: dict[str, Any] | None = None,
+        wishes: Mapping[str, Any] | None = None,
     ) -> DeploymentRecord:
         """Let a version be served from now on. Doing it twice is the same as doing it once.
 
@@ -54,17 +62,19 @@ class Deployments:
             default: True marks the model as the default and no other; False takes the mark away; None
                 leaves it as it is.
             policy: replaces the policy; None leaves it as it is.
+            wishes: changes the policy, as ``policy.changed`` does; the rest of it stays.
 
         Raises:
             ModelNotFound: there is no such model.
             VersionNotFound: it has no such version.
+            SettingInvalid: a wish that cannot be used; nothing was changed.
         """
         with self._state.writing() as connection:
             resolve_version(connection, model, version)
             present = _deployment(connection, model)
             values: dict[str, Any] = {"generation": current_change(connection)}
-            if policy is not None:
-                values["policy"] = policy
+            if policy is not None or wishes:
+                values["policy"] = _policy(present, policy, wishes or {})
             if default is not None:
                 values["is_default"] = default
             if default:
@@ -136,6 +146,14 @@ class Deployments:
             if model is not None:
                 _existing(connection, model)
                 _change(connection, model, {"is_default": True, "generation": current_change(connection)})
+
+
+def _policy(
+    present: DeploymentRecord | None, policy: dict[str, Any] | None, wishes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the row keeps: the policy there is, or the one that replaces it, with the wishes changed."""
+    before = policy if policy is not None else {} if present is None else present.policy
+    return stored_policy(changed(read_policy(before), **wishes), before) if wishes else before
 
 
 def _change(connection: Connection, model: str, values: dict[str, Any]) -> None:

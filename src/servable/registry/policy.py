@@ -1,15 +1,18 @@
-"""How a deployment wants to be served: what an operator may decide besides the version.
+"""How a deployment wants to be served: what an operator may decide besides the version. Pure.
 
-Kept as JSON in the deployment's row. Keys that this code does not know are kept out of the way when
-a policy is read, because a newer program may have written them; they are refused when one is set.
+Kept as JSON in the deployment's row, only what differs from the defaults. Keys that this code does not
+know are kept out of the way when a policy is read, because a newer program may have written them; they
+are refused when one is set.
 """
 
+import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from servable.errors import SettingInvalid
+from servable.settings import as_bytes
 
 Placement = Literal["auto", "inline", "thread", "process"]
 
@@ -38,6 +41,90 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pinned: bool = False
 
 
+#: What each wish must lie between, and what it counts.
+_LIMITS: dict[str, tuple[float, float, str]] = {
+    "processes": (1, 64, "processes"),
+    "threads": (0, 256, "threads"),
+    "run_limit_s": (0.01, 86_400, "seconds"),
+    "max_batch": (0, 1_000_000, "rows"),
+    "cache_bytes": (0, 2**50, "bytes"),
+    "cache_age_s": (0.001, 10 * 365 * 86_400, "seconds"),
+}
+
+
+def changed(policy: Policy, **wishes: Any) -> Policy:
+    """A policy with some wishes changed.
+
+    Args:
+        policy: as it was.
+        wishes: by the names of ``Policy``; None leaves one as it was. Sizes may be texts such as ``64MiB``.
+
+    Raises:
+        SettingInvalid: no such wish, or a value that cannot be used; one sentence says which.
+    """
+    known = Policy.__struct_fields__
+    for name in wishes:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+            raise SettingInvalid(f"A deployment has no setting {name!r}; {advice}")
+    given = {name: _checked(name, value) for name, value in wishes.items() if value is not None}
+    return msgspec.structs.replace(policy, **given)
+
+
+def stored_policy(policy: Policy, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A policy as the deployment's row keeps it: what differs from the defaults.
+
+    Args:
+        policy: the wishes.
+        before: what the row holds; keys of a newer program stay as they are.
+    """
+    foreign = {name: value for name, value in (before or {}).items() if name not in Policy.__struct_fields__}
+    return {**foreign, **msgspec.to_builtins(policy)}
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A wish in its type and between its limits.
+
+    Raises:
+        SettingInvalid: it is not.
+    """
+    if name == "cache_bytes" and isinstance(value, str):
+        size = as_bytes(value)
+        if size is None:
+            raise SettingInvalid(f"The size of the cache must be one such as 64MiB, not {value[:60]!r}.")
+        value = size
+    try:
+        field = msgspec.convert({name: value}, Policy)
+    except msgspec.ValidationError as error:
+        reason = str(error).partition(" - at ")[0]
+        if name == "executor":
+            reason = f"it is one of {', '.join(get_args(Placement))}"
+        raise SettingInvalid(
+            f"{_WORDS[name]} of a deployment cannot be {str(value)[:60]!r}: {reason}."
+        ) from error
+    typed = getattr(field, name)
+    if name in _LIMITS:
+        least, most, unit = _LIMITS[name]
+        if not least <= typed <= most:
+            raise SettingInvalid(
+                f"{_WORDS[name]} of a deployment must be {least:,} to {most:,} {unit}, not {typed:,}."
+            )
+    return typed
+
+
+_WORDS = {
+    "executor": "The executor",
+    "processes": "The number of processes",
+    "threads": "The number of threads",
+    "run_limit_s": "The longest run",
+    "max_batch": "The largest batch",
+    "cache_bytes": "The size of the cache",
+    "cache_age_s": "The age of kept answers",
+    "pinned": "Pinning",
+}
+
+
 def read_policy(stored: Mapping[str, Any]) -> Policy:
     """The policy of a deployment's row; keys of a newer program are passed over.
 
@@ -48,4 +135,6 @@ def read_policy(stored: Mapping[str, Any]) -> Policy:
     try:
         return msgspec.convert(known, Policy)
     except msgspec.ValidationError as error:
-        raise SettingInvalid(f"The deployment's policy cannot be used: {error}.") from error
+        raise SettingInvalid(
+            f"The deployment's policy cannot be used ({error}); deploy it again with --reset-policy."
+        ) from error

@@ -94,7 +94,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
         default: whether ``POST /predict`` means this model: it is the only deployment or was marked so.
         since: when this version was deployed, ISO 8601 in UTC.
         generation: rises with every change of this deployment.
-        policy: room for traffic weights, shadow and limits.
+        policy: how it wants to be served, as far as that differs from the defaults; see ``policy.Policy``.
     """
 
     model: str

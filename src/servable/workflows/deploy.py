@@ -2,29 +2,74 @@
 
 from pathlib import Path
 
+from servable.registry.policy import Placement
 from servable.registry.records import DeploymentRecord
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeployOutcome
 
 
-def deploy(reference: str, *, default: bool = False, home: str | Path | None = None) -> DeployOutcome:
+def deploy(
+    reference: str,
+    *,
+    default: bool = False,
+    executor: Placement | None = None,
+    processes: int | None = None,
+    threads: int | None = None,
+    run_limit_s: float | None = None,
+    max_batch: int | None = None,
+    cache: str | int | None = None,
+    cache_age_s: float | None = None,
+    pin: bool | None = None,
+    reset_policy: bool = False,
+    home: str | Path | None = None,
+) -> DeployOutcome:
     """Let a version be served. Every file of its package is verified first.
+
+    What is said about how it is served stays for the model's later versions; what is not said (None)
+    stays as it was. Without any of it, measurement at load decides.
 
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
         default: whether ``POST /predict`` means this model from now on.
+        executor: where it runs: ``inline``, ``thread``, ``process``, or ``auto`` for by measurement.
+        processes: child processes for each HTTP process, where it runs in processes.
+        threads: batches at once, where it runs in threads; 0 for by measurement.
+        run_limit_s: seconds after which a run in a child counts as hung and the child is replaced.
+        max_batch: most rows in one batch; 0 for by measurement, 1 for no batching.
+        cache: size of the cache of answers, in bytes or such as ``64MiB``; 0 for none.
+        cache_age_s: seconds for which a kept answer is given.
+        pin: whether it is never unloaded to make room for others.
+        reset_policy: forget first whatever was said in earlier deployments.
         home: the folder of the registry; looked up when None.
 
     Raises:
         InputError: the reference is none.
         ModelNotFound: there is no such model.
         VersionNotFound: it has no such version or alias.
+        SettingInvalid: a value that cannot be used; nothing was changed.
         ArtifactTampered: a file of the package differs from its digest; nothing was changed.
     """
+    wishes = {
+        "executor": executor,
+        "processes": processes,
+        "threads": threads,
+        "run_limit_s": run_limit_s,
+        "max_batch": max_batch,
+        "cache_bytes": cache,
+        "cache_age_s": cache_age_s,
+        "pinned": pin,
+    }
+    given = {name: value for name, value in wishes.items() if value is not None}
     with opened(home) as place:
         record = place.models.resolve(reference)
         place.package(record)
-        deployed = place.deployments.deploy(record.model, record.version, default=True if default else None)
+        deployed = place.deployments.deploy(
+            record.model,
+            record.version,
+            default=True if default else None,
+            policy={} if reset_policy else None,
+            wishes=given,
+        )
         return _outcome(deployed)
 
 
@@ -47,6 +92,7 @@ def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:
             version=after.version,
             previous=before.version if before is not None else None,
             default=after.default,
+            policy=after.policy,
         )
 
 
@@ -72,4 +118,5 @@ def _outcome(record: DeploymentRecord) -> DeployOutcome:
         version=record.version,
         previous=record.previous[-1] if record.previous else None,
         default=record.default,
+        policy=record.policy,
     )

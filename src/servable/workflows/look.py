@@ -52,6 +52,7 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
                 previous=record.previous[-1] if record.previous else None,
                 since=record.since,
                 serving=record.serving,
+                policy=record.policy,
             )
             for record in place.deployments.all()
         )

@@ -141,12 +141,16 @@ class OptimizeOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of ``deploy``, ``rollback`` and ``undeploy``; ``version`` is None after undeploy."""
+    """The outcome of ``deploy``, ``rollback`` and ``undeploy``; ``version`` is None after undeploy.
+
+    ``policy`` is how it is to be served, as far as that differs from the defaults.
+    """
 
     model: str
     version: int | None
     previous: int | None
     default: bool
+    policy: dict[str, Any] = {}
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +169,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One deployment of a home: what should be served."""
+    """One deployment of a home: what should be served, and how (see ``DeployOutcome``)."""
 
     model: str
     version: int
@@ -173,6 +177,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     previous: int | None
     since: str
     serving: str
+    policy: dict[str, Any] = {}
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
