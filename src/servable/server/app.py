@@ -1,43 +1,75 @@
-"""The ASGI application: the hot path for predictions, and everything else behind it.
+"""The application: predictions by one dictionary lookup, and everything else behind Starlette.
 
-A prediction is dispatched by one dictionary lookup and answered with two ASGI messages; Starlette
-routes the rest. Every request passes ``checks`` first, every answer carries its request id, and
-every error leaves through ``problems``.
+It has two faces over the same core. ``handle`` begins to answer a whole request and returns at once;
+the server's own connections use it. ``__call__`` is ASGI, for every other address and for whoever
+wants to mount the application elsewhere. Every request passes ``checks`` first, every answer carries
+its request id, and every error leaves through ``problems``.
 """
 
+import asyncio
 import itertools
 import os
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Awaitable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
 from servable.errors import MethodNotAllowed, RouteNotFound, ServableError
 from servable.logs import fields, logger
-from servable.server.checks import REQUEST_ID, Head, Scope, checks, require_json, too_large
+from servable.protocols.compression import decompress
+from servable.server import checks as check
+from servable.server.cycle import split_target
+from servable.server.http import Exchange, HttpRequest, Reply
 from servable.server.problems import problem
+from servable.server.replies import AsgiReply, read_body
 from servable.server.routes import routes
-from servable.serving.answer import answer
+from servable.server.workers import Link, NoLink
+from servable.serving.answer import Prediction
 from servable.serving.host import Host
-from servable.serving.live import Live, Table
+from servable.serving.live import Cold, Live, Table
 from servable.settings import ServerSettings
-
-Receive = Any
-Send = Any
 
 _log = logger("server")
 _PREDICT = re.compile(r"/models/([^/]+)(?:/versions/([^/]+))?/predict")
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-#: Refused before the body was read; what remains of it is not worth reading.
-_UNREAD = frozenset({413, 415, 421})
-_JSON_TYPE = (b"content-type", b"application/json")
-_JSON_HEADERS = (_JSON_TYPE, *_SAFE)
+_JSON_HEADERS = ((b"content-type", b"application/json"), *_SAFE)
+#: Headers that change how a prediction is answered; without any of them there is nothing to look at.
+_UNUSUAL = frozenset({b"content-encoding", check.TIMEOUT, check.GRPC_TIMEOUT, check.PRIORITY})
+_IDENTITY = frozenset({b"", b"identity"})
 
 
-class ClientGone(Exception):
-    """The caller hung up before its request was complete; there is nobody to answer."""
+class Refused:
+    """The exchange of a request that was answered at once."""
+
+    over = True
+
+    def cancel(self) -> None:
+        """Nothing is on its way."""
+
+
+class Later:
+    """A prediction whose body must be unpacked, or whose model must be loaded, before it can begin."""
+
+    def __init__(self, work: Awaitable[Prediction | None]) -> None:
+        self.over = False
+        self._prediction: Prediction | None = None
+        self._task = asyncio.ensure_future(self._run(work))
+
+    async def _run(self, work: Awaitable[Prediction | None]) -> None:
+        self._prediction = await work
+        self.over = self._prediction is None
+
+    def cancel(self) -> None:
+        """The caller left."""
+        self._task.cancel()
+        if self._prediction is not None:
+            self._prediction.cancel()
+
+
+_REFUSED = Refused()
 
 
 class Application:
@@ -47,16 +79,18 @@ class Application:
         host: the live models.
         settings: limits and host names.
         version: of Servable, for the documentation page.
+        link: to the other processes of the server, whose figures belong to the sum.
     """
 
-    def __init__(self, host: Host, settings: ServerSettings, version: str) -> None:
+    def __init__(self, host: Host, settings: ServerSettings, version: str, link: Link | None = None) -> None:
         self.host = host
         self.draining = False
-        self._checks = checks(settings)
+        self._checks = check.checks(settings)
         self._max_body = settings.max_body_bytes
-        self._router = Router(routes(self, host, version), redirect_slashes=False)
+        self._limit_s = settings.request_timeout_s
+        self._router = Router(routes(self, host, version, link or NoLink()), redirect_slashes=False)
         self._table: Table | None = None
-        self._paths: dict[str, Live] = {}
+        self._targets: dict[bytes, Live | Cold] = {}
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count(1)
 
@@ -65,81 +99,154 @@ class Application:
         """Whether new requests should be sent here."""
         return self.host.ready and not self.draining
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # ------------------------------------------------------------------ predictions
+
+    def handle(self, request: HttpRequest, reply: Reply) -> Exchange | None:
+        """Begin to answer a prediction.
+
+        Args:
+            request: whole.
+            reply: told what came of it, perhaps before this returns.
+
+        Returns:
+            What can be cancelled; None when the request is no prediction, and then nothing was done.
+        """
+        if self.host.table is not self._table:
+            self._look_up()
+        target = self._targets.get(request.target)
+        if target is None and not split_target(request.target)[0].endswith("/predict"):
+            return None
+        request_id = self._id(request)
+        try:
+            for passes in self._checks:
+                passes(request)
+            if request.method != b"POST":
+                return self._not_asked(request, reply, request_id)
+            if target is None:
+                target = self._find(split_target(request.target)[0])
+            return self._predict(target, request, reply, request_id)
+        except Exception as error:  # noqa: BLE001 - the outermost border: the caller gets a clean answer, the log the cause
+            self.refuse(error, reply, request_id)
+            return _REFUSED
+
+    def _predict(self, target: Live | Cold, request: HttpRequest, reply: Reply, request_id: str) -> Exchange:
+        head = request.headers
+        limit, weight = self._limit_s, 1.0
+        packed = False
+        if not _UNUSUAL.isdisjoint(head):
+            limit = check.limit_of(head, limit)
+            weight = check.weight_of(head) if check.PRIORITY in head else 1.0
+            packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
+        if packed or not isinstance(target, Live):
+            return Later(self._prepare(target, request, reply, request_id, limit, weight))
+        if head.get(b"content-type") == b"application/json":
+            codec = target.codec
+        else:
+            codec = check.codec_for(target.codecs, head)
+        prediction = Prediction(target, codec, request_id, reply, limit, weight)
+        prediction.begin(request.body)
+        return prediction
+
+    async def _prepare(
+        self,
+        target: Live | Cold,
+        request: HttpRequest,
+        reply: Reply,
+        request_id: str,
+        limit: float,
+        weight: float,
+    ) -> Prediction | None:
+        """Unpack the body and load the model; the prediction begins where nothing can come between."""
+        started = asyncio.get_running_loop().time()
+        try:
+            body, encoding = request.body, request.headers.get(b"content-encoding", b"").lower()
+            if encoding not in _IDENTITY:
+                body = await asyncio.to_thread(decompress, encoding.decode("latin-1"), body, self._max_body)
+            live = target if isinstance(target, Live) and not target.retired else None
+            while live is None or live.retired:
+                found = self._find(split_target(request.target)[0])
+                live = found if isinstance(found, Live) else await found.warm()
+            codec = check.codec_for(live.codecs, request.headers)
+        except Exception as error:  # noqa: BLE001 - as in handle
+            self.refuse(error, reply, request_id)
+            return None
+        spent = asyncio.get_running_loop().time() - started
+        prediction = Prediction(live, codec, request_id, reply, limit - spent, weight)
+        prediction.begin(body)
+        return prediction
+
+    def _not_asked(self, request: HttpRequest, reply: Reply, request_id: str) -> Exchange:
+        self._find(split_target(request.target)[0])
+        if request.method != b"OPTIONS":
+            raise MethodNotAllowed("Predictions are asked for with POST.", ["POST", "OPTIONS"])
+        own = (b"x-request-id", request_id.encode("ascii"))
+        reply.respond(204, ((b"allow", b"POST, OPTIONS"), *_SAFE, own), b"")
+        return _REFUSED
+
+    def _find(self, path: str) -> Live | Cold:
+        return self.host.find(_reference_of(path))
+
+    def _look_up(self) -> None:
+        self._table = self.host.table
+        self._targets = {path.encode("ascii"): live for path, live in _paths_of(self._table).items()}
+
+    def _id(self, request: HttpRequest) -> str:
+        given = request.headers.get(b"x-request-id")
+        if given is not None and check.REQUEST_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"{self._prefix}{next(self._numbers):08x}"
+
+    # ------------------------------------------------------------------ errors
+
+    def refuse(
+        self,
+        error: BaseException,
+        reply: Reply,
+        request_id: str = "",
+        *,
+        counted: bool = False,
+        close: bool = False,
+    ) -> None:
+        """Answer with an error; see ``http.Handler``."""
+        request_id = request_id or f"{self._prefix}{next(self._numbers):08x}"
+        told = problem(error, request_id)
+        if not counted:
+            self.host.metrics.reject(told.code)
+        if not isinstance(error, ServableError):
+            _log.error("a request failed inside", extra=fields(request_id=request_id), exc_info=error)
+        own = (b"x-request-id", request_id.encode("ascii"))
+        reply.respond(told.status, (*_JSON_HEADERS, *told.headers, own), told.body, close=close)
+
+    # ------------------------------------------------------------------ everything else
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request; see the ASGI specification."""
         if scope["type"] != "http":
             await _not_http(scope, receive, send)
             return
-        head: Head = dict(scope["headers"])
-        given = head.get(b"x-request-id")
-        if given is not None and REQUEST_ID.fullmatch(given):
-            request_id = given.decode("ascii")
-        else:
-            request_id = f"{self._prefix}{next(self._numbers):08x}"
+        request = _request_of(scope)
+        reply = AsgiReply(self, send, head_only=scope["method"] == "HEAD")
+        request_id = self._id(request)
         try:
-            for check in self._checks:
-                check(scope, head)
-            path = scope["path"]
-            if path.endswith("/predict"):
-                await self._predict(scope, head, request_id, receive, send)
+            for passes in self._checks:
+                passes(request)
+            if scope["path"].endswith("/predict"):
+                body = await read_body(receive, self._max_body)
+                if body is None:
+                    return
+                request.body = body
+                exchange = self.handle(request, reply)
+                await reply.sent(exchange)
             else:
                 await self._route(scope, request_id, receive, send)
-        except ClientGone:
-            return
         except HTTPException as error:
-            await self._refuse(_from_starlette(error), scope, request_id, send)
-        except Exception as error:  # noqa: BLE001 - the outermost border: the caller gets a clean answer, the log the cause
-            await self._refuse(error, scope, request_id, send)
+            self.refuse(_from_starlette(error), reply, request_id)
+            await reply.sent(None)
+        except Exception as error:  # noqa: BLE001 - as in handle
+            self.refuse(error, reply, request_id)
+            await reply.sent(None)
 
-    # ------------------------------------------------------------------ predictions
-
-    async def _predict(self, scope: Scope, head: Head, request_id: str, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
-        if scope["method"] != "POST":
-            self._find(path)
-            if scope["method"] == "OPTIONS":
-                await _send(send, 204, ((b"allow", b"POST, OPTIONS"), *_SAFE), b"", request_id)
-                return
-            raise MethodNotAllowed("Predictions are asked for with POST.", ["POST", "OPTIONS"])
-        if path not in self._paths:
-            self._find(path)
-        if head.get(b"content-type") != b"application/json" or b"content-encoding" in head:
-            require_json(head)
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            body = message.get("body", b"")
-            if len(body) > self._max_body:
-                raise too_large(self._max_body)
-        else:
-            body = await _rest_of_body(message, receive, self._max_body)
-        # Looked for only now, because the table may have changed while the body arrived; nothing
-        # waits between here and the moment when the model knows of the request.
-        live = self._find(path)
-        try:
-            encoded = await answer(live, body, request_id)
-        except Exception as error:  # noqa: BLE001 - as in __call__, but the model's own meter has counted it
-            await self._refuse(error, scope, request_id, send, counted=True)
-            return
-        # Every header costs a microsecond on the way out, so the answer carries what it must.
-        headers = [
-            _JSON_TYPE,
-            (b"content-length", b"%d" % len(encoded)),
-            (b"x-request-id", request_id.encode("ascii")),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": encoded})
-
-    def _find(self, path: str) -> Live:
-        table = self.host.table
-        if table is not self._table:
-            self._paths = _paths_of(table)
-            self._table = table
-        live = self._paths.get(path)
-        return live if live is not None else self.host.find(_reference_of(path))
-
-    # ------------------------------------------------------------------ everything else
-
-    async def _route(self, scope: Scope, request_id: str, receive: Receive, send: Send) -> None:
+    async def _route(self, scope: Any, request_id: str, receive: Any, send: Any) -> None:
         own = (*_SAFE, (b"x-request-id", request_id.encode("ascii")))
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
@@ -153,22 +260,17 @@ class Application:
         scope["app"] = self
         await self._router(scope, receive, send_with_headers)
 
-    async def _refuse(
-        self, error: Exception, scope: Scope, request_id: str, send: Send, *, counted: bool = False
-    ) -> None:
-        told = problem(error, request_id)
-        if not counted:
-            self.host.metrics.reject(told.code)
-        if not isinstance(error, ServableError):
-            _log.error("a request failed inside", extra=fields(request_id=request_id), exc_info=error)
-        headers = (*_JSON_HEADERS, *told.headers)
-        if told.status in _UNREAD:
-            headers = (*headers, (b"connection", b"close"))
-        await _send(send, told.status, headers, told.body, request_id, empty=scope["method"] == "HEAD")
+
+def _request_of(scope: Mapping[str, Any]) -> HttpRequest:
+    request = HttpRequest()
+    request.method = scope["method"].encode("ascii")
+    request.target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    request.headers = dict(scope["headers"])
+    return request
 
 
-def _paths_of(table: Table) -> dict[str, Live]:
-    paths: dict[str, Live] = {}
+def _paths_of(table: Table) -> dict[str, Live | Cold]:
+    paths: dict[str, Live | Cold] = {}
     for reference, live in table.targets.items():
         paths[f"/models/{reference}/predict"] = live
     for live in table.targets.values():
@@ -193,44 +295,6 @@ def _reference_of(path: str) -> str:
     return name if version is None else f"{name}:{version}"
 
 
-async def _rest_of_body(message: Mapping[str, Any], receive: Receive, most: int) -> bytes:
-    """A body that came in several parts.
-
-    Raises:
-        ClientGone: the caller hung up first.
-        RequestTooLarge: it is larger than allowed.
-    """
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        if message["type"] != "http.request":
-            raise ClientGone
-        part = message.get("body", b"")
-        size += len(part)
-        if size > most:
-            raise too_large(most)
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
-        message = await receive()
-
-
-async def _send(
-    send: Send,
-    status: int,
-    headers: tuple[tuple[bytes, bytes], ...],
-    body: bytes,
-    request_id: str,
-    *,
-    empty: bool = False,
-) -> None:
-    whole = [*headers, (b"x-request-id", request_id.encode("ascii"))]
-    if status != 204:
-        whole.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": whole})
-    await send({"type": "http.response.body", "body": b"" if empty else body})
-
-
 def _from_starlette(error: HTTPException) -> ServableError:
     if error.status_code == 405:
         allowed = sorted((error.headers or {}).get("Allow", "GET").split(", "))
@@ -238,7 +302,7 @@ def _from_starlette(error: HTTPException) -> ServableError:
     return RouteNotFound("There is no such address; see /docs for those that there are.")
 
 
-async def _not_http(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_http(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1000})

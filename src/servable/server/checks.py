@@ -1,71 +1,94 @@
-"""What every request must pass before anything else looks at it: one visible list.
+"""What a request must pass before anything else looks at it, and what its headers say about how to answer it.
 
-A check takes the request's scope and its headers and raises what is wrong. They run in order on every
-request, so each costs a dictionary lookup in the good case.
+A check takes the request and raises what is wrong. Checks run on every request, so each costs a
+lookup or two in the good case. Limits on sizes and speeds are kept where the bytes arrive, in
+``connection``.
 """
 
 import re
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
 
 from servable.errors import HostRefused, MediaTypeUnsupported, RequestMalformed, RequestTooLarge
+from servable.protocols.base import Codec
+from servable.server.http import HttpRequest
 from servable.settings import ServerSettings, is_loopback
 
-Scope = Any
-Head = dict[bytes, bytes]
-Check = Callable[[Scope, Head], None]
+Head = Mapping[bytes, bytes]
+Check = Callable[[HttpRequest], None]
 
 #: A request id that a caller may choose: it appears in logs and headers, so it holds nothing special.
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-#: Body types that are read as JSON without a further look.
-_JSON = frozenset(
-    {b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
-)
+#: How long the caller is willing to wait: milliseconds, or gRPC's form such as ``100m``.
+TIMEOUT = b"x-request-timeout-ms"
+GRPC_TIMEOUT = b"grpc-timeout"
+#: How much the request weighs against others when there is a queue.
+PRIORITY = b"x-request-priority"
+JSON = "application/json"
+_GRPC_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_WEIGHTS = {b"high": 4.0, b"normal": 1.0, b"low": 0.25}
 _JSON_LIKE = re.compile(r"(application|text)/([a-z0-9.+-]+\+)?json")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def checks(settings: ServerSettings) -> tuple[Check, ...]:
     """The checks of a server, outermost first."""
-    return (
-        _header_limits(settings.max_headers, settings.max_header_bytes),
-        _known_host(_accepted_hosts(settings)),
-        _body_limit(settings.max_body_bytes),
-    )
+    return (_known_host(_accepted_hosts(settings)),)
 
 
-def require_json(head: Head) -> None:
-    """A body that is read must be JSON; a caller who does not say is believed.
+def codec_for(codecs: Mapping[str, Codec], head: Head) -> Codec:
+    """The codec of a body; a caller who does not say is believed to send JSON.
+
+    Args:
+        codecs: of the model, by media type; JSON is among them.
+        head: the request's headers.
 
     Raises:
-        MediaTypeUnsupported: another content type, or a compressed body.
+        MediaTypeUnsupported: another content type.
     """
-    media_type = head.get(b"content-type")
-    if media_type is not None and media_type not in _JSON:
-        plain = media_type.decode("latin-1").partition(";")[0].strip().lower()
-        if plain and not _JSON_LIKE.fullmatch(plain):
-            raise MediaTypeUnsupported(
-                "The content type is not JSON; send the header Content-Type: application/json."
+    given = head.get(b"content-type", b"")
+    plain = given.decode("latin-1").partition(";")[0].strip().lower()
+    codec = codecs.get(plain)
+    if codec is None and (not plain or _JSON_LIKE.fullmatch(plain)):
+        codec = codecs.get(JSON)
+    if codec is None:
+        known = ", ".join(codecs)
+        raise MediaTypeUnsupported(f"The content type is none of {known}; send one of them as Content-Type.")
+    return codec
+
+
+def limit_of(head: Head, most_s: float) -> float:
+    """Seconds within which the caller wants the answer, at most ``most_s``.
+
+    Raises:
+        RequestMalformed: a timeout header that holds none.
+    """
+    given = head.get(TIMEOUT)
+    if given is not None:
+        if not given.isdigit() or len(given) > 12:
+            raise RequestMalformed(
+                "The header X-Request-Timeout-Ms must be a whole number of milliseconds, such as 250."
             )
-    if head.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
-        raise MediaTypeUnsupported(
-            "The body is compressed, which is not read; send it without Content-Encoding."
-        )
+        return min(int(given) * 1e-3, most_s)
+    given = head.get(GRPC_TIMEOUT)
+    if given is not None:
+        if not 2 <= len(given) <= 9 or not given[:-1].isdigit() or given[-1:] not in _GRPC_UNITS:
+            raise RequestMalformed(
+                "The header grpc-timeout must be up to 8 digits and one of H M S m u n, such as 250m."
+            )
+        return min(int(given[:-1]) * _GRPC_UNITS[given[-1:]], most_s)
+    return most_s
 
 
-def _header_limits(most: int, most_bytes: int) -> Check:
-    def check(scope: Scope, head: Head) -> None:
-        headers = scope["headers"]
-        if len(headers) > most:
-            raise RequestTooLarge(f"The request has {len(headers)} headers and {most} are allowed.")
-        # A lower bound first: it is one join, and names and repeats matter only when there is much.
-        size = len(b"".join(head.values()))
-        if len(headers) > 16 or len(headers) != len(head) or size > most_bytes // 4:
-            size = sum(len(name) + len(value) for name, value in headers)
-            if size > most_bytes:
-                raise RequestTooLarge(f"The headers hold {size} bytes and {most_bytes} are allowed.")
+def weight_of(head: Head) -> float:
+    """The weight of a request in a queue.
 
-    return check
+    Raises:
+        RequestMalformed: a priority that does not exist.
+    """
+    weight = _WEIGHTS.get(head[PRIORITY].strip().lower())
+    if weight is None:
+        raise RequestMalformed("The header X-Request-Priority must be high, normal or low.")
+    return weight
 
 
 def _accepted_hosts(settings: ServerSettings) -> Collection[str] | None:
@@ -79,8 +102,8 @@ def _accepted_hosts(settings: ServerSettings) -> Collection[str] | None:
 def _known_host(accepted: Collection[str] | None) -> Check:
     passed: set[bytes] = set()
 
-    def check(_scope: Scope, head: Head) -> None:
-        host = head.get(b"host")
+    def check(request: HttpRequest) -> None:
+        host = request.headers.get(b"host")
         # Without the header it is no browser, and only a browser can be led here by a foreign name.
         if accepted is None or host is None or host in passed:
             return
@@ -91,18 +114,6 @@ def _known_host(accepted: Collection[str] | None) -> Check:
             )
         if len(passed) < 256:
             passed.add(host)
-
-    return check
-
-
-def _body_limit(most: int) -> Check:
-    def check(_scope: Scope, head: Head) -> None:
-        length = head.get(b"content-length")
-        if length is not None and len(length) > 3:
-            if not length.isdigit():
-                raise RequestMalformed("The header Content-Length is no number.")
-            if int(length[:20]) > most:
-                raise too_large(most)
 
     return check
 

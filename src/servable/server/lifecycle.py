@@ -1,22 +1,25 @@
 """A server's life: bind, load, answer, drain, end.
 
 ``ServerLife`` belongs to one event loop. The socket is bound before anything is loaded, so a taken
-port is known at once; the server answers ``/healthz`` and ``/readyz`` while models load.
+port is known at once; the server answers ``/healthz`` and ``/readyz`` while models load. Stop is start
+reversed: not ready, accept nothing more, answer what was asked, end the connections, close the models,
+close the registry.
 """
 
 import asyncio
 import contextlib
 import errno
+import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import uvicorn
 
 from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.server.app import Application
+from servable.server.listener import Listener
+from servable.server.workers import Link, NoLink
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.settings import ServerSettings, check_exposure
@@ -65,50 +68,40 @@ def url_of(listening: socket.socket, host: str) -> str:
     return f"http://{shown}:{port}"
 
 
-class _Uvicorn(uvicorn.Server):
-    """Leaves signals to whoever runs the loop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture nothing."""
-        yield
-
-
 class ServerLife:
-    """One server from start to end.
+    """One server process from start to end.
 
     Args:
         settings: everything.
         only: references to serve; every deployment when empty.
         version: of Servable.
+        listening: a bound socket to accept from; bound here when None.
+        link: to the other processes of the server.
     """
 
-    def __init__(self, settings: ServerSettings, only: Sequence[str], version: str) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        only: Sequence[str],
+        version: str,
+        *,
+        listening: socket.socket | None = None,
+        link: Link | None = None,
+    ) -> None:
         check_exposure(settings)
         self._settings = settings
-        self._socket = bind(settings.host, settings.port)
+        self._socket = listening or bind(settings.host, settings.port)
         self.url = url_of(self._socket, settings.host)
         try:
             source = RegistrySource(Path(settings.home), database_url=settings.database_url, only=only)
-            self.host = Host(source, Metrics(version), max_rows=settings.max_rows, poll_s=settings.poll_s)
-            self.application = Application(self.host, settings, version)
-            self._uvicorn = _Uvicorn(
-                uvicorn.Config(
-                    self.application,
-                    http="httptools",
-                    ws="none",
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    proxy_headers=False,
-                    timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
-                )
-            )
+            self.host = Host(source, Metrics(version), settings)
+            self.application = Application(self.host, settings, version, link or NoLink())
         except BaseException:
             self._socket.close()
             raise
+        self._listener = Listener(self.application, settings, self._socket)
         self._stopping = asyncio.Event()
+        self._now = asyncio.Event()
 
     async def run(self, started: "asyncio.Future[None] | None" = None) -> None:
         """Serve until ``stop``.
@@ -119,8 +112,9 @@ class ServerLife:
         Raises:
             ServableError: nothing could be loaded, and why.
         """
+        _allow_many_descriptors()
         following: asyncio.Task[None] | None = None
-        serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._socket]))
+        await self._listener.open()
         try:
             await self.host.reconcile()
             if self.host.failures and not self.host.table.models:
@@ -129,34 +123,44 @@ class ServerLife:
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():
                 started.set_result(None)
-            await asyncio.wait(
-                [asyncio.create_task(self._stopping.wait()), serving], return_when=asyncio.FIRST_COMPLETED
-            )
+            await self._stopping.wait()
             await self._drain()
         finally:
-            await self._end(following, serving)
+            await self._end(following)
 
     def stop(self) -> None:
-        """Ask it to end; a second time, to end without waiting for drain time. Call in its loop."""
+        """Ask it to end; a second time, to end at once without waiting for anybody. Call in its loop."""
         if self._stopping.is_set():
-            self._uvicorn.should_exit = True
+            self._now.set()
         self._stopping.set()
 
     async def _drain(self) -> None:
-        """Not ready, still answering, so that a balancer can look elsewhere first."""
+        """Not ready, still answering, so that a balancer can look elsewhere first; then the last answers."""
         self.application.draining = True
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._settings.drain_s
-        while loop.time() < end and not self._uvicorn.should_exit:
-            await asyncio.sleep(0.05)
+        self._listener.announce_end()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._now.wait(), self._settings.drain_s)
+        ending = asyncio.ensure_future(self._listener.drain(self._settings.shutdown_s))
+        hurry = asyncio.ensure_future(self._now.wait())
+        await asyncio.wait([ending, hurry], return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if ending.done() and not ending.result():
+            _log.warning("some requests were not answered in time", extra=fields(url=self.url))
+        ending.cancel()
 
-    async def _end(self, following: "asyncio.Task[None] | None", serving: "asyncio.Task[None]") -> None:
-        self._uvicorn.should_exit = True
+    async def _end(self, following: "asyncio.Task[None] | None") -> None:
+        await self._listener.close()
         if following is not None:
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError, ServableError):
                 await following
-        await serving
         await self.host.close()
-        self._socket.close()
         _log.info("stopped")
+
+
+def _allow_many_descriptors() -> None:
+    """Let the process have as many connections as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,8 +1,9 @@
 """The one table from an error's code word to an HTTP status."""
 
+import math
 from typing import NamedTuple
 
-from servable.errors import MethodNotAllowed, ServableError
+from servable.errors import MethodNotAllowed, Overloaded, ServableError
 from servable.protocols.native import error_body
 
 #: Every code that can reach a caller; what is not here is 500.
@@ -59,5 +60,6 @@ def problem(error: BaseException, request_id: str) -> Problem:
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii")))
     if error.retryable:
-        headers.append((b"retry-after", str(RETRY_AFTER_S).encode("ascii")))
+        seconds = math.ceil(error.retry_after_s) if isinstance(error, Overloaded) else RETRY_AFTER_S
+        headers.append((b"retry-after", str(max(1, seconds)).encode("ascii")))
     return Problem(STATUS[error.code], error.code, error_body(error, request_id), tuple(headers))

@@ -1,57 +1,189 @@
-"""The one way of a request: decode, run, encode, count. Knows no wire format and no HTTP."""
+"""The one way of a request: decode, wait for its turn, run, encode, count. Knows no wire format and no HTTP.
 
+``predict`` begins it and returns at once; what comes of it is told to an ``Audience``. That
+costs neither a task nor a future, so that a short model is not outweighed by its surroundings.
+"""
+
+import asyncio
 import time
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from servable.errors import ModelFailed, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.metrics import OK
+from servable.protocols.base import Codec
+from servable.runtime.waiting import Waiting
 from servable.serving.live import Live
 from servable.tensors import Response
 
 _log = logger("serving")
-_now = time.perf_counter
+_now = time.monotonic
+#: The code under which a request is counted whose caller left before it was answered.
+GONE = "client_gone"
+_NOTHING: Mapping[str, Any] = {}
 
 
-async def answer(live: Live, body: bytes, request_id: str) -> bytes:
-    """Answer one request.
+class Audience(Protocol):
+    """Who is told what came of a request; exactly one of the two, once, in the event loop."""
+
+    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+        """The answer, encoded."""
+        ...
+
+    def fail(self, error: BaseException, request_id: str) -> None:
+        """Why there is none."""
+        ...
+
+
+class Prediction(Waiting):
+    """One request on its way through a live model. Belongs to one event loop.
+
+    Attributes:
+        over: whether it was answered, refused or cancelled.
+    """
+
+    __slots__ = ("_audience", "_codec", "_key", "_live", "_single", "_started", "over", "request_id")
+
+    def __init__(
+        self,
+        live: Live,
+        codec: Codec,
+        request_id: str,
+        audience: Audience,
+        limit_s: float,
+        weight: float = 1.0,
+    ) -> None:
+        started = _now()
+        super().__init__(_NOTHING, 0, started + limit_s, weight)
+        self._live = live
+        self._codec = codec
+        self._audience = audience
+        self._key = b""
+        self._single = False
+        self._started = started
+        self.request_id = request_id
+        self.over = False
+        live.enter()
+
+    def begin(self, body: bytes) -> None:
+        """Decode and submit; whatever is wrong goes to the audience."""
+        live = self._live
+        try:
+            live.batcher.admit()
+            request = self._codec.decode(body, self.request_id)
+            self.arrays = request.arrays
+            self.rows = request.rows
+            self._single = request.single
+            cache = live.cache
+            if cache.on:
+                self._key = cache.key(request.arrays)
+                known = cache.get(self._key)
+                if known is not None:
+                    self._key = b""
+                    self.settle(known, None)
+                    return
+            live.batcher.submit(self)
+        except Exception as error:  # noqa: BLE001 - the border of the request: the caller is answered whatever went wrong
+            self.settle(None, error)
+
+    def settle(self, arrays: dict[str, Any] | None, error: BaseException | None) -> None:
+        """The answers are there, or the reason why not; called once."""
+        if self.over:
+            return
+        live = self._live
+        if arrays is not None:
+            try:
+                if self._key:
+                    live.cache.put(self._key, arrays)
+                encoded = self._codec.encode(
+                    Response(arrays, self.rows, self.request_id, live.model, live.version, self._single)
+                )
+            except (IndexError, ValueError) as raised:
+                error = ModelFailed(
+                    f"{live.model}:{live.version} gave an answer that is none of its classes."
+                )
+                error.__cause__ = raised
+            else:
+                self.over = True
+                live.leave()
+                live.meter.count(OK, self.rows, _now() - self._started)
+                self._audience.answer(encoded, self.request_id, self._codec.media_type.encode())
+                return
+        self._failed(error or ModelFailed("The model gave no answer."))
+
+    def _failed(self, error: BaseException) -> None:
+        live = self._live
+        self.over = True
+        live.leave()
+        code = error.code if isinstance(error, ServableError) else "internal_error"
+        if isinstance(error, ModelFailed):
+            _log.error(
+                "the model failed",
+                extra=fields(model=live.model, version=live.version, request_id=self.request_id),
+            )
+        live.meter.count(code, 0, _now() - self._started)
+        self._audience.fail(error, self.request_id)
+
+    def cancel(self) -> None:
+        """The caller left: what has not begun never will, and nobody is told."""
+        if self.over:
+            return
+        self.over = True
+        live = self._live
+        live.batcher.cancel(self)
+        live.leave()
+        live.meter.count(GONE, 0, _now() - self._started)
+
+
+class _Future:
+    """An audience for a coroutine."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+        """The answer, encoded."""
+        if not self.future.done():
+            self.future.set_result(body)
+
+    def fail(self, error: BaseException, request_id: str) -> None:
+        """Why there is none."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+async def answer(
+    live: Live,
+    body: bytes,
+    request_id: str,
+    *,
+    codec: Codec | None = None,
+    limit_s: float = float("inf"),
+    weight: float = 1.0,
+) -> bytes:
+    """Answer one request as a coroutine. Cancelling it takes the request back.
 
     Args:
         live: the model; it stays open until this returns.
         body: the whole body.
         request_id: kept in the answer and in the log.
+        codec: of the body; the native JSON one when None.
+        limit_s: seconds within which the caller wants the answer.
+        weight: its share against other requests when there is a queue.
 
     Returns:
-        The answer in the format of the model's codec.
+        The answer in the format of the codec.
 
     Raises:
         InputError: the body does not fit.
+        UnavailableError: the queue is full or the deadline passed.
         ModelFailed: the model raised, or answered with something that the signature does not have.
     """
-    started = _now()
-    live.enter()
-    rows = 0
-    code = "internal_error"
+    told = _Future()
+    prediction = Prediction(live, codec or live.codec, request_id, told, limit_s, weight)
+    prediction.begin(body)
     try:
-        request = live.codec.decode(body, request_id)
-        arrays = await live.executor.run(request.arrays)
-        response = Response(arrays, request.rows, request_id, live.model, live.version, request.single)
-        try:
-            encoded = live.codec.encode(response)
-        except (IndexError, ValueError) as error:
-            raise ModelFailed(
-                f"{live.model}:{live.version} gave an answer that is none of its classes."
-            ) from error
-        code = OK
-        rows = request.rows
-        return encoded
-    except ServableError as error:
-        code = error.code
-        if isinstance(error, ModelFailed):
-            _log.error(
-                "the model failed",
-                extra=fields(model=live.model, version=live.version, request_id=request_id),
-            )
-        raise
+        return await told.future
     finally:
-        live.leave()
-        live.meter.count(code, rows, _now() - started)
+        prediction.cancel()

@@ -1,0 +1,139 @@
+"""What the parts of the server say to one another about one HTTP exchange, and the bytes of an answer."""
+
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Protocol
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+#: The status line of every status, such as ``HTTP/1.1 200 OK``.
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
+}
+#: Statuses whose answers have no body and say no length.
+_BODILESS = frozenset({204, 304})
+
+
+class HttpRequest:
+    """One request as it came: everything before the body, then the whole body.
+
+    Attributes:
+        method: in capitals, as bytes.
+        target: what stood after the method, undecoded.
+        headers: by name in small letters; repeated ones are joined with a comma.
+        body: the whole body, still compressed when ``content-encoding`` says so.
+        keep_alive: whether the connection stays open after the answer.
+        repeated: how many headers repeated a name.
+    """
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "repeated", "target")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.keep_alive = True
+        self.repeated = 0
+
+
+class Reply(Protocol):
+    """Where the answer to one request goes. One of them is called, once."""
+
+    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+        """The prediction, in the format of its codec."""
+        ...
+
+    def fail(self, error: BaseException, request_id: str) -> None:
+        """Why there is no prediction."""
+        ...
+
+    def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
+        """Any other whole answer.
+
+        Args:
+            status: of HTTP.
+            headers: all but date, content-length and connection.
+            body: empty for none.
+            close: end the connection after it, because what follows on it cannot be trusted or read.
+        """
+        ...
+
+
+class Exchange(Protocol):
+    """One prediction on its way."""
+
+    #: Whether it was answered already.
+    over: bool
+
+    def cancel(self) -> None:
+        """The caller left."""
+        ...
+
+
+class Handler(Protocol):
+    """What answers requests: the application."""
+
+    def handle(self, request: HttpRequest, reply: Reply) -> Exchange | None:
+        """Begin to answer a prediction; None when the request is something else and must be called."""
+        ...
+
+    def refuse(
+        self,
+        error: BaseException,
+        reply: Reply,
+        request_id: str = "",
+        *,
+        counted: bool = False,
+        close: bool = False,
+    ) -> None:
+        """Answer with an error.
+
+        Args:
+            error: what is wrong.
+            reply: gets a ``respond``.
+            request_id: of the request; a new one when empty.
+            counted: whether the model's figures hold it already.
+            close: end the connection after it.
+        """
+        ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer anything; see the ASGI specification."""
+        ...
+
+
+class Dates:
+    """The date header's line, made once a second."""
+
+    def __init__(self) -> None:
+        self.line = b""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Set the line to the present second."""
+        self.line = b"date: " + formatdate(time.time(), usegmt=True).encode("ascii") + b"\r\n"
+
+
+def head_bytes(status: int, headers: Headers, date: bytes, *, length: int | None, close: bool) -> bytes:
+    """The head of an answer, up to and with the empty line.
+
+    Args:
+        status: of HTTP.
+        headers: without content-length, date and connection.
+        date: the whole line.
+        length: of the body; None for a chunked one.
+        close: whether the connection ends after it.
+    """
+    lines = [STATUS_LINES[status], date]
+    lines += [name + b": " + value + b"\r\n" for name, value in headers]
+    if status not in _BODILESS:
+        lines.append(
+            b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
+        )
+    if close:
+        lines.append(b"connection: close\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)

@@ -1,0 +1,94 @@
+"""Accepts connections, watches over them, and ends them when the server goes down."""
+
+import asyncio
+import contextlib
+import socket
+
+from servable.server.connection import Connection, Shared
+from servable.server.http import Handler
+from servable.settings import ServerSettings
+
+#: Seconds between two looks at all connections.
+_LOOK_S = 0.25
+_BACKLOG = 2048
+#: Seconds for which what the kernel has accepted already is still taken in.
+_LAST_S = 0.03
+
+
+class Listener:
+    """One listening socket and its connections. Belongs to one event loop.
+
+    Args:
+        application: answers.
+        settings: limits.
+        listening: the bound socket; ``close`` closes it.
+    """
+
+    def __init__(self, application: Handler, settings: ServerSettings, listening: socket.socket) -> None:
+        self._socket = listening
+        self._shared = Shared(application, settings, listening.getsockname()[:2])
+        self._server: asyncio.Server | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._shared.connections)
+
+    async def open(self) -> None:
+        """Begin to accept."""
+        loop = asyncio.get_running_loop()
+        shared = self._shared
+        shared.now = loop.time()
+        self._server = await loop.create_server(
+            lambda: Connection(shared), sock=self._socket, backlog=_BACKLOG
+        )
+        self._looking = loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        shared = self._shared
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            shared.now = now = loop.time()
+            shared.dates.refresh()
+            for connection in tuple(shared.connections):
+                connection.look(now)
+
+    def announce_end(self) -> None:
+        """From now on every answer is the last one on its connection."""
+        self._shared.draining = True
+
+    async def drain(self, grace_s: float) -> bool:
+        """Accept nothing more, let what was asked be answered, then end every connection.
+
+        Args:
+            grace_s: seconds that running requests get.
+
+        Returns:
+            Whether everything was answered in time.
+        """
+        shared = self._shared
+        self.announce_end()
+        await asyncio.sleep(_LAST_S)
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(shared.connections):
+            connection.end()
+        shared.empty.clear()
+        if shared.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(shared.empty.wait(), max(grace_s, 0.01))
+        return not shared.connections
+
+    async def close(self) -> None:
+        """Drop whatever is left."""
+        for connection in tuple(self._shared.connections):
+            connection.abort()
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+        if self._server is not None:
+            self._server.close()
+        self._socket.close()

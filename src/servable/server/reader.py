@@ -1,0 +1,169 @@
+"""From the bytes of a connection to whole requests. httptools parses; limits and ambiguities are ours.
+
+Everything that two programs could read differently is refused: two lengths, a length beside chunks, two
+hosts, no host. The parser runs in its strict mode, which refuses bare line feeds, spaces before
+colons, control characters and folded lines.
+"""
+
+from collections.abc import Callable
+
+import httptools
+
+from servable.errors import HeadersTooLarge, RequestMalformed, ServableError
+from servable.server.checks import too_large
+from servable.server.http import HttpRequest
+from servable.settings import ServerSettings
+
+#: How far a request has come: not begun, in its headers, in its body.
+IDLE, HEAD, BODY = range(3)
+#: Headers that make a message ambiguous when they come twice.
+_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"})
+
+
+class RequestReader:
+    """Reads the requests of one connection. Belongs to one event loop.
+
+    Args:
+        limits: on headers and bodies.
+        take: is given every whole request, in order.
+
+    Attributes:
+        arriving: how far the request that arrives has come.
+        request: that request.
+        body_size: bytes of its body so far.
+        expects: whether its client waits for leave to send the body; the connection sets it back.
+    """
+
+    __slots__ = (
+        "_chunk",
+        "_head_size",
+        "_limits",
+        "_parser",
+        "_parts",
+        "_refusal",
+        "_take",
+        "arriving",
+        "body_size",
+        "expects",
+        "request",
+    )
+
+    def __init__(self, limits: ServerSettings, take: Callable[[HttpRequest], None]) -> None:
+        self._limits = limits
+        self._take = take
+        self._parser = httptools.HttpRequestParser(self)
+        self._parts: list[bytes] = []
+        self._head_size = 0
+        self._chunk = 0
+        self._refusal: ServableError | None = None
+        self.arriving = IDLE
+        self.request = HttpRequest()
+        self.body_size = 0
+        self.expects = False
+
+    def feed(self, data: bytes) -> bool:
+        """Read on.
+
+        Returns:
+            False when the client offers another protocol: HTTP allows to pass that over and to answer
+            the request, but what follows it cannot be read.
+
+        Raises:
+            RequestMalformed: this is no HTTP/1.1, or can be read in two ways.
+            HeadersTooLarge: more headers than allowed.
+            RequestTooLarge: a longer body than allowed.
+        """
+        self._chunk = len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return False
+        except httptools.HttpParserError as foreign:
+            raise self._refusal or RequestMalformed("The request is not valid HTTP/1.1.") from foreign
+        if self.arriving == HEAD:
+            self._head_size += len(data)
+            if self._head_size > self._limits.max_header_bytes:
+                raise self._too_many_bytes()
+        return True
+
+    # ------------------------------------------------------------------ the parser calls
+
+    def on_message_begin(self) -> None:
+        """A request begins; several may come in one piece."""
+        self.request = HttpRequest()
+        self.arriving = HEAD
+        self._head_size = 0
+        self.body_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
+        request = self.request
+        request.target = request.target + url if request.target else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        request = self.request
+        key = name.lower()
+        headers = request.headers
+        if key in headers:
+            request.repeated += 1
+            if key in _SINGLE:
+                self._refuse(RequestMalformed(f"The header {key.decode('ascii')} is there twice."))
+            headers[key] = headers[key] + b", " + value
+        else:
+            headers[key] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        request, parser, limits = self.request, self._parser, self._limits
+        headers = request.headers
+        request.method = parser.get_method()
+        request.keep_alive = parser.should_keep_alive()
+        if len(headers) + request.repeated > limits.max_headers:
+            self._refuse(
+                HeadersTooLarge(f"The request has more than the {limits.max_headers} headers allowed.")
+            )
+        if self._head_size + self._chunk > limits.max_header_bytes:
+            size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in headers.items())
+            if size > limits.max_header_bytes:
+                self._refuse(self._too_many_bytes())
+        if b"host" not in headers and parser.get_http_version() != "1.0":
+            self._refuse(RequestMalformed("The request has no Host header."))
+        length = headers.get(b"content-length")
+        if length is not None and len(length) > 3 and int(length[:20]) > limits.max_body_bytes:
+            self._refuse(too_large(limits.max_body_bytes))
+        self._parts = []
+        self.arriving = BODY
+        if b"expect" in headers:
+            self.expects = headers[b"expect"].lower() == b"100-continue"
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self.body_size += len(body)
+        if self.body_size > self._limits.max_body_bytes:
+            self._refuse(too_large(self._limits.max_body_bytes))
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        request, parts = self.request, self._parts
+        if parts:
+            request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._parts = []
+        self.arriving = IDLE
+        self.expects = False
+        self._take(request)
+
+    def _refuse(self, error: ServableError) -> None:
+        """Leave the parser's callback; ``feed`` raises the error.
+
+        Raises:
+            ServableError: always.
+        """
+        self._refusal = error
+        raise error
+
+    def _too_many_bytes(self) -> HeadersTooLarge:
+        return HeadersTooLarge(
+            f"The headers hold more than the {self._limits.max_header_bytes} bytes that are allowed."
+        )

@@ -1,0 +1,77 @@
+"""The application's answers as ASGI messages, and an ASGI request's body."""
+
+import asyncio
+from typing import Any
+
+from servable.server.checks import too_large
+from servable.server.http import Exchange, Handler, Headers
+
+_BODILESS = frozenset({204, 304})
+
+
+class AsgiReply:
+    """Implements ``http.Reply`` for an ASGI server. Belongs to one event loop.
+
+    Args:
+        application: words the errors.
+        send: of ASGI.
+        head_only: whether the answer has no body, as HEAD wants it.
+    """
+
+    def __init__(self, application: Handler, send: Any, *, head_only: bool) -> None:
+        self._application = application
+        self._send = send
+        self._head_only = head_only
+        self._messages: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
+
+    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+        """A prediction."""
+        headers = ((b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
+        self.respond(200, headers, body)
+
+    def fail(self, error: BaseException, request_id: str) -> None:
+        """A prediction that came to nothing."""
+        self._application.refuse(error, self, request_id, counted=True)
+
+    def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
+        """Any other answer."""
+        whole = list(headers)
+        if status not in _BODILESS:
+            whole.append((b"content-length", b"%d" % len(body)))
+        if close:
+            whole.append((b"connection", b"close"))
+        start = {"type": "http.response.start", "status": status, "headers": whole}
+        if not self._messages.done():
+            content = b"" if self._head_only else body
+            self._messages.set_result((start, {"type": "http.response.body", "body": content}))
+
+    async def sent(self, exchange: Exchange | None) -> None:
+        """Wait for the answer and send it. Cancelling this cancels the exchange."""
+        try:
+            start, body = await self._messages
+        finally:
+            if exchange is not None:
+                exchange.cancel()
+        await self._send(start)
+        await self._send(body)
+
+
+async def read_body(receive: Any, most: int) -> bytes | None:
+    """The whole body of an ASGI request; None when the caller hung up first.
+
+    Raises:
+        RequestTooLarge: it is larger than allowed.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise too_large(most)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
