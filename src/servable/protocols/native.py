@@ -7,8 +7,11 @@
 
 A row is an object by column name or a list in the order of the signature; for a model whose only
 input is one tensor, the row may be the nested list itself. The good case is decoded by ``msgspec``
-straight into typed values; whatever that refuses is read again by ``native_schema``, which accepts
-or names every problem.
+straight into typed values, many numbers at once by ``native_large``; whatever these refuse is read
+again by ``native_schema``, which accepts or names every problem.
+
+A key that is given twice counts as it was given last, as in every common parser of JSON; what counts
+is what was checked. Nesting beyond the limit is malformed wherever it stands.
 """
 
 from collections.abc import Sequence
@@ -26,6 +29,8 @@ from servable.errors import (
     ServableError,
 )
 from servable.protocols.native_compiled import Packer, all_plain_numbers, typed_decoder
+from servable.protocols.native_depth import MAX_DEPTH, deeper_than
+from servable.protocols.native_large import LARGE_BYTES, LargeReader, reads_large
 from servable.protocols.native_schema import (
     Misfit,
     Problems,
@@ -54,18 +59,23 @@ class NativeCodec:
     Args:
         signature: what the model takes and gives.
         max_rows: more rows in one request are refused with ``RequestTooLarge``.
+        max_depth: a body that is nested deeper is refused with ``RequestMalformed``; never less than
+            the signature itself needs.
     """
 
     media_type = _MEDIA_TYPE
 
-    def __init__(self, signature: Signature, *, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, signature: Signature, *, max_rows: int = MAX_ROWS, max_depth: int = MAX_DEPTH) -> None:
         self.signature = signature
         self._max_rows = max_rows
+        # The body, its list of rows, the row, and the axes of a tensor within.
+        self._max_depth = max(max_depth, 3 + max((len(field.shape) for field in signature.inputs), default=0))
         self._names = tuple(field.name for field in signature.inputs)
         self._known = frozenset(self._names)
         self._packer = Packer(signature)
         self._bare = len(signature.inputs) == 1 and signature.inputs[0].kind == "tensor"
         self._row_type, self._decode_typed = typed_decoder(signature, self._bare)
+        self._large = LargeReader(signature) if reads_large(signature) else None
         self._plain = all_plain_numbers(signature)
         self._members = tuple(
             (index, check)
@@ -82,10 +92,16 @@ class NativeCodec:
         """Bytes to a Request.
 
         Raises:
-            RequestMalformed: not JSON, or not an object.
+            RequestMalformed: not JSON, nested too deeply, or not an object.
             RequestInvalid: the values do not fit; every problem is named.
             RequestTooLarge: more rows than allowed.
         """
+        if len(body) >= LARGE_BYTES and self._large is not None:
+            found = self._large.read(body)
+            if found is not None:
+                arrays, rows, single = found
+                self._check_count(rows)
+                return Request(arrays, rows, request_id, single)
         return self._decode_quickly(body, request_id) or self._decode_slowly(body, request_id)
 
     def _decode_quickly(self, body: bytes, request_id: str) -> Request | None:
@@ -138,7 +154,7 @@ class NativeCodec:
     # ------------------------------------------------------------------ decoding, when something is unusual
 
     def _decode_slowly(self, body: bytes, request_id: str) -> Request:
-        content = parse(body)
+        content = parse(body, self._max_depth)
         problems = Problems()
         rows, single = self._rows_of(content, problems)
         if not single:
@@ -277,16 +293,20 @@ def error_body(error: ServableError, request_id: str) -> bytes:
     )
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     """A request's body as plain JSON values.
+
+    Args:
+        body: the whole body.
+        max_depth: most levels of lists and objects within each other.
 
     Raises:
         RequestMalformed: not JSON, nested too deeply, or not an object.
     """
+    if deeper_than(body, max_depth):
+        raise RequestMalformed(f"The body is nested more than {max_depth} levels deep; send flatter values.")
     try:
         content = _decode_anything(body)
-    except RecursionError as error:
-        raise RequestMalformed("The body is nested too deeply.") from error
     except UnicodeDecodeError as error:
         raise RequestMalformed("The body is not UTF-8; send JSON encoded as UTF-8.") from error
     except msgspec.MsgspecError as error:

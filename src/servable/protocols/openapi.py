@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from servable.artifact.signature import Field, Signature
+from servable.protocols.codecs import NPY, RAW
 from servable.protocols.native import label_key
+from servable.protocols.native_array import WholeArray
 from servable.protocols.native_schema import example_row, expectation
 
 Schema = dict[str, Any]
 
 _ERRORS = {
-    "400": "The body is not JSON, or not an object.",
+    "400": "The body is not of its content type, or is JSON and not an object.",
     "404": "No such model or version is served here.",
     "413": "More bytes or rows than this server allows.",
-    "415": "A content type that is not JSON.",
+    "415": "A content type or an encoding of the body that is not read here.",
     "422": "Values that do not fit the signature; every one is named in `details`.",
     "500": "The model or the server failed.",
     "503": "The model is not ready; try again in a moment.",
@@ -127,7 +129,8 @@ def _predict(described: Described, operation_id: str, summary: str) -> Schema:
                 "application/json": {
                     "schema": _reference(_component(described, "Request")),
                     "examples": _examples(described.signature),
-                }
+                },
+                **_binary(described.signature),
             },
         },
         "responses": {
@@ -135,6 +138,16 @@ def _predict(described: Described, operation_id: str, summary: str) -> Schema:
             **{status: _error_response(text) for status, text in _ERRORS.items()},
         },
     }
+
+
+def _binary(signature: Signature) -> Schema:
+    """The content types besides JSON; what no JSON schema describes says its form in words."""
+    whole = WholeArray.of(signature)
+    if whole is None:
+        return {}
+    raw: Schema = {"description": f"Little-endian bytes, one row after the other; a row is {whole.words}."}
+    npy: Schema = {"description": f"One array as numpy.save writes it; a row is {whole.words}."}
+    return {**({RAW: {"schema": raw}} if whole.fixed else {}), NPY: {"schema": npy}}
 
 
 def _error_response(description: str) -> Schema:
