@@ -1,4 +1,8 @@
-"""Runs one server in this process: in the foreground for the command line, in a thread for programs."""
+"""Runs one server: in the foreground for the command line, in a thread for programs.
+
+With one worker the server is in this process. With several, or when it is to be restarted as files
+change, this process only holds the socket and keeps the workers; see ``supervisor``.
+"""
 
 import asyncio
 import gc
@@ -7,21 +11,40 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 
 import servable
 from servable import logs
+from servable.engines.reload import Reload
+from servable.engines.supervisor import Supervisor
 from servable.errors import ConflictError
 from servable.server.lifecycle import ServerLife
 from servable.settings import ServerSettings, load_settings
 
-_STOP_WAIT_S = 60.0
+#: Seconds beyond the time to drain that a server in a thread has to end.
+_STOP_MARGIN_S = 30.0
+
+
+class _Life(Protocol):
+    """A server from start to end, in this process or in several. Belongs to one event loop."""
+
+    url: str
+
+    async def run(self, started: "asyncio.Future[None] | None" = None) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _life(settings: ServerSettings, only: Sequence[str], *, logs: bool) -> _Life:
+    if settings.workers == 1:
+        return ServerLife(settings, only, servable.__version__)
+    return Supervisor(settings, only, servable.__version__, logs=logs)
 
 
 class LocalServer:
-    """A server in a thread of this process.
+    """A server in a thread of this process, or in processes that a thread of this one keeps.
 
     Usable as a context manager. Methods may be called from any thread, one at a time.
 
@@ -35,7 +58,7 @@ class LocalServer:
         self._only = tuple(only)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._life: ServerLife | None = None
+        self._life: _Life | None = None
         self._started = threading.Event()
         self._failure: BaseException | None = None
 
@@ -72,7 +95,7 @@ class LocalServer:
         if thread is None or not thread.is_alive() or loop is None or life is None:
             return
         loop.call_soon_threadsafe(life.stop)
-        thread.join(_STOP_WAIT_S)
+        thread.join(self.settings.drain_s + self.settings.shutdown_s + _STOP_MARGIN_S)
 
     def __enter__(self) -> "LocalServer":
         """The running server; ``serve(background=True)`` hands out one that was started already."""
@@ -96,7 +119,7 @@ class LocalServer:
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._life = ServerLife(self.settings, self._only, servable.__version__)
+        self._life = _life(self.settings, self._only, logs=False)
         started = self._loop.create_future()
         started.add_done_callback(lambda _: self._started.set())
         await self._life.run(started)
@@ -111,6 +134,7 @@ def serve(
     background: bool = False,
     settings: ServerSettings | None = None,
     on_ready: Callable[[str], None] | None = None,
+    reload: Reload | None = None,
     **more: Any,
 ) -> LocalServer | None:
     """Serve the deployments of a home over HTTP.
@@ -123,6 +147,7 @@ def serve(
         background: True returns a running ``LocalServer``; False serves until SIGINT or SIGTERM.
         settings: everything at once; then the settings above must be None.
         on_ready: is called with the base address once every model was tried (foreground only).
+        reload: what to look at and to do when it changes (foreground only); None: nothing.
         more: any other setting by name; see ``servable.settings``.
 
     Returns:
@@ -141,14 +166,29 @@ def serve(
         return server
     logs.configure(chosen.log_level, chosen.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_foreground(chosen, only, on_ready))
+        runner.run(_foreground(chosen, only, on_ready, reload))
     return None
 
 
 async def _foreground(
-    settings: ServerSettings, only: Sequence[str], on_ready: Callable[[str], None] | None
+    settings: ServerSettings,
+    only: Sequence[str],
+    on_ready: Callable[[str], None] | None,
+    reload: Reload | None,
 ) -> None:
-    life = ServerLife(settings, only, servable.__version__)
+    if reload is None:
+        await _until_signalled(_life(settings, only, logs=True), on_ready)
+        return
+    supervisor = Supervisor(settings, only, servable.__version__)
+    watching = asyncio.create_task(reload.follow(supervisor.restart))
+    try:
+        await _until_signalled(supervisor, on_ready)
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+async def _until_signalled(life: _Life, on_ready: Callable[[str], None] | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, life.stop)

@@ -1,0 +1,112 @@
+"""One HTTP process of several: ``python -m servable.server.worker``, started by ``engines.supervisor``.
+
+It accepts on a socket that its parent holds. It ends when the parent says so, when it is told to by
+SIGTERM, and when the parent is gone. SIGINT is ignored: Ctrl-C reaches the parent, which passes it on.
+"""
+
+import asyncio
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from servable import logs
+from servable.errors import ServableError
+from servable.server.lifecycle import ServerLife
+from servable.server.workers import Channel, Failed, ParentLink, Ready, Start, ToWorker
+
+_log = logs.logger("worker")
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one worker.
+
+    Args:
+        arguments: the descriptor of the private socket, that of the listening socket, the parent's id.
+
+    Returns:
+        The exit status.
+    """
+    private, listening, parent = map(int, arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with(parent)
+    # Model processes, which this process may start, must not hold these open.
+    os.set_inheritable(private, False)
+    os.set_inheritable(listening, False)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_live(socket.socket(fileno=private), socket.socket(fileno=listening)))
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel send SIGTERM when the parent dies, however it dies."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # It may have died before that was said.
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+async def _live(private: socket.socket, listening: socket.socket) -> int:
+    channel = await Channel.over(private, ToWorker)
+    start = await channel.receive()
+    if not isinstance(start, Start):
+        return 1
+    if start.logs:
+        logs.configure(start.settings.log_level, start.settings.log_format)
+    try:
+        await _serve(channel, start, listening)
+    except ServableError as error:
+        channel.send(Failed(error.code, error.message))
+        return 1
+    except Exception as error:  # noqa: BLE001 - the border of the process: the parent learns of it, the log knows all
+        _log.exception("a worker failed inside")
+        channel.send(Failed("internal_error", f"A worker failed inside: {type(error).__name__}."))
+        return 1
+    finally:
+        await channel.close()
+    return 0
+
+
+async def _serve(channel: Channel, start: Start, listening: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    link = ParentLink(channel)
+    life = ServerLife(start.settings, start.only, start.version, listening=listening, link=link)
+    told = 0
+
+    def stop(at_once: bool = False) -> None:
+        # A supervisor of the system may signal every process of a group and the parent as well; only
+        # the parent may say that there is no time.
+        nonlocal told
+        while told < 1 + at_once:
+            told += 1
+            life.stop()
+
+    def up(future: "asyncio.Future[None]") -> None:
+        if future.cancelled():
+            return
+        # What was imported and loaded lives as long as the process; a collection need not walk it.
+        gc.collect()
+        gc.freeze()
+        channel.send(Ready())
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    started = loop.create_future()
+    started.add_done_callback(up)
+    following = asyncio.create_task(link.follow(life.host.metrics.snapshot, stop))
+    try:
+        await life.run(started)
+    finally:
+        # The last figures, so that what was counted since the last report is not lost.
+        link.report(life.host.metrics.snapshot())
+        following.cancel()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
