@@ -1,0 +1,172 @@
+"""A model process: one variant of one package, answering batches that come over one socket.
+
+Started by ``process.ProcessExecutor`` as ``python -m servable.runtime.child``. It confines itself before
+it reads a byte of the package, imports only what that variant needs (no server, no HTTP, no database), and
+answers one batch at a time, in its only thread, until the socket ends.
+"""
+
+import gc
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from servable.artifact.package import open_package
+from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ServableError
+from servable.frameworks import lookup
+from servable.frameworks.base import Predictor
+from servable.runtime.arena import Area
+from servable.runtime.confine import bound_loading, bound_working, confine, resident_bytes
+from servable.runtime.framing import (
+    IN_AREA,
+    Failed,
+    Frame,
+    FrameBuffer,
+    Kind,
+    Load,
+    Ready,
+    head,
+    read_frame,
+)
+from servable.runtime.packing import Packed, unpack
+from servable.runtime.rehearsal import rehearse
+from servable.tensors import row_count
+
+#: Payloads up to this size travel in the frame itself; see ``process`` for the measurement.
+IN_FRAME = 16 * 1024
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Descriptors(NamedTuple):
+    """What a child inherits: the socket, the area of requests, the area of answers."""
+
+    socket: int
+    requests: int
+    answers: int
+
+
+class _Loop:
+    """Reads batches, answers them, and ends with the socket."""
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        for descriptor in descriptors:
+            # What the model starts must hold neither the socket nor the areas.
+            os.set_inheritable(descriptor, False)
+        self._socket = socket.socket(fileno=descriptors.socket)
+        self._frames = FrameBuffer()
+        self._requests = Area(descriptors.requests)
+        self._answers = Area(descriptors.answers)
+
+    def run(self) -> int:
+        """Load, then answer. The exit status: 0 when the server ended it, 1 when nothing was loaded."""
+        first = self._read()
+        if first is None or first.kind is not Kind.LOAD:
+            return 0
+        load = msgspec.msgpack.decode(first.meta, type=Load)
+        try:
+            predictor, ready = _load(load)
+        except ServableError as error:
+            self._fail(0, error)
+            return 1
+        except Exception as foreign:  # noqa: BLE001 - a library may raise anything; the server must hear of it
+            self._fail(
+                0, ArtifactUnreadable(f"its library raised {type(foreign).__name__} while it was loaded")
+            )
+            return 1
+        self._send(Kind.READY, 0, _encode(ready))
+        while (frame := self._read()) is not None:
+            if frame.kind is Kind.RUN:
+                self._answer(predictor, frame)
+            elif frame.kind is Kind.PING:
+                self._send(Kind.PONG, frame.number, b"")
+        return 0
+
+    def _read(self) -> Frame | None:
+        return read_frame(self._socket, self._frames)
+
+    def _answer(self, predictor: Predictor, frame: Frame) -> None:
+        rows = -1
+        try:
+            payload: Any = frame.payload
+            if frame.in_area >= 0:
+                payload = self._requests.to_read(frame.in_area)
+            arrays = unpack(frame.meta, payload)
+            rows = row_count(arrays)
+            packed = Packed(predictor.predict(arrays))
+            if packed.size > IN_FRAME:
+                packed.write(self._answers.to_write(packed.size))
+                self._send(Kind.ANSWER, frame.number, packed.meta, in_area=packed.size)
+            else:
+                self._send(Kind.ANSWER, frame.number, packed.meta, packed.payload())
+        except ModelDied:
+            # The server sent something that is no batch: there is no way to go on with it.
+            raise
+        except ServableError as error:
+            self._fail(frame.number, error)
+        except ConnectionError:
+            # The server does not listen any more; the next read ends the loop.
+            return
+        except (Exception, SystemExit) as foreign:  # noqa: BLE001 - whatever the model raises is its answer
+            name = type(foreign).__name__
+            self._fail(frame.number, ModelFailed(f"The model failed on {rows} rows ({name})."))
+
+    def _fail(self, number: int, error: ServableError) -> None:
+        # A model may put whole rows into what it raises; adapters do not, and this bounds what others do.
+        self._send(Kind.FAILED, number, _encode(Failed(error.code, error.message[:1000])))
+
+    def _send(self, kind: Kind, number: int, meta: bytes, payload: bytes = b"", in_area: int = -1) -> None:
+        if in_area >= 0:
+            start = head(kind, number, len(meta), in_area, IN_AREA)
+        else:
+            start = head(kind, number, len(meta), len(payload))
+        self._socket.sendall(start + payload + meta)
+
+
+def _load(load: Load) -> tuple[Predictor, Ready]:
+    """Open, load, rehearse, and bound what may come later.
+
+    Raises:
+        ServableError: the package or the model cannot be used, and why.
+    """
+    started = time.perf_counter()
+    sys.path.extend(path for path in load.paths if path not in sys.path)
+    bound_loading(load.memory_bytes)
+    package = open_package(Path(load.folder), digest=load.digest)
+    manifest, signature = package.manifest, package.signature
+    try:
+        variant = manifest.variant(load.variant)
+    except KeyError as error:
+        raise ArtifactUnreadable(f"{manifest.model} has no variant {error}.") from error
+    adapter = lookup.adapter(variant.format)
+    predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
+    seconds = rehearse(predictor, signature, manifest.model)
+    bound_working(load.memory_bytes)
+    # What was loaded stays for good; looking through it again and again would only cost pauses.
+    gc.collect()
+    gc.freeze()
+    return predictor, Ready(seconds, time.perf_counter() - started, resident_bytes())
+
+
+def main(arguments: list[str]) -> int:
+    """Run as a model process.
+
+    Args:
+        arguments: process id of the server, then the three descriptors.
+    """
+    parent, *descriptors = map(int, arguments[:4])
+    confine(parent)
+    try:
+        return _Loop(Descriptors(*descriptors)).run()
+    except ModelDied as error:
+        sys.stderr.write(f"A model process ends: {error.message}\n")
+        return 2
+    except ConnectionError:
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

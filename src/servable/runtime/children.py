@@ -1,0 +1,462 @@
+"""One model process as the server sees it: started, fed, watched, ended.
+
+Everything happens in the event loop, by callbacks on two descriptors: the socket, and a descriptor of the
+process that becomes readable when it is dead (``pidfd_open``). No threads, no tasks.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from servable import errors
+from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ModelNotReady, ServableError
+from servable.runtime.arena import Area
+from servable.runtime.child import IN_FRAME
+from servable.runtime.confine import look_at
+from servable.runtime.executor import Done, Outcome
+from servable.runtime.framing import Failed, Frame, FrameBuffer, Kind, Load, Ready, broken, encode
+from servable.runtime.packing import Packed, unpack
+from servable.tensors import Arrays
+
+#: What a child may say in words of its own; every other code becomes ``ArtifactUnreadable``.
+_SAYABLE: dict[str, type[ServableError]] = {
+    kind.code: kind
+    for kind in (
+        errors.ArtifactError,
+        errors.ArtifactUnreadable,
+        errors.ArtifactUntrusted,
+        errors.ArtifactTampered,
+        errors.ArtifactUnsupported,
+        errors.DependencyMissing,
+        errors.FileMissing,
+        errors.ModelFailed,
+        errors.StorageFailed,
+        errors.StorageFull,
+    )
+}
+#: Resident memory above the limit by this factor ends a process in the middle of a run.
+_FAR_ABOVE = 1.25
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class ChildSpec(NamedTuple):
+    """What a child loads.
+
+    Attributes:
+        folder: of the package.
+        digest: that the package must have.
+        variant: its name.
+    """
+
+    folder: Path
+    digest: str
+    variant: str
+
+
+class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child may take; times in seconds.
+
+    Attributes:
+        run_s: a run longer than this is a hang.
+        start_s: within which a child must be ready.
+        memory_bytes: resident memory above which a child is replaced after its run, and at once when it
+            is a quarter above.
+        heartbeat_s: an idle child is asked after so long, and must answer within as much again.
+        tick_s: between looks at the children.
+        grace_s: that a child gets to end by itself when the executor is closed.
+    """
+
+    run_s: float = 30.0
+    start_s: float = 120.0
+    memory_bytes: int = 4 * 1024**3
+    heartbeat_s: float = 1.0
+    tick_s: float = 0.2
+    grace_s: float = 2.0
+
+
+class State(Enum):
+    """Where a child is in its life."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    GONE = "gone"
+
+
+class Owner(Protocol):
+    """Who keeps children."""
+
+    def ready(self, child: "Child") -> None:
+        """It loaded its model and waits."""
+        ...
+
+    def ended(self, child: "Child", done: Done, outcome: Outcome) -> None:
+        """A batch ended; the child is idle, or gone."""
+        ...
+
+    def gone(self, child: "Child", error: ServableError) -> None:
+        """It is dead or will be in a moment; called exactly once, before its batch ends."""
+        ...
+
+
+class Child:
+    """A model process. Belongs to one event loop.
+
+    Args:
+        owner: is told what happens.
+        spec: what it loads.
+        name: of the model, for people.
+        limits: what it may take.
+
+    Attributes:
+        state: where it is in its life.
+        about: what it said when it was ready.
+        started: whether it was ready once.
+        runs: batches that it was given.
+
+    Raises:
+        OSError: the machine has no process, descriptor or memory left.
+    """
+
+    def __init__(self, owner: Owner, spec: ChildSpec, name: str, limits: ChildLimits) -> None:
+        self.state = State.STARTING
+        self.about: Ready | None = None
+        self.runs = 0
+        self._owner = owner
+        self._name = name
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._frames = FrameBuffer()
+        self._unsent = b""
+        self._number = 0
+        self._done: Done | None = None
+        self._oversize = False
+        self._since: float | None = None
+        self._asked = False
+        self._reason: ServableError | None = None
+        self._dead = self._loop.create_future()
+        with contextlib.ExitStack() as undo:
+            self._requests = Area.make(f"servable-{name}")
+            undo.callback(self._requests.close)
+            self._answers = Area.make(f"servable-{name}")
+            undo.callback(self._answers.close)
+            self._socket, theirs = socket.socketpair()
+            undo.callback(self._socket.close)
+            with theirs:
+                self._process = _spawn(theirs.fileno(), self._requests.descriptor, self._answers.descriptor)
+            undo.callback(self._process.kill)
+            self._alarm = os.pidfd_open(self._process.pid)
+            undo.pop_all()
+        self._socket.setblocking(False)
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._loop.add_reader(self._alarm, self._died)
+        load = Load(str(spec.folder), spec.digest, spec.variant, limits.memory_bytes, tuple(sys.path))
+        self._send(encode(Frame(Kind.LOAD, 0, _encode(load), b"")))
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its process group."""
+        return self._process.pid
+
+    @property
+    def started(self) -> bool:
+        """Whether it was ready once."""
+        return self.about is not None
+
+    # ------------------------------------------------------------------ work
+
+    def run(self, arrays: Arrays, done: Done) -> bool:
+        """Give it a batch; it must be idle.
+
+        Returns:
+            Whether it took it. When not it is gone, and ``done`` will not be called.
+
+        Raises:
+            ModelFailed: the arrays cannot travel; it stays idle.
+        """
+        packed = Packed(arrays)
+        number = self._number = self._number + 1
+        if packed.size > IN_FRAME:
+            try:
+                packed.write(self._requests.to_write(packed.size))
+            except OSError as error:
+                raise ModelFailed(f"There is no shared memory for {packed.size} bytes of rows.") from error
+            frame = Frame(Kind.RUN, number, packed.meta, b"", packed.size)
+        else:
+            frame = Frame(Kind.RUN, number, packed.meta, packed.payload())
+        self.state = State.BUSY
+        self._since = None
+        self.runs += 1
+        if self._send(encode(frame)):
+            self._done = done
+            return True
+        self.kill(ModelDied(f"A process of {self._name} was dead before it got a batch."))
+        return False
+
+    def _send(self, data: bytes) -> bool:
+        """Send now, or as soon as there is room. False when the other side is gone."""
+        if self._unsent:
+            self._unsent += data
+            return True
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return False
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+        return True
+
+    def _writable(self) -> None:
+        data, self._unsent = self._unsent, b""
+        self._loop.remove_writer(self._socket.fileno())
+        if not self._send(data):
+            self._end_of_socket()
+
+    def _readable(self) -> bool:
+        """Take what came; whether anything did."""
+        frames = self._frames
+        try:
+            count = self._socket.recv_into(frames.room())
+        except BlockingIOError:
+            return False
+        except OSError:
+            count = 0
+        if not count:
+            self._end_of_socket()
+            return False
+        frames.received(count)
+        try:
+            while (frame := frames.take()) is not None:
+                self._asked = False
+                if frame.kind is Kind.ANSWER and self.state is State.BUSY:
+                    self._answered(frame)
+                elif frame.kind is not Kind.PONG:
+                    self._said(frame)
+                if self.state is State.GONE:
+                    return False
+        except ModelDied as error:
+            self.kill(error)
+            return False
+        return True
+
+    def _answered(self, frame: Frame) -> None:
+        if frame.number != self._number:
+            raise broken("the answer to another batch")
+        if frame.in_area >= 0:
+            arrays = unpack(frame.meta, self._answers.to_read(frame.in_area), copy=True)
+            self._answers.relax()
+        else:
+            arrays = unpack(frame.meta, frame.payload)
+        self._settle(Outcome(arrays, None))
+
+    def _settle(self, outcome: Outcome) -> None:
+        done, self._done = self._done, None
+        self._requests.relax()
+        if self._oversize:
+            self.kill(ModelNotReady(f"A process of {self._name} grew beyond its memory."))
+        else:
+            self.state = State.IDLE
+            self._since = None
+        if done is not None:
+            self._owner.ended(self, done, outcome)
+
+    def _said(self, frame: Frame) -> None:
+        """Everything that is rare.
+
+        Raises:
+            ModelDied: it does not belong here.
+        """
+        try:
+            if frame.kind is Kind.READY and self.state is State.STARTING:
+                self._loaded(msgspec.msgpack.decode(frame.meta, type=Ready))
+                return
+            if frame.kind is Kind.FAILED and self.state in (State.STARTING, State.BUSY):
+                said = msgspec.msgpack.decode(frame.meta, type=Failed)
+                if self.state is State.BUSY and frame.number == self._number:
+                    self._settle(Outcome(None, _SAYABLE.get(said.code, ModelFailed)(said.message)))
+                    return
+                if self.state is State.STARTING:
+                    self.kill(_SAYABLE.get(said.code, ArtifactUnreadable)(said.message))
+                    return
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise broken("a record that is none") from error
+        raise broken("something out of turn")
+
+    def _loaded(self, about: Ready) -> None:
+        if about.memory_bytes > self._limits.memory_bytes:
+            self.kill(
+                ArtifactUnreadable(
+                    f"{self._name} takes {about.memory_bytes / 2**20:.0f} MiB once it is loaded, and a model "
+                    f"process may take {self._limits.memory_bytes / 2**20:.0f} MiB; raise process_memory."
+                )
+            )
+            return
+        self.about = about
+        self.state = State.IDLE
+        self._since = None
+        self._owner.ready(self)
+
+    # ------------------------------------------------------------------ watch
+
+    def look(self, now: float) -> None:
+        """Look whether it lives well; called every tick.
+
+        Args:
+            now: seconds in which this process was itself awake: a server that was held up or stopped must
+                not take its own absence for a hang of its children.
+        """
+        # An answer that lies here already counts, however late it is read.
+        while self.state is not State.GONE and self._readable():
+            pass
+        if self.state is State.GONE:
+            return
+        seen = look_at(self.pid)
+        if seen is not None and seen.state == "T":
+            self.kill(ModelDied(f"A process of {self._name} was stopped by a signal."))
+            return
+        if self._since is None:
+            self._since = now
+        passed = now - self._since
+        if self.state is State.STARTING:
+            if passed > self._limits.start_s:
+                self.kill(
+                    ModelNotReady(
+                        f"A process of {self._name} was not ready within {self._limits.start_s:g} s; "
+                        "raise start_limit_s if its model needs longer."
+                    )
+                )
+        elif self.state is State.BUSY:
+            if passed > self._limits.run_s:
+                self.kill(
+                    ModelDied(f"{self._name} ran longer than {self._limits.run_s:g} s and was ended as hung.")
+                )
+        elif passed > self._limits.heartbeat_s:
+            self._ask(now)
+        if seen is not None and self.state is not State.GONE:
+            self._weigh(seen.memory_bytes)
+
+    def _ask(self, now: float) -> None:
+        """It is idle and was silent for a heartbeat."""
+        if self._asked:
+            self.kill(ModelDied(f"An idle process of {self._name} does not answer any more."))
+            return
+        self._asked = True
+        self._since = now
+        if not self._send(encode(Frame(Kind.PING, 0, b"", b""))):
+            self._end_of_socket()
+
+    def _weigh(self, memory: int) -> None:
+        most = self._limits.memory_bytes
+        if memory > most * _FAR_ABOVE and self.state is State.BUSY:
+            self.kill(ModelDied(f"A process of {self._name} took far more memory than it may and was ended."))
+        elif memory > most and self.state is State.IDLE:
+            self.kill(ModelNotReady(f"A process of {self._name} grew beyond its memory."))
+        elif memory > most and self.started:
+            self._oversize = True
+
+    # ------------------------------------------------------------------ end
+
+    def leave(self) -> None:
+        """Let an idle or starting child end by itself; ``dead`` says when it did."""
+        self.state = State.GONE
+        self._close_socket()
+
+    def kill(self, reason: ServableError) -> None:
+        """End it and everything that it started, at once. Its batch ends with ``ModelDied``."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # It leads its process group, and its id is not used again before it is reaped.
+                os.killpg(self.pid, signal.SIGKILL)
+        self._lost(reason)
+
+    def _lost(self, reason: ServableError) -> None:
+        if self.state is State.GONE:
+            return
+        self.state = State.GONE
+        self._close_socket()
+        self._owner.gone(self, reason)
+        done, self._done = self._done, None
+        if done is not None:
+            error = reason if isinstance(reason, ModelDied) else ModelDied(reason.message)
+            self._owner.ended(self, done, Outcome(None, error))
+
+    def _end_of_socket(self) -> None:
+        if self.state is State.STARTING:
+            # Its status says why it ended, and is known a moment later.
+            self._close_socket()
+        else:
+            self.kill(ModelDied(f"A process of {self._name} ended while it was needed."))
+
+    def _died(self) -> None:
+        """It is dead; what it said before that is still heard."""
+        while self._socket.fileno() >= 0 and self._readable():
+            pass
+        with contextlib.suppress(ProcessLookupError):
+            # Not reaped yet, so the group is still its own: end what it left behind.
+            os.killpg(self.pid, signal.SIGKILL)
+        self._loop.remove_reader(self._alarm)
+        os.close(self._alarm)
+        status = self._process.wait()
+        when = "while it loaded" if self.about is None else "while it was needed"
+        self._lost(ModelDied(f"A process of {self._name} {_ended_how(status)} {when}."))
+        self._requests.close()
+        self._answers.close()
+        self._dead.set_result(None)
+
+    async def dead(self, within_s: float) -> None:
+        """Wait until it is dead and everything of it is given back; end it by force after so long."""
+        await asyncio.wait([self._dead], timeout=within_s)
+        if not self._dead.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await self._dead
+
+    def _close_socket(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._unsent = b""
+
+
+def _spawn(*descriptors: int) -> "subprocess.Popen[Any]":
+    """Start the interpreter of a child.
+
+    The thread that calls this must live as long as the child: the kernel ends a child with the thread that
+    started it.
+    """
+    command = [sys.executable, "-P", "-m", "servable.runtime.child", str(os.getpid()), *map(str, descriptors)]
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and module, and numbers
+        command,
+        stdin=subprocess.DEVNULL,
+        # What a model prints goes where the server's own log goes, never to its standard output.
+        stdout=2,
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
+
+
+def _ended_how(status: int) -> str:
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
+#: Kept here so that tests and the executor measure alike.
+monotonic = time.monotonic

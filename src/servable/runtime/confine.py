@@ -1,0 +1,113 @@
+"""What a model process may not do, told to the kernel before the model is loaded; and how it is looked at.
+
+- No core files: they would hold callers' rows (``RLIMIT_CORE`` 0).
+- No new privileges, for itself and whatever it starts (``PR_SET_NO_NEW_PRIVS``).
+- It dies with the thread that started it (``PR_SET_PDEATHSIG``), so that a killed server leaves nothing.
+- It is the first that the kernel ends when the machine runs out of memory, before the server.
+- A bound on address space (``RLIMIT_AS``), so that a runaway allocation is a ``MemoryError`` in that run.
+
+Address space is much larger than memory in use: libraries, thread stacks and allocators reserve what
+they never touch. So the bound is not the memory limit but what is mapped plus room to work:
+
+- while loading: mapped + the larger of 4 x ``memory_bytes`` and 8 GiB;
+- afterwards: mapped after loading + the larger of 2 x ``memory_bytes`` and 512 MiB.
+
+What creeps up below that bound is seen by the server, which replaces a process whose resident memory is
+above ``memory_bytes``.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_LEAST_LOADING_ROOM = 8 * 1024**3
+_LEAST_WORKING_ROOM = 512 * 1024**2
+#: Between 0 and 1000; the server stays at 0.
+_KILLED_FIRST = "500"
+
+
+class Look(NamedTuple):
+    """A process as the kernel sees it.
+
+    Attributes:
+        state: one letter: ``R`` runs, ``S`` waits, ``T`` was stopped, ``Z`` is dead and not reaped.
+        memory_bytes: resident.
+    """
+
+    state: str
+    memory_bytes: int
+
+
+def confine(parent: int) -> None:
+    """Take away what a model process does not need; call first thing in it.
+
+    Args:
+        parent: process id of the server.
+
+    Raises:
+        SystemExit: the server is gone already.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        # It died before the kernel was told; nobody would send the signal any more.
+        raise SystemExit(0)
+    # Stopping is the server's business: it closes the socket when it is done with this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        # Some containers forbid it; then the kernel chooses by size alone.
+        Path("/proc/self/oom_score_adj").write_text(_KILLED_FIRST)
+
+
+def bound_loading(memory_bytes: int) -> None:
+    """Bound the address space while the model is loaded."""
+    _bound(max(4 * memory_bytes, _LEAST_LOADING_ROOM))
+
+
+def bound_working(memory_bytes: int) -> None:
+    """Bound the address space while the model works; tighter than before, and not to be raised again."""
+    _bound(max(2 * memory_bytes, _LEAST_WORKING_ROOM))
+
+
+def _bound(room: int) -> None:
+    most = mapped_bytes() + room
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def mapped_bytes() -> int:
+    """Address space of this process."""
+    return int(Path("/proc/self/statm").read_bytes().split()[0]) * _PAGE
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+
+
+def look_at(pid: int) -> Look | None:
+    """State and memory of a process, None when there is none."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        line = os.read(descriptor, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    # The name in brackets may hold anything; the fields after the last bracket are fixed.
+    fields = line.rpartition(b")")[2].split()
+    return Look(fields[0].decode(), int(fields[21]) * _PAGE)

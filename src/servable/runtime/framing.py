@@ -1,0 +1,238 @@
+"""Frames between a server and a model process: a fixed head, exactly so many bytes, nothing to execute.
+
+A frame is a head of 32 bytes, then its payload, then its meta::
+
+    4 bytes   magic, SVFR
+    1 byte    version of this form
+    1 byte    kind, one of ``Kind``
+    2 bytes   flags; ``IN_AREA``: the payload lies in shared memory and does not follow
+    8 bytes   number of the request that it belongs to
+    4 bytes   length of the meta
+    8 bytes   length of the payload
+    4 bytes   zero
+
+All numbers are little-endian. The meta is MessagePack: for arrays a list of where each of them lies
+(see ``packing``), otherwise one of the records below. The payload comes first so that it starts at a
+multiple of 32 bytes. Both sides bound every length before they make room for it, and what does not fit
+this form ends the connection: the other side is broken or hostile, and there is no way back into step.
+
+Nothing here does input or output except ``read_frame``.
+"""
+
+import socket
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+from servable.errors import ModelDied
+
+MAGIC = b"SVFR"
+VERSION = 1
+#: Flag: the payload lies in the sender's shared memory area.
+IN_AREA = 1
+#: Longest payload that may follow in the frame itself.
+LARGEST_PAYLOAD = 64 * 1024
+#: Longest meta: some ten thousand arrays.
+LARGEST_META = 1024 * 1024
+#: Longest payload in shared memory that a head may announce; what is really there is checked as well.
+LARGEST_AREA = 2**46
+
+_HEAD = struct.Struct("<4sBBHQIQ4x")
+HEAD_SIZE = _HEAD.size
+_FIRST_ROOM = 32 * 1024
+
+
+class Kind(IntEnum):
+    """What a frame is about."""
+
+    #: To the child: what to load.
+    LOAD = 1
+    #: From the child: loaded, rehearsed, waiting.
+    READY = 2
+    #: To the child: arrays to answer.
+    RUN = 3
+    #: From the child: the answer's arrays.
+    ANSWER = 4
+    #: From the child: why there is no answer, or why nothing was loaded.
+    FAILED = 5
+    #: To the child: say that you live.
+    PING = 6
+    #: From the child: it lives.
+    PONG = 7
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True):
+    """Meta of LOAD.
+
+    Attributes:
+        folder: of the package.
+        digest: that the package must have.
+        variant: to load.
+        memory_bytes: resident memory beyond which the process will be replaced.
+        paths: where the server imports from; the child imports from there as well.
+    """
+
+    folder: str
+    digest: str
+    variant: str
+    memory_bytes: int
+    paths: tuple[str, ...]
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True):
+    """Meta of READY.
+
+    Attributes:
+        example_seconds: median time of one row.
+        load_seconds: opening, loading and rehearsing together.
+        memory_bytes: resident memory of the child now.
+    """
+
+    example_seconds: float
+    load_seconds: float
+    memory_bytes: int
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True):
+    """Meta of FAILED: code word and sentence of the error."""
+
+    code: str
+    message: str
+
+
+class Frame(NamedTuple):
+    """A whole frame.
+
+    Attributes:
+        kind: see ``Kind``.
+        number: of the request, 0 where it belongs to none.
+        meta: MessagePack.
+        payload: what followed in the frame; empty when it lies in shared memory.
+        in_area: bytes of payload in shared memory, -1 when it followed in the frame.
+    """
+
+    kind: Kind
+    number: int
+    meta: bytes
+    payload: bytes
+    in_area: int = -1
+
+
+def head(kind: Kind, number: int, meta: int, payload: int, flags: int = 0) -> bytes:
+    """The 32 bytes before a payload and a meta of these lengths."""
+    return _HEAD.pack(MAGIC, VERSION, kind, flags, number, meta, payload)
+
+
+def encode(frame: Frame) -> bytes:
+    """A frame as bytes."""
+    if frame.in_area >= 0:
+        return head(frame.kind, frame.number, len(frame.meta), frame.in_area, IN_AREA) + frame.meta
+    start = head(frame.kind, frame.number, len(frame.meta), len(frame.payload))
+    return start + frame.payload + frame.meta
+
+
+def broken(what: str) -> ModelDied:
+    """The error for bytes that do not fit the form."""
+    return ModelDied(f"The process of the model sent {what}, so it cannot be trusted any more.")
+
+
+class FrameBuffer:
+    """Puts frames together from whatever pieces a socket gives. Belongs to one reader.
+
+    Receive into ``room()``, say how much came with ``received()``, then ``take()`` until it gives None.
+    """
+
+    __slots__ = ("_data", "_filled", "_taken", "_view")
+
+    def __init__(self) -> None:
+        self._data = bytearray(_FIRST_ROOM)
+        self._view = memoryview(self._data)
+        self._filled = 0
+        self._taken = 0
+
+    def room(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        return self._view[self._filled :]
+
+    def received(self, count: int) -> None:
+        """So many bytes were written into ``room()``."""
+        self._filled += count
+
+    @property
+    def partial(self) -> bool:
+        """Whether there are bytes of a frame that is not whole yet."""
+        return self._filled > self._taken
+
+    def take(self) -> Frame | None:
+        """The next whole frame, None until more bytes came.
+
+        Raises:
+            ModelDied: the bytes are no frame.
+        """
+        start = self._taken
+        have = self._filled - start
+        if have < HEAD_SIZE:
+            self._make_room(HEAD_SIZE)
+            return None
+        magic, version, kind, flags, number, meta, payload = _HEAD.unpack_from(self._data, start)
+        if magic != MAGIC or version != VERSION or kind not in _KINDS or flags > IN_AREA:
+            raise broken("bytes that are no frame")
+        following = 0 if flags else payload
+        if meta > LARGEST_META or following > LARGEST_PAYLOAD or payload > LARGEST_AREA:
+            raise broken("a frame that is too long")
+        size = HEAD_SIZE + following + meta
+        if have < size:
+            self._make_room(size)
+            return None
+        first = start + HEAD_SIZE
+        middle = first + following
+        end = middle + meta
+        frame = Frame(
+            _KINDS[kind],
+            number,
+            bytes(self._view[middle:end]),
+            bytes(self._view[first:middle]) if following else b"",
+            payload if flags else -1,
+        )
+        if end == self._filled:
+            self._filled = self._taken = 0
+        else:
+            self._taken = end
+        return frame
+
+    def _make_room(self, size: int) -> None:
+        """Move what is there to the front, and see that a frame of this size has room."""
+        have = self._filled - self._taken
+        if self._taken:
+            # Through bytes, because the two ranges may overlap.
+            self._view[:have] = bytes(self._view[self._taken : self._filled])
+            self._filled, self._taken = have, 0
+        if size > len(self._data):
+            larger = bytearray(size)
+            larger[:have] = self._view[:have]
+            self._data, self._view = larger, memoryview(larger)
+
+
+def read_frame(source: socket.socket, buffer: FrameBuffer) -> Frame | None:
+    """Wait for the next frame of a blocking socket.
+
+    Returns:
+        None when the other side ended, in the middle of a frame or between two.
+
+    Raises:
+        ModelDied: the bytes are no frame.
+    """
+    while (frame := buffer.take()) is None:
+        try:
+            count = source.recv_into(buffer.room())
+        except ConnectionError:
+            return None
+        if count == 0:
+            return None
+        buffer.received(count)
+    return frame

@@ -1,0 +1,283 @@
+"""The executor that runs a variant in interpreters of its own.
+
+A model there can crash, hang, leak or run out of memory, and the server goes on: the process is ended,
+another one takes its place, and only the batch that it had is lost. The batcher tries that one again.
+
+Each process holds one batch at a time, so its death can be laid at the door of that batch. Rows up to
+16 kB travel in the frame over the socket; larger ones through shared memory (``arena``).
+
+Who watches: the socket's end and the kernel's notice of death are seen at once; a process that was
+stopped, hangs in a run, does not answer while idle or takes too much memory is seen at the next tick.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import NamedTuple
+
+from servable.errors import ModelDied, ModelFailed, ModelNotReady, ServableError, StorageFailed
+from servable.logs import fields, logger
+from servable.monitoring.metrics import Meter
+from servable.runtime.children import Child, ChildLimits, ChildSpec, State, monotonic
+from servable.runtime.executor import Done, ExecutorStatistics, Outcome
+from servable.tensors import Arrays
+
+__all__ = ["ChildLimits", "ChildSpec", "ProcessExecutor"]
+
+_log = logger("runtime")
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 30.0
+#: Start-ups that may end without a reason, one after the other, before waiting batches are given up.
+_MOST_FAILURES = 3
+
+
+class _Batch(NamedTuple):
+    """A batch that waits for a process."""
+
+    arrays: Arrays
+    done: Done
+
+
+class ProcessExecutor:
+    """Runs batches in child processes. Belongs to one event loop.
+
+    Args:
+        spec: what every child loads.
+        name: of the model, for people.
+        processes: how many children, and so how many batches at once.
+        limits: what a child may take.
+        meter: counts replacements.
+
+    Attributes:
+        example_seconds: median time of one row in a child, without the way there.
+        load_seconds: how long the last child needed to be ready, its interpreter's start included.
+        memory_bytes: resident memory of the last child when it was ready.
+    """
+
+    kind = "process"
+
+    def __init__(
+        self,
+        spec: ChildSpec,
+        *,
+        name: str,
+        processes: int = 1,
+        limits: ChildLimits | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.slots = processes
+        self.example_seconds = 0.0
+        self.load_seconds = 0.0
+        self.memory_bytes = 0
+        self._spec = spec
+        self._name = name
+        self._limits = limits or ChildLimits()
+        self._meter = meter
+        self._children: list[Child] = []
+        self._idle: list[Child] = []
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._waiting: deque[_Batch] = deque()
+        self._begun: dict[Child, float] = {}
+        self._opening: asyncio.Future[None] | None = None
+        self._quiet: asyncio.Event | None = None
+        self._closed = False
+        self._failed_starts = 0
+        self._unable: ServableError | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._awake = 0.0
+        self._ticked = 0.0
+        self._runs = 0
+        self._failures = 0
+        self._running = 0
+        self._replacements = 0
+
+    # ------------------------------------------------------------------ the seam
+
+    async def open(self) -> None:
+        """Start every child and wait until all are ready.
+
+        Raises:
+            ServableError: why a child could not load its model; every child was ended again.
+        """
+        loop = asyncio.get_running_loop()
+        self._opening = loop.create_future()
+        self._ticked = monotonic()
+        self._tick()
+        self._fill()
+        try:
+            await self._opening
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            self._opening = None
+
+    def start(self, arrays: Arrays, done: Done) -> None:
+        """Give a batch to a free child, or to the replacement that is on its way."""
+        self._runs += 1
+        self._running += 1
+        self._give(_Batch(arrays, done))
+
+    def statistics(self) -> ExecutorStatistics:
+        """The present figures; ``processes`` are those that are ready."""
+        return ExecutorStatistics(
+            kind="process",
+            slots=self.slots,
+            running=self._running,
+            runs=self._runs,
+            failures=self._failures,
+            processes=sum(child.started for child in self._children),
+            replacements=self._replacements,
+        )
+
+    async def close(self) -> None:
+        """Wait for what is running, let every child end, and end by force those that do not."""
+        if self._running and not self._closed:
+            self._quiet = asyncio.Event()
+            await self._quiet.wait()
+        self._closed = True
+        for timer in (self._again, self._ticker):
+            if timer is not None:
+                timer.cancel()
+        children, self._children, self._idle = self._children, [], []
+        for child in children:
+            if child.state is State.STARTING:
+                child.kill(ModelNotReady(f"{self._name} was closed while it was being loaded."))
+            else:
+                child.leave()
+        await asyncio.gather(*(child.dead(self._limits.grace_s) for child in children), *self._leaving)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the children that are ready, for people and for tests of faults."""
+        return tuple(child.pid for child in self._children if child.started)
+
+    # ------------------------------------------------------------------ batches
+
+    def _give(self, batch: _Batch) -> None:
+        while self._idle:
+            child = self._idle.pop()
+            try:
+                if child.run(batch.arrays, batch.done):
+                    return
+            except ModelFailed as error:
+                self._idle.append(child)
+                self._settle(batch.done, Outcome(None, error))
+                return
+        if self._unable is not None:
+            self._settle(batch.done, Outcome(None, self._unable))
+            return
+        self._waiting.append(batch)
+
+    def _settle(self, done: Done, outcome: Outcome) -> None:
+        self._running -= 1
+        if outcome.error is not None:
+            self._failures += 1
+        done(outcome)
+        if self._quiet is not None and not self._running:
+            self._quiet.set()
+
+    def ended(self, child: Child, done: Done, outcome: Outcome) -> None:
+        """A child is done with a batch; called by the child."""
+        if child.state is State.IDLE:
+            self._free(child)
+        self._settle(done, outcome)
+
+    def _free(self, child: Child) -> None:
+        # Before anybody is called back: whoever is may start the next batch at once.
+        self._idle.append(child)
+        if self._waiting:
+            self._give(self._waiting.popleft())
+
+    # ------------------------------------------------------------------ children
+
+    def ready(self, child: Child) -> None:
+        """A child loaded its model; called by the child."""
+        about = child.about
+        if about is not None:
+            self.example_seconds = about.example_seconds
+            self.memory_bytes = about.memory_bytes
+        self.load_seconds = monotonic() - self._begun.pop(child)
+        self._failed_starts, self._unable = 0, None
+        _log.info(
+            "model process ready",
+            extra=fields(model=self._name, pid=child.pid, seconds=round(self.load_seconds, 3)),
+        )
+        self._free(child)
+        opening = self._opening
+        if opening is not None and not opening.done() and all(each.started for each in self._children):
+            opening.set_result(None)
+
+    def gone(self, child: Child, error: ServableError) -> None:
+        """A child is dead or dying; called by the child."""
+        if child in self._idle:
+            self._idle.remove(child)
+        if self._closed or child not in self._children:
+            return
+        self._children.remove(child)
+        task = asyncio.get_running_loop().create_task(child.dead(self._limits.grace_s))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        if child.started:
+            self._replacements += 1
+            if self._meter is not None:
+                self._meter.replacements += 1
+            _log.warning(
+                "model process replaced",
+                extra=fields(model=self._name, pid=child.pid, reason=error.message),
+            )
+            self._fill()
+        else:
+            self._begun.pop(child, None)
+            self._start_failed(error)
+
+    def _fill(self) -> None:
+        """Start as many children as are missing, unless a pause is kept."""
+        if self._again is not None or self._closed:
+            return
+        while len(self._children) < self.slots:
+            try:
+                child = Child(self, self._spec, self._name, self._limits)
+            except OSError as error:
+                self._start_failed(
+                    StorageFailed(f"No process can be started for {self._name} ({error.strerror}).")
+                )
+                return
+            self._begun[child] = monotonic()
+            self._children.append(child)
+
+    def _start_failed(self, error: ServableError) -> None:
+        """A child could not be made ready: say so to whoever opens, else try again after a pause."""
+        _log.error("model process not ready", extra=fields(model=self._name, reason=error.message))
+        if self._opening is not None:
+            if not self._opening.done():
+                self._opening.set_exception(error)
+            return
+        self._failed_starts += 1
+        # A process that was killed while it loaded says nothing about the next one; a reason does.
+        lasting = not isinstance(error, ModelDied) or self._failed_starts >= _MOST_FAILURES
+        if lasting and not any(child.started for child in self._children):
+            self._unable = ModelNotReady(f"No process of {self._name} can be started: {error.message}")
+            waiting, self._waiting = self._waiting, deque()
+            for batch in waiting:
+                self._settle(batch.done, Outcome(None, self._unable))
+        pause = min(_FIRST_PAUSE_S * 2.0 ** (self._failed_starts - 1), _LONGEST_PAUSE_S)
+        if self._again is None and not self._closed:
+            self._again = asyncio.get_running_loop().call_later(pause, self._try_again)
+
+    def _try_again(self) -> None:
+        self._again = None
+        self._fill()
+
+    def _tick(self) -> None:
+        """Look at every child."""
+        now = monotonic()
+        # Time in which this process was held up or stopped does not count against its children.
+        self._awake += min(now - self._ticked, 2 * self._limits.tick_s)
+        self._ticked = now
+        for child in tuple(self._children):
+            with contextlib.suppress(ProcessLookupError):
+                child.look(self._awake)
+        if not self._closed:
+            self._ticker = asyncio.get_running_loop().call_later(self._limits.tick_s, self._tick)
