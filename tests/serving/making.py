@@ -1,5 +1,6 @@
 """Real published models, small and quick: a linear classifier and a regression as ONNX graphs."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,56 @@ def write_graph(path: Path, bias: np.ndarray = BIAS) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, path)
+
+
+def write_heavy(path: Path, width: int, layers: int) -> None:
+    """Four numbers through square layers: each row costs about ``layers * width ** 2`` multiplications."""
+    draw = np.random.default_rng(0)
+    sizes = [4, *[width] * layers, 1]
+    weights = [
+        numpy_helper.from_array((draw.normal(size=(a, b)) / np.sqrt(a)).astype(np.float64), f"w{index}")
+        for index, (a, b) in enumerate(itertools.pairwise(sizes))
+    ]
+    nodes, last = [], "numbers"
+    for index in range(len(weights)):
+        nodes.append(helper.make_node("MatMul", [last, f"w{index}"], [f"m{index}"]))
+        nodes.append(helper.make_node("Tanh", [f"m{index}"], [f"t{index}"]))
+        last = f"t{index}"
+    nodes.append(helper.make_node("Flatten", [last], ["flat"], axis=0))
+    nodes.append(helper.make_node("Reshape", ["flat", "shape"], ["prediction"]))
+    graph = helper.make_graph(
+        nodes,
+        "heavy",
+        [helper.make_tensor_value_info("numbers", TensorProto.DOUBLE, [None, 4])],
+        [helper.make_tensor_value_info("prediction", TensorProto.DOUBLE, [None])],
+        [*weights, numpy_helper.from_array(np.array([-1], np.int64), "shape")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+
+
+def publish_heavy(home: Path, name: str = "heavy", *, width: int = 1024, layers: int = 6) -> VersionRecord:
+    """Publish a regression that takes its time, and deploy it."""
+    signature = Signature(
+        task="regression",
+        inputs=tuple(
+            Field(name=f"x{index}", kind="number", dtype="float64", example=1.0) for index in range(4)
+        ),
+        outputs=(Field(name="y", kind="number", dtype="float64"),),
+        example={f"x{index}": 1.0 for index in range(4)},
+    )
+    options = {**OPTIONS, "outputs": {"prediction": {"output": "prediction"}}}
+    with open_home(home) as opened:
+        with opened.packages.staging() as folder:
+            write_signature(folder, signature)
+            write_heavy(folder / "model.onnx", width, layers)
+            variant = Variant(name="trained", format="onnx", path="model.onnx", options=options)
+            manifest = Manifest(
+                model=name, created_at="2026-01-31T12:00:00Z", framework="onnx", variants=(variant,)
+            )
+            record = publish(opened, folder, manifest)
+        opened.deployments.deploy(record.model, record.version)
+        return record
 
 
 def expected(row: list[float], bias: np.ndarray = BIAS) -> tuple[str, np.ndarray]:
