@@ -87,9 +87,9 @@ async def soak(served: Served, home: Path, seconds: float) -> list[Look]:
     load.stop()
     await running
     assert set(load.statuses) == {200}, (load.statuses, load.unexpected[:3])
-    print(
-        f"{len(load.seconds)} requests at {rate:.0f}/s, {number // 10} swaps, first {looks[0]}, last {looks[-1]}"
-    )
+    print(f"{len(load.seconds)} requests at {rate:.0f}/s, {number // 10} swaps")
+    print(f"first {looks[0]}")
+    print(f"last {looks[-1]}")
     return looks
 
 

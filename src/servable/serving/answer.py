@@ -75,14 +75,13 @@ class Prediction(Waiting):
             self.arrays = request.arrays
             self.rows = request.rows
             self._single = request.single
-            cache = live.cache
-            if cache.on:
-                self._key = cache.key(request.arrays)
-                known = cache.get(self._key)
+            key = live.cache.key(request.arrays)
+            if key:
+                known = live.cache.get(key)
                 if known is not None:
-                    self._key = b""
                     self.settle(known, None)
                     return
+                self._key = key
             live.batcher.submit(self)
         except Exception as error:  # noqa: BLE001 - the border of the request: the caller is answered whatever went wrong
             self.settle(None, error)
