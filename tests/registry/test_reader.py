@@ -30,7 +30,10 @@ def test_deployments_defaults_aliases_and_the_token(reader: Reader, opened: Home
     opened.deployments.deploy("b", 1)
     assert reader.token() > before
     (only,) = reader.deployments()
-    assert only == ("b", 1, second.package, True)
+    assert only == ("b", 1, second.package, True, {})
+    opened.deployments.deploy("b", 1, policy={"executor": "thread", "pinned": True})
+    (only,) = reader.deployments()
+    assert only.policy == {"executor": "thread", "pinned": True}
     opened.deployments.deploy("a", 1)
     opened.deployments.set_default(None)
     assert [(row.model, row.package, row.default) for row in reader.deployments()] == [

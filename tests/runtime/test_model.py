@@ -1,5 +1,6 @@
 """Loading: rehearsal, self-check and the choice of executor."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from servable.artifact.package import Package
 from servable.errors import ArtifactUnreadable, ModelFailed
 from servable.registry.home import open_home
+from servable.runtime.batchable import Batching
 from servable.runtime.model import load_model
 from servable.runtime.rehearsal import check_answer, example_arrays
 from serving.making import IRIS, publish_iris
@@ -22,16 +24,17 @@ def package(home: Path) -> Package:
 
 
 def test_a_short_onnx_model_runs_inline(package: Package) -> None:
-    loaded = load_model(package)
+    loaded = asyncio.run(load_model(package))
     assert loaded.placement == "inline"
     assert "declarative" in loaded.reason
     assert loaded.executor.statistics().kind == "inline"
+    assert loaded.batching == Batching()
     assert 0 < loaded.example_seconds < loaded.load_seconds
 
 
 def test_an_unknown_variant_is_named(package: Package) -> None:
     with pytest.raises(ArtifactUnreadable, match="no variant 'int8'; it has trained"):
-        load_model(package, variant="int8")
+        asyncio.run(load_model(package, variant="int8"))
 
 
 def test_the_example_is_packed() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +13,21 @@ from servable.clock import SystemClock
 from servable.errors import (
     ArtifactUnreadable,
     ConflictError,
-    ModelFailed,
     ModelNotFound,
     ModelNotReady,
     ServableError,
+    ServerStopping,
     VersionNotFound,
 )
 from servable.monitoring.metrics import Metrics
 from servable.registry.home import open_home
+from servable.registry.policy import Policy
 from servable.runtime.model import LoadedModel, load_model
 from servable.serving.answer import answer
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
+from servable.serving.live import Live
+from servable.settings import ServerSettings
 from serving.making import BIAS, IRIS, publish_iris
 
 ROW = b'{"input":[5.1,3.5,1.4,0.2]}'
@@ -46,12 +50,19 @@ def loop_home(home: Path) -> Path:
     return home
 
 
-def a_host(home: Path, **more: object) -> Host:
-    return Host(RegistrySource(home), Metrics("test"), **more)  # type: ignore[arg-type]  # passed through
+def a_host(home: Path, **more: Any) -> Host:
+    settings = {name: more.pop(name) for name in list(more) if name in ServerSettings.__struct_fields__}
+    return Host(RegistrySource(home), Metrics("test"), ServerSettings(**settings), **more)  # type: ignore[arg-type]  # passed through
+
+
+def found(host: Host, reference: str = "iris") -> Live:
+    live = host.find(reference)
+    assert isinstance(live, Live)
+    return live
 
 
 async def predicted(host: Host, reference: str = "iris") -> tuple[str, int]:
-    content = json.loads(await answer(host.find(reference), ROW, "r"))
+    content = json.loads(await answer(found(host, reference), ROW, "r"))
     return content["prediction"], content["version"]
 
 
@@ -77,7 +88,7 @@ def test_the_old_version_is_closed_after_its_last_request(loop_home: Path) -> No
     async def course() -> None:
         host = a_host(loop_home)
         await host.reconcile()
-        old = host.find("iris")
+        old = found(host)
         old.enter()
         publish_iris(loop_home, bias=OTHER)
         await host.reconcile()
@@ -85,7 +96,7 @@ def test_the_old_version_is_closed_after_its_last_request(loop_home: Path) -> No
         assert json.loads(await answer(old, ROW, "r"))["version"] == 1
         old.leave()
         await host.close()
-        with pytest.raises(ModelFailed):
+        with pytest.raises(ServerStopping):
             await answer(old, ROW, "r")
 
     asyncio.run(course())
@@ -95,16 +106,16 @@ def test_a_broken_version_never_takes_traffic_and_is_tried_again(loop_home: Path
     clock = Hands()
     broken = [True]
 
-    def loader(package: Package) -> LoadedModel:
+    async def loading(package: Package, policy: Policy, **more: Any) -> LoadedModel:
         if package.digest != first and broken[0]:
             raise ArtifactUnreadable("It is broken.")
-        return load_model(package)
+        return await load_model(package, policy, **more)
 
     with open_home(loop_home) as opened:
         first = opened.models.resolve("iris").package
 
     async def course() -> None:
-        host = a_host(loop_home, loader=loader, clock=clock)
+        host = a_host(loop_home, loading=loading, clock=clock)
         await host.reconcile()
         publish_iris(loop_home, bias=OTHER)
         await host.reconcile()
@@ -142,11 +153,11 @@ def test_a_tampered_package_is_refused(loop_home: Path) -> None:
 
 
 def test_an_adapter_that_raises_anything_at_all_stops_nothing(loop_home: Path) -> None:
-    def loader(package: Package) -> LoadedModel:
+    async def loading(package: Package, policy: Policy, **more: Any) -> LoadedModel:
         raise ZeroDivisionError("inside")
 
     async def course() -> None:
-        host = a_host(loop_home, loader=loader)
+        host = a_host(loop_home, loading=loading)
         await host.reconcile()
         assert [error.code for error in host.failures] == ["artifact_unreadable"]
         await host.close()
@@ -227,7 +238,7 @@ def test_requests_are_counted_by_outcome(loop_home: Path) -> None:
         await host.reconcile()
         await predicted(host)
         with pytest.raises(ServableError):
-            await answer(host.find("iris"), b"{", "r")
+            await answer(found(host), b"{", "r")
         text = host.metrics.render().decode()
         await host.close()
         return text

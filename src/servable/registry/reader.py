@@ -6,17 +6,21 @@ which is half of the time that a server has to become ready, and 25 MB that it n
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
+from servable.errors import StorageFailed
 from servable.registry.failures import BUSY_SECONDS, database_error
 from servable.registry.records import DATABASE, HEAD
 from servable.registry.references import Reference
 
 _DEPLOYMENTS = """
-SELECT d.model, d.version, v.package, d.is_default
+SELECT d.model, d.version, v.package, d.is_default, d.policy
 FROM deployments d JOIN versions v ON v.model = d.model AND v.version = d.version
 ORDER BY d.model
 """
@@ -33,12 +37,21 @@ _RESOLVE = {
 
 
 class Desired(NamedTuple):
-    """One version that is to be served: its package's digest, and whether ``POST /predict`` means it."""
+    """One version that is to be served.
+
+    Attributes:
+        model: the name.
+        version: the number.
+        package: digest of its package.
+        default: whether ``POST /predict`` means it.
+        policy: the deployment's, as it is stored; empty for a version that is not deployed.
+    """
 
     model: str
     version: int
     package: str
     default: bool
+    policy: Mapping[str, Any] = MappingProxyType({})
 
 
 class Reader(Protocol):
@@ -109,8 +122,8 @@ class SqliteReader:
         with _database_errors(self._file):
             rows = self._connection.execute(_DEPLOYMENTS).fetchall()
         return tuple(
-            Desired(model, version, package, bool(marked) or len(rows) == 1)
-            for model, version, package, marked in rows
+            Desired(model, version, package, bool(marked) or len(rows) == 1, _policy(model, policy))
+            for model, version, package, marked, policy in rows
         )
 
     def aliases(self) -> dict[str, dict[str, int]]:
@@ -160,7 +173,7 @@ class HomeReader:
     def deployments(self) -> tuple[Desired, ...]:
         """Every deployment, by model."""
         return tuple(
-            Desired(record.model, record.version, record.package, record.default)
+            Desired(record.model, record.version, record.package, record.default, record.policy)
             for record in self._home.deployments.all()
         )
 
@@ -176,6 +189,20 @@ class HomeReader:
     def close(self) -> None:
         """Close the home."""
         self._home.close()
+
+
+def _policy(model: str, stored: str) -> dict[str, Any]:
+    """A stored policy.
+
+    Raises:
+        StorageFailed: the database holds something that nobody stored there.
+    """
+    if stored == "{}":
+        return {}
+    try:
+        return msgspec.json.decode(stored, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise StorageFailed(f"The registry holds a damaged policy of {model}: {error}.") from error
 
 
 def _is_current(file: Path) -> bool:

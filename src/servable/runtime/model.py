@@ -1,22 +1,38 @@
 """From a package to something that answers: load, warm up, check itself, choose where to run."""
 
+import asyncio
+import os
 import time
+from concurrent.futures import Executor as Pool
 from typing import NamedTuple
 
-from servable.artifact.manifest import Variant
+import msgspec
+
+from servable.artifact.manifest import (
+    EVALUATION_FILE,
+    PROFILE_FILE,
+    REPORT_FILE,
+    SAMPLE_FILE,
+    SIGNATURE_FILE,
+    Manifest,
+    Variant,
+)
 from servable.artifact.package import Package
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
-from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor
-from servable.runtime.rehearsal import rehearse
+from servable.monitoring.metrics import Meter
+from servable.registry.policy import Policy
+from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
+from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
+from servable.runtime.footprint import resident_bytes
+from servable.runtime.placement import Placed, found_here, place
+from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
+from servable.runtime.rehearsal import example_arrays, rehearse
 
-#: A compiled model whose single row takes no longer than this runs in the event loop itself; a thread
-#: hop costs some 30 µs and holds up nobody.
-INLINE_SECONDS = 500e-6
-#: Formats whose graphs are declarative, so that running one in the event loop cannot surprise.
-_DECLARATIVE = frozenset({"onnx"})
+#: Files of a package that no variant is loaded from.
+_RECORDS = frozenset({SIGNATURE_FILE, EVALUATION_FILE, REPORT_FILE, PROFILE_FILE, SAMPLE_FILE})
 
 
 class LoadedModel(NamedTuple):
@@ -26,11 +42,13 @@ class LoadedModel(NamedTuple):
         package: what it was loaded from.
         signature: the package's.
         variant: the form that was loaded.
-        executor: where it runs; close it to give everything back.
-        placement: ``inline`` or ``thread``.
+        executor: where it runs, open; close it to give everything back.
+        placement: ``inline``, ``thread`` or ``process``.
         reason: one sentence: why there.
+        batching: how rows may be put together.
         example_seconds: the median time of one row.
         load_seconds: reading, warming up and checking together.
+        memory_bytes: memory that the load took: of this process, or of the children.
     """
 
     package: Package
@@ -39,47 +57,171 @@ class LoadedModel(NamedTuple):
     executor: Executor
     placement: str
     reason: str
+    batching: Batching
     example_seconds: float
     load_seconds: float
+    memory_bytes: int
 
 
-def load_model(package: Package, *, variant: str | None = None) -> LoadedModel:
-    """Make a variant of a verified package ready to answer.
+class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a load may use.
 
-    Blocks for as long as the load takes; call it from a thread when an event loop waits.
+    Attributes:
+        cores: that this process may keep busy.
+        run_limit_s: a run in a child longer than this is a hang, unless the policy says otherwise.
+        start_limit_s: seconds that a child has to become ready.
+        process_memory: bytes of resident memory at which a child is replaced.
+    """
+
+    cores: int = 1
+    run_limit_s: float = 30.0
+    start_limit_s: float = 120.0
+    process_memory: int = 4 * 1024**3
+
+
+class _Here(NamedTuple):
+    """A variant loaded into this process."""
+
+    predictor: Predictor
+    seconds: float
+    batching: Batching
+    grown: int
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def variant_of(manifest: Manifest, name: str | None = None) -> Variant:
+    """A variant by name, the one that serves when None.
+
+    Raises:
+        ArtifactUnreadable: there is no such variant.
+    """
+    try:
+        return manifest.variant(name or manifest.serving)
+    except KeyError as error:
+        known = ", ".join(each.name for each in manifest.variants)
+        raise ArtifactUnreadable(f"{manifest.model} has no variant {error}; it has {known}.") from error
+
+
+def variant_bytes(manifest: Manifest, variant: Variant) -> int:
+    """Bytes of the files that a variant is loaded from, with the tensor files that no variant names."""
+    others = tuple(f"{each.path.rstrip('/')}/" for each in manifest.variants if each.path != variant.path)
+    return sum(
+        entry.size
+        for entry in manifest.files
+        if entry.path not in _RECORDS and not f"{entry.path}/".startswith(others)
+    )
+
+
+async def load_model(
+    package: Package,
+    policy: Policy | None = None,
+    *,
+    variant: str | None = None,
+    limits: LoadLimits | None = None,
+    pool: Pool | None = None,
+    meter: Meter | None = None,
+) -> LoadedModel:
+    """Make a variant of a verified package ready to answer, where measurement or the policy puts it.
+
+    What runs in this process is loaded in a thread, so that the event loop stays free; what runs in
+    child processes is never imported here.
 
     Args:
         package: as ``open_package`` gave it.
+        policy: the deployment's wishes.
         variant: name of a variant; the one that the manifest chose when None.
+        limits: what the load may use.
+        pool: where the thread comes from; the loop's own when None. Memory is measured rightly only
+            when one model is loaded at a time.
+        meter: counts replaced children.
 
     Raises:
         ArtifactUnreadable: no such variant, or its answers do not fit the signature.
         ArtifactUntrusted: the form executes code and nobody allowed it.
         DependencyMissing: its library is not installed.
         ModelFailed: it raised on its own example.
+        UnavailableError: its process did not become ready.
     """
     started = time.perf_counter()
+    policy, limits = policy or Policy(), limits or LoadLimits(cores=usable_cores())
+    chosen = variant_of(package.manifest, variant)
+    placed = _placed(chosen, None, policy, limits)
+    if placed.kind == "process":
+        executor = _children(package, chosen, placed, policy, limits, meter)
+        try:
+            await executor.open()
+            example = example_arrays(package.signature)
+            batching = await batching_elsewhere(lambda arrays: run_batch(executor, arrays), example)
+        except BaseException:
+            await executor.close()
+            raise
+        seconds, grown = executor.example_seconds, executor.memory_bytes * placed.slots
+        running: Executor = executor
+    else:
+        loop = asyncio.get_running_loop()
+        here = await loop.run_in_executor(pool, _load_here, package, chosen)
+        seconds, grown, batching = here.seconds, here.grown, here.batching
+        placed = _placed(chosen, seconds, policy, limits)
+        running = _around(here.predictor, placed, package.manifest.model)
+    return LoadedModel(
+        package=package,
+        signature=package.signature,
+        variant=chosen,
+        executor=running,
+        placement=placed.kind,
+        reason=placed.reason,
+        batching=batching,
+        example_seconds=seconds,
+        load_seconds=time.perf_counter() - started,
+        memory_bytes=grown,
+    )
+
+
+def _placed(variant: Variant, seconds: float | None, policy: Policy, limits: LoadLimits) -> Placed:
+    options = found_here(variant) if seconds is not None else {}
+    return place(
+        format=variant.format, example_seconds=seconds, policy=policy, options=options, cores=limits.cores
+    )
+
+
+def _load_here(package: Package, variant: Variant) -> _Here:
+    """Load, warm up and check in the calling thread; blocks for as long as that takes."""
     manifest, signature = package.manifest, package.signature
-    try:
-        chosen = manifest.variant(variant or manifest.serving)
-    except KeyError as error:
-        known = ", ".join(each.name for each in manifest.variants)
-        raise ArtifactUnreadable(f"{manifest.model} has no variant {error}; it has {known}.") from error
-    adapter = lookup.adapter(chosen.format)
-    predictor = adapter.load(package.folder, chosen, signature, trust=manifest.trusted)
+    before = resident_bytes()
+    adapter = lookup.adapter(variant.format)
+    predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
     try:
         seconds = rehearse(predictor, signature, manifest.model)
+        batching = batching_of(predictor.predict, example_arrays(signature))
     except BaseException:
         predictor.close()
         raise
-    executor, placement, reason = _place(predictor, chosen, seconds, manifest.model)
-    elapsed = time.perf_counter() - started
-    return LoadedModel(package, signature, chosen, executor, placement, reason, seconds, elapsed)
+    return _Here(predictor, seconds, batching, max(0, resident_bytes() - before))
 
 
-def _place(predictor: Predictor, variant: Variant, seconds: float, model: str) -> tuple[Executor, str, str]:
-    micros = f"one row takes {seconds * 1e6:.0f} µs"
-    if variant.format in _DECLARATIVE and seconds <= INLINE_SECONDS:
-        return InlineExecutor(predictor), "inline", f"{micros} and the graph is declarative"
-    why = "which would hold up the event loop" if seconds > INLINE_SECONDS else "and it runs Python code"
-    return ThreadExecutor(predictor, model), "thread", f"{micros}, {why}"
+def _around(predictor: Predictor, placed: Placed, name: str) -> Executor:
+    if placed.kind == "inline":
+        return InlineExecutor(predictor)
+    return ThreadExecutor(predictor, name, placed.slots)
+
+
+def _children(
+    package: Package,
+    variant: Variant,
+    placed: Placed,
+    policy: Policy,
+    limits: LoadLimits,
+    meter: Meter | None,
+) -> ProcessExecutor:
+    run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
+    return ProcessExecutor(
+        ChildSpec(package.folder, package.digest, variant.name),
+        name=package.manifest.model,
+        processes=placed.slots,
+        limits=ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=limits.process_memory),
+        meter=meter,
+    )

@@ -139,7 +139,7 @@ def landing_page(table: Table, reports: frozenset[str], address: str) -> bytes:
         address: of this server as the reader reached it, such as ``http://127.0.0.1:8000``.
     """
     cards = "".join(_card(status, table, status.model in reports, address) for status in table.statuses)
-    count = len(table.models)
+    count = len(table.models) + len({cold.model for cold in table.cold.values()})
     lead = "1 model answers here." if count == 1 else f"{count} models answer here."
     empty = '<section class="card"><p>No model is deployed yet.</p><pre>servable deploy NAME</pre></section>'
     return (
@@ -159,14 +159,15 @@ def _card(status: ModelStatus, table: Table, report: bool, address: str) -> str:
     name = escape(status.model)
     live = table.targets.get(f"{status.model}:{status.version}")
     chips = [f'<span class="chip {status.state}">{status.state}</span>']
+    head = f"<h2>{name}</h2>"
+    if status.state in ("live", "cold"):
+        head = f'<h2><a href="/models/{name}">{name}</a></h2>'
+        if status.model == table.default_name:
+            chips.append('<span class="chip">default</span>')
     if live is None:
-        head = f"<h2>{name}</h2>"
         rest = f'<p class="why {status.state}">{escape(status.reason or "It is being loaded.")}</p>'
         links = ""
     else:
-        head = f'<h2><a href="/models/{name}">{name}</a></h2>'
-        if live is table.default:
-            chips.append('<span class="chip">default</span>')
         rest = (
             f'<p class="why muted">{_about(live, status)}</p><pre>{escape(_call(live, table, address))}</pre>'
         )

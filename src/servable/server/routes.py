@@ -1,5 +1,7 @@
 """Every address that is not a prediction. The handlers only read."""
 
+import asyncio
+import contextlib
 from typing import Any, Protocol
 
 import msgspec
@@ -9,14 +11,16 @@ from starlette.routing import Route
 
 from servable.artifact import signature as signatures
 from servable.artifact.manifest import REPORT_FILE
-from servable.errors import NotFoundError
+from servable.errors import NotFoundError, ServableError
 from servable.protocols.openapi import Described, document
 from servable.server import pages
 from servable.server.workers import Link
 from servable.serving.host import Host
-from servable.serving.live import Live, ModelStatus, Table
+from servable.serving.live import Cold, Live, ModelStatus, Table
 
 _encode = msgspec.json.encode
+#: Models that are not loaded and are described in the OpenAPI document all the same.
+_DESCRIBED_COLD = 200
 
 
 class Readiness(Protocol):
@@ -61,7 +65,7 @@ class _Looks:
         self._host = host
         self._version = version
         self._link = link
-        self._document: tuple[Table, bytes] | None = None
+        self._document: tuple[tuple[Described, ...], bytes] | None = None
 
     async def landing(self, request: Request) -> Response:
         """The page that links everything."""
@@ -81,7 +85,7 @@ class _Looks:
         waiting = [
             {"model": status.model, "version": status.version, "state": status.state, "reason": status.reason}
             for status in self._host.table.statuses
-            if status.state != "live"
+            if status.state not in ("live", "cold")
         ]
         return _json({"ready": ready, "not_live": waiting}, 200 if ready else 503)
 
@@ -92,15 +96,29 @@ class _Looks:
         return Response(metrics.render(totals), media_type=metrics.content_type)
 
     async def openapi(self, _request: Request) -> Response:
-        """The OpenAPI document; made once per table."""
-        table = self._host.table
-        if self._document is None or self._document[0] is not table:
-            described = [
-                Described(live.model, live.version, live.signature, live is table.default)
-                for live in table.models.values()
-            ]
-            self._document = (table, _encode(document(described, self._version)))
+        """The OpenAPI document; made anew when other models are described than the last time."""
+        described = await self._described()
+        if self._document is None or self._document[0] != described:
+            made = await asyncio.to_thread(lambda: _encode(document(described, self._version)))
+            self._document = (described, made)
         return Response(self._document[1], media_type="application/json")
+
+    async def _described(self) -> tuple[Described, ...]:
+        """The loaded models, and of the others as many as a document bears, without loading them."""
+        table = self._host.table
+        default = table.default_name
+        found = [
+            Described(live.model, live.version, live.signature, live.model == default)
+            for live in table.models.values()
+        ]
+        colds = {cold.model: cold for cold in table.cold.values()}
+        for name in sorted(colds)[:_DESCRIBED_COLD]:
+            cold = colds[name]
+            # What cannot be read is not described; calling it says why.
+            with contextlib.suppress(ServableError):
+                signature = await self._host.signature(cold)
+                found.append(Described(name, cold.version, signature, name == default))
+        return tuple(sorted(found, key=lambda each: each.model))
 
     async def docs(self, _request: Request) -> Response:
         """Swagger UI."""
@@ -116,12 +134,22 @@ class _Looks:
     async def models(self, _request: Request) -> Response:
         """Every wanted version and its state."""
         table = self._host.table
-        default = table.default.model if table.default else None
+        default = table.default_name or None
         return _json({"models": [_summary(status, table) for status in table.statuses], "default": default})
 
     async def model(self, request: Request) -> Response:
-        """One live model with its signature."""
+        """One model with its signature; a cold one stays cold."""
         live = self._host.find(request.path_params["name"])
+        if isinstance(live, Cold):
+            signature = await self._host.signature(live)
+            return _json(
+                {
+                    **_summary(live.status(), self._host.table),
+                    "aliases": live.wanted.aliases,
+                    "package": live.wanted.digest,
+                    "signature": msgspec.json.decode(signatures.encode(signature)),
+                }
+            )
         manifest = live.loaded.package.manifest
         table = self._host.table
         return _json(
@@ -138,8 +166,10 @@ class _Looks:
         )
 
     async def report(self, request: Request) -> Response:
-        """The evaluation report of a live model."""
+        """The evaluation report of a model, which is loaded for it."""
         live = self._host.find(request.path_params["name"])
+        if isinstance(live, Cold):
+            live = await live.warm()
         if not _has_report(live):
             raise NotFoundError(
                 f"{live.model}:{live.version} has no evaluation report; it was not trained here."
@@ -158,7 +188,7 @@ def _summary(status: ModelStatus, table: Table) -> dict[str, Any]:
         "version": status.version,
         "state": status.state,
         "reason": status.reason,
-        "default": live is not None and live is table.default,
+        "default": status.model == table.default_name and status.state in ("live", "cold"),
         "predict": f"/models/{status.model}/predict",
     }
     if live is not None:
@@ -169,6 +199,8 @@ def _summary(status: ModelStatus, table: Table) -> dict[str, Any]:
             "executor": status.placement,
             "reason": status.placement_reason,
             "example_us": round(status.example_seconds * 1e6, 1),
+            "batching": status.batching_reason or "rows of several requests share a run",
+            "memory_bytes": status.memory_bytes,
         }
     return summary
 

@@ -1,14 +1,20 @@
 """Desired state read from a home: every deployment, or only what was named."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from servable.artifact.package import Package, open_package
-from servable.errors import ConflictError
+from servable.artifact.package import Package, open_package, read_signature
+from servable.artifact.signature import Signature
+from servable.errors import ConflictError, SettingInvalid
+from servable.logs import fields, logger
 from servable.registry.blobs import PackageStore
+from servable.registry.policy import Policy, read_policy
 from servable.registry.reader import Desired, open_reader
 from servable.registry.references import parse_reference
-from servable.serving.live import Wanted
+from servable.serving.live import NO_WISHES, Wanted
+
+_log = logger("serving")
 
 
 class RegistrySource:
@@ -72,6 +78,14 @@ class RegistrySource:
         """
         return open_package(self._packages.folder(wanted.digest), digest=wanted.digest)
 
+    def signature(self, wanted: Wanted) -> Signature:
+        """What a wanted version takes and gives, read without verifying its package.
+
+        Raises:
+            ArtifactUnreadable: it is not there or damaged.
+        """
+        return read_signature(self._packages.folder(wanted.digest))
+
     def close(self) -> None:
         """Close the registry."""
         self._reader.close()
@@ -81,4 +95,14 @@ def _wanted(record: Desired, aliases: dict[str, dict[str, int]]) -> Wanted:
     pointing = sorted(
         alias for alias, version in aliases.get(record.model, {}).items() if version == record.version
     )
-    return Wanted(record.model, record.version, record.package, record.default, tuple(pointing))
+    policy = _policy(record.model, record.policy) if record.policy else NO_WISHES
+    return Wanted(record.model, record.version, record.package, record.default, tuple(pointing), policy)
+
+
+def _policy(model: str, stored: Mapping[str, Any]) -> Policy:
+    """A deployment's policy; the defaults where it cannot be used, because others must be served still."""
+    try:
+        return read_policy(stored)
+    except SettingInvalid as error:
+        _log.warning("the policy is not followed", extra=fields(model=model, reason=error.message))
+        return NO_WISHES

@@ -5,18 +5,19 @@ opened, verified and warmed up in a thread while the old one goes on answering; 
 replaced in one step; then the old version is closed after its last request. A version that cannot be
 loaded never takes traffic: the version before stays live, the reason is in the status, and loading
 is tried again with growing pauses.
+
+Under a memory budget (the setting ``memory``) a deployment is cold until it is called, unless it is
+pinned, and the least recently used go when there is no room for another.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-from servable.artifact.package import Package
+from servable.artifact.signature import Signature
 from servable.clock import Clock, SystemClock
 from servable.errors import (
-    ArtifactUnreadable,
     ConflictError,
     ModelNotFound,
     ModelNotReady,
@@ -25,26 +26,16 @@ from servable.errors import (
 )
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
-from servable.protocols.native import MAX_ROWS, NativeCodec
 from servable.protocols.native_schema import close_to
-from servable.runtime.model import LoadedModel, load_model
-from servable.serving.live import Live, ModelStatus, Source, Table, Wanted, table_of
+from servable.runtime.model import load_model
+from servable.serving.live import Cold, Live, ModelStatus, Source, Table, Wanted, table_of
+from servable.serving.loading import Attempts, Loader, Loading
+from servable.serving.residents import Residents
+from servable.settings import ServerSettings
 
 _log = logger("serving")
-_FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 60.0
-
-#: Makes a verified package ready to answer; blocks.
-Loader = Callable[[Package], LoadedModel]
-
-
-class _Failure(NamedTuple):
-    """A wanted version that could not be loaded, and when it is tried again (monotonic seconds)."""
-
-    wanted: Wanted
-    error: ServableError
-    attempts: int
-    again_at: float
+#: Signatures of cold models that are kept for the documentation.
+_KEPT_SIGNATURES = 256
 
 
 class Host:
@@ -53,34 +44,36 @@ class Host:
     Args:
         source: desired state.
         metrics: counts the requests of every live model.
-        max_rows: most rows in one request.
-        poll_s: seconds between looks at the change token.
-        loader: makes a package ready to answer.
-        clock: times the pauses between attempts.
+        settings: limits, the memory budget, and how often the change token is looked at.
+        loading: makes a package ready to answer.
+        clock: times the pauses between attempts, the batchers and the caches.
     """
 
     def __init__(
         self,
         source: Source,
         metrics: Metrics,
+        settings: ServerSettings | None = None,
         *,
-        max_rows: int = MAX_ROWS,
-        poll_s: float = 0.25,
-        loader: Loader = load_model,
+        loading: Loading = load_model,
         clock: Clock | None = None,
     ) -> None:
+        settings, clock = settings or ServerSettings(), clock or SystemClock()
         self.table = Table()
         self.metrics = metrics
         self._source = source
-        self._max_rows = max_rows
-        self._poll_s = poll_s
-        self._loader = loader
-        self._clock = clock or SystemClock()
+        self._poll_s = settings.poll_s
+        self._loader = Loader(source, metrics, settings, clock, loading)
+        self._residents = Residents(settings.memory, self._loader, self._counted, self._unload)
+        self._attempts = Attempts(clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
         self._token: object = None
         self._wanted: tuple[Wanted, ...] | None = None
-        self._failures: dict[Wanted, _Failure] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._lives: dict[str, Live] = {}
+        self._colds: dict[str, Cold] = {}
+        self._warming: dict[Cold, asyncio.Task[ServableError | None]] = {}
+        self._retiring: dict[Live, asyncio.Task[None]] = {}
+        self._signatures: dict[str, Signature] = {}
 
     # ------------------------------------------------------------------ what callers ask
 
@@ -91,41 +84,49 @@ class Host:
 
     @property
     def ready(self) -> bool:
-        """Whether every wanted model answers, if need be with the version before."""
-        return self.settled and all(status.model in self.table.models for status in self.table.statuses)
+        """Whether every wanted model answers, if need be with the version before or after a cold start."""
+        table = self.table
+        return self.settled and all(
+            status.model in table.models or status.model in table.cold for status in table.statuses
+        )
 
     @property
     def failures(self) -> tuple[ServableError, ...]:
         """Why wanted versions are not live."""
-        return tuple(failure.error for failure in self._failures.values())
+        return self._attempts.errors
 
-    def find(self, reference: str) -> Live:
-        """The live model of a reference; an empty one means the only or the default model.
+    def find(self, reference: str) -> Live | Cold:
+        """The model of a reference; an empty one means the only or the default model.
+
+        Returns:
+            A ``Live``, or a ``Cold`` when it must be loaded first: await its ``warm``.
 
         Raises:
             ModelNotFound: no such name; lists close matches.
-            VersionNotFound: the name is live, in another version.
+            VersionNotFound: the name is served, in another version.
             ModelNotReady: wanted, and not live yet.
             ConflictError: no reference, and several models without a default.
         """
         table = self.table
+        found = table.targets.get(reference) or table.cold.get(reference)
+        if found is not None:
+            return found
         if not reference:
             return self._default(table)
-        live = table.targets.get(reference)
-        if live is not None:
-            return live
         name = reference.partition("@")[0].partition(":")[0]
-        if name in table.models:
+        other = table.models.get(name) or table.cold.get(name)
+        if other is not None:
             raise VersionNotFound(
-                f"{reference} is not served here; the live version of {name} is {table.models[name].version}."
+                f"{reference} is not served here; the live version of {name} is {other.version}."
             )
         for status in table.statuses:
             if status.model == name:
                 raise ModelNotReady(f"{name}:{status.version} is not ready: {status.reason or status.state}.")
         if not self.settled:
             raise ModelNotReady("The models are still being loaded; try again in a moment.")
-        hint = close_to(name, list(table.models)).lstrip("; ")
-        served = ", ".join(list(table.models)[:10]) or "none"
+        names = _names(table)
+        hint = close_to(name, names).lstrip("; ")
+        served = ", ".join(names[:10]) or "none"
         shown = name if len(name) <= 64 and name.isprintable() else "that name"
         raise ModelNotFound(
             f"No model {shown!r} is served here{f' ({hint})' if hint else ''}; served are: {served}."
@@ -134,15 +135,32 @@ class Host:
     def _default(self, table: Table) -> Live:
         if table.default is not None:
             return table.default
-        if not self.settled or (table.statuses and not table.models):
+        names = _names(table)
+        if not self.settled or (table.statuses and not names):
             raise ModelNotReady("The models are still being loaded or failed to load; see /readyz.")
-        if not table.models:
+        if not names:
             raise ModelNotFound("No model is served here; deploy one with: servable deploy NAME.")
-        choices = ", ".join(f"/models/{name}/predict" for name in list(table.models)[:10])
+        choices = ", ".join(f"/models/{name}/predict" for name in names[:10])
         raise ConflictError(
             f"Several models are served and none is the default; name one: {choices}; "
             "or choose the default with: servable deploy NAME --default."
         )
+
+    async def signature(self, cold: Cold) -> Signature:
+        """What a cold model takes and gives, read from its package without loading it.
+
+        Raises:
+            ServableError: it cannot be read.
+        """
+        wanted = cold.wanted
+        known = self._signatures.get(wanted.digest)
+        if known is None:
+            loop = asyncio.get_running_loop()
+            known = await loop.run_in_executor(self._thread, self._source.signature, wanted)
+            if len(self._signatures) >= _KEPT_SIGNATURES:
+                self._signatures.pop(next(iter(self._signatures)))
+            self._signatures[wanted.digest] = known
+        return known
 
     # ------------------------------------------------------------------ making it so
 
@@ -168,111 +186,174 @@ class Host:
         """
         loop = asyncio.get_running_loop()
         token = await loop.run_in_executor(self._thread, self._source.token)
-        due = any(failure.again_at <= self._clock.monotonic() for failure in self._failures.values())
+        due = any(self._must_load(wanted) for wanted in self._attempts.due())
         if self._wanted is not None and token == self._token and not due:
             return False
         wanted = await loop.run_in_executor(self._thread, self._source.wanted)
         if wanted == self._wanted and not due:
             self._token = token
             return False
-        await self._make_so(wanted)
+        self._attempts.keep(frozenset(wanted))
+        self._residents.keep(frozenset(each.digest for each in wanted))
+        fresh: dict[str, Live] = {}
+        for each in wanted:
+            if not self._must_load(each):
+                continue
+            try:
+                fresh[each.model] = await self._residents.load(each)
+            except ServableError as error:
+                self._attempts.failed(each, error)
+            else:
+                self._attempts.succeeded(each)
+        self._switch(wanted, fresh)
         self._token, self._wanted = token, wanted
         return True
 
-    async def _make_so(self, wanted: tuple[Wanted, ...]) -> None:
-        self._failures = {key: failure for key, failure in self._failures.items() if key in wanted}
-        present = {(live.model, live.version, live.wanted.digest): live for live in self._lives()}
-        keep: list[Live] = []
-        statuses: list[ModelStatus] = []
+    def _must_load(self, wanted: Wanted) -> bool:
+        """Whether desired state alone is reason enough to load it now."""
+        live = self._lives.get(wanted.model)
+        if live is not None and live.wanted.loads_like(wanted):
+            return False
+        if self._attempts.resting(wanted):
+            return False
+        return live is not None or not self._on_demand(wanted)
+
+    def _on_demand(self, wanted: Wanted) -> bool:
+        return self._residents.lazy and not wanted.policy.pinned
+
+    def _switch(self, wanted: tuple[Wanted, ...], fresh: dict[str, Live]) -> None:
+        """Replace the table in one step, then send away what is no longer wanted."""
+        lives: dict[str, Live] = {}
+        colds: dict[str, Cold] = {}
+        failed: list[ModelStatus] = []
         for each in wanted:
-            live = present.get((each.model, each.version, each.digest))
-            live = self._renamed(live, each) if live else await self._load(each)
+            name, before = each.model, self._lives.get(each.model)
+            live = fresh.get(name)
+            if live is None and before is not None and before.wanted.loads_like(each):
+                live = before
+            if self._on_demand(each):
+                colds[name] = self._cold(each)
             if live is not None:
-                keep.append(live)
-                continue
-            statuses.append(_failed(self._failures[each]))
-            # The version before goes on answering to the name until its successor is ready.
-            before = self.table.models.get(each.model)
-            if before is not None and before not in keep:
-                keep.append(before)
-        gone = [live for live in self._lives() if not any(live.executor is kept.executor for kept in keep)]
-        self.table = table_of(keep, statuses)
-        self.metrics.set_loaded(len(keep))
+                live.wanted = each
+                lives[name] = live
+            elif (failure := self._attempts.failure(each)) is not None and (
+                before is not None or name not in colds
+            ):
+                failed.append(failure.status())
+                # The version before goes on answering to the name until its successor is ready.
+                if before is not None:
+                    lives[name] = before
+        gone = [live for live in self._lives.values() if lives.get(live.model) is not live]
+        self._lives, self._colds = lives, colds
+        self.table = table_of(
+            lives.values(), failed, [cold for name, cold in colds.items() if name not in lives]
+        )
+        self.metrics.set_loaded(len(lives))
         for live in gone:
             self._retire(live)
 
-    def _lives(self) -> list[Live]:
-        seen = {id(live): live for live in self.table.targets.values()}
-        return list(seen.values())
+    def _cold(self, wanted: Wanted) -> Cold:
+        """The handle of a model that is loaded on demand: the same one for as long as it loads the same."""
+        cold = self._colds.get(wanted.model)
+        if cold is None or not cold.wanted.loads_like(wanted):
+            return Cold(wanted, self._warm)
+        cold.wanted = wanted
+        return cold
 
-    def _renamed(self, live: Live, wanted: Wanted) -> Live:
-        """The same live model with today's aliases and default; its counts of requests stay with it."""
-        live.wanted = wanted
-        return live
+    # ------------------------------------------------------------------ on demand
 
-    async def _load(self, wanted: Wanted) -> Live | None:
-        earlier = self._failures.get(wanted)
-        if earlier is not None and earlier.again_at > self._clock.monotonic():
+    async def _warm(self, cold: Cold, reference: str) -> Live:
+        """What ``Cold.warm`` does."""
+        found: Live | Cold = cold
+        while isinstance(found, Cold):
+            error = await self._fetched(found)
+            if error is not None:
+                raise ModelNotReady(f"{found.wanted.reference} is not ready: {error.message}") from error
+            # Looked up again in the same step in which it is handed out: it may have been replaced, or
+            # unloaded for another one, in the meantime.
+            found = self.find(reference or found.model)
+        return found
+
+    async def _fetched(self, cold: Cold) -> ServableError | None:
+        """Load it unless somebody does already; why that failed."""
+        if self._colds.get(cold.model) is not cold or cold.model in self._lives:
             return None
-        loop = asyncio.get_running_loop()
-        name = f"{wanted.model}:{wanted.version}"
+        task = self._warming.get(cold)
+        if task is None:
+            resting = self._attempts.resting(cold.wanted)
+            if resting is not None:
+                return resting.error
+            task = asyncio.get_running_loop().create_task(self._fetch(cold))
+            self._warming[cold] = task
+            task.add_done_callback(lambda _: self._warming.pop(cold, None))
+        return await asyncio.shield(task)
+
+    async def _fetch(self, cold: Cold) -> ServableError | None:
+        wanted = cold.wanted
         try:
-            loaded = await loop.run_in_executor(self._thread, self._open_and_load, wanted)
-        except Exception as raised:  # noqa: BLE001 - a foreign library may raise anything; the others must stay live
-            error = _as_ours(raised, name)
-            attempts = earlier.attempts + 1 if earlier else 1
-            pause = min(_FIRST_PAUSE_S * 2.0 ** (attempts - 1), _LONGEST_PAUSE_S)
-            again = self._clock.monotonic() + pause
-            self._failures[wanted] = _Failure(wanted, error, attempts, again)
-            _log.error("the model cannot be loaded", extra=fields(model=name, reason=error.message))
+            live = await self._residents.load(wanted)
+        except ServableError as error:
+            self._attempts.failed(wanted, error)
+            cold.failure = error.message
+            if self._colds.get(cold.model) is cold:
+                self.table = self.table.noted(cold)
+            return error
+        self._attempts.succeeded(wanted)
+        cold.failure = ""
+        if self._colds.get(cold.model) is not cold or cold.model in self._lives:
+            # Desired state moved on while it was loaded.
+            self._retire(live)
             return None
-        self._failures.pop(wanted, None)
-        meter = self.metrics.meter(wanted.model, wanted.version)
-        meter.load_seconds = loaded.load_seconds
-        _log.info(
-            "model live",
-            extra=fields(
-                model=name,
-                variant=loaded.variant.name,
-                runs=loaded.placement,
-                seconds=round(loaded.load_seconds, 3),
-            ),
-        )
-        codec = NativeCodec(loaded.signature, max_rows=self._max_rows)
-        return Live(wanted, loaded, codec, meter)
+        live.wanted = cold.wanted
+        self._lives[cold.model] = live
+        self.table = self.table.warmed(live, cold)
+        self.metrics.set_loaded(len(self._lives))
+        return None
 
-    def _open_and_load(self, wanted: Wanted) -> LoadedModel:
-        return self._loader(self._source.open(wanted))
+    def _counted(self) -> Iterator[tuple[Live, bool]]:
+        """Every model in memory, and whether it may be unloaded: its cold self can bring it back."""
+        for live in self._lives.values():
+            cold = self._colds.get(live.model)
+            yield live, cold is not None and cold.wanted.loads_like(live.wanted)
+        for live in self._retiring:
+            yield live, False
 
-    def _retire(self, live: Live) -> None:
+    async def _unload(self, lives: Collection[Live]) -> None:
+        for live in lives:
+            del self._lives[live.model]
+        self.table = self.table.cooled((live, self._colds[live.model]) for live in lives)
+        self.metrics.set_loaded(len(self._lives))
+        await asyncio.gather(*(self._retire(live) for live in lives))
+        await self._loader.give_back(len(lives))
+        _log.info("models unloaded", extra=fields(models=", ".join(live.wanted.reference for live in lives)))
+
+    # ------------------------------------------------------------------ ending
+
+    def _retire(self, live: Live) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(live.retire())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[live] = task
+        task.add_done_callback(lambda _: self._retiring.pop(live, None))
+        return task
 
     async def close(self) -> None:
         """Close every model after its last request, then the source."""
-        lives = self._lives()
+        warming = list(self._warming.values())
+        for task in warming:
+            task.cancel()
+        await asyncio.gather(*warming, return_exceptions=True)
+        lives = list(self._lives.values())
         self.table = Table()
+        self._lives, self._colds = {}, {}
         self.metrics.set_loaded(0)
         for live in lives:
             self._retire(live)
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._retiring, return_exceptions=True)
+            await asyncio.gather(*self._retiring.values(), return_exceptions=True)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._source.close)
+        self._loader.close()
         self._thread.shutdown(wait=False)
 
 
-def _as_ours(raised: Exception, name: str) -> ServableError:
-    if isinstance(raised, ServableError):
-        return raised
-    _log.error("loading failed inside", extra=fields(model=name), exc_info=raised)
-    return ArtifactUnreadable(f"{name} cannot be loaded: its library raised {type(raised).__name__}.")
-
-
-def _failed(failure: _Failure) -> ModelStatus:
-    return ModelStatus(
-        model=failure.wanted.model,
-        version=failure.wanted.version,
-        state="failed",
-        reason=failure.error.message,
-    )
+def _names(table: Table) -> list[str]:
+    """The names that are served, loaded or not."""
+    return [*table.models, *sorted({cold.model for cold in table.cold.values()})]

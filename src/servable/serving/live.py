@@ -1,7 +1,8 @@
-"""A live model, and the immutable table of all that are live at one moment."""
+"""A live model, a cold one, and the immutable table of all of them at one moment."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
@@ -11,9 +12,16 @@ from servable.artifact.package import Package
 from servable.artifact.signature import Signature
 from servable.monitoring.metrics import Meter
 from servable.protocols.base import Codec
+from servable.registry.policy import Policy
+from servable.runtime.batcher import Batcher
+from servable.runtime.cache import NoCache, ResponseCache
+from servable.runtime.executor import Executor
 from servable.runtime.model import LoadedModel
 
-State = Literal["live", "loading", "failed"]
+State = Literal["live", "cold", "loading", "failed"]
+#: The policy of what nobody has wishes for.
+NO_WISHES = Policy()
+_tick = itertools.count(1).__next__
 
 
 class Wanted(NamedTuple):
@@ -25,6 +33,7 @@ class Wanted(NamedTuple):
         digest: of the package, its identity.
         default: whether requests that name no model go to it although there are others.
         aliases: the aliases of the model that point at this version.
+        policy: the deployment's wishes.
     """
 
     model: str
@@ -32,10 +41,28 @@ class Wanted(NamedTuple):
     digest: str
     default: bool = False
     aliases: tuple[str, ...] = ()
+    policy: Policy = NO_WISHES
+
+    @property
+    def reference(self) -> str:
+        """``name:version``."""
+        return f"{self.model}:{self.version}"
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every reference that means it."""
+        return (self.model, self.reference, *(f"{self.model}@{alias}" for alias in self.aliases))
+
+    def loads_like(self, other: "Wanted") -> bool:
+        """Whether what was loaded for one serves the other as well: equal but for names and pinning."""
+        if (self.model, self.version, self.digest) != (other.model, other.version, other.digest):
+            return False
+        mine, its = self.policy, other.policy
+        return mine is its or mine == its or msgspec.structs.replace(mine, pinned=its.pinned) == its
 
 
 class Source(Protocol):
-    """Desired state. All calls come from one thread at a time, not from the event loop."""
+    """Desired state. Not called from the event loop; only ``open`` is called from several threads."""
 
     def token(self) -> object:
         """Changes whenever ``wanted`` may have changed; cheap."""
@@ -57,6 +84,14 @@ class Source(Protocol):
         """
         ...
 
+    def signature(self, wanted: Wanted) -> Signature:
+        """What a wanted version takes and gives, for documentation: read without verifying its package.
+
+        Raises:
+            ServableError: it is not there or damaged.
+        """
+        ...
+
     def close(self) -> None:
         """Give back handles."""
         ...
@@ -68,12 +103,14 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model: name.
         version: version.
-        state: ``live``, ``loading``, or ``failed``.
+        state: ``live``, ``cold`` (it is loaded when it is first called), ``loading``, or ``failed``.
         reason: one sentence when it is not live.
         variant: the form that answers.
-        placement: where it runs: ``inline`` or ``thread``.
+        placement: where it runs: ``inline``, ``thread`` or ``process``.
         placement_reason: one sentence: why there.
+        batching_reason: one sentence when rows of several callers do not share runs.
         example_seconds: median time of one row at load.
+        memory_bytes: memory that it holds.
     """
 
     model: str
@@ -83,27 +120,65 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     variant: str = ""
     placement: str = ""
     placement_reason: str = ""
+    batching_reason: str = ""
     example_seconds: float = 0.0
+    memory_bytes: int = 0
+
+
+class Parts(NamedTuple):
+    """What a live model answers with.
+
+    Attributes:
+        batcher: runs rows.
+        codecs: by media type.
+        cache: keeps answers, or nothing.
+        meter: counts.
+    """
+
+    batcher: Batcher
+    codecs: Mapping[str, Codec]
+    cache: ResponseCache | NoCache
+    meter: Meter
 
 
 class Live:
     """A model that takes requests. Belongs to one event loop.
 
     ``enter`` and ``leave`` stand around every request; after ``retire`` nobody finds it any more, and
-    ``drained`` ends when the last one left.
+    the batcher is closed when the last one left.
     """
 
-    __slots__ = ("_idle", "codec", "executor", "in_flight", "loaded", "meter", "model", "version", "wanted")
+    __slots__ = (
+        "_idle",
+        "batcher",
+        "cache",
+        "codec",
+        "codecs",
+        "in_flight",
+        "loaded",
+        "meter",
+        "model",
+        "retired",
+        "size",
+        "used",
+        "version",
+        "wanted",
+    )
 
-    def __init__(self, wanted: Wanted, loaded: LoadedModel, codec: Codec, meter: Meter) -> None:
+    def __init__(self, wanted: Wanted, loaded: LoadedModel, parts: Parts) -> None:
         self.wanted = wanted
         self.model = wanted.model
         self.version = wanted.version
         self.loaded = loaded
-        self.executor = loaded.executor
-        self.codec = codec
-        self.meter = meter
+        self.batcher, self.codecs, self.cache, self.meter = parts
+        #: The native JSON one, which is asked for most.
+        self.codec = parts.codecs["application/json"]
         self.in_flight = 0
+        #: Bytes that count against the memory budget.
+        self.size = loaded.memory_bytes
+        #: Grows with every request to any model, so that the one with the smallest was used longest ago.
+        self.used = _tick()
+        self.retired = False
         self._idle: asyncio.Event | None = None
 
     @property
@@ -111,9 +186,20 @@ class Live:
         """What it takes and gives."""
         return self.loaded.signature
 
+    @property
+    def executor(self) -> Executor:
+        """Where it runs; belongs to the batcher."""
+        return self.loaded.executor
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is never unloaded for others."""
+        return self.wanted.policy.pinned
+
     def enter(self) -> None:
-        """A request begins."""
+        """A request begins. Between finding the model and this, the event loop must not turn."""
         self.in_flight += 1
+        self.used = _tick()
 
     def leave(self) -> None:
         """A request ended."""
@@ -122,11 +208,13 @@ class Live:
             self._idle.set()
 
     async def retire(self) -> None:
-        """Wait until the last request left, then close the executor. Nobody may enter any more."""
+        """Wait until the last request left, then close the batcher. Nobody may enter any more."""
+        self.retired = True
         if self.in_flight:
             self._idle = asyncio.Event()
             await self._idle.wait()
-        await self.executor.close()
+        await self.batcher.close()
+        self.cache.clear()
 
     def status(self) -> ModelStatus:
         """What a person sees of it."""
@@ -138,47 +226,154 @@ class Live:
             variant=loaded.variant.name,
             placement=loaded.placement,
             placement_reason=loaded.reason,
+            batching_reason=loaded.batching.reason,
             example_seconds=loaded.example_seconds,
+            memory_bytes=self.size,
+        )
+
+
+class Cold:
+    """A wanted version that is loaded when it is first called. Belongs to one event loop."""
+
+    __slots__ = ("_warm", "failure", "wanted")
+
+    def __init__(self, wanted: Wanted, warm: "Callable[[Cold, str], Awaitable[Live]]") -> None:
+        self.wanted = wanted
+        #: Why the last attempt to load it failed; empty when there was none.
+        self.failure = ""
+        self._warm = warm
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.wanted.model
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+        return self.wanted.version
+
+    async def warm(self, reference: str = "") -> Live:
+        """The model, loaded; many callers at once cause one load, and cancelling one disturbs no other.
+
+        Await it directly and call ``enter`` at once: a task in between gives others time to unload it.
+
+        Args:
+            reference: what the caller asked for, looked up again when the deployment changed meanwhile;
+                the model's name when empty.
+
+        Raises:
+            ModelNotReady: it cannot be loaded, or not now, and why.
+            ModelNotFound: it is no longer served.
+            VersionNotFound: another version took its place meanwhile.
+        """
+        return await self._warm(self, reference)
+
+    def status(self) -> ModelStatus:
+        """What a person sees of it."""
+        wanted = self.wanted
+        if self.failure:
+            return ModelStatus(
+                model=wanted.model, version=wanted.version, state="failed", reason=self.failure
+            )
+        return ModelStatus(
+            model=wanted.model, version=wanted.version, state="cold", reason="It is loaded when it is called."
         )
 
 
 class Table(NamedTuple):
-    """All that is live at one moment; replaced whole, never changed.
+    """All that is served at one moment; replaced whole, never changed.
 
     Attributes:
-        targets: reference to model: ``name``, ``name:3``, ``name@alias``.
+        targets: reference to live model: ``name``, ``name:3``, ``name@alias``.
         models: the live version of each name.
-        default: answers requests that name no model; None when there is none or several.
-        statuses: every wanted version, live or not.
+        default: answers requests that name no model; None when there is none, several, or it is cold.
+        cold: reference to cold model, ``""`` among them when the default is cold.
+        statuses: every wanted version, by name.
     """
 
     targets: Mapping[str, Live] = MappingProxyType({})
     models: Mapping[str, Live] = MappingProxyType({})
     default: Live | None = None
+    cold: Mapping[str, Cold] = MappingProxyType({})
     statuses: tuple[ModelStatus, ...] = ()
 
+    @property
+    def default_name(self) -> str:
+        """The model that requests without a name mean; empty when there is none."""
+        if self.default is not None:
+            return self.default.model
+        return self.cold[""].model if "" in self.cold else ""
 
-def table_of(lives: Iterable[Live], failures: Iterable[ModelStatus]) -> Table:
+    def warmed(self, live: Live, cold: Cold) -> "Table":
+        """The table in which a model has taken the place of its cold self."""
+        targets, models, colds = dict(self.targets), dict(self.models), dict(self.cold)
+        for reference in live.wanted.references:
+            targets[reference] = live
+            colds.pop(reference, None)
+        models[live.model] = live
+        default = live if colds.get("") is cold else self.default
+        if default is live:
+            del colds[""]
+        return Table(targets, models, default, colds, self._with(live.status()))
+
+    def cooled(self, pairs: Iterable[tuple[Live, Cold]]) -> "Table":
+        """The table in which models are cold again."""
+        targets, models, colds = dict(self.targets), dict(self.models), dict(self.cold)
+        default, statuses = self.default, self.statuses
+        for live, cold in pairs:
+            for reference in live.wanted.references:
+                targets.pop(reference, None)
+                colds[reference] = cold
+            models.pop(live.model, None)
+            if default is live:
+                default = None
+                colds[""] = cold
+            statuses = self._with(cold.status(), statuses)
+        return Table(targets, models, default, colds, statuses)
+
+    def noted(self, cold: Cold) -> "Table":
+        """The table that shows what became of a cold model."""
+        return self._replace(statuses=self._with(cold.status()))
+
+    def _with(
+        self, status: ModelStatus, statuses: tuple[ModelStatus, ...] | None = None
+    ) -> tuple[ModelStatus, ...]:
+        key = (status.model, status.version)
+        return tuple(
+            status if (other.model, other.version) == key else other
+            for other in (self.statuses if statuses is None else statuses)
+        )
+
+
+def table_of(lives: Iterable[Live], failures: Iterable[ModelStatus], colds: Iterable[Cold] = ()) -> Table:
     """The table of these models.
 
     Args:
         lives: several versions of one name may be among them; the highest answers to the bare name.
-        failures: wanted versions that are not live.
+        failures: wanted versions that are not live and are not loaded on demand.
+        colds: wanted versions that are loaded on demand; no live one has the same name.
     """
     targets: dict[str, Live] = {}
     models: dict[str, Live] = {}
-    defaults: list[Live] = []
+    cold: dict[str, Cold] = {}
+    marked: Live | Cold | None = None
     ordered = sorted(lives, key=lambda live: (live.model, live.version))
+    colds = list(colds)
     for live in ordered:
         models[live.model] = live
-        targets[live.model] = live
-        targets[f"{live.model}:{live.version}"] = live
-        for alias in live.wanted.aliases:
-            targets[f"{live.model}@{alias}"] = live
-        if live.wanted.default:
-            defaults.append(live)
-    default = next(iter(models.values())) if len(models) == 1 else (defaults[-1] if defaults else None)
+        targets.update(dict.fromkeys(live.wanted.references, live))
+        marked = live if live.wanted.default else marked
+    for each in colds:
+        cold.update(dict.fromkeys(each.wanted.references, each))
+        marked = each if each.wanted.default else marked
+    if len(models) + len(colds) == 1:
+        marked = next(iter(models.values())) if models else colds[0]
+    if isinstance(marked, Cold):
+        cold[""] = marked
     statuses = sorted(
-        [*(live.status() for live in ordered), *failures], key=lambda status: (status.model, status.version)
+        [*(live.status() for live in ordered), *(each.status() for each in colds), *failures],
+        key=lambda status: (status.model, status.version),
     )
-    return Table(MappingProxyType(targets), MappingProxyType(models), default, tuple(statuses))
+    default = marked if isinstance(marked, Live) else None
+    return Table(targets, models, default, cold, tuple(statuses))

@@ -1,0 +1,47 @@
+"""What this process holds of the machine's memory, and how it gives back what it no longer needs.
+
+Reads ``/proc`` and calls glibc; where there is neither, the figures are 0 and nothing is given back.
+Safe to call from any thread.
+"""
+
+import ctypes
+import gc
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+_STATM = "/proc/self/statm"
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process in bytes; 0 where the system does not say."""
+    try:
+        with open(_STATM, "rb") as file:  # noqa: PTH123 - read around every load; a Path is made for nothing
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def give_back(*, collect: bool = False) -> None:
+    """Return freed memory to the system; takes about a millisecond.
+
+    Args:
+        collect: look for unreachable cycles first, which takes as long as there are objects.
+    """
+    if collect:
+        gc.collect()
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], Any] | None:
+    """``malloc_trim`` of glibc, which alone keeps freed pages for long; None elsewhere."""
+    try:
+        library = ctypes.CDLL(None)
+        trim: Callable[[int], Any] = library.malloc_trim
+    except (OSError, AttributeError):
+        return None
+    return trim

@@ -1,0 +1,234 @@
+"""From a wanted version to a live model, and the memory of attempts that failed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol, TypeVar
+
+from servable.artifact.package import Package
+from servable.clock import Clock
+from servable.errors import ArtifactUnreadable, ServableError
+from servable.logs import fields, logger
+from servable.monitoring.metrics import Meter, Metrics
+from servable.protocols.codecs import native_codecs
+from servable.registry.policy import Policy
+from servable.runtime.batch_policy import BatchLimits
+from servable.runtime.batcher import Batcher
+from servable.runtime.cache import NoCache, ResponseCache
+from servable.runtime.footprint import give_back
+from servable.runtime.model import (
+    LoadedModel,
+    LoadLimits,
+    load_model,
+    usable_cores,
+    variant_bytes,
+    variant_of,
+)
+from servable.serving.live import Live, ModelStatus, Parts, Source, Wanted
+from servable.settings import ServerSettings
+
+_log = logger("serving")
+_T = TypeVar("_T")
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+#: Most rows in one batch, unless the policy says otherwise.
+_MOST_ROWS = 1024
+#: A full garbage collection after so many unloaded models; their codecs are classes, which are cycles.
+_COLLECT_EVERY = 32
+
+
+class Loading(Protocol):
+    """How a verified package is made ready; ``load_model`` unless a test says otherwise."""
+
+    def __call__(
+        self, package: Package, policy: Policy, *, limits: LoadLimits, pool: ThreadPoolExecutor, meter: Meter
+    ) -> Awaitable[LoadedModel]:
+        """See ``load_model``."""
+        ...
+
+
+class Failure(NamedTuple):
+    """A wanted version that could not be loaded, and when it is tried again (monotonic seconds)."""
+
+    wanted: Wanted
+    error: ServableError
+    attempts: int
+    again_at: float
+
+    def status(self) -> ModelStatus:
+        """What a person sees of it."""
+        return ModelStatus(
+            model=self.wanted.model,
+            version=self.wanted.version,
+            state="failed",
+            reason=self.error.message,
+        )
+
+
+class Attempts:
+    """Which versions failed to load, and until when they are left alone."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures: dict[Wanted, Failure] = {}
+
+    @property
+    def errors(self) -> tuple[ServableError, ...]:
+        """Why versions are not live."""
+        return tuple(failure.error for failure in self._failures.values())
+
+    def due(self) -> tuple[Wanted, ...]:
+        """Those that failed and may be tried again."""
+        now = self._clock.monotonic()
+        return tuple(wanted for wanted, failure in self._failures.items() if failure.again_at <= now)
+
+    def failure(self, wanted: Wanted) -> Failure | None:
+        """How it failed; None when it did not."""
+        return self._failures.get(wanted)
+
+    def resting(self, wanted: Wanted) -> Failure | None:
+        """Its failure while it is left alone, else None."""
+        failure = self._failures.get(wanted)
+        return failure if failure is not None and failure.again_at > self._clock.monotonic() else None
+
+    def failed(self, wanted: Wanted, error: ServableError) -> Failure:
+        """It failed; the pause doubles with every time."""
+        earlier = self._failures.get(wanted)
+        attempts = earlier.attempts + 1 if earlier else 1
+        pause = min(_FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 30), _LONGEST_PAUSE_S)
+        failure = Failure(wanted, error, attempts, self._clock.monotonic() + pause)
+        self._failures[wanted] = failure
+        _log.error("the model cannot be loaded", extra=fields(model=wanted.reference, reason=error.message))
+        return failure
+
+    def succeeded(self, wanted: Wanted) -> None:
+        """It is live."""
+        self._failures.pop(wanted, None)
+
+    def keep(self, wanted: frozenset[Wanted]) -> None:
+        """Forget all others."""
+        self._failures = {key: failure for key, failure in self._failures.items() if key in wanted}
+
+
+class Loader:
+    """Makes live models. Belongs to one event loop.
+
+    What blocks runs in one thread, one model after the other, so that the memory of each can be told.
+
+    Args:
+        source: opens packages.
+        metrics: gives each model its meter.
+        settings: limits of requests, queues and model processes.
+        clock: handed on to batchers and caches.
+        loading: makes a package ready.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        metrics: Metrics,
+        settings: ServerSettings,
+        clock: Clock,
+        loading: Loading = load_model,
+    ) -> None:
+        self._source = source
+        self._metrics = metrics
+        self._settings = settings
+        self._clock = clock
+        self._loading = loading
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="servable-load")
+        self._unloaded = 0
+        self._limits = LoadLimits(
+            cores=max(1, usable_cores() // settings.workers),
+            run_limit_s=settings.run_limit_s,
+            start_limit_s=settings.start_limit_s,
+            process_memory=settings.process_memory,
+        )
+
+    async def open(self, wanted: Wanted) -> tuple[Package, int]:
+        """The verified package, and the bytes of the files of the variant that serves.
+
+        Raises:
+            ServableError: it cannot be opened; whatever else was raised is turned into one.
+        """
+        with _ours(wanted):
+            package = await self._in_thread(lambda: self._source.open(wanted))
+            return package, variant_bytes(package.manifest, variant_of(package.manifest))
+
+    async def load(self, wanted: Wanted, package: Package) -> Live:
+        """The model, ready to answer.
+
+        Raises:
+            ServableError: it cannot be loaded; whatever else was raised is turned into one.
+        """
+        meter = self._metrics.meter(wanted.model, wanted.version)
+        with _ours(wanted):
+            loaded = await self._loading(
+                package, wanted.policy, limits=self._limits, pool=self._pool, meter=meter
+            )
+            try:
+                live = Live(wanted, loaded, self._parts(wanted, loaded, meter))
+            except BaseException:
+                await loaded.executor.close()
+                raise
+        meter.load_seconds = loaded.load_seconds
+        _log.info(
+            "model live",
+            extra=fields(
+                model=wanted.reference,
+                variant=loaded.variant.name,
+                runs=loaded.placement,
+                seconds=round(loaded.load_seconds, 3),
+            ),
+        )
+        return live
+
+    def _parts(self, wanted: Wanted, loaded: LoadedModel, meter: Meter) -> Parts:
+        settings, policy = self._settings, wanted.policy
+        most = policy.max_batch or _MOST_ROWS
+        limits = BatchLimits(
+            max_rows=min(most, loaded.batching.rows) if loaded.batching.rows else most,
+            queue_requests=settings.queue_requests,
+            queue_s=settings.queue_s,
+            batchable=loaded.batching.shared and policy.max_batch != 1,
+        )
+        batcher = Batcher(
+            loaded.executor, name=wanted.reference, meter=meter, limits=limits, clock=self._clock
+        )
+        codecs = native_codecs(loaded.signature, max_rows=settings.max_rows, max_depth=settings.max_depth)
+        cache = (
+            ResponseCache(policy.cache_bytes, policy.cache_age_s, meter, self._clock)
+            if policy.cache_bytes
+            else NoCache()
+        )
+        return Parts(batcher, codecs, cache, meter)
+
+    async def give_back(self, count: int) -> None:
+        """Return the memory of so many unloaded models to the system."""
+        self._unloaded += count
+        collect = self._unloaded >= _COLLECT_EVERY
+        if collect:
+            self._unloaded = 0
+        await self._in_thread(lambda: give_back(collect=collect))
+
+    def close(self) -> None:
+        """End the thread. Nothing may be loaded any more."""
+        self._pool.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+@contextmanager
+def _ours(wanted: Wanted) -> Iterator[None]:
+    """Turns whatever a foreign library raises while loading into one of our errors, and logs it."""
+    try:
+        yield
+    except ServableError:
+        raise
+    except Exception as raised:
+        _log.error("loading failed inside", extra=fields(model=wanted.reference), exc_info=raised)
+        raise ArtifactUnreadable(
+            f"{wanted.reference} cannot be loaded: its library raised {type(raised).__name__}."
+        ) from raised

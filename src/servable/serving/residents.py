@@ -1,0 +1,120 @@
+"""Loads models under a budget of memory: makes room first, and again when one grew beyond its estimate.
+
+``runtime.memory`` decides who goes; this does what it says. Without a budget everything is just loaded.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable
+
+from servable.errors import ModelNotReady
+from servable.runtime.memory import Resident, in_mebibytes, larger_than_budget, make_room
+from servable.serving.live import Live, Wanted
+from servable.serving.loading import Loader
+
+#: Longest wait for models in use to become free, and how often that is looked at.
+_ROOM_WAIT_S = 5.0
+_LOOK_S = 0.005
+
+#: The models that count against the budget, each with whether it may be unloaded.
+Lives = Callable[[], Iterable[tuple[Live, bool]]]
+#: Takes models out of the table, closes them and gives their memory back.
+Unload = Callable[[Collection[Live]], Awaitable[None]]
+
+
+class Residents:
+    """Loads models so that all together stay within a budget. Belongs to one event loop.
+
+    Args:
+        budget: bytes; 0 means that there is none.
+        loader: loads one.
+        lives: who is in memory.
+        unload: sends some away.
+    """
+
+    def __init__(self, budget: int, loader: Loader, lives: Lives, unload: Unload) -> None:
+        self._budget = budget
+        self._loader = loader
+        self._lives = lives
+        self._unload = unload
+        self._reserved: dict[Wanted, int] = {}
+        self._known: dict[str, int] = {}
+
+    @property
+    def lazy(self) -> bool:
+        """Whether models that are not pinned wait for their first call."""
+        return self._budget > 0
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Forget how large all other packages were."""
+        self._known = {digest: size for digest, size in self._known.items() if digest in digests}
+
+    async def load(self, wanted: Wanted) -> Live:
+        """The model, ready to answer and not yet in the table.
+
+        Raises:
+            ModelNotReady: there is no room for it, now or ever.
+            ServableError: it cannot be loaded.
+        """
+        package, files = await self._loader.open(wanted)
+        if not self.lazy:
+            return await self._loader.load(wanted, package)
+        await self._reserve(wanted, max(files, self._known.get(wanted.digest, 0)))
+        try:
+            live = await self._loader.load(wanted, package)
+            live.size = self._known[wanted.digest] = max(files, live.size)
+            await self._settle(live)
+        finally:
+            self._reserved.pop(wanted, None)
+        return live
+
+    async def _reserve(self, wanted: Wanted, needed: int) -> None:
+        """Wait until so many bytes are free, and keep them."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + _ROOM_WAIT_S
+        while True:
+            room = make_room(needed, self._residents(), self._budget)
+            if room.fits:
+                # Kept before anything is awaited, so that nobody else takes what is being freed.
+                self._reserved[wanted] = needed
+                if room.unload:
+                    await self._unload([live for live, _ in self._lives() if live in room.unload])
+                return
+            self._refuse(wanted, needed, room.ever)
+            if loop.time() >= latest:
+                raise ModelNotReady(
+                    f"{wanted.reference} needs {in_mebibytes(needed)} of memory, and the models that hold "
+                    f"the budget of {in_mebibytes(self._budget)} are all in use; raise --memory."
+                )
+            await asyncio.sleep(_LOOK_S)
+
+    async def _settle(self, live: Live) -> None:
+        """Make room for what it took beyond its estimate; it goes itself when there can be none."""
+        self._reserved[live.wanted] = live.size
+        room = make_room(0, self._residents(), self._budget)
+        if room.unload:
+            await self._unload([other for other, _ in self._lives() if other in room.unload])
+        elif not room.fits:
+            pinned = sum(other.pinned * other.size for other, _ in self._lives())
+            if pinned + live.size > self._budget:
+                await live.retire()
+                await self._loader.give_back(1)
+                self._refuse(live.wanted, live.size, False)
+
+    def _refuse(self, wanted: Wanted, needed: int, ever: bool) -> None:
+        if ever:
+            return
+        if needed > self._budget:
+            raise ModelNotReady(f"{larger_than_budget(wanted.reference, needed, self._budget)}.")
+        raise ModelNotReady(
+            f"{wanted.reference} needs {in_mebibytes(needed)} of memory, and pinned models leave less "
+            f"than that of the budget of {in_mebibytes(self._budget)}; raise --memory or unpin one."
+        )
+
+    def _residents(self) -> list[Resident]:
+        return [
+            *(
+                Resident(live, live.size, live.used, free and not live.in_flight, live.pinned)
+                for live, free in self._lives()
+            ),
+            *(Resident(wanted, size, 0, free=False) for wanted, size in self._reserved.items()),
+        ]
