@@ -8,8 +8,10 @@ options of a variant say how to feed it::
      "outputs": {"prediction": {"output": "label", "form": "plain"}, ...}}
 
 ``columns`` (which columns of the source) and ``shape`` are left out where the array goes in as it is.
+Beside them ``onnx_session`` keeps what is best on which kind of machine.
 """
 
+import contextlib
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -28,9 +30,9 @@ from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ModelFailed
 from servable.frameworks import onnx_signature
 from servable.frameworks.base import Predictor, Trained
 from servable.frameworks.onnx_outputs import reader
+from servable.frameworks.onnx_session import CPU, DEFAULT, SessionChoice, session_options, stored_choice
 from servable.tensors import Arrays, row_count
 
-_FATAL_ONLY = 4
 #: onnxruntime raises classes of its own without a common base, besides Python's.
 _FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -49,8 +51,14 @@ _LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x01-\x7f
 Feed = Mapping[str, Any]
 
 
-def open_session(path: Path) -> ort.InferenceSession:
-    """A session tuned for short single-threaded runs; concurrency comes from the callers.
+def open_session(path: Path, options: Mapping[str, Any] | None = None) -> ort.InferenceSession:
+    """A session with the options that were found best on this kind of machine, else with the defaults.
+
+    The defaults suit short single-threaded runs; concurrency comes from the callers.
+
+    Args:
+        path: the file.
+        options: ``Variant.options``; findings in it that cannot be used are passed over.
 
     Raises:
         ArtifactUnreadable: empty, truncated, no ONNX model, or a tensor file that is not beside it.
@@ -60,14 +68,13 @@ def open_session(path: Path) -> ort.InferenceSession:
         if path.stat().st_size == 0:
             raise ArtifactUnreadable(f"{path.name} is empty (0 bytes); export or copy the model again.")
     external_files(path)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _FATAL_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    choice = stored_choice(options or {}) or DEFAULT
+    if choice != DEFAULT:
+        with contextlib.suppress(*_FAILURES):
+            # Whatever is wrong with the finding, or with the file: the defaults say it below.
+            return _session(path, choice)
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return _session(path, DEFAULT)
     except ort_state.NotImplemented as foreign:
         raise ArtifactUnsupported(
             f"{path.name} uses an operator that onnxruntime {ort.__version__} does not have; "
@@ -80,6 +87,21 @@ def open_session(path: Path) -> ort.InferenceSession:
             f"{f' ({reason})' if reason else ''}; it may be damaged or truncated, or use types that its "
             "operators do not take; export or copy it again."
         ) from foreign
+
+
+def predictor_with(path: Path, options: Mapping[str, Any], choice: SessionChoice) -> "OnnxPredictor | None":
+    """A predictor with exactly these session options; None when they cannot be had for this file."""
+    try:
+        session = _session(path, choice)
+    except _FAILURES:
+        return None
+    # onnxruntime falls back to the processor without a word when a provider cannot be used.
+    return OnnxPredictor(session, options) if session.get_providers()[0] == choice.provider else None
+
+
+def _session(path: Path, choice: SessionChoice) -> ort.InferenceSession:
+    providers = [choice.provider] if choice.provider == CPU else [choice.provider, CPU]
+    return ort.InferenceSession(str(path), session_options(choice), providers=providers)
 
 
 def external_files(path: Path) -> list[Path]:
@@ -222,7 +244,7 @@ class OnnxAdapter:
             ArtifactUnreadable: the file or its options are damaged.
         """
         try:
-            return OnnxPredictor(open_session(folder / variant.path), variant.options)
+            return OnnxPredictor(open_session(folder / variant.path, variant.options), variant.options)
         except (KeyError, TypeError, AttributeError) as foreign:
             raise ArtifactUnreadable(f"The options of variant {variant.name!r} are damaged.") from foreign
 

@@ -27,6 +27,15 @@ CPU = "CPUExecutionProvider"
 _FATAL_ONLY = 4
 #: More threads or slots than this are no finding of ours.
 _MOST = 256
+#: Providers worth trying where onnxruntime has them. Others are remote, or compile for minutes.
+_TRIED = (
+    "CUDAExecutionProvider",
+    "ROCMExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "DnnlExecutionProvider",
+    "DmlExecutionProvider",
+    "CoreMLExecutionProvider",
+)
 _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -85,6 +94,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def other_providers() -> tuple[str, ...]:
+    """Execution providers of this machine that are worth trying besides the processor."""
+    return tuple(name for name in _TRIED if name in ort.get_available_providers())
+
+
 def stored_choice(options: Mapping[str, Any], machine: str | None = None) -> SessionChoice | None:
     """What a variant's options keep for a kind of machine; None when there is nothing that can be used.
 
@@ -103,7 +117,7 @@ def stored_choice(options: Mapping[str, Any], machine: str | None = None) -> Ses
         choice = msgspec.convert(dict(entry), SessionChoice)
     except msgspec.ValidationError:
         return None
-    return choice if choice.provider in ort.get_available_providers() else None
+    return choice if choice.provider in (CPU, *other_providers()) else None
 
 
 def session_options(choice: SessionChoice) -> ort.SessionOptions:
@@ -119,8 +133,3 @@ def session_options(choice: SessionChoice) -> ort.SessionOptions:
     # Threads that spin between runs take the cores from the event loop and from other models.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
-
-
-def session_providers(choice: SessionChoice) -> list[str]:
-    """Providers in order of preference; the processor takes what the first one cannot."""
-    return [choice.provider] if choice.provider == CPU else [choice.provider, CPU]

@@ -14,7 +14,7 @@ from servable.artifact.manifest import TRAINED, Proof, Timing, Variant
 from servable.errors import ArtifactError, ModelFailed
 from servable.frameworks.base import Adapter, Predictor, Trained
 from servable.frameworks.lookup import adapter
-from servable.optimization import measure, nasty, parity
+from servable.optimization import measure, nasty, parity, session
 from servable.optimization.convert import convert, feeds
 from servable.optimization.graph import Unconvertible
 from servable.progress import NoProgress, Progress
@@ -55,6 +55,7 @@ def optimise(
     fallback: Variant | None = None,
     tolerance: float = parity.TOLERANCE,
     batches: Sequence[int] = measure.BATCHES,
+    tune: bool = False,
     progress: Progress | None = None,
 ) -> Optimised:
     """Make compiled forms of a scikit-learn model, prove them, time them, and say which should serve.
@@ -66,6 +67,7 @@ def optimise(
         fallback: the record of the trained form as its adapter wrote it; gets the timings.
         tolerance: see ``parity.compare``.
         batches: numbers of rows to time.
+        tune: whether session options are searched for each compiled form, see ``session.tune``.
         progress: who looks.
 
     Raises:
@@ -101,11 +103,32 @@ def optimise(
         write_file(folder / variant.path, data)
         equal.append(variant)
         seen.advance(note=f"{name}: {_said(variant.timings)}")
+    if tune and equal:
+        equal = _tuned(folder, equal, questions, tolerance, seen)
     model.close()
     variants = (held, *equal)
     serving = fastest(variants)
     seen.done(_outcome(held, next(v for v in variants if v.name == serving)))
     return Optimised(variants, serving, tuple(refused), tuple(notes))
+
+
+def _tuned(
+    folder: Path, forms: Sequence[Variant], questions: "Questions", tolerance: float, seen: Progress
+) -> list[Variant]:
+    """The forms with the session options that are best here; each must be proven equal with them too."""
+    seen.begin("Tune for this machine", total=len(forms))
+    found = []
+    for form in forms:
+        done = session.tune(
+            folder,
+            form,
+            questions.rows,
+            tolerance=tolerance,
+            proven=lambda predictor: questions.prove(predictor, tolerance).equal,
+        )
+        seen.advance(note=done.note)
+        found.append(done.variant)
+    return found
 
 
 class Questions:

@@ -1,15 +1,15 @@
 """How long one call of a predictor takes, at several batch sizes, on a machine that does other things too."""
 
 import os
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from servable.artifact.manifest import Timing
 from servable.clock import Clock, SystemClock
+from servable.errors import ModelFailed
 from servable.frameworks.base import Predictor
+from servable.frameworks.onnx_session import processor
 from servable.tensors import Arrays, row_count, take
 
 BATCHES = (1, 8, 32, 256)
@@ -17,6 +17,9 @@ BATCHES = (1, 8, 32, 256)
 BUDGET = 0.3
 _WARM_UP_SHARE = 0.1
 _FEWEST, _MOST = 5, 3000
+#: Different batches that are asked in turn, and the most bytes of them.
+_PARTS = 8
+_MOST_BYTES = 32 * 1024 * 1024
 
 
 def time_predictor(
@@ -29,6 +32,9 @@ def time_predictor(
 ) -> tuple[Timing, ...]:
     """Median seconds of one call with each number of rows.
 
+    Left out, beyond the first: numbers of rows that the model refuses (many graphs have a fixed number) and
+    those whose arrays are too large to be held several times.
+
     Args:
         predictor: whose calls are timed, one after the other in this thread.
         arrays: real rows; repeated when there are fewer than a batch needs.
@@ -37,18 +43,27 @@ def time_predictor(
         clock: reads the time.
 
     Raises:
-        ModelFailed: the model raised.
+        ModelFailed: the model raised at the first number of rows.
     """
     reader = clock or SystemClock()
-    timings = []
+    timings: list[Timing] = []
     have = row_count(arrays)
+    row_bytes = max(sum(array.nbytes for array in arrays.values()) // max(have, 1), 1)
     for rows in batches:
+        if timings and rows * row_bytes > _MOST_BYTES:
+            break
+        several = max(1, min(_PARTS, _MOST_BYTES // (rows * row_bytes)))
         # Contiguous copies, as a decoder would hand in; several, so that no single row decides.
         parts = [
             {name: np.ascontiguousarray(part) for name, part in take(arrays, chosen).items()}
-            for chosen in (np.arange(start * rows, (start + 1) * rows) % have for start in range(8))
+            for chosen in (np.arange(start * rows, (start + 1) * rows) % have for start in range(several))
         ]
-        timings.append(Timing(rows, _median(predictor, parts, budget, reader)))
+        try:
+            timings.append(Timing(rows, _median(predictor, parts, budget, reader)))
+        except ModelFailed:
+            if not timings:
+                raise
+            break
     return tuple(timings)
 
 
@@ -73,11 +88,4 @@ def _median(predictor: Predictor, parts: Sequence[Arrays], budget: float, clock:
 
 def machine() -> str:
     """Processor and core count, as kept beside timings."""
-    name = platform.processor() or platform.machine()
-    table = Path("/proc/cpuinfo")
-    if table.is_file():
-        for line in table.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"

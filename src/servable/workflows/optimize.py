@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from servable.artifact.manifest import SAMPLE_FILE, TRAINED
+from servable.artifact.manifest import SAMPLE_FILE, TRAINED, Variant
 from servable.artifact.package import Package
 from servable.artifact.sample import read_sample, write_sample
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
 from servable.frameworks.base import Trained
 from servable.optimization.measure import machine
+from servable.optimization.session import with_findings
 from servable.progress import NoProgress, Progress
 from servable.registry.home import republish
 from servable.tensors import Arrays, row_count, take
@@ -20,7 +21,7 @@ from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import OptimizeOutcome
 from servable.workflows.packaging import COMPILED, SAMPLE_ROWS, compiled, refused
-from servable.workflows.sources import need_extra, table_of
+from servable.workflows.sources import file_digest, need_extra, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,7 @@ def optimize(
             trained = _copied(package, folder, rows)
             variant = package.manifest.variant(TRAINED)
             found = compiled(trained, variant, rows, folder, tolerance, watched)
+            found = found._replace(variants=_with_findings(found.variants, package, folder))
             manifest = msgspec.structs.replace(
                 package.manifest,
                 model=record.model,
@@ -82,6 +84,18 @@ def optimize(
         tolerance=tolerance,
         rows_compared=max((row.rows_compared for row in table), default=0),
         machine=manifest.machine,
+    )
+
+
+def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) -> tuple[Variant, ...]:
+    """The variants with the session options that were found on other machines for the very same files."""
+    former = {variant.path: variant for variant in package.manifest.variants}
+    digests = {entry.path: entry.sha256 for entry in package.manifest.files}
+    return tuple(
+        with_findings(variant, former[variant.path])
+        if variant.path in former and file_digest(folder / variant.path) == digests.get(variant.path)
+        else variant
+        for variant in made
     )
 
 

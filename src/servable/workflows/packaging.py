@@ -20,6 +20,8 @@ from servable.artifact.sample import write_sample
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
 from servable.frameworks.base import EXECUTES, Trained
+from servable.frameworks.onnx_session import SESSION
+from servable.optimization import session
 from servable.optimization.choose import Optimised, optimise
 from servable.optimization.measure import machine, time_predictor
 from servable.progress import Progress
@@ -131,18 +133,30 @@ def compiled(
     folder: Path,
     tolerance: float,
     progress: Progress,
+    *,
+    tune: bool = True,
 ) -> Optimised:
-    """All forms of a model with proofs and timings; a model that is compiled already is only timed.
+    """All forms of a model with proofs, timings and session options.
 
-    Without a sample the signature's example stands in for it, beside the rows made to be nasty.
+    A model that is compiled already is only timed and tuned. Without a sample the signature's example
+    stands in for it, beside the rows made to be nasty.
     """
     rows = sample if sample is not None and row_count(sample) else example_arrays(trained.signature)
     if variant.format not in COMPILED:
-        return optimise(trained, rows, folder, fallback=variant, tolerance=tolerance, progress=progress)
-    predictor = lookup.adapter(variant.format).load(folder, variant, trained.signature, trust=False)
+        return optimise(
+            trained, rows, folder, fallback=variant, tolerance=tolerance, tune=tune, progress=progress
+        )
+    progress.begin("Tune for this machine", total=2)
+    # The times of the defaults, so that what was found elsewhere does not count.
+    options = {key: value for key, value in variant.options.items() if key != SESSION}
+    bare = msgspec.structs.replace(variant, options=options)
+    predictor = lookup.adapter(variant.format).load(folder, bare, trained.signature, trust=False)
     timed = msgspec.structs.replace(variant, timings=time_predictor(predictor, rows))
     predictor.close()
-    return Optimised((timed,), TRAINED)
+    progress.advance(note=f"one row takes {timed.timings[0].seconds * 1e6:,.0f} us")
+    done = session.tune(folder, timed, rows, tolerance=tolerance) if tune else session.Tuned(timed, "timed")
+    progress.done(done.note)
+    return Optimised((done.variant,), TRAINED)
 
 
 def refused(found: Optimised) -> tuple[Variant, ...]:
