@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from servable.errors import ServableError
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot
+from servable.server.turns import Board
 from servable.server.workers import Ask, Channel, Failed, Others, Ready, Start, Stop, Tell, Told, ToParent
 
 _log = logger("workers")
@@ -28,11 +29,13 @@ class Child:
     Args:
         start: what it is to be.
         listening: the socket that it accepts on; stays the caller's.
+        board: of connections; stays the caller's.
     """
 
-    def __init__(self, start: Start, listening: socket.socket) -> None:
+    def __init__(self, start: Start, listening: socket.socket, board: Board) -> None:
         self._start = start
         self._listening = listening
+        self._board = board
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._ended = asyncio.Event()
@@ -52,6 +55,11 @@ class Child:
     def pid(self) -> int:
         """Its process id; 0 before it was started."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def place(self) -> int:
+        """Its place on the board."""
+        return self._start.place
 
     @property
     def alive(self) -> bool:
@@ -89,13 +97,14 @@ class Child:
             self.kill()
             await self._ended.wait()
             await self._channel.close()
+            self._board.leave(self._start.place)
             self._began.set()
             for waiting in self._told.values():
                 waiting.set()
         return _ending(self._process.returncode)
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        descriptors = (theirs.fileno(), self._listening.fileno())
+        descriptors = (theirs.fileno(), self._listening.fileno(), self._board.descriptor)
         # -P: the working directory must not lend its files as modules. A process group of its own: the
         # terminal's Ctrl-C is for the parent alone.
         command = [sys.executable, "-P", "-m", "servable.server.worker", *map(str, descriptors)]
@@ -127,6 +136,10 @@ class Child:
         """Wait until it is ready or has ended; whether it is ready."""
         await self._began.wait()
         return self.ready
+
+    async def ended(self) -> None:
+        """Wait until it has ended."""
+        await self._ended.wait()
 
     async def refresh(self) -> None:
         """Ask for its figures and wait until they came or it ended. Cancelling stops waiting."""

@@ -16,6 +16,7 @@ from servable.errors import ServableError, SurroundingsError
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge, past, process_figures
 from servable.server.lifecycle import bind, url_of
+from servable.server.turns import Board
 from servable.server.workers import ASK_S, Start, share
 from servable.settings import ServerSettings, check_exposure
 
@@ -52,6 +53,8 @@ class Supervisor:
         self._logs = logs
         self._socket = bind(settings.host, settings.port)
         self.url = url_of(self._socket, settings.host)
+        # Twice as many as workers: one that ends and its successor may both be there for a while.
+        self._board = Board.create(2 * settings.workers + 1)
         self._places: list[Child | None] = [None] * settings.workers
         self._children: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,6 +133,8 @@ class Supervisor:
                 old, self._places[place] = self._places[place], new
                 if old is not None:
                     _stop(old, self._drain_limit_s)
+                    # One more than usual at a time, not twice as many.
+                    await old.ended()
             return True
 
     async def totals(self, but: Child | None = None) -> Snapshot:
@@ -153,8 +158,17 @@ class Supervisor:
 
     def _begin(self) -> Child:
         """A worker that is being started, seen to its end by a task of its own."""
-        settings = share(self._settings, len(self._places))
-        child = Child(Start(settings, self._only, self._version, self._logs), self._socket)
+        taken = {child.place for child in self._children}
+        start = Start(
+            settings=share(self._settings, len(self._places)),
+            only=self._only,
+            version=self._version,
+            place=next(place for place in range(self._board.places) if place not in taken),
+            places=self._board.places,
+            patient=self._up,
+            logs=self._logs,
+        )
+        child = Child(start, self._socket, self._board)
         self._children.add(child)
         task = asyncio.create_task(self._see_through(child))
         self._tasks.add(task)
@@ -162,8 +176,11 @@ class Supervisor:
         return child
 
     async def _see_through(self, child: Child) -> None:
+        ending = ""
         try:
-            ending = await child.run(self.totals)
+            # The socket is closed once it was asked to end.
+            if not self._stopping.is_set():
+                ending = await child.run(self.totals)
         except OSError as error:
             ending = f"it could not be started: {error.strerror}"
         finally:
@@ -239,6 +256,7 @@ class Supervisor:
                 _stop(child, _AT_ONCE_S, at_once=True)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
+        self._board.close()
         _log.info("stopped")
 
 

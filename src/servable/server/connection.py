@@ -13,6 +13,7 @@ that the answer is not lost with a reset.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
 from servable.errors import RequestTimeout, ServableError
@@ -38,6 +39,7 @@ class Shared:
         application: answers.
         settings: limits.
         server: address and port that are listened on.
+        changed: is told how many connections are open whenever that changes.
 
     Attributes:
         now: seconds of the loop's clock, read a few times a second, because reading it for every request
@@ -47,7 +49,14 @@ class Shared:
         empty: set whenever the last one has closed.
     """
 
-    def __init__(self, application: Handler, settings: ServerSettings, server: Any) -> None:
+    def __init__(
+        self,
+        application: Handler,
+        settings: ServerSettings,
+        server: Any,
+        changed: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._changed = changed
         self.application = application
         self.limits = settings
         self.server = server
@@ -62,11 +71,13 @@ class Shared:
         if len(self.connections) >= self.limits.max_connections:
             return False
         self.connections.add(connection)
+        self._changed(len(self.connections))
         return True
 
     def closed(self, connection: "Connection") -> None:
         """A connection ended."""
         self.connections.discard(connection)
+        self._changed(len(self.connections))
         if not self.connections:
             self.empty.set()
 

@@ -95,11 +95,14 @@ class ServerLife:
         try:
             source = RegistrySource(Path(settings.home), database_url=settings.database_url, only=only)
             self.host = Host(source, Metrics(version), settings)
-            self.application = Application(self.host, settings, version, link or NoLink())
+            self._link = link or NoLink()
+            self.application = Application(self.host, settings, version, self._link)
         except BaseException:
             self._socket.close()
             raise
-        self._listener = Listener(self.application, settings, self._socket)
+        self._listener = Listener(
+            self.application, settings, self._socket, self._link, self._count_connections
+        )
         self._stopping = asyncio.Event()
         self._now = asyncio.Event()
 
@@ -114,11 +117,15 @@ class ServerLife:
         """
         _allow_many_descriptors()
         following: asyncio.Task[None] | None = None
-        await self._listener.open()
         try:
+            # Answers /healthz while models load, unless others answer everything meanwhile.
+            if not self._link.patient:
+                await self._listener.open()
             await self.host.reconcile()
             if self.host.failures and not self.host.table.models:
                 raise self.host.failures[0]
+            if self._link.patient:
+                await self._listener.open()
             following = asyncio.create_task(self.host.run())
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():
@@ -133,6 +140,12 @@ class ServerLife:
         if self._stopping.is_set():
             self._now.set()
         self._stopping.set()
+
+    def _count_connections(self, connections: int) -> None:
+        metrics = self.host.metrics
+        metrics.accepted += connections > metrics.connections
+        metrics.connections = connections
+        self._link.connected(connections)
 
     async def _drain(self) -> None:
         """Not ready, still answering, so that a balancer can look elsewhere first; then the last answers."""

@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
 from servable.server.connection import Connection, Shared
 from servable.server.http import Handler
+from servable.server.turns import Accepting
+from servable.server.workers import Link
 from servable.settings import ServerSettings
 
 #: Seconds between two looks at all connections.
 _LOOK_S = 0.25
-_BACKLOG = 2048
 #: Seconds for which what the kernel has accepted already is still taken in.
 _LAST_S = 0.03
 
@@ -22,12 +24,22 @@ class Listener:
         application: answers.
         settings: limits.
         listening: the bound socket; ``close`` closes it.
+        link: to the other processes that accept from it.
+        changed: is told how many connections are open whenever that changes.
     """
 
-    def __init__(self, application: Handler, settings: ServerSettings, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        application: Handler,
+        settings: ServerSettings,
+        listening: socket.socket,
+        link: Link,
+        changed: Callable[[int], None],
+    ) -> None:
         self._socket = listening
-        self._shared = Shared(application, settings, listening.getsockname()[:2])
-        self._server: asyncio.Server | None = None
+        self._link = link
+        self._shared = Shared(application, settings, listening.getsockname()[:2], changed)
+        self._server: Accepting | None = None
         self._looking: asyncio.Task[None] | None = None
 
     @property
@@ -40,9 +52,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         shared = self._shared
         shared.now = loop.time()
-        self._server = await loop.create_server(
-            lambda: Connection(shared), sock=self._socket, backlog=_BACKLOG
-        )
+        self._server = await self._link.accept(self._socket, lambda: Connection(shared))
         self._looking = loop.create_task(self._look())
 
     async def _look(self) -> None:

@@ -18,6 +18,7 @@ import uvloop
 from servable import logs
 from servable.errors import ServableError
 from servable.server.lifecycle import ServerLife
+from servable.server.turns import Board, Place
 from servable.server.workers import Channel, Failed, ParentLink, Ready, Start, ToWorker
 
 _log = logs.logger("worker")
@@ -28,19 +29,21 @@ def main(arguments: Sequence[str]) -> int:
     """Run one worker.
 
     Args:
-        arguments: the descriptor of the private socket, that of the listening socket, the parent's id.
+        arguments: three descriptors, of the private socket, the listening socket and the board of
+            connections, and the parent's id.
 
     Returns:
         The exit status.
     """
-    private, listening, parent = map(int, arguments)
+    *descriptors, parent = map(int, arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with(parent)
     # Model processes, which this process may start, must not hold these open.
-    os.set_inheritable(private, False)
-    os.set_inheritable(listening, False)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    private, listening, board = descriptors
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_live(socket.socket(fileno=private), socket.socket(fileno=listening)))
+        return runner.run(_live(socket.socket(fileno=private), socket.socket(fileno=listening), board))
 
 
 def _end_with(parent: int) -> None:
@@ -53,7 +56,7 @@ def _end_with(parent: int) -> None:
         sys.exit(1)
 
 
-async def _live(private: socket.socket, listening: socket.socket) -> int:
+async def _live(private: socket.socket, listening: socket.socket, board: int) -> int:
     channel = await Channel.over(private, ToWorker)
     start = await channel.receive()
     if not isinstance(start, Start):
@@ -61,7 +64,9 @@ async def _live(private: socket.socket, listening: socket.socket) -> int:
     if start.logs:
         logs.configure(start.settings.log_level, start.settings.log_format)
     try:
-        await _serve(channel, start, listening)
+        place = Place(Board(board, start.places), start.place)
+        link = ParentLink(channel, place, patient=start.patient)
+        await _serve(channel, start, listening, link)
     except ServableError as error:
         channel.send(Failed(error.code, error.message))
         return 1
@@ -74,9 +79,8 @@ async def _live(private: socket.socket, listening: socket.socket) -> int:
     return 0
 
 
-async def _serve(channel: Channel, start: Start, listening: socket.socket) -> None:
+async def _serve(channel: Channel, start: Start, listening: socket.socket, link: ParentLink) -> None:
     loop = asyncio.get_running_loop()
-    link = ParentLink(channel)
     life = ServerLife(start.settings, start.only, start.version, listening=listening, link=link)
     told = 0
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from servable.monitoring.totals import Snapshot, merge
+from servable.server.turns import Accepting, Acceptor, Place, accept_alone
 from servable.settings import ServerSettings
 
 #: Seconds between two reports of a worker.
@@ -38,12 +39,18 @@ class Start(msgspec.Struct, frozen=True, tag=True):
         settings: this worker's share.
         only: references to serve; every deployment when empty.
         version: of Servable.
+        place: on the board.
+        places: of the board.
+        patient: whether others answer already, so that this one accepts only when it is ready.
         logs: whether to write log lines to standard error.
     """
 
     settings: ServerSettings
     only: tuple[str, ...]
     version: str
+    place: int
+    places: int
+    patient: bool = False
     logs: bool = True
 
 
@@ -98,6 +105,9 @@ ToParent = Ready | Failed | Told | Ask
 class Link(Protocol):
     """What one HTTP process knows of the others. Belongs to one event loop."""
 
+    #: Whether others answer already, so that this process should accept only when it is ready.
+    patient: bool
+
     async def totals(self, own: Snapshot) -> Snapshot:
         """The figures of all processes together, fresh or not older than the last report.
 
@@ -106,13 +116,35 @@ class Link(Protocol):
         """
         ...
 
+    async def accept(self, listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+        """Accept this process's share of the connections.
+
+        Args:
+            listening: the socket; stays the caller's.
+            factory: makes the protocol of a connection.
+        """
+        ...
+
+    def connected(self, connections: int) -> None:
+        """Take note of how many connections this process has; called whenever that changes."""
+        ...
+
 
 class NoLink:
     """The link of a process that is alone."""
 
+    patient = False
+
     async def totals(self, own: Snapshot) -> Snapshot:
         """Its own figures are all there are."""
         return own
+
+    async def accept(self, listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+        """All of them."""
+        return await accept_alone(listening, factory)
+
+    def connected(self, connections: int) -> None:
+        """Nobody needs to know."""
 
 
 class Channel:
@@ -174,11 +206,15 @@ class ParentLink:
 
     Args:
         channel: to the parent.
+        place: on the board of connections.
+        patient: whether others answer already.
         wait_s: how long a scrape waits for the others' figures.
     """
 
-    def __init__(self, channel: Channel, *, wait_s: float = ASK_S) -> None:
+    def __init__(self, channel: Channel, place: Place, *, patient: bool, wait_s: float = ASK_S) -> None:
+        self.patient = patient
         self._channel = channel
+        self._place = place
         self._wait_s = wait_s
         self._others = Snapshot()
         self._number = 0
@@ -197,6 +233,14 @@ class ParentLink:
         finally:
             self._asked = {number: each for number, each in self._asked.items() if each is not answer}
         return merge([own, self._others])
+
+    async def accept(self, listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+        """See ``Link``: in turn with the others."""
+        return Acceptor(listening, factory, self._place)
+
+    def connected(self, connections: int) -> None:
+        """See ``Link``: the others see it."""
+        self._place.connected(connections)
 
     async def follow(self, snapshot: Callable[[], Snapshot], stop: Callable[[bool], None]) -> None:
         """Report regularly and do what the parent says, until it is gone or this is cancelled.

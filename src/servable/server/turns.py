@@ -1,0 +1,192 @@
+"""Several processes accept from one socket, and each gets its share of the connections.
+
+Left to the kernel, one process takes all that come at once and keeps them for as long as they live.
+So every process writes how many connections it has on a board in shared memory, and one that has more
+than another lets it go first: the other was woken as well and takes the connection at once. Nobody
+waits for long for a process that does not come, because it may be busy or dying.
+"""
+
+import asyncio
+import contextlib
+import mmap
+import os
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+#: How often in a row a process lets another go first, and the seconds between two looks.
+_PASSES = 4
+_PASS_S = 0.001
+#: Seconds without accepting when the process has run out of descriptors.
+_FULL_S = 0.1
+_BACKLOG = 2048
+_ABSENT = -1
+
+
+class Board:
+    """How many connections each process has. Each place is written by one process, read by all.
+
+    Args:
+        descriptor: of the shared memory; ``close`` closes it.
+        places: how many processes fit on it.
+    """
+
+    def __init__(self, descriptor: int, places: int) -> None:
+        self.descriptor = descriptor
+        self.places = places
+        self._memory = mmap.mmap(descriptor, places * 8)
+        self._counts = memoryview(self._memory).cast("q")
+
+    @classmethod
+    def create(cls, places: int) -> "Board":
+        """A board on which nobody is present."""
+        descriptor = os.memfd_create("servable-board")
+        os.ftruncate(descriptor, places * 8)
+        board = cls(descriptor, places)
+        for place in range(places):
+            board.leave(place)
+        return board
+
+    def write(self, place: int, connections: int) -> None:
+        """A process accepts and has so many."""
+        self._counts[place] = connections
+
+    def leave(self, place: int) -> None:
+        """A process does not accept (yet, or any more)."""
+        self._counts[place] = _ABSENT
+
+    def first(self, place: int) -> bool:
+        """Whether no other process that accepts has fewer connections than this one."""
+        own = self._counts[place]
+        return all(not _ABSENT < count < own for count in self._counts)
+
+    def close(self) -> None:
+        """Give this process's hold of it back."""
+        self._counts.release()
+        self._memory.close()
+        os.close(self.descriptor)
+
+
+class Place:
+    """A process's own place on the board. Belongs to one event loop.
+
+    Args:
+        board: of all.
+        number: of the place; nobody else writes there while the process lives.
+    """
+
+    def __init__(self, board: Board, number: int) -> None:
+        self._board = board
+        self._number = number
+        self._present = False
+        #: Open connections.
+        self._connections = 0
+        #: Connections that were accepted and are not open yet.
+        self._opening = 0
+
+    def join(self) -> None:
+        """From now on this process accepts."""
+        self._present = True
+        self._write()
+
+    def leave(self) -> None:
+        """From now on it does not."""
+        self._present = False
+        self._board.leave(self._number)
+
+    def first(self) -> bool:
+        """Whether no other process that accepts has fewer connections."""
+        return self._board.first(self._number)
+
+    def connected(self, connections: int) -> None:
+        """So many connections are open."""
+        self._connections = connections
+        self._write()
+
+    def opening(self, connections: int) -> None:
+        """So many connections were accepted and are not open yet."""
+        self._opening = connections
+        self._write()
+
+    def _write(self) -> None:
+        if self._present:
+            self._board.write(self._number, self._connections + self._opening)
+
+
+class Accepting(Protocol):
+    """What accepts connections until it is closed."""
+
+    def close(self) -> None:
+        """Accept nothing more; connections stay."""
+        ...
+
+
+async def accept_alone(listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+    """Accept everything that comes."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(factory, sock=listening, backlog=_BACKLOG)
+
+
+class Acceptor:
+    """Accepts in turn with others. Belongs to one event loop.
+
+    Args:
+        listening: the socket, not blocking; stays the caller's.
+        factory: makes the protocol of a connection.
+        place: of this process.
+    """
+
+    def __init__(
+        self, listening: socket.socket, factory: Callable[[], asyncio.Protocol], place: Place
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._factory = factory
+        self._place = place
+        self._passed = 0
+        self._later: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[None]] = set()
+        place.join()
+        self._loop.add_reader(listening, self._come)
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self._loop.remove_reader(self._listening)
+        if self._later is not None:
+            self._later.cancel()
+        self._place.leave()
+
+    def _come(self) -> None:
+        if self._passed < _PASSES and not self._place.first():
+            self._passed += 1
+            self._pause(_PASS_S)
+            return
+        self._passed = 0
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            # Another process took it, or the client left.
+            return
+        except OSError:
+            self._pause(_FULL_S)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._open(connection))
+        self._opening.add(task)
+        self._place.opening(len(self._opening))
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: "asyncio.Task[None]") -> None:
+        self._opening.discard(task)
+        self._place.opening(len(self._opening))
+
+    async def _open(self, connection: socket.socket) -> None:
+        # The client may have left already.
+        with contextlib.suppress(OSError):
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(self._factory, connection)
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listening)
+        self._later = self._loop.call_later(seconds, self._loop.add_reader, self._listening, self._come)
