@@ -95,9 +95,6 @@ def batch_cap(curve: CostCurve, limits: BatchLimits, run_s: float, slack_s: floa
         fitting = (min(run_s, slack_s) - fixed_s) / row_s
         if fitting < rows:
             rows = int(fitting)
-    elif min(run_s, slack_s) < fixed_s:
-        # Rows cost nothing here, so a smaller batch would end no sooner.
-        rows = min(rows, limits.max_rows)
     rows = max(1, min(rows, limits.max_rows))
     enough = rows
     if curve.samples and row_s > 0.0:

@@ -13,25 +13,23 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from typing import Any
-
-import numpy as np
 
 from servable.clock import Clock
 from servable.errors import (
     DeadlineExceeded,
     ModelDied,
     ModelFailed,
-    Overloaded,
-    PoisonRequest,
     ServerStopping,
     UnavailableError,
 )
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter
+from servable.runtime.admission import Admission
+from servable.runtime.alarm import Alarm
+from servable.runtime.batch_answers import answer, packed, settle
 from servable.runtime.batch_line import Line
 from servable.runtime.batch_policy import (
     ALONE,
@@ -40,25 +38,17 @@ from servable.runtime.batch_policy import (
     BatchLimits,
     Cap,
     batch_cap,
-    expected_wait,
     is_over,
-    retry_after,
-    rows_within,
     shared_out,
     tell_hurry,
 )
 from servable.runtime.batch_statistics import BatchStatistics
 from servable.runtime.cost import CostCurve
 from servable.runtime.executor import Executor, Outcome
-from servable.runtime.poison import PoisonMemory
-from servable.runtime.waiting import OVER, QUEUED, RUNNING, Part, Waiting, has_rows
-from servable.tensors import Arrays
+from servable.runtime.poison import PoisonMemory, poison_error
+from servable.runtime.waiting import OVER, QUEUED, RUNNING, Part, Waiting
 
 _log = logger("runtime")
-#: The timer of the deadlines runs no more often than this.
-_LEAST_TIMER_S = 0.001
-#: The batch is out of time when the deadline is nearer than so many runs of a full batch.
-_RUNS_AHEAD = 2.0
 #: A request is refused as poison when so many processes died while they had it.
 _STRIKES = 2
 
@@ -101,20 +91,15 @@ class Batcher:
         self._due = False
         self._starting = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        #: No deadline among the living is sooner than this.
-        self._soonest = math.inf
+        self._alarm = Alarm(self._now, self._ring)
         self._closing = False
         self._closed = False
-        self._idle: asyncio.Event | None = None
+        self._lock = asyncio.Lock()
+        self._idle = asyncio.Event()
         self._accepted = self._batches = self._rows = self._failed = self._died = 0
-        self._parts = self._refused = self._poisoned = 0
-        #: Beyond these a request is looked at more closely; -1 until the first one came.
-        self._most_requests = -1
-        self._most_rows = math.inf
-        self._near_s = self._row_wait_s = 0.0
+        self._parts = self._poisoned = 0
+        self._door = Admission(name, limits, executor.slots)
         self._poison_until = 0.0
-        self._timer_at = 0.0
         self._hurried = False
         self._keeps_rows = True
         self._learn()
@@ -128,8 +113,8 @@ class Batcher:
             Overloaded: the queue is full, or waiting in it would take too long.
             ServerStopping: it was closed.
         """
-        line = self._line
-        if line.requests >= self._most_requests or line.rows > self._most_rows:
+        line, door = self._line, self._door
+        if line.requests >= door.most_requests or line.rows > door.most_rows:
             self._examine(math.inf, self._now())
 
     def submit(self, waiting: Waiting) -> None:
@@ -142,23 +127,24 @@ class Batcher:
             ServerStopping: it was closed.
         """
         now = self._now()
-        line = self._line
+        line, door = self._line, self._door
         deadline = waiting.deadline
+        rows = line.rows
         if (
-            line.requests >= self._most_requests
-            or line.rows > self._most_rows
-            or deadline <= now + self._near_s + line.rows * self._row_wait_s
+            line.requests >= door.most_requests
+            or rows > door.most_rows
+            or deadline <= now + door.near_s + rows * door.row_wait_s
         ):
             self._examine(deadline, now)
         if now < self._poison_until and self._poison.has(waiting.arrays, now):
             self._poisoned += 1
-            raise self._poison_error()
+            raise poison_error(self._name)
         waiting.queued_at = now
         line.add(waiting)
         self._accepted += 1
         self._meter.queued += 1
-        if deadline < self._soonest:
-            self._watch(deadline, now)
+        if deadline < self._alarm.soonest:
+            self._alarm.watch(deadline, now)
         if not self._due and self._running < self._slots:
             self._plan_turn()
 
@@ -187,7 +173,7 @@ class Batcher:
             failed_batches=self._failed,
             died_batches=self._died,
             split=self._parts,
-            refused=self._refused,
+            refused=self._door.refused,
             poisoned=self._poisoned,
             fixed_s=self._curve.fixed_s,
             row_s=self._curve.row_s,
@@ -200,50 +186,22 @@ class Batcher:
     async def close(self) -> None:
         """Answer everything that was accepted, then close the executor. May be called twice."""
         self._closing = True
-        self._most_requests = -1
-        if self._idle is None:
-            self._idle = asyncio.Event()
+        # Whoever comes now is examined, and told so.
+        self._door.most_requests = -1
         self._tell_idle()
         await self._idle.wait()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._closed:
-            self._closed = True
-            await self._executor.close()
-
-    # Admission.
+        self._alarm.stop()
+        async with self._lock:
+            if not self._closed:
+                self._closed = True
+                await self._executor.close()
 
     def _examine(self, deadline: float, now: float) -> None:
-        """Look closely at what the quick comparisons of ``submit`` found."""
         if self._closing:
             raise ServerStopping(f"{self._name} is being unloaded; try again.")
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._most_requests = self._limits.queue_requests
         line = self._line
-        if deadline <= now:
-            self._refused += 1
-            raise DeadlineExceeded(f"The time for this request of {self._name} was over when it arrived.")
-        wait_s = expected_wait(self._curve, self._cap, line.rows, self._slots)
-        if line.requests >= self._most_requests or line.rows > self._most_rows:
-            self._refused += 1
-            raise Overloaded(
-                f"{line.requests} requests wait for {self._name} already; try again later.",
-                retry_after(wait_s) if self._curve.founded else 1.0,
-            )
-        busy = line.requests or self._running >= self._slots
-        if busy and self._curve.founded and deadline < now + wait_s + self._curve.seconds(1):
-            self._refused += 1
-            raise DeadlineExceeded(
-                f"{line.requests} requests wait for {self._name}, longer than the time for this one."
-            )
-
-    def _poison_error(self) -> PoisonRequest:
-        return PoisonRequest(
-            f"These rows ended two processes of {self._name} and are not tried again; "
-            "change them, or have the model mended."
-        )
+        busy = line.requests > 0 or self._running >= self._slots
+        self._door.examine(line, deadline, now, busy)
 
     # Turns and batches.
 
@@ -273,7 +231,7 @@ class Batcher:
         now = self._now()
         while self._again:
             batch = [waiting for waiting in self._again.popleft() if waiting.state == RUNNING]
-            if batch and self._soonest <= now:
+            if batch and self._alarm.soonest <= now:
                 self._expire(now)
                 batch = [waiting for waiting in batch if waiting.state == RUNNING]
             if batch:
@@ -283,7 +241,7 @@ class Batcher:
         if not line.requests:
             return False
         before = line.requests
-        if self._soonest - now < _RUNS_AHEAD * self._full_s or self._soonest <= now:
+        if self._alarm.soonest - now < self._ahead_s or self._alarm.soonest <= now:
             batch = self._take_in_hurry(now, free)
         else:
             batch = line.take(self._cap_now(free))
@@ -292,10 +250,12 @@ class Batcher:
             return False
         waited = self._meter.waited
         for waiting in batch:
-            if waiting.split is None:
+            if not isinstance(waiting, Part):
                 waited(now - waiting.queued_at)
-            else:
-                self._parts += 1
+                continue
+            self._parts += 1
+            if waiting.index == 0:
+                waited(now - waiting.queued_at)
         self._launch(batch, now)
         return True
 
@@ -307,10 +267,10 @@ class Batcher:
         self._expire(now)
         line, curve = self._line, self._curve
         cap = self._cap_now(free)
-        hurry = tell_hurry(line, curve, now, _RUNS_AHEAD * self._full_s)
+        hurry = tell_hurry(line, curve, now, self._ahead_s)
         if hurry.hopeless and len(hurry.hopeless) < line.requests:
             for waiting in hurry.hopeless:
-                self._fail(waiting, self._late())
+                self._drop_late(waiting)
         if hurry.slack_s < math.inf and self._keeps_rows:
             tight = batch_cap(curve, self._limits, self._run_s, hurry.slack_s)
             cap = Cap(min(cap.rows, tight.rows), min(cap.enough, tight.enough))
@@ -329,7 +289,7 @@ class Batcher:
         self._flights[id(batch)] = batch
         self._starting = True
         try:
-            arrays = batch[0].arrays if len(batch) == 1 else _packed(batch)
+            arrays = batch[0].arrays if len(batch) == 1 else packed(batch)
             self._executor.start(arrays, partial(self._done, batch, rows, now))
         except Exception as error:  # noqa: BLE001 - whatever the executor raises is what became of the batch
             if id(batch) in self._flights:
@@ -340,7 +300,7 @@ class Batcher:
     def _done(self, batch: list[Waiting], rows: int, started: float, outcome: Outcome) -> None:
         """A batch is over: keep the executor busy first, then answer."""
         now = self._now()
-        if self._soonest <= now:
+        if self._alarm.soonest <= now:
             self._expire(now)
         self._running -= 1
         del self._flights[id(batch)]
@@ -356,7 +316,8 @@ class Batcher:
                 self._learn()
             if not self._starting and (self._line.requests or self._again):
                 self._start_next(1)
-            self._answer(batch, arrays, rows)
+            if not answer(batch, arrays, rows, self._name):
+                self._run_alone(batch)
         self._go_on()
 
     def _learn(self) -> None:
@@ -364,66 +325,9 @@ class Batcher:
         curve, limits = self._curve, self._limits
         self._fits = curve.fits
         self._cap = cap = batch_cap(curve, limits, self._run_s) if self._keeps_rows else ALONE
-        self._full_s = curve.seconds(cap.enough)
-        self._most_rows = rows_within(curve, cap, limits.queue_s, self._slots)
-        if curve.founded:
-            self._near_s = 2.0 * self._full_s + curve.seconds(1)
-            self._row_wait_s = self._full_s / cap.enough / self._slots
-
-    # Answers.
-
-    def _answer(self, batch: list[Waiting], arrays: dict[str, Any], rows: int) -> None:
-        """Give each its rows; the arrays of a batch of one go through untouched."""
-        if len(batch) == 1:
-            waiting = batch[0]
-            if waiting.state == RUNNING:
-                if isinstance(waiting, Part):
-                    self._part_answered(waiting, arrays)
-                else:
-                    waiting.state = OVER
-                    self._settle(waiting, arrays, None)
-            return
-        if not has_rows(arrays, rows):
-            self._run_alone(batch)
-            return
-        names = tuple(arrays)
-        if rows == len(batch):
-            # Iterating over one-row views is half as dear as slicing.
-            views = zip(*[array[:, None] for array in arrays.values()], strict=True)
-            answers: Iterable[dict[str, Any]] = (dict(zip(names, view, strict=True)) for view in views)
-        else:
-            answers = _sliced(batch, arrays)
-        for waiting, answer in zip(batch, answers, strict=True):
-            if waiting.state != RUNNING:
-                continue
-            if isinstance(waiting, Part):
-                self._part_answered(waiting, answer)
-                continue
-            waiting.state = OVER
-            try:
-                waiting.settle(answer, None)
-            except Exception:  # noqa: BLE001 - the border to whoever asked; the others still get theirs
-                _log.exception("an answer could not be given", extra=fields(model=self._name))
-
-    def _settle(self, waiting: Waiting, arrays: dict[str, Any] | None, error: BaseException | None) -> None:
-        try:
-            waiting.settle(arrays, error)
-        except Exception:  # noqa: BLE001 - the border to whoever asked; the others still get theirs
-            _log.exception("an answer could not be given", extra=fields(model=self._name))
-
-    def _part_answered(self, part: Part, arrays: dict[str, Any]) -> None:
-        """Keep a part's answer; with the last one the request is answered."""
-        part.state = OVER
-        whole, split = part.whole, part.split
-        if whole.state == OVER or split is None or not split.answered(part, arrays):
-            return
-        whole.state = OVER
-        try:
-            answer = split.joined()
-        except ModelFailed as error:
-            self._settle(whole, None, error)
-        else:
-            self._settle(whole, answer, None)
+        full_s = curve.seconds(cap.enough)
+        self._ahead_s = full_s + curve.seconds(min(cap.rows, curve.largest))
+        self._door.learn(curve, cap)
 
     def _run_alone(self, batch: list[Waiting]) -> None:
         """The model does not answer row for row, so its requests cannot share a batch from now on."""
@@ -462,7 +366,7 @@ class Batcher:
         if self._remembers:
             whole = waiting.whole if isinstance(waiting, Part) else waiting
             self._poison_until = self._poison.add(whole.arrays, now)
-        self._fail(waiting, self._poison_error())
+        self._fail(waiting, poison_error(self._name))
 
     def _fail(self, waiting: Waiting, error: BaseException) -> None:
         """Settle with an error, unless it is over; the error of a part is its request's."""
@@ -470,7 +374,7 @@ class Batcher:
             waiting = waiting.whole
         if waiting.state != OVER:
             self._end(waiting)
-            self._settle(waiting, None, error)
+            settle(waiting, None, error, self._name)
 
     def _end(self, waiting: Waiting) -> None:
         """Nobody waits for it any more, wherever it is."""
@@ -480,101 +384,30 @@ class Batcher:
         waiting.state = OVER
         if waiting.split is not None:
             waiting.split.give_up()
+            waiting.split = None
 
-    def _late(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"The time for this request of {self._name} was over before its answer.")
+    def _drop_late(self, waiting: Waiting) -> None:
+        if waiting.state == QUEUED and waiting.split is None:
+            self._meter.expired += 1
+        late = f"The time for this request of {self._name} was over before its answer."
+        self._fail(waiting, DeadlineExceeded(late))
 
     # Deadlines and the end.
 
-    def _watch(self, deadline: float, now: float) -> None:
-        """Somebody's deadline is the soonest; see that the timer rings by then."""
-        self._soonest = deadline
-        if self._timer is not None:
-            if self._timer_at <= deadline:
-                return
-            self._timer.cancel()
-        self._timer_at = deadline
-        if self._loop is not None:
-            self._timer = self._loop.call_later(max(deadline - now, _LEAST_TIMER_S), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        now = self._now()
-        if self._soonest <= now:
-            self._expire(now)
-            self._go_on()
-        elif self._soonest < math.inf:
-            self._watch(self._soonest, now)
+    def _ring(self, now: float) -> None:
+        self._expire(now)
+        self._go_on()
 
     def _expire(self, now: float) -> None:
         """Settle everybody whose deadline has come."""
         flying = chain.from_iterable(chain(self._flights.values(), self._again))
         living = (waiting for waiting in flying if waiting.state == RUNNING)
-        over, self._soonest = is_over(chain(self._line, living), now)
-        if self._soonest < math.inf:
-            self._watch(self._soonest, now)
+        over, self._alarm.soonest = is_over(chain(self._line, living), now)
+        if self._alarm.soonest < math.inf:
+            self._alarm.watch(self._alarm.soonest, now)
         for waiting in over:
-            if waiting.state == QUEUED and waiting.split is None:
-                self._meter.expired += 1
-            self._fail(waiting, self._late())
+            self._drop_late(waiting)
 
     def _tell_idle(self) -> None:
-        if self._idle is not None and not (self._running or self._again or self._line.requests):
+        if not (self._running or self._again or self._line.requests):
             self._idle.set()
-
-
-def _packed(batch: list[Waiting]) -> dict[str, Any]:
-    """The rows of several requests of one form, one after another."""
-    return {name: np.concatenate([waiting.arrays[name] for waiting in batch]) for name in batch[0].arrays}
-
-
-def _sliced(batch: list[Waiting], arrays: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each one's rows of the answers, as views."""
-    start = 0
-    for waiting in batch:
-        rows = slice(start, start + waiting.rows)
-        start = rows.stop
-        yield {name: array[rows] for name, array in arrays.items()}
-
-
-class _Asked(Waiting):
-    __slots__ = ("answer",)
-
-    def __init__(self, arrays: Arrays, rows: int, deadline: float, weight: float) -> None:
-        super().__init__(arrays, rows, deadline, weight)
-        self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-
-    def settle(self, arrays: dict[str, Any] | None, error: BaseException | None) -> None:
-        if self.answer.done():
-            return
-        if error is not None:
-            self.answer.set_exception(error)
-        else:
-            self.answer.set_result(arrays or {})
-
-
-async def ask(
-    batcher: Batcher, arrays: Arrays, rows: int, *, deadline: float = math.inf, weight: float = 1.0
-) -> dict[str, Any]:
-    """One request as a coroutine. Cancelling it takes it out of the queue.
-
-    Args:
-        batcher: whom to ask.
-        arrays: packed rows.
-        rows: how many they are.
-        deadline: seconds of the batcher's monotonic clock.
-        weight: its share against requests of other weights.
-
-    Raises:
-        Overloaded: the queue is full.
-        DeadlineExceeded: its time is over, or too short.
-        PoisonRequest: it ended two processes of the model.
-        ServerStopping: the batcher was closed.
-        ModelFailed: the model raised.
-    """
-    waiting = _Asked(arrays, rows, deadline, weight)
-    batcher.submit(waiting)
-    try:
-        return await waiting.answer
-    finally:
-        batcher.cancel(waiting)

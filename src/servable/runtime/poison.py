@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 import numpy as np
 
+from servable.errors import PoisonRequest
 from servable.tensors import Arrays
 
 #: Rows are remembered for so long: a process may also have died of something else.
@@ -31,6 +32,14 @@ class PoisonMemory:
     def has(self, arrays: Arrays, now: float) -> bool:
         """Whether equal rows are remembered; costs a digest of the rows."""
         return self._until.get(_digest(arrays), 0.0) > now
+
+
+def poison_error(model: str) -> PoisonRequest:
+    """What the caller is told."""
+    return PoisonRequest(
+        f"These rows ended two processes of {model} and are not tried again; "
+        "change them, or have the model mended."
+    )
 
 
 def _digest(arrays: Arrays) -> bytes:
