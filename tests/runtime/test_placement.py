@@ -34,8 +34,12 @@ def placed(form: str = "onnx", seconds: float | None = 8e-6, policy: Policy = AU
             INLINE_SECONDS,
             Placed("inline", 1, "one row takes 500 µs and the graph is declarative"),
         ),
-        ("onnx", 6.14e-3, Placed("thread", 1, "one row takes 6.1 ms, too long for the event loop")),
-        ("onnx", None, Placed("thread", 1, "its time is not known before it is loaded")),
+        (
+            "onnx",
+            6.14e-3,
+            Placed("thread", 4, "one row takes 6.1 ms, too long for the event loop; 4 batches at once"),
+        ),
+        ("onnx", None, Placed("thread", 4, "its time is not known before it is loaded; 4 batches at once")),
         ("sklearn", None, Placed("process", 1, "it runs Python code, which would hold up the server")),
         ("sklearn", 1e-6, Placed("process", 1, "it runs Python code, which would hold up the server")),
     ],
@@ -59,6 +63,7 @@ def test_wishes_win_and_the_reason_says_what_they_cost() -> None:
         1,
         "the deployment asks for it, although one row takes 250.0 ms, in which nothing else is answered",
     )
+    assert placed("sklearn", policy=Policy(executor="thread")).slots == 1
     assert placed(policy=Policy(executor="inline")).reason == "the deployment asks for it"
     threads = placed("sklearn", policy=Policy(executor="thread", threads=3))
     assert threads == Placed(

@@ -9,6 +9,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from servable.cli.wording import wishes
+
 if TYPE_CHECKING:
     from servable.workflows.outcomes import (
         AddOutcome,
@@ -215,41 +217,15 @@ def deployed(outcome: "DeployOutcome") -> Iterator[RenderableType]:
     yield "Running servers of this home take it up by themselves; without one: servable serve"
 
 
-def wishes(policy: Mapping[str, Any]) -> str:
-    """A deployment's policy in words; ``by measurement`` where it says nothing."""
-    words = {
-        "executor": "executor {}",
-        "processes": "{} processes",
-        "threads": "{} batches at once",
-        "run_limit_s": "runs of at most {:g} s",
-        "max_batch": "at most {} rows in a batch",
-        "cache_bytes": "a cache of {}",
-        "cache_age_s": "answers kept for {:g} s",
-    }
-    said = []
-    for name, value in policy.items():
-        if name == "pinned":
-            said += ["pinned"] if value else []
-        elif name in words:
-            said.append(words[name].format(size(value) if name == "cache_bytes" else value))
-    return ", ".join(said) or "by measurement"
-
-
-def size(count: int) -> str:
-    """Bytes in the unit that a person reads best."""
-    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if count >= 1024**power:
-            return f"{count / 1024**power:.3g} {unit}"
-    return f"{count} bytes"
-
-
 def model_list(rows: "tuple[ModelRow, ...]") -> Iterator[RenderableType]:
     """The models of a home."""
     if not rows:
         yield "No models yet; make one with servable train or servable add."
         return
     numeric = ("versions", "latest", "deployed")
-    table = _table("Models", "model", *numeric, "task", "framework", "metrics", "created", right=numeric)
+    policies = any(row.policy for row in rows)
+    heads = (*numeric, "task", "framework", "metrics", "created", *(["policy"] if policies else []))
+    table = _table("Models", "model", *heads, right=numeric)
     for row in rows:
         some = ", ".join(f"{name} {number(value)}" for name, value in list(row.metrics.items())[:2])
         serving = "-" if row.deployed is None else str(row.deployed)
@@ -262,6 +238,7 @@ def model_list(rows: "tuple[ModelRow, ...]") -> Iterator[RenderableType]:
             row.framework,
             some,
             row.created_at,
+            *([escape(wishes(row.policy)) if row.policy else ""] if policies else []),
         )
     yield table
 
@@ -304,6 +281,7 @@ def description(about: "Description") -> Iterator[RenderableType]:
         f"versions {', '.join(map(str, about.versions))}"
         + (f"; aliases {', '.join(about.aliases)}" if about.aliases else "")
         + ("; deployed" if about.deployed else ""),
+        *([f"policy: {wishes(about.policy)}"] if about.policy else []),
         *(f"{key}: {value}" for key, value in {**about.source, **about.recipe}.items()),
         f"package  {about.package}",
         *([f"report   {about.report}"] if about.report else []),
@@ -326,6 +304,23 @@ def description(about: "Description") -> Iterator[RenderableType]:
     if about.metrics:
         yield metrics(about.metrics)
     yield variants(about.variants)
+    yield placements(about.variants)
+
+
+def placements(rows: "tuple[VariantRow, ...]") -> RenderableType:
+    """Where each form that could serve would run on this machine, and with which options."""
+    table = _table("On this machine", "", "variant", "executor", "why", "session options")
+    for row in rows:
+        if row.runs_why:
+            table.add_row(
+                "→" if row.chosen else "",
+                escape(row.name),
+                row.runs or "by measurement",
+                escape(row.runs_why),
+                escape(row.session_said),
+                style="bold" if row.chosen else None,
+            )
+    return table
 
 
 def _range(field: Any) -> str:

@@ -120,6 +120,24 @@ def stored_choice(options: Mapping[str, Any], machine: str | None = None) -> Ses
     return choice if choice.provider in (CPU, *other_providers()) else None
 
 
+def in_words(choice: SessionChoice) -> str:
+    """A choice in words: what differs from the defaults."""
+    words = []
+    if choice.threads > 1:
+        words.append(f"{choice.threads} threads in a run")
+    if choice.slots > 1:
+        words.append(f"{choice.slots} runs at once")
+    if not choice.arena:
+        words.append("no memory arena")
+    elif not choice.patterns:
+        words.append("no memory pattern")
+    if choice.level != "all":
+        words.append(f"{choice.level} graph optimisation")
+    if choice.provider != CPU:
+        words.append(choice.provider)
+    return ", ".join(words) or "the default options"
+
+
 def session_options(choice: SessionChoice) -> ort.SessionOptions:
     """A choice as the record that onnxruntime takes."""
     options = ort.SessionOptions()

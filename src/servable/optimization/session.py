@@ -20,23 +20,21 @@ from servable.clock import Clock, SystemClock
 from servable.frameworks.base import Predictor
 from servable.frameworks.onnx import predictor_with
 from servable.frameworks.onnx_session import (
-    CPU,
     DEFAULT,
     SESSION,
     SessionChoice,
+    in_words,
     kind_of_machine,
     other_providers,
     usable_cores,
 )
 from servable.optimization import parity
 from servable.optimization.measure import time_predictor
-from servable.optimization.trials import FEWEST_ROUNDS, Trial, Turns
+from servable.optimization.trials import FEWEST_ROUNDS, LONG_S, Trial, Turns
 from servable.tensors import Arrays
 
 #: Seconds for the whole search of a variant, about.
 BUDGET_S = 3.0
-#: From here on a run may gain from several threads; below, handing over costs more than it brings.
-LONG_S = 1e-3
 #: Beyond this the search compares one thread with all cores once, because a round alone takes so long.
 _TOO_LONG_S = 1.0
 #: Runs of a long model that go on at once without being measured, at most.
@@ -185,7 +183,7 @@ def tune(
             timings = time_predictor(predictor, rows, [timing.rows for timing in timings] or [1])
     seconds = timings[0].seconds if timings else turns.seconds
     tuned = with_choice(variant, msgspec.structs.replace(choice, seconds=seconds))
-    return Tuned(msgspec.structs.replace(tuned, timings=timings), f"{variant.name}: {said(choice)}")
+    return Tuned(msgspec.structs.replace(tuned, timings=timings), f"{variant.name}: {in_words(choice)}")
 
 
 def with_choice(variant: Variant, choice: SessionChoice) -> Variant:
@@ -205,21 +203,3 @@ def with_findings(variant: Variant, former: Variant) -> Variant:
         return variant
     merged = {**entries, **variant.options.get(SESSION, {})}
     return msgspec.structs.replace(variant, options={**variant.options, SESSION: merged})
-
-
-def said(choice: SessionChoice) -> str:
-    """A choice in words: what differs from the defaults."""
-    words = []
-    if choice.threads > 1:
-        words.append(f"{choice.threads} threads in a run")
-    if choice.slots > 1:
-        words.append(f"{choice.slots} runs at once")
-    if not choice.arena:
-        words.append("no memory arena")
-    elif not choice.patterns:
-        words.append("no memory pattern")
-    if choice.level != "all":
-        words.append(f"{choice.level} graph optimisation")
-    if choice.provider != CPU:
-        words.append(choice.provider)
-    return ", ".join(words) or "the default options"

@@ -28,9 +28,11 @@ MOST_ROUNDS, FEWEST_ROUNDS = 5, 3
 #: Seconds of one measurement of a short model; a long one makes about this many runs instead.
 _SLICE_S = 0.008
 _RUNS = 8
-#: Rows of the larger batch with which short models are timed, and from when on a model is none.
+#: From here on a model is long: it runs in threads, and may gain from several; below, handing work over
+#: costs more than it brings.
+LONG_S = 500e-6
+#: Rows of the larger batch with which short models are timed.
 _BATCH = 32
-_SHORT_S = 1e-3
 #: Different rows that are asked in turn and compared with the default's answers.
 _ROWS = 8
 #: Sessions of one file that are open together hold no more than this, about.
@@ -102,7 +104,7 @@ class Turns:
             except ModelFailed:
                 break
         plain.close()
-        batches = any(timing.rows == _BATCH for timing in variant.timings) and self.seconds < _SHORT_S
+        batches = any(timing.rows == _BATCH for timing in variant.timings) and self.seconds <= LONG_S
         places = [place % row_count(rows) for place in range(_BATCH)]
         self._batch = _part(rows, places) if batches else None
 

@@ -11,6 +11,9 @@ from servable.registry.policy import Policy
 #: A compiled model whose single row takes no longer than this runs in the event loop itself; a thread
 #: hop costs some 30 µs and holds up nobody.
 INLINE_SECONDS = 500e-6
+#: Runs of a compiled model at once where no search has found the best number: they release the lock of
+#: the interpreter, so each core takes one.
+_USUAL_SLOTS = 8
 #: Formats whose graphs are declarative, so that running one in the server cannot surprise.
 DECLARATIVE = frozenset({"onnx"})
 
@@ -64,7 +67,8 @@ def place(
     if policy.executor == "process":
         return _process(policy, "the deployment asks for it")
     if policy.executor == "thread":
-        return _thread(policy, options, cores, f"the deployment asks for it{_lock(declarative)}")
+        reason = f"the deployment asks for it{_lock(declarative)}"
+        return _thread(policy, options, cores, reason, declarative=declarative)
     return Placed("inline", 1, f"the deployment asks for it{_held_up(declarative, example_seconds)}")
 
 
@@ -94,11 +98,13 @@ def _process(policy: Policy, reason: str) -> Placed:
     return Placed("process", count, f"{reason}; {count} processes" if count > 1 else reason)
 
 
-def _thread(policy: Policy, options: Mapping[str, Any], cores: int, reason: str) -> Placed:
+def _thread(
+    policy: Policy, options: Mapping[str, Any], cores: int, reason: str, *, declarative: bool = True
+) -> Placed:
     count = policy.threads
     if count <= 0:
         # More runs at once than cores only lengthen each other.
-        found = options.get("slots", 1)
+        found = options.get("slots", _USUAL_SLOTS if declarative else 1)
         count = max(min(found if isinstance(found, int) else 1, cores), 1)
     return Placed("thread", count, f"{reason}; {count} batches at once" if count > 1 else reason)
 

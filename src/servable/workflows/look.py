@@ -1,12 +1,16 @@
 """``models``, ``status``, ``describe``: what a home holds. These only read."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from servable.artifact.manifest import REPORT_FILE, TRAINED, Manifest, Variant
 from servable.registry.home import Home
+from servable.registry.policy import read_policy
 from servable.registry.records import DeploymentRecord, ModelRecord
+from servable.runtime.placement import found_here, place
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeploymentRow, Description, ModelRow, Status, VariantRow
 
@@ -88,6 +92,7 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
         package = place.package(record)
         manifest = package.manifest
         deployment = place.deployments.get(record.model)
+        policy = {} if deployment is None else deployment.policy
         report = package.folder / REPORT_FILE
         return Description(
             model=record.model,
@@ -102,7 +107,7 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
             created_at=record.created_at,
             signature=package.signature,
             serving=manifest.serving,
-            variants=variant_rows(manifest),
+            variants=_placed(manifest, policy),
             metrics=manifest.metrics,
             recipe=manifest.recipe,
             source=manifest.source,
@@ -110,7 +115,41 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
             machine=manifest.machine,
             package=str(package.folder),
             report=str(report) if report.is_file() else "",
+            policy=policy,
         )
+
+
+def _placed(manifest: Manifest, stored: Mapping[str, Any]) -> tuple[VariantRow, ...]:
+    """The forms of a package, with where each that it holds would run on this machine."""
+    # Lazily: only describe needs to know this machine, and onnxruntime takes its time to import.
+    from servable.frameworks.onnx_session import SessionChoice, in_words, usable_cores
+    from servable.optimization.measure import machine
+
+    policy, here = read_policy(stored), manifest.machine == machine()
+    held = {variant.name: variant for variant in manifest.variants}
+    rows = []
+    for row in variant_rows(manifest):
+        variant = held.get(row.name)
+        if variant is None:
+            rows.append(row)
+            continue
+        found = found_here(variant)
+        seconds = row.timings.get("1") if here else None
+        placed = place(
+            format=variant.format,
+            example_seconds=seconds,
+            policy=policy,
+            options=found,
+            cores=usable_cores(),
+        )
+        unknown = seconds is None and policy.executor == "auto" and placed.kind != "process"
+        why = "one row is timed when it is loaded here" if unknown else placed.reason
+        runs = "" if unknown else placed.kind
+        said = in_words(SessionChoice(**found)) if found else ""
+        rows.append(
+            msgspec.structs.replace(row, runs=runs, runs_why=why, session=dict(found), session_said=said)
+        )
+    return tuple(rows)
 
 
 def _variant_row(variant: Variant, chosen: bool, trained: dict[int, float]) -> VariantRow:
@@ -143,4 +182,5 @@ def _model_row(place: Home, record: ModelRecord, deployment: DeploymentRecord | 
         metrics=latest.metrics,
         created_at=latest.created_at,
         aliases=record.aliases,
+        policy={} if deployment is None else deployment.policy,
     )

@@ -28,6 +28,12 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
         timings: median seconds of one call by number of rows (the key, as text).
         speedup: single-row time of the trained form divided by this one's; None when either is unknown.
         note: one line, for instance why it was refused.
+        runs: where it would run on this machine: ``inline``, ``thread``, ``process``; empty where that
+            is not known before it is loaded. Only ``describe`` says so.
+        runs_why: one sentence on that.
+        session: options of onnxruntime that were found best for this kind of machine; empty where
+            nothing was searched.
+        session_said: what of that differs from the defaults, in words.
     """
 
     name: str
@@ -39,6 +45,10 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     timings: dict[str, float] = {}
     speedup: float | None = None
     note: str = ""
+    runs: str = ""
+    runs_why: str = ""
+    session: dict[str, Any] = {}
+    session_said: str = ""
 
 
 class LeaderboardEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +176,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     created_at: str
     aliases: dict[str, int]
+    policy: dict[str, Any] = {}
 
 
 class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +210,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the registry and the package know about one version."""
+    """Everything that the registry and the package know about one version.
+
+    ``policy`` is how the model's deployment is to be served, as far as that differs from the defaults.
+    """
 
     model: str
     version: int
@@ -219,3 +233,4 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     package: str
     report: str
+    policy: dict[str, Any] = {}

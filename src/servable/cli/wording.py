@@ -1,0 +1,32 @@
+"""Values in the words that a person reads best. Pure; nothing is imported for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def wishes(policy: Mapping[str, Any]) -> str:
+    """A deployment's policy in words; ``by measurement`` where it says nothing."""
+    words = {
+        "executor": "executor {}",
+        "processes": "{} processes",
+        "threads": "{} batches at once",
+        "run_limit_s": "runs of at most {:g} s",
+        "max_batch": "at most {} rows in a batch",
+        "cache_bytes": "a cache of {}",
+        "cache_age_s": "answers kept for {:g} s",
+    }
+    said = []
+    for name, value in policy.items():
+        if name == "pinned":
+            said += ["pinned"] if value else []
+        elif name in words:
+            said.append(words[name].format(size(value) if name == "cache_bytes" else value))
+    return ", ".join(said) or "by measurement"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that a person reads best."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**power:
+            return f"{count / 1024**power:.3g} {unit}"
+    return f"{count} bytes"
