@@ -113,9 +113,7 @@ class Client:
         """One request; names of headers are written with underscores."""
         lines = {"host": "localhost", "content-type": "application/json", "content-length": str(len(body))}
         lines |= {name.replace("_", "-"): value for name, value in headers.items()}
-        head = f"{method} {path} HTTP/1.1\r\n" + "".join(
-            f"{name}: {value}\r\n" for name, value in lines.items()
-        )
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         started = time.perf_counter()
         try:
             if self._streams is None or self._streams[0].at_eof():
