@@ -191,8 +191,9 @@ def _placed(variant: Variant, seconds: float | None, policy: Policy, limits: Loa
 def _load_here(package: Package, variant: Variant) -> _Here:
     """Load, warm up and check in the calling thread; blocks for as long as that takes."""
     manifest, signature = package.manifest, package.signature
-    before = resident_bytes()
+    # The library comes first: it is there for every model of the format, and not this one's memory.
     adapter = lookup.adapter(variant.format)
+    before = resident_bytes()
     predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
     try:
         seconds = rehearse(predictor, signature, manifest.model)

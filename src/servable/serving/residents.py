@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
+from servable.artifact.package import Package
 from servable.errors import ModelNotReady
 from servable.runtime.memory import Resident, in_mebibytes, larger_than_budget, make_room
 from servable.serving.live import Live, Wanted
@@ -60,12 +61,26 @@ class Residents:
             return await self._loader.load(wanted, package)
         await self._reserve(wanted, max(files, self._known.get(wanted.digest, 0)))
         try:
-            live = await self._loader.load(wanted, package)
-            live.size = self._known[wanted.digest] = max(files, live.size)
+            live = await self._loaded(wanted, package, files)
+            if live.size > self._budget:
+                # The first model of a kind also pays for what its library sets up once; only what it
+                # takes a second time is its own.
+                await self._dismiss(live)
+                live = await self._loaded(wanted, package, files)
             await self._settle(live)
         finally:
             self._reserved.pop(wanted, None)
         return live
+
+    async def _loaded(self, wanted: Wanted, package: Package, files: int) -> Live:
+        live = await self._loader.load(wanted, package)
+        live.size = self._known[wanted.digest] = max(files, live.size)
+        return live
+
+    async def _dismiss(self, live: Live) -> None:
+        """Close a model that nobody has found yet."""
+        await live.retire()
+        await self._loader.give_back(1)
 
     async def _reserve(self, wanted: Wanted, needed: int) -> None:
         """Wait until so many bytes are free, and keep them."""
@@ -96,8 +111,7 @@ class Residents:
         elif not room.fits:
             pinned = sum(other.pinned * other.size for other, _ in self._lives())
             if pinned + live.size > self._budget:
-                await live.retire()
-                await self._loader.give_back(1)
+                await self._dismiss(live)
                 self._refuse(live.wanted, live.size, False)
 
     def _refuse(self, wanted: Wanted, needed: int, ever: bool) -> None:
