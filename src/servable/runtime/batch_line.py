@@ -41,12 +41,13 @@ class Line:
         rows: how many rows wait.
     """
 
-    __slots__ = ("_form", "_gone", "_lane", "_lanes", "_passed", "requests", "rows")
+    __slots__ = ("_form", "_gone", "_heeds_forms", "_lane", "_lanes", "_passed", "requests", "rows")
 
     def __init__(self) -> None:
         self.requests = 0
         self.rows = 0
-        self._form: list[object] | None = None
+        self._form: list[object] = []
+        self._heeds_forms = False
         self._gone = 0
         self._passed = 0.0
         self._lane = _Lane(1.0, 0.0)
@@ -61,15 +62,8 @@ class Line:
 
     def add(self, waiting: Waiting) -> None:
         """Somebody comes; the last of their lane."""
-        form: list[object] = []
-        for name, array in waiting.arrays.items():
-            form += (name, array.dtype, array.shape[1:])
-        # Equal forms become one object, so that taking compares identities.
-        if form == self._form:
-            form = self._form
-        else:
-            self._form = form
-        waiting.form = form
+        if self._heeds_forms:
+            waiting.form = self._form_of(waiting)
         waiting.state = QUEUED
         lane = self._lane
         if waiting.weight != lane.weight:
@@ -80,6 +74,15 @@ class Line:
         queue.append(waiting)
         self.requests += 1
         self.rows += waiting.rows
+
+    def heed_forms(self) -> None:
+        """Requests differ in names, dtypes or shapes: from now on only equal ones are taken together.
+
+        Until then that costs nothing.
+        """
+        self._heeds_forms = True
+        for waiting in self:
+            waiting.form = self._form_of(waiting)
 
     def drop(self, waiting: Waiting) -> None:
         """Somebody who waits leaves: cancelled, expired, or a part of it failed."""
@@ -193,6 +196,13 @@ class Line:
             else:
                 lanes.remove(nearest)
 
+    def _form_of(self, waiting: Waiting) -> list[object]:
+        form = form_of(waiting)
+        # Equal forms become one object, so that taking compares identities.
+        if form != self._form:
+            self._form = form
+        return self._form
+
     def _part(self, waiting: Waiting, most: int) -> Part:
         """The next part of a request that is too large; with its last one it no longer waits."""
         split = waiting.split
@@ -225,6 +235,27 @@ class Line:
                 if lane.passed <= self._passed or spare > 0:
                     del self._lanes[lane.weight]
                     spare -= 1
+
+
+def form_of(waiting: Waiting) -> list[object]:
+    """What requests must have in common to share a batch: names, dtypes and trailing shapes."""
+    form: list[object] = []
+    for name, array in waiting.arrays.items():
+        form += (name, array.dtype, array.shape[1:])
+    return form
+
+
+def by_form(batch: Sequence[Waiting]) -> list[list[Waiting]]:
+    """A batch in groups of one form each, in the order of their first members."""
+    groups: list[tuple[list[object], list[Waiting]]] = []
+    for waiting in batch:
+        form = form_of(waiting)
+        group = next((group for known, group in groups if known == form), None)
+        if group is None:
+            groups.append((form, [waiting]))
+        else:
+            group.append(waiting)
+    return [group for _, group in groups]
 
 
 def _remaining(waiting: Waiting) -> int:

@@ -1,17 +1,19 @@
 """What the batcher does next. Pure: values in, decisions out; no clock, no loop, no input or output.
 
 ``batch_cap`` says how large a batch may be, ``expected_wait`` and ``rows_within`` what waiting in the
-queue would take, ``tell_hurry`` who cannot wait for the next batch, and ``batch_line.Line`` who is in it.
+queue would take, ``tell_hurry`` who cannot wait for the next batch, ``batch_line.Line`` who is in it, and
+``after_failure`` what a failed batch leads to.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from servable.errors import ModelDied, UnavailableError
 from servable.runtime.cost import CostCurve
-from servable.runtime.waiting import Waiting
+from servable.runtime.waiting import RUNNING, Waiting
 
 #: Above a share of the fixed cost below this, more rows in a batch bring next to no throughput.
 _FIXED_SHARE = 0.05
@@ -28,6 +30,8 @@ RUN_S = 0.25
 _RETRY_S = (0.1, 30.0)
 #: A request is dropped as hopeless when this share of its expected run time is more than it has left.
 _HOPELESS_SHARE = 0.8
+#: A request is refused as poison when so many processes died while they had it.
+_STRIKES = 2
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +80,20 @@ class Hurry(NamedTuple):
     urgent: list[Waiting]
     hopeless: list[Waiting]
     slack_s: float
+
+
+class Fault(NamedTuple):
+    """What a failed batch leads to.
+
+    Attributes:
+        again: batches to be tried again, in this order, before anybody else.
+        failed: these get the error.
+        poison: these are refused.
+    """
+
+    again: list[list[Waiting]]
+    failed: list[Waiting]
+    poison: list[Waiting]
 
 
 def batch_cap(curve: CostCurve, limits: BatchLimits, run_s: float, slack_s: float = math.inf) -> Cap:
@@ -187,6 +205,28 @@ def tell_hurry(waiting: Iterable[Waiting], curve: CostCurve, now: float, horizon
             urgent.append(each)
     urgent.sort(key=_by_deadline)
     return Hurry(urgent, hopeless, urgent[0].deadline - now if urgent else math.inf)
+
+
+def after_failure(batch: Sequence[Waiting], error: BaseException) -> Fault:
+    """Whose fault a failed batch is, as far as one can tell; counts the strikes of a death.
+
+    A death: each once more alone, and poison when it is the second. A state of the server's: the error
+    of all. Any other error: of a request that was alone; several are tried again in halves.
+
+    Args:
+        batch: who was in it; those that are over meanwhile are left out.
+        error: what became of it.
+    """
+    living = [waiting for waiting in batch if waiting.state == RUNNING]
+    if isinstance(error, ModelDied):
+        for waiting in living:
+            waiting.strikes += 1
+        innocent = [[waiting] for waiting in living if waiting.strikes < _STRIKES]
+        return Fault(innocent, [], [waiting for waiting in living if waiting.strikes >= _STRIKES])
+    if len(batch) == 1 or isinstance(error, UnavailableError):
+        return Fault([], living, [])
+    half = (len(living) + 1) // 2
+    return Fault([part for part in (living[:half], living[half:]) if part], [], [])
 
 
 def _by_deadline(waiting: Waiting) -> float:

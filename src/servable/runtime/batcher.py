@@ -23,20 +23,20 @@ from servable.errors import (
     ModelDied,
     ModelFailed,
     ServerStopping,
-    UnavailableError,
 )
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter
 from servable.runtime.admission import Admission
 from servable.runtime.alarm import Alarm
 from servable.runtime.batch_answers import answer, packed, settle
-from servable.runtime.batch_line import Line
+from servable.runtime.batch_line import Line, by_form
 from servable.runtime.batch_policy import (
     ALONE,
     INLINE_RUN_S,
     RUN_S,
     BatchLimits,
     Cap,
+    after_failure,
     batch_cap,
     is_over,
     shared_out,
@@ -47,10 +47,9 @@ from servable.runtime.cost import CostCurve
 from servable.runtime.executor import Executor, Outcome
 from servable.runtime.poison import PoisonMemory, poison_error
 from servable.runtime.waiting import OVER, QUEUED, RUNNING, Part, Waiting
+from servable.tensors import Arrays
 
 _log = logger("runtime")
-#: A request is refused as poison when so many processes died while they had it.
-_STRIKES = 2
 
 
 class Batcher:
@@ -289,13 +288,25 @@ class Batcher:
         self._flights[id(batch)] = batch
         self._starting = True
         try:
-            arrays = batch[0].arrays if len(batch) == 1 else packed(batch)
-            self._executor.start(arrays, partial(self._done, batch, rows, now))
+            arrays: Arrays | None = batch[0].arrays
+            if len(batch) > 1:
+                arrays = packed(batch)
+            if arrays is None:
+                self._regroup(batch)
+            else:
+                self._executor.start(arrays, partial(self._done, batch, rows, now))
         except Exception as error:  # noqa: BLE001 - whatever the executor raises is what became of the batch
             if id(batch) in self._flights:
                 self._done(batch, rows, now, Outcome(None, error))
         finally:
             self._starting = False
+
+    def _regroup(self, batch: list[Waiting]) -> None:
+        """The forms of a batch differ: start it again in groups, and look at the forms from now on."""
+        self._running -= 1
+        del self._flights[id(batch)]
+        self._line.heed_forms()
+        self._again.extendleft(reversed(by_form(batch)))
 
     def _done(self, batch: list[Waiting], rows: int, started: float, outcome: Outcome) -> None:
         """A batch is over: keep the executor busy first, then answer."""
@@ -342,31 +353,20 @@ class Batcher:
     # What goes wrong.
 
     def _batch_failed(self, batch: list[Waiting], error: BaseException, now: float) -> None:
-        """Find out whose fault it is."""
-        living = [waiting for waiting in batch if waiting.state == RUNNING]
         if isinstance(error, ModelDied):
             self._died += 1
-            for waiting in reversed(living):
-                waiting.strikes += 1
-                if waiting.strikes < _STRIKES:
-                    self._again.appendleft([waiting])
-                else:
-                    self._refuse_poison(waiting, now)
-            return
-        self._failed += 1
-        if len(batch) == 1 or isinstance(error, UnavailableError):
-            for waiting in living:
-                self._fail(waiting, error)
-            return
-        half = (len(living) + 1) // 2
-        self._again.extendleft(part for part in (living[half:], living[:half]) if part)
-
-    def _refuse_poison(self, waiting: Waiting, now: float) -> None:
-        self._poisoned += 1
-        if self._remembers:
-            whole = waiting.whole if isinstance(waiting, Part) else waiting
-            self._poison_until = self._poison.add(whole.arrays, now)
-        self._fail(waiting, poison_error(self._name))
+        else:
+            self._failed += 1
+        fault = after_failure(batch, error)
+        self._again.extendleft(reversed(fault.again))
+        for waiting in fault.failed:
+            self._fail(waiting, error)
+        for waiting in fault.poison:
+            self._poisoned += 1
+            if self._remembers:
+                whole = waiting.whole if isinstance(waiting, Part) else waiting
+                self._poison_until = self._poison.add(whole.arrays, now)
+            self._fail(waiting, poison_error(self._name))
 
     def _fail(self, waiting: Waiting, error: BaseException) -> None:
         """Settle with an error, unless it is over; the error of a part is its request's."""

@@ -26,7 +26,7 @@ class Waiting:
         queued_at: when it was submitted, seconds of ``Clock.monotonic()``.
         strikes: how many processes of the model died while they had it.
         state: where it is; set by the batcher.
-        form: what it must have in common with its neighbours in a batch; set by the queue.
+        form: what it must have in common with its neighbours in a batch; set by the queue, if at all.
         split: its parts, when it is larger than a batch may be; set by the queue.
     """
 
