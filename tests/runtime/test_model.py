@@ -4,14 +4,18 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from servable.artifact.manifest import FileEntry
 from servable.artifact.package import Package
-from servable.errors import ArtifactUnreadable, ModelFailed
+from servable.errors import ArtifactTampered, ArtifactUnreadable, ModelFailed
 from servable.registry.home import open_home
+from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching
-from servable.runtime.model import load_model
+from servable.runtime.executor import run_batch
+from servable.runtime.model import load_model, variant_bytes
 from servable.runtime.rehearsal import check_answer, example_arrays
 from serving.making import IRIS, publish_iris
 
@@ -57,3 +61,51 @@ def test_the_example_is_packed() -> None:
 def test_answers_that_do_not_fit_are_refused(answer: dict[str, Any]) -> None:
     with pytest.raises(ModelFailed, match="its own example"):
         check_answer(answer, IRIS, "iris")
+
+
+def test_the_policy_puts_a_model_into_processes(package: Package) -> None:
+    async def course() -> None:
+        loaded = await load_model(package, Policy(executor="process", processes=2))
+        try:
+            answer = await run_batch(loaded.executor, example_arrays(IRIS))
+            assert answer["prediction"].tolist() == [0]
+            assert (loaded.placement, loaded.batching) == ("process", Batching())
+            assert loaded.executor.statistics().processes == 2
+            assert loaded.memory_bytes > 20 * 2**20
+            assert 0 < loaded.example_seconds < 1
+        finally:
+            await loaded.executor.close()
+
+    asyncio.run(course())
+
+
+def test_the_policy_puts_a_model_into_threads(package: Package) -> None:
+    async def course() -> None:
+        loaded = await load_model(package, Policy(executor="thread", threads=2))
+        assert (loaded.placement, loaded.executor.slots) == ("thread", 2)
+        await loaded.executor.close()
+
+    asyncio.run(course())
+
+
+def test_a_child_that_cannot_load_says_why(package: Package) -> None:
+    folder = package.folder / "model.onnx"
+    folder.chmod(0o644)
+    folder.write_bytes(b"nothing")
+    with pytest.raises(ArtifactTampered):
+        asyncio.run(load_model(package, Policy(executor="process")))
+
+
+def test_only_the_files_of_the_variant_count(package: Package) -> None:
+    manifest = package.manifest
+    other = msgspec.structs.replace(manifest.variants[0], name="other", path="other")
+    files = (
+        FileEntry("model.onnx", 100, ""),
+        FileEntry("weights.data", 1000, ""),
+        FileEntry("other/a", 7, ""),
+        FileEntry("other/b", 3, ""),
+        FileEntry("signature.json", 50, ""),
+    )
+    both = msgspec.structs.replace(manifest, variants=(*manifest.variants, other), files=files)
+    assert variant_bytes(both, both.variant("trained")) == 1100
+    assert variant_bytes(both, both.variant("other")) == 1010

@@ -22,6 +22,7 @@ from servable.errors import (
     ModelNotFound,
     ModelNotReady,
     ServableError,
+    ServerStopping,
     VersionNotFound,
 )
 from servable.logs import fields, logger
@@ -64,7 +65,7 @@ class Host:
         self._source = source
         self._poll_s = settings.poll_s
         self._loader = Loader(source, metrics, settings, clock, loading)
-        self._residents = Residents(settings.memory, self._loader, self._counted, self._unload)
+        self._residents = Residents(settings.memory, self._loader, clock, self._counted, self._unload)
         self._attempts = Attempts(clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
         self._token: object = None
@@ -74,6 +75,7 @@ class Host:
         self._warming: dict[Cold, asyncio.Task[ServableError | None]] = {}
         self._retiring: dict[Live, asyncio.Task[None]] = {}
         self._signatures: dict[str, Signature] = {}
+        self._closing = False
 
     # ------------------------------------------------------------------ what callers ask
 
@@ -105,12 +107,15 @@ class Host:
             ModelNotFound: no such name; lists close matches.
             VersionNotFound: the name is served, in another version.
             ModelNotReady: wanted, and not live yet.
+            ServerStopping: the host was closed.
             ConflictError: no reference, and several models without a default.
         """
         table = self.table
         found = table.targets.get(reference) or table.cold.get(reference)
         if found is not None:
             return found
+        if self._closing:
+            raise ServerStopping("The server is stopping; ask another one.")
         if not reference:
             return self._default(table)
         name = reference.partition("@")[0].partition(":")[0]
@@ -286,7 +291,13 @@ class Host:
             task = asyncio.get_running_loop().create_task(self._fetch(cold))
             self._warming[cold] = task
             task.add_done_callback(lambda _: self._warming.pop(cold, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # Cancelled is the caller, or the load because the server ends.
+            if self._closing:
+                raise ServerStopping("The server is stopping; ask another one.") from None
+            raise
 
     async def _fetch(self, cold: Cold) -> ServableError | None:
         wanted = cold.wanted
@@ -337,6 +348,7 @@ class Host:
 
     async def close(self) -> None:
         """Close every model after its last request, then the source."""
+        self._closing = True
         warming = list(self._warming.values())
         for task in warming:
             task.cancel()

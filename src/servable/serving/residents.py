@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from servable.artifact.package import Package
+from servable.clock import Clock
 from servable.errors import ModelNotReady
 from servable.runtime.memory import Resident, in_mebibytes, larger_than_budget, make_room
 from servable.serving.live import Live, Wanted
@@ -28,12 +29,14 @@ class Residents:
     Args:
         budget: bytes; 0 means that there is none.
         loader: loads one.
+        clock: ends the wait for models in use.
         lives: who is in memory.
         unload: sends some away.
     """
 
-    def __init__(self, budget: int, loader: Loader, lives: Lives, unload: Unload) -> None:
+    def __init__(self, budget: int, loader: Loader, clock: Clock, lives: Lives, unload: Unload) -> None:
         self._budget = budget
+        self._now = clock.monotonic
         self._loader = loader
         self._lives = lives
         self._unload = unload
@@ -84,8 +87,7 @@ class Residents:
 
     async def _reserve(self, wanted: Wanted, needed: int) -> None:
         """Wait until so many bytes are free, and keep them."""
-        loop = asyncio.get_running_loop()
-        latest = loop.time() + _ROOM_WAIT_S
+        latest = self._now() + _ROOM_WAIT_S
         while True:
             room = make_room(needed, self._residents(), self._budget)
             if room.fits:
@@ -95,7 +97,7 @@ class Residents:
                     await self._unload([live for live, _ in self._lives() if live in room.unload])
                 return
             self._refuse(wanted, needed, room.ever)
-            if loop.time() >= latest:
+            if self._now() >= latest:
                 raise ModelNotReady(
                     f"{wanted.reference} needs {in_mebibytes(needed)} of memory, and the models that hold "
                     f"the budget of {in_mebibytes(self._budget)} are all in use; raise --memory."
