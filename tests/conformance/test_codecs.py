@@ -1,8 +1,10 @@
+import io
+
 import numpy as np
 import pytest
 
 from servable.artifact.signature import Field, Signature
-from servable.protocols.native import NativeCodec
+from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
 from servable.tensors import PREDICTION, PROBABILITIES, Response
 from servable.testing import check_codec, fake_signature
 
@@ -54,7 +56,53 @@ CASES = {
 }
 
 
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+WIDE = Signature(
+    task="transform",
+    inputs=(Field(name="x", kind="tensor", dtype="float64", shape=(3, 5)),),
+    outputs=(Field(name="y", kind="tensor", dtype="float32", shape=(2,)),),
+)
+BINARY = {
+    "raw tensor": (
+        RAW,
+        WIDE,
+        {np.ones((3, 5)).tobytes(): 1, np.ones((7, 3, 5)).tobytes(): 7},
+        [b"", b"x" * 119, b"x" * 121],
+    ),
+    "raw table": (
+        RAW,
+        fake_signature(3),
+        {np.ones(3).tobytes(): 1, np.ones((2, 3)).tobytes(): 2},
+        [np.array([1, np.nan, 2]).tobytes(), np.array([1, np.inf, 2]).tobytes(), b"x" * 8],
+    ),
+    "npy tensor": (
+        NPY,
+        WIDE,
+        {npy(np.ones((2, 3, 5), np.float32)): 2, npy(np.asfortranarray(np.ones((3, 5)))): 1},
+        [npy(np.ones((3, 4))), npy(np.array(["a"])), npy(np.ones((0, 3, 5))), npy(np.ones((3, 5), bool))],
+    ),
+    "npy table": (
+        NPY,
+        fake_signature(3),
+        {npy(np.arange(3)): 1, npy(np.ones((4, 3), np.float16)): 4},
+        [npy(np.array([[1, np.nan, 2]])), npy(np.array([[1, 2, -np.inf]])), npy(np.ones((3, 1)))],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BINARY.values(), ids=BINARY.keys())
+def test_binary(case):
+    media_type, signature, good, invalid = case
+    response = Response({"y": np.ones((2, 2), dtype=np.float32)}, 2, "id", "net", 1)
+    check_codec(native_codecs(signature)[media_type], good=good, invalid=invalid, response=response)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_native(case):
     signature, good, invalid, response = case
-    check_codec(NativeCodec(signature), good=good, invalid=invalid, response=response)
+    check_codec(native_codecs(signature)[JSON], good=good, invalid=invalid, response=response)

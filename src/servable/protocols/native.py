@@ -14,6 +14,7 @@ A key that is given twice counts as it was given last, as in every common parser
 is what was checked. Nesting beyond the limit is malformed wherever it stands.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ from servable.errors import (
     ServableError,
 )
 from servable.protocols.native_compiled import Packer, all_plain_numbers, typed_decoder
-from servable.protocols.native_depth import MAX_DEPTH, deeper_than
+from servable.protocols.native_depth import MAX_DEPTH, deeper_than, more_commas_than
 from servable.protocols.native_large import LARGE_BYTES, LargeReader, reads_large
 from servable.protocols.native_schema import (
     Misfit,
@@ -46,6 +47,8 @@ from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Request, Respon
 
 #: Most rows in one request unless the codec is told otherwise.
 MAX_ROWS = 100_000
+#: Commas beyond those of a full request that are still looked at, so that small mistakes get their own words.
+_SPARE_COMMAS = 1_000
 _MEDIA_TYPE = "application/json"
 _astuple: Any = msgspec.structs.astuple
 _encode = msgspec.json.Encoder().encode
@@ -75,6 +78,8 @@ class NativeCodec:
         self._packer = Packer(signature)
         self._bare = len(signature.inputs) == 1 and signature.inputs[0].kind == "tensor"
         self._row_type, self._decode_typed = typed_decoder(signature, self._bare)
+        cells = most_cells(signature)
+        self._most_commas = None if cells is None else max_rows * cells + _SPARE_COMMAS
         self._large = LargeReader(signature) if reads_large(signature) else None
         self._plain = all_plain_numbers(signature)
         self._members = tuple(
@@ -96,7 +101,14 @@ class NativeCodec:
             RequestInvalid: the values do not fit; every problem is named.
             RequestTooLarge: more rows than allowed.
         """
-        if len(body) >= LARGE_BYTES and self._large is not None:
+        if len(body) < LARGE_BYTES:
+            return self._decode_quickly(body, request_id) or self._decode_slowly(body, request_id)
+        if self._most_commas is not None and more_commas_than(body, self._most_commas):
+            raise RequestTooLarge(
+                f"The body holds more values than the {self._max_rows} rows that are allowed; "
+                "send them in several requests."
+            )
+        if self._large is not None:
             found = self._large.read(body)
             if found is not None:
                 arrays, rows, single = found
@@ -317,6 +329,13 @@ def parse(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
             f'The body is {shown(content)}; send an object {{"input": row}} or {{"inputs": [row, ...]}}.'
         )
     return content
+
+
+def most_cells(signature: Signature) -> int | None:
+    """The values of one row; None when a free size leaves that open."""
+    if any(size < 0 for field in signature.inputs for size in field.shape):
+        return None
+    return max(1, sum(math.prod(field.shape) for field in signature.inputs))
 
 
 def label_key(label: Any) -> str:

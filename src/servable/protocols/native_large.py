@@ -88,7 +88,7 @@ class LargeReader:
         elif single:
             arrays, used = self._row(content)
             arrays = {name: array[np.newaxis] for name, array in arrays.items()}
-        elif self._bare and isinstance(content[0], simdjson.Array):
+        elif self._bare and isinstance(_list(content)[0], simdjson.Array):
             (field,) = self._fields.values()
             array, used = _tensor(field, content, (-1, *field.shape))
             arrays = {field.name: array}
@@ -118,7 +118,7 @@ class LargeReader:
         return arrays, lists
 
     def _rows(self, rows: Any) -> tuple[dict[str, Any], int]:
-        read = [self._row(row) for row in rows]
+        read = [self._row(row) for row in _list(rows)]
         arrays = {name: np.stack([row[name] for row, _ in read]) for name in self._fields}
         return arrays, 1 + sum(lists for _, lists in read)
 
@@ -144,7 +144,7 @@ def _is_number(field: Field) -> bool:
 
 
 def _table(rows: Any, columns: int) -> tuple[Any, int]:
-    numbers = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
+    numbers = np.frombuffer(_list(rows).as_buffer(of_type="d"), np.float64)
     shape = (len(rows), columns)
     _check_shape(rows, shape, numbers.size)
     return numbers.reshape(shape), _lists_in(shape)
@@ -160,7 +160,7 @@ def _tensor(field: Field, values: Any, free: Sequence[int]) -> tuple[Any, int]:
     """
     kind = np.dtype(field.dtype).kind
     letter, read = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("u", np.uint64)}[kind]
-    numbers: Any = np.frombuffer(values.as_buffer(of_type=letter), read)
+    numbers: Any = np.frombuffer(_list(values).as_buffer(of_type=letter), read)
     shape = _resolved(values, free)
     _check_shape(values, shape, numbers.size)
     if numbers.dtype != field.dtype:
@@ -169,6 +169,12 @@ def _tensor(field: Field, values: Any, free: Sequence[int]) -> tuple[Any, int]:
             raise Unusual
         numbers = numbers.astype(field.dtype)
     return numbers.reshape(shape), _lists_in(shape)
+
+
+def _list(value: Any) -> Any:
+    if not isinstance(value, simdjson.Array):
+        raise Unusual
+    return value
 
 
 def _resolved(values: Any, free: Sequence[int]) -> tuple[int, ...]:

@@ -60,11 +60,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return f"the boolean {'true' if value else 'false'}"
     if isinstance(value, int | float):
-        text = (
-            f"{value:g}"
-            if isinstance(value, float) or (abs(value) >= 2**63 and value < 2**1000)
-            else str(value)
-        )
+        # Whole numbers beyond the range of a float are shown by their first digits.
+        text = f"{value:g}" if isinstance(value, float) or 2**63 <= abs(value) < 2**1000 else str(value)
         return f"the number {_short(text)}" if abs(value) < math.inf else "a number out of range"
     if isinstance(value, str):
         return f'the text "{_short(value)}"' if value else "an empty text"
