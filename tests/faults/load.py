@@ -133,6 +133,16 @@ class Client:
             self.close()
         return Answer(int(head[0].split()[1]), body, time.perf_counter() - started, headers)
 
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._streams is not None:
+            writer = self._streams[1]
+            self.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
     def close(self) -> None:
         """End the connection."""
         if self._streams is not None:
@@ -176,7 +186,10 @@ class Load:
         self._stop.set()
 
     async def _one(self, index: int) -> None:
-        client = Client(self._address)
+        async with Client(self._address) as client:
+            await self._send(client, index)
+
+    async def _send(self, client: Client, index: int) -> None:
         due = time.perf_counter() + self._pause * index / self._clients
         while not self._stop.is_set():
             if self._pause:
@@ -189,7 +202,6 @@ class Load:
             self.seconds.append(answer.seconds)
             if answer.status != 200 and len(self.unexpected) < 20:
                 self.unexpected.append(answer)
-        client.close()
 
     async def during(self, seconds: float) -> "Load":
         """Run for so long."""

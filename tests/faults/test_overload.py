@@ -59,7 +59,8 @@ async def offer(address: tuple[str, int], per_second: float, seconds: float) -> 
     if tasks:
         await asyncio.wait(tasks)
     for client in free:
-        client.close()
+        async with client:
+            pass
     slowest = percentile(refused, 0.99) if refused else 0.0
     return Offered(len(good) / seconds, slowest, len(refused), others)
 

@@ -1,0 +1,133 @@
+"""Model processes are killed under load, through the whole server: no request fails, and they come back."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.load import Client, Load, Served, family, percentile, serving
+from faults.misbehaving import EXIT, RAISE, WEDGE, make_package
+from servable.artifact.package import open_package
+from servable.registry.home import open_home, publish
+
+PATH = "/models/sum/predict"
+RUN_LIMIT_S = 1.0
+#: What is done to a model process, from outside or by a row that wedges it a moment later.
+FAULTS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, "loop")
+
+
+@pytest.fixture
+def misbehaving_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose one deployment runs in two processes and does what rows tell it."""
+    tests = str(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")]))
+    spec = make_package(tmp_path / "package")
+    manifest = open_package(spec.folder, digest=spec.digest).manifest
+    with open_home(home) as opened:
+        with opened.packages.staging() as folder:
+            for file in manifest.files:
+                (folder / file.path).write_bytes((spec.folder / file.path).read_bytes())
+            record = publish(opened, folder, manifest)
+        wishes = {"executor": "process", "processes": 2, "run_limit_s": RUN_LIMIT_S}
+        opened.deployments.deploy(record.model, record.version, wishes=wishes)
+    return home
+
+
+def row() -> tuple[str, Any]:
+    return PATH, {"input": [random.uniform(0, 9), random.uniform(0, 9)]}
+
+
+async def processes(client: Client) -> tuple[int, int]:
+    """How many children live, and how many were replaced."""
+    figures = (await client.ask("GET", "/models/sum")).json()["executor"]
+    return figures["processes"], figures["replacements"]
+
+
+async def recovered(client: Client, replacements: int) -> float:
+    """Seconds until two children live again, after so many replacements."""
+    started = time.monotonic()
+    while True:
+        living, replaced = await processes(client)
+        if living == 2 and replaced >= replacements:
+            return time.monotonic() - started
+        assert time.monotonic() - started < 30, f"only {living} processes live, {replaced} were replaced"
+        await asyncio.sleep(0.02)
+
+
+async def break_one(served: Served, client: Client, fault: Any) -> None:
+    """Do it to one of the children."""
+    if fault == "loop":
+        assert (await client.post(PATH, {"input": [WEDGE, 1.0]})).status == 200
+        return
+    os.kill(random.choice(family(served.process.pid)[1:3]), fault)
+
+
+async def siege(served: Served, faults: int) -> tuple[Load, list[float]]:
+    """So many faults under a load of 60 % of what is possible."""
+    address = served.address
+    closed = await Load(address, row, clients=8).during(2.0)
+    load = Load(address, row, clients=8, per_second=0.6 * len(closed.seconds) / 2.0)
+    running = asyncio.ensure_future(load.run())
+    times = []
+    async with Client(address) as client:
+        _, before = await processes(client)
+        for number in range(faults):
+            await asyncio.sleep(random.uniform(0.05, 0.3))
+            await break_one(served, client, FAULTS[number % len(FAULTS)])
+            times.append(await recovered(client, before + number + 1))
+    load.stop()
+    await running
+    return load, times
+
+
+def course(home: Path, faults: int) -> None:
+    random.seed(faults)
+    with serving(home) as served:
+        started = time.monotonic()
+        load, times = asyncio.run(siege(served, faults))
+    print(
+        f"{faults} faults in {time.monotonic() - started:.0f} s, {len(load.seconds)} requests, "
+        f"{dict(load.statuses)}; p99 {percentile(load.seconds, 0.99) * 1e3:.1f} ms, "
+        f"slowest {max(load.seconds) * 1e3:.0f} ms; whole again after {percentile(times, 0.5):.2f} s "
+        f"(slowest {max(times):.2f} s)"
+    )
+    assert set(load.statuses) == {200}, (load.statuses, load.unexpected[:3])
+
+
+def test_faults_under_load_fail_no_request(misbehaving_home: Path) -> None:
+    course(misbehaving_home, 4)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_a_hundred_faults_under_load_fail_no_request(misbehaving_home: Path) -> None:
+    course(misbehaving_home, 100)
+
+
+def test_poison_costs_two_processes_and_nobody_else(misbehaving_home: Path) -> None:
+    async def besiege(served: Served) -> tuple[Load, list[Any], int]:
+        load = Load(served.address, row, clients=8)
+        running = asyncio.ensure_future(load.run())
+        await asyncio.sleep(0.3)
+        async with Client(served.address) as client:
+            answers = [await client.post(PATH, {"input": [EXIT, 1.0]})]
+            await recovered(client, 2)
+            answers.append(await client.post(PATH, {"input": [EXIT, 1.0]}))
+            answers.append(await client.post(PATH, {"input": [RAISE, 1.0]}))
+            load.stop()
+            await running
+            return load, answers, (await processes(client))[1]
+
+    with serving(misbehaving_home) as served:
+        load, (poison, again, raised), replaced = asyncio.run(besiege(served))
+    assert (poison.status, poison.json()["error"]["code"]) == (422, "poison_request")
+    assert (again.status, again.json()["error"]["code"]) == (422, "poison_request")
+    assert (raised.status, raised.json()["error"]["code"]) == (500, "model_failed")
+    assert b"secret" not in raised.body
+    assert replaced == 2
+    assert set(load.statuses) == {200}, (load.statuses, load.unexpected[:3])
