@@ -1,6 +1,7 @@
 """Many small models in one home: neural networks with random weights, every one with a file of its own."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,8 +42,8 @@ def expected(number: int, row: list[float], width: int = 512) -> float:
     return float((hidden @ third)[0, 0])
 
 
-def write_network(path: Path, number: int, width: int = 512) -> None:
-    """Two hidden layers; ``width`` 512 makes a file of about 1 MB."""
+def write_network(path: Path, number: int, width: int = 512, rows: int | None = None) -> None:
+    """Two hidden layers; ``width`` 512 makes a file of about 1 MB. ``rows`` fixes the batch dimension."""
     nodes = [
         helper.make_node("Cast", ["numbers"], ["x0"], to=TensorProto.FLOAT),
         helper.make_node("MatMul", ["x0", "w0"], ["a1"]),
@@ -57,8 +58,8 @@ def write_network(path: Path, number: int, width: int = 512) -> None:
     graph = helper.make_graph(
         nodes,
         "network",
-        [helper.make_tensor_value_info("numbers", TensorProto.DOUBLE, [None, 4])],
-        [helper.make_tensor_value_info("prediction", TensorProto.DOUBLE, [None])],
+        [helper.make_tensor_value_info("numbers", TensorProto.DOUBLE, [rows, 4])],
+        [helper.make_tensor_value_info("prediction", TensorProto.DOUBLE, [rows])],
         [*kept, numpy_helper.from_array(np.array([1], np.int64), "axes")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
@@ -71,14 +72,21 @@ def publish_many(home: Path, count: int) -> None:
             publish_one(opened, number)
 
 
-def publish_one(opened: Home, number: int) -> None:
+def publish_one(
+    opened: Home,
+    number: int,
+    *,
+    width: int = 512,
+    rows: int | None = None,
+    policy: dict[str, Any] | None = None,
+) -> None:
     """Publish and deploy one more."""
     with opened.packages.staging() as folder:
         write_signature(folder, SIGNATURE)
-        write_network(folder / "model.onnx", number)
+        write_network(folder / "model.onnx", number, width, rows)
         variant = Variant(name="trained", format="onnx", path="model.onnx", options=_OPTIONS)
         manifest = Manifest(
             model=name_of(number), created_at="2026-01-31T12:00:00Z", framework="onnx", variants=(variant,)
         )
         record = publish(opened, folder, manifest)
-    opened.deployments.deploy(record.model, record.version)
+    opened.deployments.deploy(record.model, record.version, policy=policy)

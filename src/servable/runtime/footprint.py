@@ -5,7 +5,6 @@ Safe to call from any thread.
 """
 
 import ctypes
-import gc
 import os
 from collections.abc import Callable
 from functools import cache
@@ -23,14 +22,12 @@ def resident_bytes() -> int:
         return 0
 
 
-def give_back(*, collect: bool = False) -> None:
+def give_back() -> None:
     """Return freed memory to the system; takes about a millisecond.
 
-    Args:
-        collect: look for unreachable cycles first, which takes as long as there are objects.
+    Unreachable cycles are not looked for: that holds up every thread for as long as there are objects,
+    and what a model leaves in cycles is small, because closing it drops what is large.
     """
-    if collect:
-        gc.collect()
     trim = _trim()
     if trim is not None:
         trim(0)

@@ -196,8 +196,9 @@ def _load_here(package: Package, variant: Variant) -> _Here:
     before = resident_bytes()
     predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
     try:
-        seconds = rehearse(predictor, signature, manifest.model)
-        batching = batching_of(predictor.predict, example_arrays(signature))
+        example = example_arrays(signature)
+        seconds = rehearse(predictor, signature, manifest.model, example=example)
+        batching = batching_of(predictor.predict, example)
     except BaseException:
         predictor.close()
         raise

@@ -335,7 +335,7 @@ class Host:
         self.table = self.table.cooled((live, self._colds[live.model]) for live in lives)
         self.metrics.set_loaded(len(self._lives))
         await asyncio.gather(*(self._retire(live) for live in lives))
-        await self._loader.give_back(len(lives))
+        await self._loader.give_back()
         _log.info("models unloaded", extra=fields(models=", ".join(live.wanted.reference for live in lives)))
 
     # ------------------------------------------------------------------ ending

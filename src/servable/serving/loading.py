@@ -34,8 +34,6 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 #: Most rows in one batch, unless the policy says otherwise.
 _MOST_ROWS = 1024
-#: A full garbage collection after so many unloaded models; their codecs are classes, which are cycles.
-_COLLECT_EVERY = 32
 
 
 class Loading(Protocol):
@@ -138,7 +136,6 @@ class Loader:
         self._clock = clock
         self._loading = loading
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="servable-load")
-        self._unloaded = 0
         self._limits = LoadLimits(
             cores=max(1, usable_cores() // settings.workers),
             run_limit_s=settings.run_limit_s,
@@ -204,13 +201,9 @@ class Loader:
         )
         return Parts(batcher, codecs, cache, meter)
 
-    async def give_back(self, count: int) -> None:
-        """Return the memory of so many unloaded models to the system."""
-        self._unloaded += count
-        collect = self._unloaded >= _COLLECT_EVERY
-        if collect:
-            self._unloaded = 0
-        await self._in_thread(lambda: give_back(collect=collect))
+    async def give_back(self) -> None:
+        """Return the memory of unloaded models to the system."""
+        await self._in_thread(give_back)
 
     def close(self) -> None:
         """End the thread. Nothing may be loaded any more."""

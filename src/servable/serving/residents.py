@@ -83,7 +83,7 @@ class Residents:
     async def _dismiss(self, live: Live) -> None:
         """Close a model that nobody has found yet."""
         await live.retire()
-        await self._loader.give_back(1)
+        await self._loader.give_back()
 
     async def _reserve(self, wanted: Wanted, needed: int) -> None:
         """Wait until so many bytes are free, and keep them."""
