@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from faults.misbehaving import make_package
+from runtime.graphs import make_package
 from servable.frameworks.base import Predictor
 from servable.runtime.process import ProcessExecutor
 from servable.testing import check_executor

@@ -6,15 +6,14 @@ process that becomes readable when it is dead (``pidfd_open``). No threads, no t
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
-import subprocess
 import sys
-import time
+import termios
 from enum import Enum
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -26,6 +25,7 @@ from servable.runtime.confine import look_at
 from servable.runtime.executor import Done, Outcome
 from servable.runtime.framing import Failed, Frame, FrameBuffer, Kind, Load, Ready, broken, encode
 from servable.runtime.packing import Packed, unpack
+from servable.runtime.spawning import ChildLimits, ChildSpec, ended_how, spawn
 from servable.tensors import Arrays
 
 #: What a child may say in words of its own; every other code becomes ``ArtifactUnreadable``.
@@ -49,39 +49,11 @@ _FAR_ABOVE = 1.25
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class ChildSpec(NamedTuple):
-    """What a child loads.
+class Batch(NamedTuple):
+    """Rows to answer, and who waits for the answer."""
 
-    Attributes:
-        folder: of the package.
-        digest: that the package must have.
-        variant: its name.
-    """
-
-    folder: Path
-    digest: str
-    variant: str
-
-
-class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child may take; times in seconds.
-
-    Attributes:
-        run_s: a run longer than this is a hang.
-        start_s: within which a child must be ready.
-        memory_bytes: resident memory above which a child is replaced after its run, and at once when it
-            is a quarter above.
-        heartbeat_s: an idle child is asked after so long, and must answer within as much again.
-        tick_s: between looks at the children.
-        grace_s: that a child gets to end by itself when the executor is closed.
-    """
-
-    run_s: float = 30.0
-    start_s: float = 120.0
-    memory_bytes: int = 4 * 1024**3
-    heartbeat_s: float = 1.0
-    tick_s: float = 0.2
-    grace_s: float = 2.0
+    arrays: Arrays
+    done: Done
 
 
 class State(Enum):
@@ -100,8 +72,12 @@ class Owner(Protocol):
         """It loaded its model and waits."""
         ...
 
-    def ended(self, child: "Child", done: Done, outcome: Outcome) -> None:
+    def ended(self, child: "Child", batch: Batch, outcome: Outcome) -> None:
         """A batch ended; the child is idle, or gone."""
+        ...
+
+    def untouched(self, batch: Batch) -> None:
+        """A batch that its child never read, because it was dead, stopped or wedged before."""
         ...
 
     def gone(self, child: "Child", error: ServableError) -> None:
@@ -139,7 +115,7 @@ class Child:
         self._frames = FrameBuffer()
         self._unsent = b""
         self._number = 0
-        self._done: Done | None = None
+        self._batch: Batch | None = None
         self._oversize = False
         self._since: float | None = None
         self._asked = False
@@ -153,7 +129,7 @@ class Child:
             self._socket, theirs = socket.socketpair()
             undo.callback(self._socket.close)
             with theirs:
-                self._process = _spawn(theirs.fileno(), self._requests.descriptor, self._answers.descriptor)
+                self._process = spawn(theirs.fileno(), self._requests.descriptor, self._answers.descriptor)
             undo.callback(self._process.kill)
             self._alarm = os.pidfd_open(self._process.pid)
             undo.pop_all()
@@ -175,16 +151,13 @@ class Child:
 
     # ------------------------------------------------------------------ work
 
-    def run(self, arrays: Arrays, done: Done) -> bool:
+    def run(self, batch: Batch) -> None:
         """Give it a batch; it must be idle.
-
-        Returns:
-            Whether it took it. When not it is gone, and ``done`` will not be called.
 
         Raises:
             ModelFailed: the arrays cannot travel; it stays idle.
         """
-        packed = Packed(arrays)
+        packed = Packed(batch.arrays)
         number = self._number = self._number + 1
         if packed.size > IN_FRAME:
             try:
@@ -197,11 +170,9 @@ class Child:
         self.state = State.BUSY
         self._since = None
         self.runs += 1
-        if self._send(encode(frame)):
-            self._done = done
-            return True
-        self.kill(ModelDied(f"A process of {self._name} was dead before it got a batch."))
-        return False
+        self._batch = batch
+        if not self._send(encode(frame)):
+            self._end_of_socket(unread=True)
 
     def _send(self, data: bytes) -> bool:
         """Send now, or as soon as there is room. False when the other side is gone."""
@@ -223,7 +194,7 @@ class Child:
         data, self._unsent = self._unsent, b""
         self._loop.remove_writer(self._socket.fileno())
         if not self._send(data):
-            self._end_of_socket()
+            self._end_of_socket(unread=True)
 
     def _readable(self) -> bool:
         """Take what came; whether anything did."""
@@ -231,6 +202,10 @@ class Child:
         try:
             count = self._socket.recv_into(frames.room())
         except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            # The kernel says so when the other side died with something unread, which then is the batch.
+            self._end_of_socket(unread=True)
             return False
         except OSError:
             count = 0
@@ -252,6 +227,11 @@ class Child:
             return False
         return True
 
+    def _drain(self) -> None:
+        """Take everything that came so far."""
+        while self._socket.fileno() >= 0 and self._readable():
+            pass
+
     def _answered(self, frame: Frame) -> None:
         if frame.number != self._number:
             raise broken("the answer to another batch")
@@ -263,15 +243,15 @@ class Child:
         self._settle(Outcome(arrays, None))
 
     def _settle(self, outcome: Outcome) -> None:
-        done, self._done = self._done, None
+        batch, self._batch = self._batch, None
         self._requests.relax()
         if self._oversize:
             self.kill(ModelNotReady(f"A process of {self._name} grew beyond its memory."))
         else:
             self.state = State.IDLE
             self._since = None
-        if done is not None:
-            self._owner.ended(self, done, outcome)
+        if batch is not None:
+            self._owner.ended(self, batch, outcome)
 
     def _said(self, frame: Frame) -> None:
         """Everything that is rare.
@@ -319,8 +299,7 @@ class Child:
                 not take its own absence for a hang of its children.
         """
         # An answer that lies here already counts, however late it is read.
-        while self.state is not State.GONE and self._readable():
-            pass
+        self._drain()
         if self.state is State.GONE:
             return
         seen = look_at(self.pid)
@@ -375,35 +354,52 @@ class Child:
         self._close_socket()
 
     def kill(self, reason: ServableError) -> None:
-        """End it and everything that it started, at once. Its batch ends with ``ModelDied``."""
+        """End it and everything that it started, at once.
+
+        Its batch ends with ``ModelDied``, or is given back if it was never read.
+        """
+        unread = bool(self._unsent) or self._has_unread()
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 # It leads its process group, and its id is not used again before it is reaped.
                 os.killpg(self.pid, signal.SIGKILL)
-        self._lost(reason)
+        self._lost(reason, unread)
 
-    def _lost(self, reason: ServableError) -> None:
+    def _has_unread(self) -> bool:
+        """Whether the other side has not read everything that was sent."""
+        if self.state is not State.BUSY or self._socket.fileno() < 0:
+            return False
+        count = bytearray(4)
+        fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, count)
+        return any(count)
+
+    def _lost(self, reason: ServableError, unread: bool) -> None:
         if self.state is State.GONE:
             return
         self.state = State.GONE
         self._close_socket()
         self._owner.gone(self, reason)
-        done, self._done = self._done, None
-        if done is not None:
-            error = reason if isinstance(reason, ModelDied) else ModelDied(reason.message)
-            self._owner.ended(self, done, Outcome(None, error))
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        if unread:
+            self._owner.untouched(batch)
+            return
+        error = reason if isinstance(reason, ModelDied) else ModelDied(reason.message)
+        self._owner.ended(self, batch, Outcome(None, error))
 
-    def _end_of_socket(self) -> None:
+    def _end_of_socket(self, *, unread: bool = False) -> None:
         if self.state is State.STARTING:
             # Its status says why it ended, and is known a moment later.
             self._close_socket()
-        else:
-            self.kill(ModelDied(f"A process of {self._name} ended while it was needed."))
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._lost(ModelDied(f"A process of {self._name} ended while it was needed."), unread)
 
     def _died(self) -> None:
         """It is dead; what it said before that is still heard."""
-        while self._socket.fileno() >= 0 and self._readable():
-            pass
+        self._drain()
         with contextlib.suppress(ProcessLookupError):
             # Not reaped yet, so the group is still its own: end what it left behind.
             os.killpg(self.pid, signal.SIGKILL)
@@ -411,7 +407,7 @@ class Child:
         os.close(self._alarm)
         status = self._process.wait()
         when = "while it loaded" if self.about is None else "while it was needed"
-        self._lost(ModelDied(f"A process of {self._name} {_ended_how(status)} {when}."))
+        self._lost(ModelDied(f"A process of {self._name} {ended_how(status)} {when}."), unread=False)
         self._requests.close()
         self._answers.close()
         self._dead.set_result(None)
@@ -430,33 +426,3 @@ class Child:
             self._loop.remove_writer(self._socket.fileno())
             self._socket.close()
             self._unsent = b""
-
-
-def _spawn(*descriptors: int) -> "subprocess.Popen[Any]":
-    """Start the interpreter of a child.
-
-    The thread that calls this must live as long as the child: the kernel ends a child with the thread that
-    started it.
-    """
-    command = [sys.executable, "-P", "-m", "servable.runtime.child", str(os.getpid()), *map(str, descriptors)]
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and module, and numbers
-        command,
-        stdin=subprocess.DEVNULL,
-        # What a model prints goes where the server's own log goes, never to its standard output.
-        stdout=2,
-        pass_fds=descriptors,
-        start_new_session=True,
-    )
-
-
-def _ended_how(status: int) -> str:
-    if status >= 0:
-        return f"exited with status {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"
-
-
-#: Kept here so that tests and the executor measure alike.
-monotonic = time.monotonic

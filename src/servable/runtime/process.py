@@ -12,14 +12,15 @@ stopped, hangs in a run, does not answer while idle or takes too much memory is 
 
 import asyncio
 import contextlib
+import time
 from collections import deque
-from typing import NamedTuple
 
 from servable.errors import ModelDied, ModelFailed, ModelNotReady, ServableError, StorageFailed
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter
-from servable.runtime.children import Child, ChildLimits, ChildSpec, State, monotonic
+from servable.runtime.children import Batch, Child, State
 from servable.runtime.executor import Done, ExecutorStatistics, Outcome
+from servable.runtime.spawning import ChildLimits, ChildSpec
 from servable.tensors import Arrays
 
 __all__ = ["ChildLimits", "ChildSpec", "ProcessExecutor"]
@@ -31,20 +32,15 @@ _LONGEST_PAUSE_S = 30.0
 _MOST_FAILURES = 3
 
 
-class _Batch(NamedTuple):
-    """A batch that waits for a process."""
-
-    arrays: Arrays
-    done: Done
-
-
 class ProcessExecutor:
     """Runs batches in child processes. Belongs to one event loop.
 
     Args:
         spec: what every child loads.
         name: of the model, for people.
-        processes: how many children, and so how many batches at once.
+        processes: how many children work, and so how many batches run at once.
+        spares: how many more are kept ready. A spare takes the place of a child that died within
+            microseconds instead of its load time, and costs its memory; spares are started after ``open``.
         limits: what a child may take.
         meter: counts replacements.
 
@@ -62,6 +58,7 @@ class ProcessExecutor:
         *,
         name: str,
         processes: int = 1,
+        spares: int = 0,
         limits: ChildLimits | None = None,
         meter: Meter | None = None,
     ) -> None:
@@ -70,13 +67,14 @@ class ProcessExecutor:
         self.load_seconds = 0.0
         self.memory_bytes = 0
         self._spec = spec
+        self._spares = spares
         self._name = name
         self._limits = limits or ChildLimits()
         self._meter = meter
         self._children: list[Child] = []
         self._idle: list[Child] = []
         self._leaving: set[asyncio.Task[None]] = set()
-        self._waiting: deque[_Batch] = deque()
+        self._waiting: deque[Batch] = deque()
         self._begun: dict[Child, float] = {}
         self._opening: asyncio.Future[None] | None = None
         self._quiet: asyncio.Event | None = None
@@ -102,7 +100,7 @@ class ProcessExecutor:
         """
         loop = asyncio.get_running_loop()
         self._opening = loop.create_future()
-        self._ticked = monotonic()
+        self._ticked = time.monotonic()
         self._tick()
         self._fill()
         try:
@@ -112,12 +110,13 @@ class ProcessExecutor:
             raise
         finally:
             self._opening = None
+        self._fill()
 
     def start(self, arrays: Arrays, done: Done) -> None:
         """Give a batch to a free child, or to the replacement that is on its way."""
         self._runs += 1
         self._running += 1
-        self._give(_Batch(arrays, done))
+        self._give(Batch(arrays, done))
 
     def statistics(self) -> ExecutorStatistics:
         """The present figures; ``processes`` are those that are ready."""
@@ -155,20 +154,22 @@ class ProcessExecutor:
 
     # ------------------------------------------------------------------ batches
 
-    def _give(self, batch: _Batch) -> None:
-        while self._idle:
+    def _give(self, batch: Batch) -> None:
+        if self._idle:
             child = self._idle.pop()
             try:
-                if child.run(batch.arrays, batch.done):
-                    return
+                child.run(batch)
             except ModelFailed as error:
                 self._idle.append(child)
                 self._settle(batch.done, Outcome(None, error))
-                return
-        if self._unable is not None:
+        elif self._unable is not None:
             self._settle(batch.done, Outcome(None, self._unable))
-            return
-        self._waiting.append(batch)
+        else:
+            self._waiting.append(batch)
+
+    def untouched(self, batch: Batch) -> None:
+        """A child died before it read its batch, so another one takes it; called by the child."""
+        self._give(batch)
 
     def _settle(self, done: Done, outcome: Outcome) -> None:
         self._running -= 1
@@ -178,11 +179,11 @@ class ProcessExecutor:
         if self._quiet is not None and not self._running:
             self._quiet.set()
 
-    def ended(self, child: Child, done: Done, outcome: Outcome) -> None:
+    def ended(self, child: Child, batch: Batch, outcome: Outcome) -> None:
         """A child is done with a batch; called by the child."""
         if child.state is State.IDLE:
             self._free(child)
-        self._settle(done, outcome)
+        self._settle(batch.done, outcome)
 
     def _free(self, child: Child) -> None:
         # Before anybody is called back: whoever is may start the next batch at once.
@@ -198,7 +199,7 @@ class ProcessExecutor:
         if about is not None:
             self.example_seconds = about.example_seconds
             self.memory_bytes = about.memory_bytes
-        self.load_seconds = monotonic() - self._begun.pop(child)
+        self.load_seconds = time.monotonic() - self._begun.pop(child)
         self._failed_starts, self._unable = 0, None
         _log.info(
             "model process ready",
@@ -236,7 +237,8 @@ class ProcessExecutor:
         """Start as many children as are missing, unless a pause is kept."""
         if self._again is not None or self._closed:
             return
-        while len(self._children) < self.slots:
+        wanted = self.slots if self._opening is not None else self.slots + self._spares
+        while len(self._children) < wanted:
             try:
                 child = Child(self, self._spec, self._name, self._limits)
             except OSError as error:
@@ -244,7 +246,7 @@ class ProcessExecutor:
                     StorageFailed(f"No process can be started for {self._name} ({error.strerror}).")
                 )
                 return
-            self._begun[child] = monotonic()
+            self._begun[child] = time.monotonic()
             self._children.append(child)
 
     def _start_failed(self, error: ServableError) -> None:
@@ -272,7 +274,7 @@ class ProcessExecutor:
 
     def _tick(self) -> None:
         """Look at every child."""
-        now = monotonic()
+        now = time.monotonic()
         # Time in which this process was held up or stopped does not count against its children.
         self._awake += min(now - self._ticked, 2 * self._limits.tick_s)
         self._ticked = now
