@@ -190,6 +190,13 @@ def load_settings(
     return ServerSettings(**values)
 
 
+def config_path(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Path:
+    """The file of settings that ``load_settings`` reads, there or not; the arguments are as there."""
+    surroundings = os.environ if environment is None else environment
+    named = surroundings.get(CONFIG_VARIABLE, "")
+    return Path(named) if named else (folder or Path()) / CONFIG_FILE
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address to listen on can be reached from this machine alone."""
     if host == "localhost":
@@ -216,7 +223,7 @@ def check_exposure(settings: ServerSettings) -> None:
 
 def _from_file(environment: Mapping[str, str], folder: Path) -> list[tuple[str, Any, str]]:
     named = environment.get(CONFIG_VARIABLE, "")
-    path = Path(named) if named else folder / CONFIG_FILE
+    path = config_path(environment, folder)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -26,20 +26,26 @@ def models(home: options.Home = None, as_json: options.AsJson = False) -> None:
 
 
 def status(
-    url: Annotated[
-        str | None, typer.Option(help="Ask this server too, such as http://127.0.0.1:8000.")
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]", help="A server to ask, such as http://127.0.0.1:8000.", show_default=False
+        ),
     ] = None,
+    url: Annotated[str | None, typer.Option(hidden=True, help="The same as the argument URL.")] = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what is deployed and, with --url, what a server really serves.
+    """Show what is deployed and, with a URL, how the server there fares.
 
-    Example: [bold]servable status --url http://127.0.0.1:8000[/bold]
+    Counts are those since the server started, all its workers together; p50 and p99 are estimated.
+
+    Example: [bold]servable status http://127.0.0.1:8000[/bold]
     """
     from servable.cli import tables
     from servable.workflows.look import status as work
 
-    state = work(home=home, url=url)
+    state = work(home=home, url=address or url)
     Screen(as_json=as_json).show(state, tables.status)
     if state.reachable is False:
         raise typer.Exit(exits.UNAVAILABLE)

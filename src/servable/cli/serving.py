@@ -42,6 +42,65 @@ def serve(
             rich_help_panel=options.SERVING,
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="HTTP processes on the one socket; about one for each core.",
+            show_default="1",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Load models when first called and keep them within so much memory, such as 4GiB.",
+            show_default="no limit, all loaded at once",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="Most requests that wait for one model; more are refused at once.",
+            show_default="1024",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    request_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.001,
+            max=86_400,
+            help="Longest a request may take; callers may ask for less.",
+            show_default="60",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    drain: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=3600,
+            help="Keep answering, not ready, for so long after SIGTERM or Ctrl-C.",
+            show_default="0",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="For development: follow changes of each PATH and of servable.toml.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = False,
     trust: options.Trust = False,
     sample: Annotated[
         Path | None,
@@ -61,29 +120,84 @@ def serve(
 
     A PATH is taken in under its file's name and served at once.
 
-    Example: [bold]servable serve model.onnx[/bold] or [bold]servable serve churn fraud@champion[/bold]
+    Examples: [bold]servable serve model.onnx --reload[/bold],
+    [bold]servable serve churn fraud@champion --workers 4[/bold],
+    [bold]servable serve --memory 4GiB[/bold]
     """
     from servable.engines.local import serve as run
     from servable.server.lifecycle import bind
-    from servable.settings import check_exposure, load_settings
+    from servable.settings import check_exposure, config_path, load_settings
 
-    flags = {"home": home, "host": host, "port": port, "insecure": allow_unauthenticated or None}
+    flags = {
+        "home": home,
+        "host": host,
+        "port": port,
+        "insecure": allow_unauthenticated or None,
+        "workers": workers,
+        "memory": _size("--memory", memory),
+        "queue_requests": queue,
+        "request_timeout_s": request_timeout,
+        "drain_s": drain,
+    }
     # Refused before a model is taken in, so that a wrong flag or a taken port leaves nothing behind.
     settings = load_settings(flags)
     check_exposure(settings)
     bind(settings.host, settings.port).close()
     screen = Screen()
     names = [_taken_in(one, screen, trust, sample, home) if is_path(one) else one for one in what or ()]
-    run(names, settings=settings, on_ready=lambda url: _announce(screen, url, names))
+    watched = None
+    if reload:
+        from servable.engines.reload import Reload
+
+        again = {
+            Path(one): _again(Path(one), trust, sample, settings.home) for one in what or () if is_path(one)
+        }
+        watched = Reload(again, config_path(), lambda: load_settings(flags), lambda line: _say(screen, line))
+
+    def ready(url: str) -> None:
+        _announce(screen, url, names, settings.workers)
+
+    run(names, settings=settings, on_ready=ready, reload=watched)
 
 
-def _announce(screen: Screen, url: str, names: list[str]) -> None:
+def _size(option: str, text: str | None) -> int | None:
+    """The bytes that the value of an option means.
+
+    Raises:
+        SettingInvalid: it is no size.
+    """
+    from servable.settings import as_bytes
+
+    if text is None:
+        return None
+    count = as_bytes(text)
+    if count is None:
+        raise SettingInvalid(f"{option} takes a size such as 512MiB or 4GiB, not {text[:60]!r}.")
+    return count
+
+
+def _announce(screen: Screen, url: str, names: list[str], workers: int) -> None:
     """Say where the server is."""
     from rich.markup import escape  # Lazily: the server is ready before anything is printed.
 
     what = ", ".join(names) or "every deployment"
-    screen.note(f"[green]✓[/green] Serving {escape(what)} at [bold]{url}[/bold]; Ctrl-C ends it")
+    many = f" with {workers} workers" if workers > 1 else ""
+    screen.note(f"[green]✓[/green] Serving {escape(what)}{many} at [bold]{url}[/bold]; Ctrl-C ends it")
     screen.note(f"  try it at {url}/docs")
+
+
+def _say(screen: Screen, line: str) -> None:
+    from rich.markup import escape  # As above.
+
+    screen.note(f"[cyan]↻[/cyan] {escape(line)}")
+
+
+def _again(path: Path, trust: bool, sample: Path | None, home: str) -> list[str]:
+    """The arguments of ``servable`` that take a model file in again, in a process of its own."""
+    arguments = ["add", str(path), "--name", name_of(path), "--deploy", "--home", home]
+    if sample is not None:
+        arguments += ["--sample", str(sample)]
+    return [*arguments, "--trust"] if trust else arguments
 
 
 def _taken_in(text: str, screen: Screen, trust: bool, sample: Path | None, home: Path | None) -> str:

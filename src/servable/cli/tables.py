@@ -50,7 +50,7 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
 
 
-def _table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
+def plain_table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
     """An empty table; the columns in ``right`` are aligned to the right."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     numeric = set(right)
@@ -64,7 +64,7 @@ def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
     better = "higher is better" if board.higher_is_better else "lower is better"
     target = f", target {escape(board.target)}" if board.target else ""
     numeric = ("score", "±", "fit", "trained", "served")
-    table = _table(
+    table = plain_table(
         f"{board.task}{target}, {board.rows_total:,} rows, {board.metric} ({better})",
         "candidate",
         *numeric,
@@ -91,7 +91,7 @@ def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
 
 def columns(notes: "tuple[ColumnNote, ...]") -> RenderableType:
     """What was made of each column."""
-    table = _table("Columns", "column", "kind", "note")
+    table = plain_table("Columns", "column", "kind", "note")
     for note in notes[:_COLUMNS_SHOWN]:
         table.add_row(escape(note.name), note.kind, escape(note.note))
     if len(notes) > _COLUMNS_SHOWN:
@@ -110,7 +110,7 @@ def metrics(
         heads.append("95 % interval")
     if baseline:
         heads.append("linear baseline")
-    table = _table("Metrics on rows that training never saw", *heads, right=heads[1:])
+    table = plain_table("Metrics on rows that training never saw", *heads, right=heads[1:])
     for name, value in values.items():
         cells = [escape(name), number(value)]
         if intervals:
@@ -127,7 +127,7 @@ def variants(rows: "tuple[VariantRow, ...]", title: str = "Variants") -> Rendera
     sizes = sorted({size for row in rows for size in row.timings}, key=int)
     heads = ["equal", "rows compared", "labels differ", "worst difference"]
     heads += [f"{size} row{'' if size == '1' else 's'}" for size in sizes] + ["speed-up"]
-    table = _table(title, "", "variant", *heads, right=heads)
+    table = plain_table(title, "", "variant", *heads, right=heads)
     # Why a form does not serve is a sentence, too long for a column.
     notes = [f"{row.name}: {row.note}" for row in rows if row.note and not row.equal]
     table.caption, table.caption_justify = escape("\n".join(notes)) or None, "left"
@@ -225,7 +225,7 @@ def model_list(rows: "tuple[ModelRow, ...]") -> Iterator[RenderableType]:
     numeric = ("versions", "latest", "deployed")
     policies = any(row.policy for row in rows)
     heads = (*numeric, "task", "framework", "metrics", "created", *(["policy"] if policies else []))
-    table = _table("Models", "model", *heads, right=numeric)
+    table = plain_table("Models", "model", *heads, right=numeric)
     for row in rows:
         some = ", ".join(f"{name} {number(value)}" for name, value in list(row.metrics.items())[:2])
         serving = "-" if row.deployed is None else str(row.deployed)
@@ -245,7 +245,7 @@ def model_list(rows: "tuple[ModelRow, ...]") -> Iterator[RenderableType]:
 
 def status(state: "Status") -> Iterator[RenderableType]:
     """What should be served, and what a server says that it serves."""
-    table = _table("Deployments", "model", "version", "previous", "variant", "since", "")
+    table = plain_table("Deployments", "model", "version", "previous", "variant", "since", "")
     for row in state.deployments:
         table.add_row(
             escape(row.model),
@@ -255,23 +255,16 @@ def status(state: "Status") -> Iterator[RenderableType]:
             row.since,
             "default" if row.default else "",
         )
-    yield table if state.deployments else "Nothing is deployed; see servable deploy --help."
-    yield f"Home     {escape(state.home)}"
-    if state.reachable is None:
-        return
-    if not state.reachable:
+    if state.home:
+        yield table if state.deployments else "Nothing is deployed; see servable deploy --help."
+        yield f"Home     {escape(state.home)}"
+    if state.reachable is not None and state.server is None:
         yield f"Server   {escape(state.url)} does not answer"
-        return
-    yield f"Server   {escape(state.url)} answers"
-    for entry in state.server.get("models", ()):
-        yield f"         {escape(_served(entry))}"
+    if state.server is not None:
+        from servable.cli.running import running  # Here, because it is made of what stands above.
 
-
-def _served(entry: Mapping[str, Any]) -> str:
-    """One model as a server lists it, in a line."""
-    plain = {key: value for key, value in entry.items() if isinstance(value, str | int | float)}
-    name = plain.pop("name", plain.pop("model", "?"))
-    return f"{name}: " + ", ".join(f"{key} {value}" for key, value in plain.items())
+        yield f"Server   {escape(state.url)} answers"
+        yield from running(state.server)
 
 
 def description(about: "Description") -> Iterator[RenderableType]:
@@ -287,7 +280,7 @@ def description(about: "Description") -> Iterator[RenderableType]:
         *([f"report   {about.report}"] if about.report else []),
     ]
     yield Panel(escape("\n".join(lines)), title=f"{escape(about.model)}:{about.version}", title_align="left")
-    table = _table("Inputs", "name", "kind", "dtype", "missing", "values or range", "example")
+    table = plain_table("Inputs", "name", "kind", "dtype", "missing", "values or range", "example")
     for field in about.signature.inputs:
         table.add_row(
             escape(field.name),
@@ -309,7 +302,7 @@ def description(about: "Description") -> Iterator[RenderableType]:
 
 def placements(rows: "tuple[VariantRow, ...]") -> RenderableType:
     """Where each form that could serve would run on this machine, and with which options."""
-    table = _table("On this machine", "", "variant", "executor", "why", "session options")
+    table = plain_table("On this machine", "", "variant", "executor", "why", "session options")
     for row in rows:
         if row.runs_why:
             table.add_row(
@@ -343,7 +336,9 @@ def answers(given: Any, shown: int) -> RenderableType:
     probable = given.probabilities is not None
     heads = ["row", "prediction", *(["probability"] if probable else [])]
     count = f"{len(given):,} answers" if len(given) <= shown else f"First {shown} of {len(given):,} answers"
-    table = _table(f"{count} of {escape(given.model)}:{given.version}", *heads, right=("row", "probability"))
+    table = plain_table(
+        f"{count} of {escape(given.model)}:{given.version}", *heads, right=("row", "probability")
+    )
     for index in range(min(shown, len(given))):
         answer = given[index]
         cells = [str(index + 1), escape(_short(answer.prediction))]

@@ -92,7 +92,7 @@ class Supervisor:
             over = asyncio.ensure_future(self._over())
             await asyncio.wait([ready, over], return_when=asyncio.FIRST_COMPLETED)
             if ready.done():
-                _log.info("ready", extra=fields(url=self.url, workers=len(self._places)))
+                _log.info("all workers ready", extra=fields(url=self.url, workers=len(self._places)))
                 if started is not None and not started.done():
                     started.set_result(None)
             ready.cancel()
@@ -257,7 +257,7 @@ class Supervisor:
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
         self._board.close()
-        _log.info("stopped")
+        _log.info("all workers stopped")
 
 
 def pause(deaths: int) -> float:

@@ -7,12 +7,30 @@ whatever a caller makes up never becomes a label.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from servable.monitoring.rendering import CONTENT_TYPE, render
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot, process_figures
 
 #: The code of an answer that was no error.
 OK = "ok"
+
+
+class Held(NamedTuple):
+    """What a live model holds.
+
+    Attributes:
+        memory_bytes: in the server and in processes of its own.
+        processes: living ones of its own.
+    """
+
+    memory_bytes: int = 0
+    processes: int = 0
+
+
+#: What a model holds that is not live.
+NOTHING = Held()
 
 
 class Meter:
@@ -31,9 +49,7 @@ class Meter:
         "codes",
         "expired",
         "load_seconds",
-        "memory_bytes",
         "model",
-        "processes",
         "queued",
         "replacements",
         "rows",
@@ -68,10 +84,6 @@ class Meter:
         self.cache_hits = 0
         self.cache_misses = 0
         self.cache_bytes = 0
-        #: Memory that the loaded model holds, in the server and in processes of its own.
-        self.memory_bytes = 0
-        #: Living processes of the model.
-        self.processes = 0
 
     def batch(self, rows: int, seconds: float) -> None:
         """A batch of so many rows ran for so long."""
@@ -98,13 +110,13 @@ class Meter:
         self.seconds += seconds
         self.rows += rows
 
-    def figures(self) -> ModelFigures:
-        """What was counted so far, as a record of its own."""
+    def figures(self, held: Held = NOTHING) -> ModelFigures:
+        """What was counted so far and what is held now, as a record of its own."""
         values = {name: getattr(self, name) for name in self.__slots__}
         for name in ("buckets", "batch_buckets", "wait_buckets"):
             values[name] = tuple(values[name])
         values["codes"] = dict(self.codes)
-        return ModelFigures(**values)
+        return ModelFigures(**values, **held._asdict())
 
 
 class Metrics:
@@ -125,6 +137,8 @@ class Metrics:
         self.connections = 0
         #: Connections accepted so far.
         self.accepted = 0
+        #: Says what the live models hold now.
+        self.held: Callable[[], Mapping[tuple[str, int], Held]] = dict
 
     def meter(self, model: str, version: int) -> Meter:
         """The meter of a live version; the same one when a version comes back, so counts never fall."""
@@ -143,8 +157,11 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """The present figures as a record that can travel and be added to others'."""
+        held = self.held()
         return Snapshot(
-            models=tuple(self._meters[key].figures() for key in sorted(self._meters)),
+            models=tuple(
+                meter.figures(held.get(key, NOTHING)) for key, meter in sorted(self._meters.items())
+            ),
             rejected=dict(self._rejected),
             loaded=self._loaded,
             connections=self.connections,

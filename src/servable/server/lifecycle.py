@@ -21,6 +21,7 @@ from servable.server.app import Application
 from servable.server.listener import Listener
 from servable.server.workers import Link, NoLink
 from servable.serving.desired import RegistrySource
+from servable.serving.held import held
 from servable.serving.host import Host
 from servable.settings import ServerSettings, check_exposure
 
@@ -95,6 +96,7 @@ class ServerLife:
         try:
             source = RegistrySource(Path(settings.home), database_url=settings.database_url, only=only)
             self.host = Host(source, Metrics(version), settings)
+            self.host.metrics.held = lambda: held(self.host.table)
             self._link = link or NoLink()
             self.application = Application(self.host, settings, version, self._link)
         except BaseException:

@@ -7,15 +7,14 @@ from typing import Any
 import msgspec
 
 from servable.artifact.manifest import REPORT_FILE, TRAINED, Manifest, Variant
+from servable.errors import FileMissing
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
 from servable.registry.records import DeploymentRecord, ModelRecord
 from servable.runtime.placement import found_here, place
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeploymentRow, Description, ModelRow, Status, VariantRow
-
-#: Seconds within which a server that is asked for its status has to answer.
-ASK_TIMEOUT_S = 2.0
+from servable.workflows.running import ask
 
 
 def variant_rows(manifest: Manifest) -> tuple[VariantRow, ...]:
@@ -45,8 +44,22 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
         url: a server to ask; None asks nobody.
 
     Raises:
-        FileMissing: there is no such home.
+        FileMissing: there is no such home, and no server to ask instead.
     """
+    try:
+        wanted = _desired(home)
+    except FileMissing:
+        # A server is asked from machines that have no home.
+        if not url or home is not None:
+            raise
+        wanted = Status(home="", deployments=())
+    if not url:
+        return wanted
+    running = ask(url)
+    return msgspec.structs.replace(wanted, url=url, reachable=running is not None, server=running)
+
+
+def _desired(home: str | Path | None) -> Status:
     with opened(home) as place:
         rows = tuple(
             DeploymentRow(
@@ -60,18 +73,7 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
             )
             for record in place.deployments.all()
         )
-        where = str(place.path)
-    if not url:
-        return Status(home=where, deployments=rows)
-    import httpx  # Here, because it takes longer to import than the other verbs take to answer.
-
-    try:
-        answer = httpx.get(f"{url.rstrip('/')}/models", timeout=ASK_TIMEOUT_S)
-        server = msgspec.json.decode(answer.content, type=dict) if answer.is_success else {}
-    except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError):
-        # Anything but a proper answer means the same to the person who asks: no server of ours is there.
-        return Status(home=where, deployments=rows, url=url, reachable=False)
-    return Status(home=where, deployments=rows, url=url, reachable=answer.is_success, server=server)
+        return Status(home=str(place.path), deployments=rows)
 
 
 def describe(reference: str, *, home: str | Path | None = None) -> Description:

@@ -191,6 +191,68 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     policy: dict[str, Any] = {}
 
 
+class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of a running server; counts are since it started, all its workers together.
+
+    Attributes:
+        model: its name.
+        version: which one.
+        state: ``live``, ``cold``, ``loading`` or ``failed``.
+        reason: why it is not live, or why it runs where it runs.
+        variant: the form that answers; empty when none is loaded.
+        executor: where it runs; empty when nothing is loaded.
+        processes: its own processes.
+        requests: answered, with or without success.
+        errors: those that ended with an error.
+        p50_s: half of the requests took no longer; estimated from a histogram, None without requests.
+        p99_s: 99 of 100 took no longer; likewise.
+        mean_batch: rows of a batch, on average; None without batches.
+        queued: requests that wait now.
+        cache_hit_rate: share of requests answered from the cache; None where nothing was looked up.
+        memory_bytes: memory that it holds.
+    """
+
+    model: str
+    version: int
+    state: str
+    reason: str = ""
+    variant: str = ""
+    executor: str = ""
+    processes: int = 0
+    requests: int = 0
+    errors: int = 0
+    p50_s: float | None = None
+    p99_s: float | None = None
+    mean_batch: float | None = None
+    queued: int = 0
+    cache_hit_rate: float | None = None
+    memory_bytes: int = 0
+
+
+class RunningServer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running server says about itself.
+
+    Attributes:
+        ready: whether it wants requests.
+        workers: HTTP processes.
+        replacements: of such processes that ended by themselves.
+        connections: open now.
+        rejected: requests that reached no model.
+        resident_bytes: memory of its HTTP processes.
+        uptime_s: seconds since it started; None when not known.
+        models: by name and version.
+    """
+
+    ready: bool
+    workers: int = 1
+    replacements: int = 0
+    connections: int = 0
+    rejected: int = 0
+    resident_bytes: int = 0
+    uptime_s: float | None = None
+    models: tuple[RunningModel, ...] = ()
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A home's desired state and, if a server was asked and answered, its actual state.
 
@@ -199,14 +261,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         deployments: desired state.
         url: the server that was asked, empty if none.
         reachable: whether it answered; None if none was asked.
-        server: what it said about itself, as its ``GET /models`` gives it.
+        server: what it said about itself; None if none answered.
     """
 
     home: str
     deployments: tuple[DeploymentRow, ...]
     url: str = ""
     reachable: bool | None = None
-    server: dict[str, Any] = {}
+    server: RunningServer | None = None
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):

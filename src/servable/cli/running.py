@@ -1,0 +1,82 @@
+"""What a running server says about itself, as a Rich table. Pure."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.markup import escape
+
+from servable.cli.tables import duration, plain_table
+
+if TYPE_CHECKING:
+    from servable.workflows.outcomes import RunningModel, RunningServer
+
+_NUMERIC = ("requests", "errors", "p50", "p99", "batch", "queued", "cached", "memory")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def running(server: "RunningServer") -> Iterator[RenderableType]:
+    """A line about the server, and a row for each of its models."""
+    yield "         " + ", ".join(_about(server))
+    if not server.models:
+        return
+    table = plain_table(
+        "Serving (since the start)", "model", "state", "variant", "executor", *_NUMERIC, right=_NUMERIC
+    )
+    notes = [
+        f"{each.model}:{each.version} is {each.state}: {each.reason}"
+        for each in server.models
+        if each.state not in ("live", "cold") and each.reason
+    ]
+    for each in server.models:
+        style = {"failed": "red", "cold": "dim"}.get(each.state)
+        table.add_row(*_cells(each), style=style)
+    yield table
+    yield from (escape(note) for note in notes)
+
+
+def _about(server: "RunningServer") -> Iterator[str]:
+    yield "[green]ready[/green]" if server.ready else "[red]not ready[/red]"
+    yield f"{server.workers} worker" + ("" if server.workers == 1 else "s")
+    if server.replacements:
+        yield f"{server.replacements} replaced"
+    yield f"{server.connections} connection" + ("" if server.connections == 1 else "s")
+    yield f"{size(server.resident_bytes)} of memory"
+    if server.rejected:
+        yield f"{server.rejected:,} requests refused before they reached a model"
+    if server.uptime_s is not None:
+        yield f"up {uptime(server.uptime_s)}"
+
+
+def _cells(each: "RunningModel") -> Iterator[str]:
+    yield escape(f"{each.model}:{each.version}")
+    yield each.state
+    yield escape(each.variant) or "-"
+    yield escape(each.executor) + (f" ×{each.processes}" if each.processes else "") or "-"
+    yield f"{each.requests:,}"
+    yield f"{each.errors:,}"
+    yield duration(each.p50_s)
+    yield duration(each.p99_s)
+    yield "-" if each.mean_batch is None else f"{each.mean_batch:.1f}"
+    yield f"{each.queued:,}"
+    yield "-" if each.cache_hit_rate is None else f"{each.cache_hit_rate:.0%}"
+    yield size(each.memory_bytes) if each.memory_bytes else "-"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that a person reads best."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 10 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def uptime(seconds: float) -> str:
+    """How long something has been up, in its two largest units."""
+    whole = int(seconds)
+    days, hours, minutes = whole // 86_400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
