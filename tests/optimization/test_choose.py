@@ -8,7 +8,7 @@ from sklearn.pipeline import Pipeline
 from optimization.models import data as make_data
 from optimization.models import fitted, prepare, trained
 from servable.artifact.manifest import Proof, Timing, Variant
-from servable.errors import StorageFailed
+from servable.errors import ModelFailed, StorageFailed
 from servable.frameworks.lookup import adapter
 from servable.optimization.choose import fastest, optimise
 from servable.optimization.measure import machine, time_predictor
@@ -139,3 +139,34 @@ def test_timing_is_the_median_of_calls_with_the_asked_rows_and_ends_in_time():
 
 def test_the_machine_is_named():
     assert "cores" in machine()
+
+
+class Fixed:
+    """A model that takes no more rows than its graph was made for."""
+
+    concurrent = True
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def predict(self, arrays):
+        if len(arrays["numbers"]) > self.most:
+            raise ModelFailed("too many rows")
+        return {"prediction": arrays["numbers"]}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_numbers_of_rows_that_a_model_refuses_are_left_out():
+    rows = {"numbers": np.ones((3, 2))}
+    timings = time_predictor(Fixed(8), rows, (1, 8, 32, 256), clock=Ticks(0.01))
+    assert [timing.rows for timing in timings] == [1, 8]
+    with pytest.raises(ModelFailed):
+        time_predictor(Fixed(0), rows, (1, 8), clock=Ticks(0.01))
+
+
+def test_batches_too_large_to_be_held_are_left_out():
+    rows = {"numbers": np.ones((1, 500_000))}
+    timings = time_predictor(Fixed(256), rows, (1, 8, 32), clock=Ticks(0.01))
+    assert [timing.rows for timing in timings] == [1, 8]
