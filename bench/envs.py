@@ -28,11 +28,17 @@ PINNED = {
     ),
     "litserve": ("litserve==0.2.19", "uvloop==0.23.0", "httptools==0.9.0", "pyzmq", *_MODELS),
     "bentoml": ("bentoml==1.4.39", "uvloop==0.23.0", "httptools==0.9.0", *_MODELS),
-    "mlserver": ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop==0.23.0", *_MODELS),
+    "mlserver": ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop==0.21.0", *_MODELS),
     "kserve": ("kserve==0.21.0", "uvloop==0.23.0", "httptools==0.9.0", *_MODELS),
     "ray": ("ray[serve]==2.60.0", "uvloop==0.23.0", "httptools==0.9.0", *_MODELS),
     "mlflow": ("mlflow==3.17.2", "uvloop==0.23.0", "httptools==0.9.0", *_MODELS),
-    "torchserve": ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "torch==2.13.0", *_MODELS),
+    "torchserve": (
+        "torchserve==0.12.0",
+        "torch-model-archiver==0.12.0",
+        "torch==2.13.0",
+        "pyyaml==6.0.3",
+        *_MODELS,
+    ),
     # Its wheels of this year want numpy 1.
     "triton": ("nvidia-pytriton==0.7.0", "scikit-learn==1.9.1", "numpy==1.26.4", "onnxruntime==1.32.0"),
 }

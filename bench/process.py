@@ -89,6 +89,7 @@ def ask(port: int, wire: Wire, timeout: float = 10.0) -> list[float]:
 
     Raises:
         OSError: nobody answered, or what came was no success.
+        Unavailable: a success that does not say what it should.
     """
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -97,11 +98,14 @@ def ask(port: int, wire: Wire, timeout: float = 10.0) -> list[float]:
         body = answer.read()
         if answer.status != 200:
             raise OSError(f"{answer.status}: {body[:300].decode(errors='replace')}")
-        return wire.read(body)
-    except (HTTPException, ValueError, LookupError, TypeError) as error:
+    except HTTPException as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
     finally:
         connection.close()
+    try:
+        return wire.read(body)
+    except (ValueError, LookupError, TypeError) as error:
+        raise Unavailable(f"its answer cannot be read: {body[:300].decode(errors='replace')}") from error
 
 
 @contextlib.contextmanager

@@ -35,14 +35,9 @@ def wire(case: Case, *, binary: bool = False) -> Wire:
     """How Servable is asked for a case."""
     path = f"/models/{case.model.name}/predict"
     if binary:
-        return Wire(path, case.raw, BINARY, _first(from_json("scores")))
+        return Wire(path, case.raw, BINARY, from_json("prediction"))
     body = json.dumps({"input": case.row}).encode()
-    key = "prediction" if case.model.trained else "scores"
-    return Wire(path, body, JSON, from_json(key))
-
-
-def _first(read):
-    return read
+    return Wire(path, body, JSON, from_json("prediction"))
 
 
 def _image(case: Case) -> bool:

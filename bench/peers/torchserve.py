@@ -23,7 +23,7 @@ class Handler:
 
     def handle(self, data, context):
         bodies = [item.get("body") or item.get("data") for item in data]
-        rows = [binary(body) if isinstance(body, (bytes, bytearray)) else row(body["input"]) for body in bodies]
+        rows = [row(body["input"]) if isinstance(body, dict) else binary(body) for body in bodies]
         return [{"prediction": np.asarray(found).tolist()} for found in self.model(np.stack(rows))]
 """
 
@@ -90,7 +90,7 @@ def _properties(port: int, image: bool) -> str:
         "minWorkers": workers,
         "maxWorkers": workers,
         "batchSize": 4 if image else BATCH,
-        "maxBatchDelay": 1,
+        "maxBatchDelay": 0,
     }
     lines = [
         f"inference_address=http://127.0.0.1:{port}",

@@ -10,6 +10,10 @@ from bench.peers.base import BATCH, BINARY, JSON, WORKERS, Case, Peer, prepared,
 from bench.process import Launch, Wire, free_ports, from_json
 
 _MODEL = """
+import sys
+
+# The stub takes no notice of PYTHONPATH.
+sys.path[:0] = [{folder!r}, {packages!r}]
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from served import load
@@ -52,8 +56,10 @@ def _launch(case: Case, folder: Path) -> Launch:
         width=len(case.model.expected),
         instances=WORKERS if image else 1,
     )
+    packages = next(envs.python("triton").parents[1].glob("lib/python*/site-packages"))
+    source = _MODEL.format(folder=str(folder), packages=str(packages), numpy="float32" if image else "int64")
     files: dict[str, str | bytes] = {
-        "models/served/1/model.py": _MODEL.format(numpy="float32" if image else "int64"),
+        "models/served/1/model.py": source,
         "models/served/config.pbtxt": config,
     }
     grpc, metrics = free_ports(2)
@@ -73,16 +79,9 @@ def _launch(case: Case, folder: Path) -> Launch:
             f"--metrics-port={metrics}",
         ],
     )
-    packages = next(envs.python("triton").parents[1].glob("lib/python*/site-packages"))
     _assemble(packages / "pytriton" / "tritonserver", folder)
     libraries = f"{packages / 'nvidia_pytriton.libs'}:{sys.base_prefix}/lib"
-    return launch._replace(
-        environment={
-            "LD_LIBRARY_PATH": libraries,
-            "PYTHONHOME": sys.base_prefix,
-            "PYTHONPATH": f"{folder}:{packages}",
-        }
-    )
+    return launch._replace(environment={"LD_LIBRARY_PATH": libraries, "PYTHONHOME": sys.base_prefix})
 
 
 def _assemble(carried: Path, folder: Path) -> None:
