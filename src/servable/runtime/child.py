@@ -73,9 +73,8 @@ class _Loop:
             self._fail(0, error)
             return 1
         except Exception as foreign:  # noqa: BLE001 - a library may raise anything; the server must hear of it
-            self._fail(
-                0, ArtifactUnreadable(f"its library raised {type(foreign).__name__} while it was loaded")
-            )
+            name = type(foreign).__name__
+            self._fail(0, ArtifactUnreadable(f"The model cannot be loaded: its library raised {name}."))
             return 1
         self._send(Kind.READY, 0, _encode(ready))
         while (frame := self._read()) is not None:

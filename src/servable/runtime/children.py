@@ -12,57 +12,22 @@ import signal
 import socket
 import sys
 import termios
-from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
-from servable import errors
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ModelNotReady, ServableError
 from servable.runtime.arena import Area
 from servable.runtime.child import IN_FRAME
 from servable.runtime.confine import look_at
-from servable.runtime.executor import Done, Outcome
+from servable.runtime.executor import Outcome
 from servable.runtime.framing import Failed, Frame, FrameBuffer, Kind, Load, Ready, broken, encode
 from servable.runtime.packing import Packed, unpack
-from servable.runtime.spawning import ChildLimits, ChildSpec, ended_how, spawn
-from servable.tensors import Arrays
+from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, State, ended_how, spawn
 
-#: What a child may say in words of its own; every other code becomes ``ArtifactUnreadable``.
-_SAYABLE: dict[str, type[ServableError]] = {
-    kind.code: kind
-    for kind in (
-        errors.ArtifactError,
-        errors.ArtifactUnreadable,
-        errors.ArtifactUntrusted,
-        errors.ArtifactTampered,
-        errors.ArtifactUnsupported,
-        errors.DependencyMissing,
-        errors.FileMissing,
-        errors.ModelFailed,
-        errors.StorageFailed,
-        errors.StorageFull,
-    )
-}
 #: Resident memory above the limit by this factor ends a process in the middle of a run.
 _FAR_ABOVE = 1.25
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class Batch(NamedTuple):
-    """Rows to answer, and who waits for the answer."""
-
-    arrays: Arrays
-    done: Done
-
-
-class State(Enum):
-    """Where a child is in its life."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
-    GONE = "gone"
 
 
 class Owner(Protocol):
@@ -227,10 +192,11 @@ class Child:
             return False
         return True
 
-    def _drain(self) -> None:
-        """Take everything that came so far."""
+    def _drained(self) -> bool:
+        """Take everything that came so far; whether it is still there."""
         while self._socket.fileno() >= 0 and self._readable():
             pass
+        return self.state is not State.GONE
 
     def _answered(self, frame: Frame) -> None:
         if frame.number != self._number:
@@ -266,10 +232,10 @@ class Child:
             if frame.kind is Kind.FAILED and self.state in (State.STARTING, State.BUSY):
                 said = msgspec.msgpack.decode(frame.meta, type=Failed)
                 if self.state is State.BUSY and frame.number == self._number:
-                    self._settle(Outcome(None, _SAYABLE.get(said.code, ModelFailed)(said.message)))
+                    self._settle(Outcome(None, said.error(ModelFailed)))
                     return
                 if self.state is State.STARTING:
-                    self.kill(_SAYABLE.get(said.code, ArtifactUnreadable)(said.message))
+                    self.kill(said.error(ArtifactUnreadable))
                     return
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise broken("a record that is none") from error
@@ -299,8 +265,7 @@ class Child:
                 not take its own absence for a hang of its children.
         """
         # An answer that lies here already counts, however late it is read.
-        self._drain()
-        if self.state is State.GONE:
+        if not self._drained():
             return
         seen = look_at(self.pid)
         if seen is not None and seen.state == "T":
@@ -324,7 +289,7 @@ class Child:
                 )
         elif passed > self._limits.heartbeat_s:
             self._ask(now)
-        if seen is not None and self.state is not State.GONE:
+        if seen is not None:
             self._weigh(seen.memory_bytes)
 
     def _ask(self, now: float) -> None:
@@ -399,7 +364,7 @@ class Child:
 
     def _died(self) -> None:
         """It is dead; what it said before that is still heard."""
-        self._drain()
+        self._drained()
         with contextlib.suppress(ProcessLookupError):
             # Not reaped yet, so the group is still its own: end what it left behind.
             os.killpg(self.pid, signal.SIGKILL)

@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from servable.errors import ModelDied
+from servable import errors
+from servable.errors import ModelDied, ServableError
 
 MAGIC = b"SVFR"
 VERSION = 1
@@ -66,6 +67,24 @@ class Kind(IntEnum):
 _KINDS = {int(kind): kind for kind in Kind}
 
 
+#: The errors that a child may report as what they are.
+_SAYABLE: dict[str, type[ServableError]] = {
+    kind.code: kind
+    for kind in (
+        errors.ArtifactError,
+        errors.ArtifactUnreadable,
+        errors.ArtifactUntrusted,
+        errors.ArtifactTampered,
+        errors.ArtifactUnsupported,
+        errors.DependencyMissing,
+        errors.FileMissing,
+        errors.ModelFailed,
+        errors.StorageFailed,
+        errors.StorageFull,
+    )
+}
+
+
 class Load(msgspec.Struct, frozen=True, array_like=True):
     """Meta of LOAD.
 
@@ -103,6 +122,10 @@ class Failed(msgspec.Struct, frozen=True, array_like=True):
 
     code: str
     message: str
+
+    def error(self, other: type[ServableError]) -> ServableError:
+        """The error, of class ``other`` where the code is none that a child may say."""
+        return _SAYABLE.get(self.code, other)(self.message)
 
 
 class Frame(NamedTuple):

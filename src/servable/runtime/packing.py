@@ -174,7 +174,7 @@ def _texts(name: str, array: NDArray[Any]) -> bytes:
     Raises:
         ModelFailed: something in it is no text.
     """
-    flat = array.ravel().tolist() if array.dtype.kind in _TEXT_KINDS else [None]
+    flat: list[Any] = array.ravel().tolist() if array.dtype.kind in _TEXT_KINDS else [None]
     if not all(isinstance(each, str) for each in flat):
         raise ModelFailed(
             f"The array {name[:64]!r} holds neither numbers nor texts, and nothing else can leave "

@@ -18,9 +18,9 @@ from collections import deque
 from servable.errors import ModelDied, ModelFailed, ModelNotReady, ServableError, StorageFailed
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter
-from servable.runtime.children import Batch, Child, State
+from servable.runtime.children import Child
 from servable.runtime.executor import Done, ExecutorStatistics, Outcome
-from servable.runtime.spawning import ChildLimits, ChildSpec
+from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, State
 from servable.tensors import Arrays
 
 __all__ = ["ChildLimits", "ChildSpec", "ProcessExecutor"]

@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+
+from servable.runtime.executor import Done
+from servable.tensors import Arrays
 
 
 class ChildSpec(NamedTuple):
@@ -45,6 +49,22 @@ class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 2.0
 
 
+class Batch(NamedTuple):
+    """Rows to answer, and who waits for the answer."""
+
+    arrays: Arrays
+    done: Done
+
+
+class State(Enum):
+    """Where a child is in its life."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    GONE = "gone"
+
+
 def spawn(*descriptors: int) -> "subprocess.Popen[Any]":
     """Start the interpreter of a child.
 
@@ -63,6 +83,7 @@ def spawn(*descriptors: int) -> "subprocess.Popen[Any]":
 
 
 def ended_how(status: int) -> str:
+    """What a process's exit status says, for a sentence."""
     if status >= 0:
         return f"exited with status {status}"
     try:
