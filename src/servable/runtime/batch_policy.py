@@ -112,7 +112,7 @@ def batch_cap(curve: CostCurve, limits: BatchLimits, run_s: float, slack_s: floa
     if row_s > 0.0:
         fitting = (min(run_s, slack_s) - fixed_s) / row_s
         if fitting < rows:
-            rows = int(fitting)
+            rows = int(max(1.0, fitting))
     rows = max(1, min(rows, limits.max_rows))
     enough = rows
     if curve.samples and row_s > 0.0:

@@ -2,8 +2,8 @@
 
 The line is fitted to weighted sums of what was observed. Old observations fade, because a machine's
 speed changes; an observation far above what was expected counts only up to a limit, because a garbage
-collection or a noisy neighbour says nothing about the model; a lasting change widens that limit and is
-followed within some dozens of observations. Errors count relative to the run time, so that a few large
+collection or a noisy neighbour says nothing about the model; several such in a row are a lasting
+change, which is followed at once. Errors count relative to the run time, so that a few large
 batches do not drown what a single row costs.
 """
 
@@ -20,6 +20,11 @@ _FOLLOW = 0.1
 _LEAST_SPREAD = 0.02
 #: Sizes whose variance is below this share of the squared mean tell nothing about the slope.
 _TELLING = 0.01
+#: So many runs one after another, each longer than expected by this share, are a lasting change.
+_STREAK = 8
+_LASTING = 0.5
+#: A run counts as if it had taken at least this share of what was expected.
+_MOST_TELLING = 0.25
 #: From this observation on the line is fitted at every fourth only.
 _EARLY = 16
 #: So many observations make an estimate that somebody may be refused upon.
@@ -43,7 +48,9 @@ class CostCurve:
     """
 
     __slots__ = (
+        "_least",
         "_spread",
+        "_streak",
         "_w",
         "_wx",
         "_wxx",
@@ -63,6 +70,8 @@ class CostCurve:
         self.largest = 0
         self.fits = 0
         self._spread = _FIRST_SPREAD
+        self._streak = 0
+        self._least = 0.0
         self._w = self._wx = self._wy = self._wxx = self._wxy = 0.0
 
     @property
@@ -94,13 +103,21 @@ class CostCurve:
             surprise = seconds / expected - 1.0
             spread = self._spread
             most = _SPREADS * spread
+            if surprise <= _LASTING:
+                self._streak = 0
+            elif self._is_slower(surprise):
+                return
             if surprise > most:
                 seconds = expected * (1.0 + most)
                 surprise = most
             spread += _FOLLOW * ((surprise if surprise >= 0.0 else -surprise) - spread)
             self._spread = spread if spread > _LEAST_SPREAD else _LEAST_SPREAD
-        larger = seconds if seconds > expected else expected
-        weight = 1.0 / (larger * larger) if larger > _SHORTEST_S else 1.0 / (_SHORTEST_S * _SHORTEST_S)
+        # Noise only ever adds, so a run shorter than expected tells more; but not without bounds.
+        base = expected
+        if seconds < expected or samples == 1:
+            least = _MOST_TELLING * expected
+            base = seconds if seconds > least else least
+        weight = 1.0 / (base * base) if base > _SHORTEST_S else 1.0 / (_SHORTEST_S * _SHORTEST_S)
         weighted = weight * rows
         self._w = _FADE * self._w + weight
         self._wx = _FADE * self._wx + weighted
@@ -111,6 +128,27 @@ class CostCurve:
             self.largest = rows
         if samples < _EARLY or samples & 3 == 0:
             self._fit()
+
+    def _is_slower(self, surprise: float) -> bool:
+        """Count runs that are all much longer; after a row of them the machine has become slower for good.
+
+        Then what was seen before is taken as if it had been seen at the new speed, by the least of the
+        surprises, so that the line keeps its slope and its level is right at once.
+        """
+        self._streak += 1
+        self._least = surprise if self._streak == 1 else min(self._least, surprise)
+        if self._streak < _STREAK:
+            return False
+        self._streak = 0
+        factor = 1.0 + self._least
+        weight = 1.0 / (factor * factor)
+        self._w *= weight
+        self._wx *= weight
+        self._wxx *= weight
+        self._wy *= weight * factor
+        self._wxy *= weight * factor
+        self._fit()
+        return True
 
     def _fit(self) -> None:
         """Draw the line anew."""
