@@ -12,7 +12,7 @@ from servable import logs
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (logs.ROOT, "uvicorn.error")]
+    loggers = [logging.getLogger(name) for name in (logs.ROOT, "asyncio")]
     kept = [(each.handlers, each.propagate, each.level) for each in loggers]
     yield
     for each, (handlers, propagate, level) in zip(loggers, kept, strict=True):

@@ -67,7 +67,7 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> None:
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    for name in (ROOT, "uvicorn.error"):
+    for name in (ROOT, "asyncio"):
         target = logging.getLogger(name)
         target.handlers = [handler]
         target.propagate = False
