@@ -110,7 +110,8 @@ def test_a_thousand_models_in_the_memory_of_fifty(home: Path) -> None:
     said = report(measured, budget)
     print(said)
     assert measured.loads >= 1300, said
-    assert 20 <= measured.loaded <= 100, said
-    assert measured.peak - measured.base < budget + 24 * MIB, said
+    assert 40 <= measured.loaded <= 100, said
+    # The figures of every model that was ever called stay, and the heap is never quite full.
+    assert measured.peak - measured.base < budget + 16 * MIB, said
     ordered = sorted(measured.cold_s)
     assert ordered[int(len(ordered) * 0.99)] < 0.05, said

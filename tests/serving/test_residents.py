@@ -19,6 +19,7 @@ from servable.runtime.model import LoadedModel, load_model
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live
+from servable.serving.residents import BESIDE
 from servable.settings import ServerSettings
 from servable.testing import FakeClock
 
@@ -107,7 +108,7 @@ def test_nothing_is_loaded_until_it_is_called(four: Path) -> None:
         assert await value(live) == pytest.approx(expected(1, ROW), rel=1e-4)
         assert host.find(name_of(1)) is live
         assert (loaded(host), sizes.loads) == ([1], [name_of(1)])
-        assert live.status().memory_bytes == 2 * MIB
+        assert live.status().memory_bytes == 2 * MIB + BESIDE
 
     run(four, course)
 
@@ -189,7 +190,7 @@ def test_everybody_gets_an_answer_when_there_is_room_for_one(four: Path) -> None
 
 def test_a_model_beyond_the_budget_is_refused(four: Path) -> None:
     async def course(host: Host, sizes: Sizes) -> None:
-        with pytest.raises(ModelNotReady, match=r"needs 2\.0 MiB of memory and the budget .* is 1\.5 MiB"):
+        with pytest.raises(ModelNotReady, match=r"needs 2\.2 MiB of memory and the budget .* is 1\.5 MiB"):
             await warm(host, 0)
         # Measured twice, because the first load also sets up the library; then left alone for a while.
         assert sizes.loads == [name_of(0)] * 2
@@ -209,8 +210,8 @@ def test_a_model_that_grew_makes_room_afterwards(four: Path) -> None:
         await warm(host, 0)
         await warm(host, 1)
         sizes.size = 4 * MIB
-        with_files_only = await warm(host, 2)
-        assert with_files_only.size == 4 * MIB
+        grown = await warm(host, 2)
+        assert grown.size == 4 * MIB + BESIDE
         assert loaded(host) == [2]
 
     run(four, course)
@@ -335,3 +336,32 @@ def test_closing_ends_a_load_that_is_under_way(two: Path) -> None:
         await course(host, sizes)
 
     asyncio.run(inside())
+
+
+def test_pinned_models_that_do_not_fit_together_are_refused(two: Path) -> None:
+    with open_home(two) as opened:
+        for number in (0, 1):
+            opened.deployments.deploy(name_of(number), 1, policy={"pinned": True})
+
+    async def course(host: Host, sizes: Sizes) -> None:
+        assert states(host) == {name_of(0): "live", name_of(1): "failed"}
+        assert not host.ready
+        assert "pinned models leave less" in host.failures[0].message
+
+    run(two, course, budget=3 * MIB)
+
+
+def test_the_memory_of_child_processes_counts(two: Path) -> None:
+    with open_home(two) as opened:
+        opened.deployments.deploy(name_of(0), 1, policy={"executor": "process"})
+
+    async def course() -> None:
+        host = Host(RegistrySource(two), Metrics("test"), ServerSettings(memory=1024 * MIB))
+        await host.reconcile()
+        live = await warm(host, 0)
+        assert await value(live) == pytest.approx(expected(0, ROW), rel=1e-4, abs=1e-5)
+        assert live.size > 20 * MIB
+        await host.close()
+        assert live.executor.statistics().processes == 0
+
+    asyncio.run(course())

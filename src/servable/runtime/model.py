@@ -26,7 +26,7 @@ from servable.monitoring.metrics import Meter
 from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
 from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
-from servable.runtime.footprint import resident_bytes
+from servable.runtime.footprint import give_back, resident_bytes
 from servable.runtime.placement import Placed, found_here, place
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 from servable.runtime.rehearsal import example_arrays, rehearse
@@ -202,6 +202,8 @@ def _load_here(package: Package, variant: Variant) -> _Here:
     except BaseException:
         predictor.close()
         raise
+    # What loading used and freed again would be taken for the model's, and would stay with the process.
+    give_back()
     return _Here(predictor, seconds, batching, max(0, resident_bytes() - before))
 
 

@@ -71,6 +71,8 @@ class Host:
         self._token: object = None
         self._wanted: tuple[Wanted, ...] | None = None
         self._lives: dict[str, Live] = {}
+        #: Loaded, and waiting to be switched to together with the others.
+        self._fresh: dict[str, Live] = {}
         self._colds: dict[str, Cold] = {}
         self._warming: dict[Cold, asyncio.Task[ServableError | None]] = {}
         self._retiring: dict[Live, asyncio.Task[None]] = {}
@@ -200,17 +202,16 @@ class Host:
             return False
         self._attempts.keep(frozenset(wanted))
         self._residents.keep(frozenset(each.digest for each in wanted))
-        fresh: dict[str, Live] = {}
         for each in wanted:
             if not self._must_load(each):
                 continue
             try:
-                fresh[each.model] = await self._residents.load(each)
+                self._fresh[each.model] = await self._residents.load(each)
             except ServableError as error:
                 self._attempts.failed(each, error)
             else:
                 self._attempts.succeeded(each)
-        self._switch(wanted, fresh)
+        self._switch(wanted)
         self._token, self._wanted = token, wanted
         return True
 
@@ -226,14 +227,14 @@ class Host:
     def _on_demand(self, wanted: Wanted) -> bool:
         return self._residents.lazy and not wanted.policy.pinned
 
-    def _switch(self, wanted: tuple[Wanted, ...], fresh: dict[str, Live]) -> None:
+    def _switch(self, wanted: tuple[Wanted, ...]) -> None:
         """Replace the table in one step, then send away what is no longer wanted."""
         lives: dict[str, Live] = {}
         colds: dict[str, Cold] = {}
         failed: list[ModelStatus] = []
         for each in wanted:
             name, before = each.model, self._lives.get(each.model)
-            live = fresh.get(name)
+            live = self._fresh.get(name)
             if live is None and before is not None and before.wanted.loads_like(each):
                 live = before
             if self._on_demand(each):
@@ -249,7 +250,7 @@ class Host:
                 if before is not None:
                     lives[name] = before
         gone = [live for live in self._lives.values() if lives.get(live.model) is not live]
-        self._lives, self._colds = lives, colds
+        self._lives, self._colds, self._fresh = lives, colds, {}
         self.table = table_of(
             lives.values(), failed, [cold for name, cold in colds.items() if name not in lives]
         )
@@ -326,7 +327,7 @@ class Host:
         for live in self._lives.values():
             cold = self._colds.get(live.model)
             yield live, cold is not None and cold.wanted.loads_like(live.wanted)
-        for live in self._retiring:
+        for live in (*self._fresh.values(), *self._retiring):
             yield live, False
 
     async def _unload(self, lives: Collection[Live]) -> None:
@@ -353,9 +354,9 @@ class Host:
         for task in warming:
             task.cancel()
         await asyncio.gather(*warming, return_exceptions=True)
-        lives = list(self._lives.values())
+        lives = [*self._lives.values(), *self._fresh.values()]
         self.table = Table()
-        self._lives, self._colds = {}, {}
+        self._lives, self._colds, self._fresh = {}, {}, {}
         self.metrics.set_loaded(0)
         for live in lives:
             self._retire(live)

@@ -17,6 +17,10 @@ from servable.serving.loading import Loader
 _ROOM_WAIT_S = 5.0
 _LOOK_S = 0.005
 
+#: Bytes that a model takes beside its weights: codecs, batcher, figures, and what the allocator loses.
+#: Measured with a hundred small models.
+BESIDE = 192 * 1024
+
 #: The models that count against the budget, each with whether it may be unloaded.
 Lives = Callable[[], Iterable[tuple[Live, bool]]]
 #: Takes models out of the table, closes them and gives their memory back.
@@ -62,7 +66,7 @@ class Residents:
         package, files = await self._loader.open(wanted)
         if not self.lazy:
             return await self._loader.load(wanted, package)
-        await self._reserve(wanted, max(files, self._known.get(wanted.digest, 0)))
+        await self._reserve(wanted, self._known.get(wanted.digest, files + BESIDE))
         try:
             live = await self._loaded(wanted, package, files)
             if live.size > self._budget:
@@ -77,7 +81,7 @@ class Residents:
 
     async def _loaded(self, wanted: Wanted, package: Package, files: int) -> Live:
         live = await self._loader.load(wanted, package)
-        live.size = self._known[wanted.digest] = max(files, live.size)
+        live.size = self._known[wanted.digest] = max(files, live.size) + BESIDE
         return live
 
     async def _dismiss(self, live: Live) -> None:
