@@ -84,3 +84,4 @@ def test_policies_in_words() -> None:
     assert wishes({}) == "by measurement"
     assert wishes({"pinned": True, "of a newer program": 1}) == "pinned"
     assert wishes({"pinned": False}) == "by measurement"
+    assert wishes({"run_limit_s": "long", "cache_bytes": None}) == "runs of at most long s, a cache of None"

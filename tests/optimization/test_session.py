@@ -215,6 +215,12 @@ def test_findings_of_other_machines_stay_beside_the_new_one() -> None:
     assert session.with_findings(made, bare) == made
 
 
+def test_rows_with_the_largest_numbers_are_compared_too(tmp_path: Path) -> None:
+    variant, rows = written(convolution(tmp_path / "small.onnx"), tmp_path)
+    extreme = {name: np.full_like(part, np.finfo(np.float32).max) for name, part in rows.items()}
+    assert tune(tmp_path, variant, extreme, budget_s=0.1).note.startswith("trained: ")
+
+
 def test_a_file_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
     variant = Variant(name="trained", format="onnx", path="model.onnx", options={"feeds": [], "outputs": {}})

@@ -5,22 +5,27 @@ from typing import Any
 
 
 def wishes(policy: Mapping[str, Any]) -> str:
-    """A deployment's policy in words; ``by measurement`` where it says nothing."""
+    """A deployment's policy in words; ``by measurement`` where it says nothing.
+
+    It is shown as it is kept, so values that no policy may have are shown too.
+    """
     words = {
         "executor": "executor {}",
         "processes": "{} processes",
         "threads": "{} batches at once",
-        "run_limit_s": "runs of at most {:g} s",
+        "run_limit_s": "runs of at most {} s",
         "max_batch": "at most {} rows in a batch",
         "cache_bytes": "a cache of {}",
-        "cache_age_s": "answers kept for {:g} s",
+        "cache_age_s": "answers kept for {} s",
     }
     said = []
     for name, value in policy.items():
         if name == "pinned":
             said += ["pinned"] if value else []
         elif name in words:
-            said.append(words[name].format(size(value) if name == "cache_bytes" else value))
+            plain = f"{value:g}" if isinstance(value, float) else str(value)
+            counted = name == "cache_bytes" and isinstance(value, int)
+            said.append(words[name].format(size(value) if counted else plain))
     return ", ".join(said) or "by measurement"
 
 

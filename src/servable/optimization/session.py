@@ -181,6 +181,7 @@ def tune(
             choice = usual(usable_cores(), seconds=turns.seconds)
         else:
             timings = time_predictor(predictor, rows, [timing.rows for timing in timings] or [1])
+            predictor.close()
     seconds = timings[0].seconds if timings else turns.seconds
     tuned = with_choice(variant, msgspec.structs.replace(choice, seconds=seconds))
     return Tuned(msgspec.structs.replace(tuned, timings=timings), f"{variant.name}: {in_words(choice)}")

@@ -18,7 +18,7 @@ from servable.artifact.manifest import Variant
 from servable.clock import Clock
 from servable.errors import ModelFailed
 from servable.frameworks.base import Predictor
-from servable.frameworks.onnx import predictor_with
+from servable.frameworks.onnx import external_files, predictor_with
 from servable.frameworks.onnx_session import DEFAULT, SessionChoice
 from servable.optimization import parity
 from servable.tensors import PREDICTION, Arrays, row_count, take
@@ -33,8 +33,10 @@ _RUNS = 8
 LONG_S = 500e-6
 #: Rows of the larger batch with which short models are timed.
 _BATCH = 32
-#: Different rows that are asked in turn and compared with the default's answers.
+#: Different rows that are asked in turn and compared with the default's answers; two of a model whose
+#: row takes longer than this.
 _ROWS = 8
+_SLOW_S = 0.02
 #: Sessions of one file that are open together hold no more than this, about.
 _MOST_BYTES = 2 * 1024**3
 #: Seed of the made rows on which answers are compared.
@@ -96,8 +98,9 @@ class Turns:
             raise ModelFailed(f"onnxruntime cannot open {path.name}.")
         known = [timing.seconds for timing in variant.timings if timing.rows == 1]
         self.seconds = known[0] if known else self._median(plain, _SLICE_S)
-        self._checked = [(part, plain.predict(part)) for part in self._parts[:2]]
-        for part in map(_varied, self._parts[:2]):
+        checked = self._parts if self.seconds < _SLOW_S else self._parts[:2]
+        self._checked = [(part, plain.predict(part)) for part in checked]
+        for part in map(_varied, checked):
             # Rows of zeros or a single example would hide a difference; not every model takes made ones.
             try:
                 self._checked.append((part, plain.predict(part)))
@@ -127,7 +130,7 @@ class Turns:
 
     def _opened(self, choices: Sequence[SessionChoice]) -> dict[SessionChoice, Predictor]:
         """A predictor for each choice that can be measured; choices that differ in slots alone share one."""
-        size = max(self._path.stat().st_size, 1)
+        size = sum(file.stat().st_size for file in (self._path, *external_files(self._path)))
         sessions: dict[SessionChoice, Predictor | None] = {}
         found: dict[SessionChoice, Predictor] = {}
         for choice in choices:
@@ -215,9 +218,10 @@ def _part(rows: Arrays, places: Sequence[int]) -> Arrays:
 def _varied(rows: Arrays) -> Arrays:
     """The rows with noise on every number, of the size of the number."""
     random = np.random.default_rng(_SEED)
-    return {
-        name: (part + random.standard_normal(part.shape) * np.maximum(np.abs(part), 1)).astype(part.dtype)
-        if part.dtype.kind == "f"
-        else part
-        for name, part in rows.items()
-    }
+    with np.errstate(all="ignore"):  # The largest numbers become infinite, and so they are for every choice.
+        return {
+            name: (part + random.standard_normal(part.shape) * np.maximum(np.abs(part), 1)).astype(part.dtype)
+            if part.dtype.kind == "f"
+            else part
+            for name, part in rows.items()
+        }
