@@ -17,17 +17,16 @@ from servable.artifact.package import digest_of, seal, write_signature
 from servable.runtime.process import ChildSpec
 from servable.testing import fake_signature
 
-RAISE, SEGFAULT, EXIT, LOOP, ALLOCATE = -1.0, -2.0, -3.0, -4.0, -5.0
-PRINT, GRANDCHILD, WEDGE, GROW, STOP, LEAVE = -6.0, -7.0, -8.0, -9.0, -10.0, -11.0
+RAISE, SEGFAULT, EXIT, ALLOCATE, PRINT, WEDGE, GROW, LEAVE = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0, -8.0
 #: Leaves a process behind, then exits.
-GRANDCHILD_AND_EXIT = -12.0
+GRANDCHILD_AND_EXIT = -9.0
 GROWTH = 96 * 1024 * 1024
 
 
 class Misbehaving:
     """Sums rows; ``loading`` says how it misbehaves while it is loaded."""
 
-    def __init__(self, loading: str = "", kept: int = 0) -> None:
+    def __init__(self, loading: str = "") -> None:
         self.loading = loading
         self.kept: list[Any] = []
 
@@ -41,8 +40,6 @@ class Misbehaving:
             ctypes.string_at(0)
         if self.loading == "raise":
             raise RuntimeError("no such weights")
-        if self.loading.startswith("slowly "):
-            time.sleep(float(self.loading.split()[1]))
 
     def predict(self, rows: Any) -> Any:
         for code, act in _ACTS.items():
@@ -65,12 +62,8 @@ def _wedge(model: Misbehaving) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.05)
 
 
-def _grandchild(model: Misbehaving) -> None:
-    model.kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
-
-
 def _grandchild_and_exit(model: Misbehaving) -> None:
-    _grandchild(model)
+    model.kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
     os._exit(3)
 
 
@@ -78,13 +71,10 @@ _ACTS: dict[float, Any] = {
     RAISE: _raise,
     SEGFAULT: lambda model: ctypes.string_at(0),
     EXIT: lambda model: os._exit(3),
-    LOOP: _loop,
     ALLOCATE: lambda model: np.ones(2**40),
     PRINT: lambda model: print("said by the model", flush=True),
-    GRANDCHILD: _grandchild,
     WEDGE: _wedge,
     GROW: lambda model: model.kept.append(np.ones(GROWTH // 8)),
-    STOP: lambda model: os.kill(os.getpid(), signal.SIGSTOP),
     LEAVE: lambda model: sys.exit("no more"),
     GRANDCHILD_AND_EXIT: _grandchild_and_exit,
 }

@@ -66,11 +66,11 @@ def held() -> tuple[Any, ...]:
     return names, len(list(Path("/proc/self/fd").iterdir())), children
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
+def run(work: Coroutine[Any, Any, None], within_s: float = 60) -> None:
     """Run it, and see that nothing is left behind."""
 
     async def timed() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(within_s):
             await work
 
     before = held()
