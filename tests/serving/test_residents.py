@@ -9,7 +9,14 @@ import pytest
 
 from faults.many_models import expected, name_of, publish_many
 from servable.artifact.package import Package
-from servable.errors import ArtifactUnreadable, ModelNotFound, ModelNotReady, ServerStopping, VersionNotFound
+from servable.errors import (
+    ArtifactUnreadable,
+    ModelNotFound,
+    ModelNotReady,
+    Overloaded,
+    ServerStopping,
+    VersionNotFound,
+)
 from servable.monitoring.metrics import Metrics
 from servable.protocols.codecs import JSON
 from servable.registry.home import open_home
@@ -148,9 +155,11 @@ def test_a_model_in_use_stays_and_the_caller_waits_or_is_refused(four: Path) -> 
         await asyncio.sleep(0.02)
         assert not refused.done()
         clock.advance(6)
-        with pytest.raises(ModelNotReady, match="all in use; raise --memory"):
+        with pytest.raises(Overloaded, match="all in use; try again"):
             await refused
         (await warm(host, 2)).leave()
+        # Nothing was wrong with the model, so it is not left alone.
+        await warm(host, 3)
         busy.leave()
 
     run(four, course, clock=clock)

@@ -21,6 +21,7 @@ from servable.errors import (
     ConflictError,
     ModelNotFound,
     ModelNotReady,
+    Overloaded,
     ServableError,
     ServerStopping,
     VersionNotFound,
@@ -273,6 +274,8 @@ class Host:
         found: Live | Cold = cold
         while isinstance(found, Cold):
             error = await self._fetched(found)
+            if isinstance(error, Overloaded):
+                raise Overloaded(error.message, error.retry_after_s) from error
             if error is not None:
                 raise ModelNotReady(f"{found.wanted.reference} is not ready: {error.message}") from error
             # Looked up again in the same step in which it is handed out: it may have been replaced, or
@@ -304,6 +307,9 @@ class Host:
         wanted = cold.wanted
         try:
             live = await self._residents.load(wanted)
+        except Overloaded as error:
+            # Nothing is wrong with the model, so the next caller may try at once.
+            return error
         except ServableError as error:
             self._attempts.failed(wanted, error)
             cold.failure = error.message

@@ -263,7 +263,8 @@ class Cold:
                 the model's name when empty.
 
         Raises:
-            ModelNotReady: it cannot be loaded, or not now, and why.
+            ModelNotReady: it cannot be loaded, and why.
+            Overloaded: there is no room for it, because every other model is in use.
             ModelNotFound: it is no longer served.
             VersionNotFound: another version took its place meanwhile.
         """

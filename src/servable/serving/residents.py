@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from servable.artifact.package import Package
 from servable.clock import Clock
-from servable.errors import ModelNotReady
+from servable.errors import ModelNotReady, Overloaded
 from servable.runtime.memory import Resident, in_mebibytes, larger_than_budget, make_room
 from servable.serving.live import Live, Wanted
 from servable.serving.loading import Loader
@@ -60,7 +60,8 @@ class Residents:
         """The model, ready to answer and not yet in the table.
 
         Raises:
-            ModelNotReady: there is no room for it, now or ever.
+            ModelNotReady: there can be no room for it.
+            Overloaded: the models that could make room are all in use.
             ServableError: it cannot be loaded.
         """
         package, files = await self._loader.open(wanted)
@@ -102,9 +103,9 @@ class Residents:
                 return
             self._refuse(wanted, needed, room.ever)
             if self._now() >= latest:
-                raise ModelNotReady(
+                raise Overloaded(
                     f"{wanted.reference} needs {in_mebibytes(needed)} of memory, and the models that hold "
-                    f"the budget of {in_mebibytes(self._budget)} are all in use; raise --memory."
+                    f"the budget of {in_mebibytes(self._budget)} are all in use; try again or raise --memory."
                 )
             await asyncio.sleep(_LOOK_S)
 
@@ -123,6 +124,8 @@ class Residents:
     def _refuse(self, wanted: Wanted, needed: int, ever: bool) -> None:
         if ever:
             return
+        # Measured afresh the next time: what else the process did may have been taken for the model's.
+        self._known.pop(wanted.digest, None)
         if needed > self._budget:
             raise ModelNotReady(f"{larger_than_budget(wanted.reference, needed, self._budget)}.")
         raise ModelNotReady(
