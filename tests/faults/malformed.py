@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import random
 import sys
@@ -66,25 +67,38 @@ _SHAPES = ("(0,)", "(-5,)", "(0, 4)", f"({2**63},)", f"({2**62}, 4)", f"(16, {2*
            "(1, 4", "(True,)", "()", "(1e3, 4)")  # fmt: skip
 
 
+_numbers = itertools.count()
+
+
 class Shot(NamedTuple):
     """One request.
 
     Attributes:
         kind: for counting.
         wire: all of it.
+        own_id: its request id, which must come back; empty when it names none that a server keeps.
         vector: how to send it when it is wrong as HTTP.
     """
 
     kind: str
     wire: bytes
+    own_id: str = ""
     vector: Vector | None = None
 
 
-def request(path: str, body: bytes, content_type: str = _JSON, **headers: str) -> bytes:
-    """A whole request, right as HTTP."""
-    lines = {"host": "localhost", "content-type": content_type, "content-length": str(len(body)), **headers}
+def whole(kind: str, path: str, body: bytes, **headers: str) -> Shot:
+    """A request that is right as HTTP."""
+    own_id = f"n{next(_numbers)}"
+    lines = {
+        "host": "localhost",
+        "content_type": _JSON,
+        "content_length": str(len(body)),
+        "x_request_id": own_id,
+    }
+    lines |= headers
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
-    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+    wire = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+    return Shot(kind, wire, "" if "x_request_id" in headers else own_id)
 
 
 def shots(count: int, seed: int) -> Iterator[Shot]:
@@ -99,26 +113,26 @@ def shots(count: int, seed: int) -> Iterator[Shot]:
         path = choose.choice(PREDICT)
         if part < 8:
             kind, body = choose.choice(large if number % 400 == 0 else small)
-            yield Shot(f"json {kind}", request(path, body))
+            yield whole(f"json {kind}", path, body)
         elif part < 12:
-            yield Shot("json mutated", request(path, _mutated(choose, choose.choice((BODY, _ROWS, _NAMED)))))
+            yield whole("json mutated", path, _mutated(choose, choose.choice((BODY, _ROWS, _NAMED))))
         elif part < 14:
-            yield Shot("array", request(path, _array(choose), "application/x-npy"))
+            yield whole("array", path, _array(choose), content_type="application/x-npy")
         elif part < 15:
-            yield Shot(
-                "raw bytes",
-                request(path, choose.randbytes(choose.randrange(100)), "application/octet-stream"),
-            )
+            body = choose.randbytes(choose.randrange(100))
+            yield whole("raw bytes", path, body, content_type="application/octet-stream")
         elif part < 16:
-            yield Shot("address", request(choose.choice(OTHER), choose.choice(small)[1]))
+            yield whole("address", choose.choice(OTHER), choose.choice(small)[1])
         elif part < 17:
             body = choose.choice(bombs) if number % 1_000 == 16 else _packed(choose)
-            yield Shot("encoding", request(path, body, content_encoding=choose.choice(_ENCODINGS)))
+            yield whole("encoding", path, body, content_encoding=choose.choice(_ENCODINGS))
         elif part < 18:
-            yield Shot("header", request(path, BODY, **{choose.choice(_HEADERS): choose.choice(_VALUES)}))
+            name = choose.choice(_HEADERS)
+            kind = "deadline" if "timeout" in name else "header"
+            yield whole(kind, path, BODY, **{name: choose.choice(_VALUES)})
         else:
             vector = choose.choice(VECTORS)
-            yield Shot("ambiguous", vector.wire, vector)
+            yield Shot("ambiguous", vector.wire, vector=vector)
 
 
 _ENCODINGS = (
@@ -213,15 +227,15 @@ class Tally:
             self.wrong.append(f"{name}: {status} for {shot.wire[:300]!r}")
 
 
-async def read_status(reader: asyncio.StreamReader) -> int:
-    """The status of the next answer, read whole."""
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, str]:
+    """The status and the request id of the next answer, read whole."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     status = int(head.split()[1])
     if status < 200:
-        return await read_status(reader)
+        return await read_answer(reader)
     length = head.partition("content-length: ")[2].partition("\r\n")[0]
     await reader.readexactly(int(length or 0))
-    return status
+    return status, head.partition("x-request-id: ")[2].partition("\r\n")[0]
 
 
 async def keep_sending(address: Address, source: Iterator[Shot], tally: Tally) -> None:
@@ -238,9 +252,11 @@ async def keep_sending(address: Address, source: Iterator[Shot], tally: Tally) -
             reader, writer = streams
             writer.write(b"".join(shot.wire for shot in waiting))
             while waiting:
-                status = await asyncio.wait_for(read_status(reader), 30)
+                status, own_id = await asyncio.wait_for(read_answer(reader), 30)
                 shot = waiting.pop(0)
-                tally.add(shot, status, 200 <= status < 500)
+                # Whoever asks for the impossible in time is told that the time is over.
+                fits = 200 <= status < 500 or (shot.kind == "deadline" and status == 504)
+                tally.add(shot, status, fits and (not shot.own_id or own_id == shot.own_id))
         except (OSError, asyncio.IncompleteReadError):
             # What the server did not answer any more is sent again; what it closed on is not.
             if streams is not None:
@@ -278,7 +294,7 @@ async def volley(address: Address, vector: Vector) -> list[int]:
         if vector.half_close:
             writer.write_eof()
         while True:
-            statuses.append(await asyncio.wait_for(read_status(reader), 0.5))
+            statuses.append((await asyncio.wait_for(read_answer(reader), 0.5))[0])
             if len(statuses) == max(vector.answers, 1) and not vector.half_close:
                 # Nothing more should come; the server need not wait to say so.
                 writer.write_eof()
