@@ -14,6 +14,11 @@ def test_local(home):
     check_engine(lambda: LocalServer(settings))
 
 
+def test_local_with_several_workers(home):
+    settings = load_settings({"home": home, "port": 0, "workers": 2}, environment={})
+    check_engine(lambda: LocalServer(settings))
+
+
 def test_the_check_notices_an_engine_that_stays():
     class Staying(FakeEngine):
         stops = 0

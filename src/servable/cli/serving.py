@@ -120,7 +120,7 @@ def serve(
 
     A PATH is taken in under its file's name and served at once.
 
-    Examples: [bold]servable serve model.onnx --reload[/bold],
+    Example: [bold]servable serve model.onnx --reload[/bold],
     [bold]servable serve churn fraud@champion --workers 4[/bold],
     [bold]servable serve --memory 4GiB[/bold]
     """

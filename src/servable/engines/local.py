@@ -11,17 +11,19 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvloop
 
 import servable
 from servable import logs
-from servable.engines.reload import Reload
 from servable.engines.supervisor import Supervisor
 from servable.errors import ConflictError
 from servable.server.lifecycle import ServerLife
 from servable.settings import ServerSettings, load_settings
+
+if TYPE_CHECKING:
+    from servable.engines.reload import Reload
 
 #: Seconds beyond the time to drain that a server in a thread has to end.
 _STOP_MARGIN_S = 30.0
@@ -134,7 +136,7 @@ def serve(
     background: bool = False,
     settings: ServerSettings | None = None,
     on_ready: Callable[[str], None] | None = None,
-    reload: Reload | None = None,
+    reload: "Reload | None" = None,
     **more: Any,
 ) -> LocalServer | None:
     """Serve the deployments of a home over HTTP.
@@ -174,7 +176,7 @@ async def _foreground(
     settings: ServerSettings,
     only: Sequence[str],
     on_ready: Callable[[str], None] | None,
-    reload: Reload | None,
+    reload: "Reload | None",
 ) -> None:
     if reload is None:
         await _until_signalled(_life(settings, only, logs=True), on_ready)

@@ -11,10 +11,12 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from servable.engines.child import Child
 from servable.errors import ServableError, SurroundingsError
 from servable.logs import fields, logger
-from servable.monitoring.totals import Snapshot, merge, past, process_figures
+from servable.monitoring.totals import Snapshot, merge, past, process_figures, requests
 from servable.server.lifecycle import bind, url_of
 from servable.server.turns import Board
 from servable.server.workers import ASK_S, Start, share
@@ -151,7 +153,7 @@ class Supervisor:
             for task in late:
                 task.cancel()
         own = Snapshot(process=process_figures(), worker_replacements=self._replacements)
-        known = [child.snapshot for child in self._children if child is not but]
+        known = [_answering(child) for child in self._children if child is not but]
         return merge([self._past, own, *known])
 
     # ------------------------------------------------------------------ keeping the places filled
@@ -257,12 +259,17 @@ class Supervisor:
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
         self._board.close()
-        _log.info("all workers stopped")
+        _log.info("all workers stopped", extra=fields(requests=requests(self._past)))
 
 
 def pause(deaths: int) -> float:
     """Seconds before the next try after so many deaths in a row: none after the first, then growing."""
     return 0.0 if deaths < 2 else min(_FIRST_PAUSE_S * 2.0 ** min(deaths - 2, 30), _LONGEST_PAUSE_S)
+
+
+def _answering(child: Child) -> Snapshot:
+    """A worker's figures; one that is not ready yet does not count as a worker."""
+    return child.snapshot if child.ready else msgspec.structs.replace(child.snapshot, workers=0)
 
 
 def _stop(child: Child, limit_s: float, *, at_once: bool = False) -> None:

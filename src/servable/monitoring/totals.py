@@ -146,6 +146,11 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     )
 
 
+def requests(snapshot: Snapshot) -> int:
+    """How many requests reached a model and ended, with whatever outcome."""
+    return sum(sum(each.codes.values()) for each in snapshot.models)
+
+
 def past(snapshot: Snapshot) -> Snapshot:
     """What remains of a process that ended: what it counted, without what it held."""
     replace = msgspec.structs.replace

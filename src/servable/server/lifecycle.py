@@ -17,6 +17,7 @@ from pathlib import Path
 from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
+from servable.monitoring.totals import requests
 from servable.server.app import Application
 from servable.server.listener import Listener
 from servable.server.workers import Link, NoLink
@@ -170,7 +171,7 @@ class ServerLife:
             with contextlib.suppress(asyncio.CancelledError, ServableError):
                 await following
         await self.host.close()
-        _log.info("stopped")
+        _log.info("stopped", extra=fields(requests=requests(self.host.metrics.snapshot())))
 
 
 def _allow_many_descriptors() -> None:
