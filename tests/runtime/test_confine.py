@@ -1,9 +1,12 @@
 """What a model process may not do, tried in processes that are confined for real."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from runtime.graphs import make_package
 from runtime.test_process import opened, run, total
@@ -28,8 +31,16 @@ def test_no_core_files_and_no_new_privileges() -> None:
     assert line.split()[4:6] == ["0", "0"]
 
 
-def test_an_interrupt_is_the_servers_business() -> None:
-    assert in_another_process("import os; os.kill(os.getpid(), 2); print('here')") == "here"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_is_the_servers_business(number: signal.Signals) -> None:
+    code = f"""
+import subprocess, sys
+os.kill(os.getpid(), {number:d})
+started = subprocess.run([sys.executable, "-c", "import os; os.kill(os.getpid(), {number:d})"], stderr=-3)
+print("here", started.returncode)
+"""
+    # What it starts can be stopped as ever.
+    assert in_another_process(code) == f"here {-number:d}"
 
 
 def test_a_runaway_allocation_is_a_memory_error() -> None:

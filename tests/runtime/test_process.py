@@ -247,6 +247,18 @@ def test_one_that_is_killed_while_it_loads_is_tried_again(spec: ChildSpec) -> No
     run(work())
 
 
+def test_one_that_dies_again_and_again_comes_back_every_time(spec: ChildSpec) -> None:
+    async def work() -> None:
+        async with opened(spec) as executor:
+            for turn in range(1, 6):
+                os.kill(executor.pids[0], signal.SIGKILL)
+                await until(lambda turn=turn: executor.statistics().replacements == turn)
+                await until(lambda: executor.statistics().processes == 1)
+            assert await total(executor, 1.0, 1.0) == 2.0
+
+    run(work())
+
+
 def test_close_waits_for_the_batch_and_opens_nothing(spec: ChildSpec) -> None:
     async def work() -> None:
         executor = ProcessExecutor(spec, name="sum")

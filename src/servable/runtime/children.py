@@ -95,6 +95,7 @@ class Child:
             undo.callback(self._socket.close)
             with theirs:
                 self._process = spawn(theirs.fileno(), self._requests.descriptor, self._answers.descriptor)
+            undo.callback(self._process.wait)
             undo.callback(self._process.kill)
             self._alarm = os.pidfd_open(self._process.pid)
             undo.pop_all()

@@ -61,11 +61,18 @@ def confine(parent: int) -> None:
     if os.getppid() != parent:
         # It died before the kernel was told; nobody would send the signal any more.
         raise SystemExit(0)
-    # Stopping is the server's business: it closes the socket when it is done with this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Stopping is the server's business: it closes the socket when it is done with this process, also
+        # where a service manager signals every process at once. Handled and not ignored, because what is
+        # ignored stays ignored in programs that the model starts.
+        signal.signal(number, _stays)
     with contextlib.suppress(OSError):
         # Some containers forbid it; then the kernel chooses by size alone.
         Path("/proc/self/oom_score_adj").write_text(_KILLED_FIRST)
+
+
+def _stays(number: int, frame: object) -> None:
+    """A signal that changes nothing."""
 
 
 def bound_loading(memory_bytes: int) -> None:

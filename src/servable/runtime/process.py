@@ -80,6 +80,7 @@ class ProcessExecutor:
         self._quiet: asyncio.Event | None = None
         self._closed = False
         self._failed_starts = 0
+        self._barren = 0
         self._unable: ServableError | None = None
         self._again: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -133,7 +134,7 @@ class ProcessExecutor:
     async def close(self) -> None:
         """Wait for what is running, let every child end, and end by force those that do not."""
         if self._running and not self._closed:
-            self._quiet = asyncio.Event()
+            self._quiet = self._quiet or asyncio.Event()
             await self._quiet.wait()
         self._closed = True
         for timer in (self._again, self._ticker):
@@ -228,6 +229,10 @@ class ProcessExecutor:
                 "model process replaced",
                 extra=fields(model=self._name, pid=child.pid, reason=error.message),
             )
+            self._barren = 0 if child.runs else self._barren + 1
+            # One that dies again and again without having been asked anything must not keep a core busy.
+            if self._barren > _MOST_FAILURES:
+                self._pause(self._barren - _MOST_FAILURES)
             self._fill()
         else:
             self._begun.pop(child, None)
@@ -264,7 +269,11 @@ class ProcessExecutor:
             waiting, self._waiting = self._waiting, deque()
             for batch in waiting:
                 self._settle(batch.done, Outcome(None, self._unable))
-        pause = min(_FIRST_PAUSE_S * 2.0 ** (self._failed_starts - 1), _LONGEST_PAUSE_S)
+        self._pause(self._failed_starts)
+
+    def _pause(self, times: int) -> None:
+        """Start nothing for a while, longer each time."""
+        pause = min(_FIRST_PAUSE_S * 2.0 ** (times - 1), _LONGEST_PAUSE_S)
         if self._again is None and not self._closed:
             self._again = asyncio.get_running_loop().call_later(pause, self._try_again)
 
