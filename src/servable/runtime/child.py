@@ -3,6 +3,9 @@
 Started by ``process.ProcessExecutor`` as ``python -m servable.runtime.child``. It confines itself before
 it reads a byte of the package, imports only what that variant needs (no server, no HTTP, no database), and
 answers one batch at a time, in its only thread, until the socket ends.
+
+The arrays of a large batch are read-only views of shared memory: they hold while the model runs, and a
+model that keeps them must copy them.
 """
 
 import gc
