@@ -125,7 +125,7 @@ class ServerLife:
             if not self._link.patient:
                 await self._listener.open()
             await self.host.reconcile()
-            if self.host.failures and not self.host.table.models:
+            if self.host.failures and not self.host.table.models and not self.host.table.cold:
                 raise self.host.failures[0]
             if self._link.patient:
                 await self._listener.open()
