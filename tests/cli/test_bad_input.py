@@ -157,6 +157,12 @@ def test_an_unknown_model(invoke, home, iris_pickle, arguments):
     assert_refused(invoke(*arguments), 4, "nobody")
 
 
+def test_a_size_that_is_none(invoke):
+    ended = invoke("serve", "--memory", "lots")
+    assert ended.exit_code == 2
+    assert "--memory takes a size such as 512MiB or 4GiB, not 'lots'" in ended.stderr
+
+
 @pytest.mark.parametrize("verb", ["models", "status"])
 def test_a_home_that_is_not_there(invoke, verb):
     assert_refused(invoke(verb), 4, "home")

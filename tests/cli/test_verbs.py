@@ -221,8 +221,12 @@ def test_the_client_against_a_real_server(served):
 
 
 def test_status_asks_the_server(served, invoke):
-    text = good(invoke("status", "--url", served.url))
+    text = good(invoke("status", served.url))
     assert f"{served.url} answers" in text
+    assert re.search(r"ready, 1 worker", text)
+    assert re.search(r"flower:2\s+live\s+onnx\S*\s+inline", text)
+    told = json.loads(good(invoke("status", "--url", served.url, "--json")))["server"]
+    assert (told["ready"], told["workers"], told["models"][0]["state"]) == (True, 1, "live")
 
 
 def test_a_running_server_follows_deploy(served, invoke):
