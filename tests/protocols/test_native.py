@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from servable.artifact.signature import Field, Signature
 from servable.errors import RequestInvalid, RequestMalformed, RequestTooLarge
 from servable.protocols.native import NativeCodec
-from servable.protocols.native_schema import MAX_PROBLEMS, example_row
+from servable.protocols.native_schema import MAX_HINTS, MAX_PROBLEMS, example_row
 from servable.tensors import Request, Response
 
 VALUE = Field(name="value", kind="number", dtype="float64")
@@ -151,6 +151,20 @@ def test_problems_are_bounded_and_values_are_short() -> None:
         decode(codec, {"inputs": [["x" * 10_000]] * 5000})
     assert len(caught.value.problems) == MAX_PROBLEMS
     assert all(len(problem.got) <= 60 for problem in caught.value.problems)
+
+
+def test_guesses_are_made_for_the_first_problems_only() -> None:
+    choice = Field(name="c", kind="category", dtype="str", values=("north", "south"), unknown="refuse")
+    for content in (
+        {"input": {f"valu{number}": 1 for number in range(5000)}},
+        {"inputs": [{"value": 1, "c": "norht"}] * 5000},
+        {f"input{number}": 1 for number in range(5000)},
+    ):
+        with pytest.raises(RequestInvalid) as caught:
+            decode(NativeCodec(signature(VALUE, choice)), content)
+        guesses = ["did you mean" in problem.expected for problem in caught.value.problems]
+        assert guesses[0]
+        assert sum(guesses) <= MAX_HINTS
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,6 @@ from servable.protocols.native_schema import (
     Misfit,
     Problems,
     Reader,
-    close_to,
     expectation,
     joined,
     membership,
@@ -190,8 +189,10 @@ class NativeCodec:
 
     def _rows_of(self, content: dict[str, Any], problems: Problems) -> tuple[list[Any], bool]:
         for key in content:
+            if problems.full:
+                break
             if key not in ("input", "inputs"):
-                hint = close_to(key, ("input", "inputs"))
+                hint = problems.hint(key, ("input", "inputs"))
                 problems.note(
                     joined("", key).lstrip("."), f'"input" or "inputs" and nothing else{hint}', "this key"
                 )
@@ -228,8 +229,10 @@ class NativeCodec:
     def _read_object(self, row: dict[str, Any], path: str, problems: Problems) -> tuple[Any, ...]:
         absent = [name for name in self._names if name not in row]
         for name in row:
+            if problems.full:
+                break
             if name not in self._known:
-                hint = close_to(name, absent)
+                hint = problems.hint(name, absent)
                 problems.note(joined(path, name), f"no column of this name{hint}", shown(row[name]))
         values = []
         for index, field in enumerate(self.signature.inputs):
@@ -248,7 +251,8 @@ class NativeCodec:
         except Misfit as misfit:
             by_place = path.endswith("]") and not path.endswith('"]')
             named = f" ({self._names[index]})" if by_place and not misfit.place and not self._bare else ""
-            problems.note(path + misfit.place, misfit.expected + named, misfit.got or shown(value))
+            expected = misfit.expected + problems.hint(value, misfit.known) + named
+            problems.note(path + misfit.place, expected, misfit.got or shown(value))
             return None
 
     # ------------------------------------------------------------------ encoding

@@ -19,11 +19,13 @@ from servable.tensors import MISSING_STRING, STRINGS
 
 #: A request with more problems than this is answered with the first of them.
 MAX_PROBLEMS = 200
+#: So many of them are told what was perhaps meant.
+MAX_HINTS = 10
 #: Whole-number columns refuse values outside of a signed 64-bit integer.
 INT_LEAST, INT_BEYOND = -(2.0**63), 2.0**63
 _SHOWN = 40
 _LISTED_VALUES = 8
-_CLOSE_AMONG = 2000
+_CLOSE_AMONG = 1000
 
 #: Reads one JSON value for one field: the packed value, or raises ``Misfit``.
 Reader = Callable[[Any], Any]
@@ -32,15 +34,32 @@ Reader = Callable[[Any], Any]
 class Misfit(Exception):
     """A value does not fit its field; carries what was expected and, inside a tensor, where."""
 
-    def __init__(self, expected: str, got: str = "", place: str = "") -> None:
+    def __init__(self, expected: str, got: str = "", place: str = "", known: Sequence[Any] = ()) -> None:
         super().__init__(expected)
         self.expected = expected
         self.got = got
         self.place = place
+        #: Values among which the right one may be close to the one that came.
+        self.known = known
 
 
 class Problems(list[FieldProblem]):
     """The problems found so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hints = MAX_HINTS
+
+    def hint(self, word: Any, known: Sequence[Any]) -> str:
+        """``; did you mean "x"?`` as from ``close_to``, for the first few problems of a request only.
+
+        Looking for what is close costs more than anything else here, and whoever sends thousands of
+        wrong names would make the server look thousands of times.
+        """
+        if not self._hints or not isinstance(word, str):
+            return ""
+        self._hints -= 1
+        return close_to(word, [each for each in known if isinstance(each, str)])
 
     def note(self, path: str, expected: str, got: str) -> None:
         """Add one; more than ``MAX_PROBLEMS`` are dropped."""
@@ -147,10 +166,7 @@ def reader(field: Field) -> Reader:
             raise Misfit(expected)
         packed = read(field, value)
         if packed is None or (member is not None and not member(packed)):
-            hint = ""
-            if isinstance(value, str):
-                hint = close_to(value, [known for known in field.values if isinstance(known, str)])
-            raise Misfit(expected + hint)
+            raise Misfit(expected, known=field.values)
         return packed
 
     return read_column
