@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 
 import numpy as np
 import pytest
@@ -476,17 +477,22 @@ def test_an_executor_that_raises_is_an_answer() -> None:
 # Everything at once.
 
 Step = tuple[str, int, int, int]
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("submit"), st.integers(1, 25), st.integers(0, 19), st.integers(0, 40)),
-        st.tuples(st.just("submit"), st.just(1), st.just(5), st.integers(20, 40)),
-        st.tuples(st.just("finish"), st.integers(0, 2), st.integers(0, 20), st.just(0)),
-        st.tuples(st.just("cancel"), st.integers(0, 50), st.just(0), st.just(0)),
-        st.tuples(st.just("wait"), st.integers(0, 50), st.just(0), st.just(0)),
-        st.tuples(st.just("turn"), st.just(0), st.just(0), st.just(0)),
-    ),
-    max_size=80,
-)
+
+
+def told(seed: int) -> list[Step]:
+    """A long story: bursts of requests among endings, departures and waits."""
+    chance = random.Random(seed)
+    large, evil, hurried = chance.choice([1, 3, 25]), chance.choice([0, 0, 1, 5]), chance.choice([0, 5, 10])
+    story: list[Step] = []
+    for _ in range(60):
+        for _ in range(chance.choice([0, 1, 1, 6])):
+            does = chance.randrange(2) if chance.randrange(20) < evil else 5
+            time = chance.randrange(20) if chance.randrange(20) < hurried else chance.choice([20, 21])
+            story.append(("submit", chance.randint(1, large), does, time))
+        verb = chance.choice(["turn", "turn", "finish", "finish", "finish", "cancel", "wait"])
+        story.append((verb, chance.randrange(50), chance.randrange(20), 0))
+        story.append(("turn", 0, 0, 0) if chance.randrange(2) else ("finish", chance.randrange(3), 1, 0))
+    return story
 
 
 class Story:
@@ -496,17 +502,22 @@ class Story:
         self.scene = scene
         self.members: list[Asking] = []
         self.left: set[int] = set()
+        self.wrong: list[str] = []
         self.owner: dict[int, Asking] = {}
         self.runs: dict[int, int] = {}
         scene.executor.watch = self.watch
 
     def watch(self, rows: list[int]) -> None:
+        # What is raised here would only be taken for the executor's error.
         now = self.scene.clock.monotonic()
         for row in rows:
             owner = self.owner[row]
-            assert owner.deadline > now, "started after its deadline"
-            assert id(owner) not in self.left, "started after its caller left"
-            assert not owner.outcomes, "started after it was settled"
+            if owner.deadline <= now:
+                self.wrong.append("started after its deadline")
+            if id(owner) in self.left:
+                self.wrong.append("started after its caller left")
+            if owner.outcomes:
+                self.wrong.append("started after it was settled")
             self.runs[row] = self.runs.get(row, 0) + 1
 
     async def step(self, step: Step) -> None:
@@ -517,7 +528,7 @@ class Story:
             self.scene.clock.advance(second / 1000)
             self.scene.executor.finish(first % self.scene.executor.running)
         elif verb == "cancel" and self.members:
-            member = self.members[first % len(self.members)]
+            member = self.members[-1 - first % min(12, len(self.members))]
             if not member.outcomes:
                 self.left.add(id(member))
             self.scene.batcher.cancel(member)
@@ -527,6 +538,8 @@ class Story:
             await self.scene.turn()
         statistics = self.scene.batcher.statistics()
         assert statistics.queued_requests <= 8
+        if self.scene.executor.running > self.scene.executor.slots:
+            self.wrong.append("more batches than slots")
         assert self.scene.meter.queued == statistics.queued_requests
 
     def submit(self, rows: int, does: int, time: int) -> None:
@@ -547,6 +560,7 @@ class Story:
             self.members.append(member)
 
     def check(self) -> None:
+        assert self.wrong == []
         for member in self.members:
             does = member.arrays["numbers"][-1, 1]
             if id(member) in self.left:
@@ -567,17 +581,17 @@ class Story:
         assert len(settled) == len(set(map(id, settled)))
 
 
-@settings(max_examples=250, deadline=None)
-@given(steps, st.integers(1, 3), st.integers(1, 16), st.booleans())
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 16), st.integers(0, 9))
 def test_whatever_happens_everybody_is_answered_once(
-    story: list[Step], slots: int, max_rows: int, batchable: bool
+    seed: int, slots: int, max_rows: int, batchable: int
 ) -> None:
-    limits = BatchLimits(max_rows=max_rows, queue_requests=8, queue_s=1.0, batchable=batchable)
+    limits = BatchLimits(max_rows=max_rows, queue_requests=8, queue_s=1.0, batchable=batchable > 0)
     scene = Scene(HeldExecutor(slots), limits)
     teller = Story(scene)
 
     async def part(scene: Scene) -> None:
-        for each in story:
+        for each in told(seed):
             await teller.step(each)
         await scene.finish_all()
 

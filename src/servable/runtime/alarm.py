@@ -15,8 +15,8 @@ class Alarm:
 
     Args:
         now: the monotonic clock that the deadlines are seconds of.
-        ring: called in the event loop with the time, when ``soonest`` has come. It sets ``soonest`` to the
-            next deadline, or to infinity, and calls ``watch`` with a finite one.
+        ring: called in the event loop with the time, when ``soonest`` has come. It calls ``watch`` with the
+            next deadline.
 
     Attributes:
         soonest: none of the watched deadlines is sooner; infinite when there is none.
@@ -32,8 +32,10 @@ class Alarm:
         self._at = math.inf
 
     def watch(self, deadline: float, now: float) -> None:
-        """This deadline is the soonest."""
+        """This deadline is the soonest; an infinite one is none."""
         self.soonest = deadline
+        if deadline == math.inf:
+            return
         if self._timer is not None:
             if self._at <= deadline:
                 return

@@ -228,11 +228,10 @@ class Batcher:
     def _start_next(self, free: int) -> bool:
         """Start the next batch; whether there was one. ``free``: slots that are free."""
         now = self._now()
+        if self._alarm.soonest <= now:
+            self._expire(now)
         while self._again:
             batch = [waiting for waiting in self._again.popleft() if waiting.state == RUNNING]
-            if batch and self._alarm.soonest <= now:
-                self._expire(now)
-                batch = [waiting for waiting in batch if waiting.state == RUNNING]
             if batch:
                 self._launch(batch, now)
                 return True
@@ -240,7 +239,7 @@ class Batcher:
         if not line.requests:
             return False
         before = line.requests
-        if self._alarm.soonest - now < self._ahead_s or self._alarm.soonest <= now:
+        if self._alarm.soonest - now < self._ahead_s:
             batch = self._take_in_hurry(now, free)
         else:
             batch = line.take(self._cap_now(free))
@@ -263,7 +262,6 @@ class Batcher:
 
     def _take_in_hurry(self, now: float, free: int) -> list[Waiting]:
         """The next batch when a deadline is near; those without hope make room for the others."""
-        self._expire(now)
         line, curve = self._line, self._curve
         cap = self._cap_now(free)
         hurry = tell_hurry(line, curve, now, self._ahead_s)
@@ -349,6 +347,8 @@ class Batcher:
         self._keeps_rows = False
         self._learn()
         self._again.extendleft([waiting] for waiting in reversed(batch))
+        # The next batch may have started meanwhile and the alarm been set without these.
+        self._alarm.watch(min(self._alarm.soonest, *(waiting.deadline for waiting in batch)), self._now())
 
     # What goes wrong.
 
@@ -402,9 +402,8 @@ class Batcher:
         """Settle everybody whose deadline has come."""
         flying = chain.from_iterable(chain(self._flights.values(), self._again))
         living = (waiting for waiting in flying if waiting.state == RUNNING)
-        over, self._alarm.soonest = is_over(chain(self._line, living), now)
-        if self._alarm.soonest < math.inf:
-            self._alarm.watch(self._alarm.soonest, now)
+        over, soonest = is_over(chain(self._line, living), now)
+        self._alarm.watch(soonest, now)
         for waiting in over:
             self._drop_late(waiting)
 
