@@ -5,6 +5,7 @@ from pathlib import Path
 
 from servable import errors
 from servable.cli import exits
+from servable.monitoring.metrics import Metrics
 from servable.server import problems
 from servable.settings import describe_settings
 
@@ -33,6 +34,17 @@ def test_every_error_code_is_documented_with_its_status() -> None:
         assert f"`{error.code}`" in page, error.code
     for code, status in problems.STATUS.items():
         assert re.search(rf"`{code}`[^\n]*\b{status}\b", page), f"{code} is {status}"
+
+
+def test_every_metric_is_documented() -> None:
+    page = (DOCS / "serving.md").read_text()
+    metrics = Metrics("1")
+    metrics.meter("iris", 1).count("ok", 1, 0.1)
+    metrics.reject("overloaded")
+    names = re.findall(r"^# TYPE (servable_\w+) ", metrics.render().decode(), re.MULTILINE)
+    assert len(names) > 15
+    for name in names:
+        assert f"`{name}" in page, name
 
 
 def test_every_exit_code_is_documented() -> None:
