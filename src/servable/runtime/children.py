@@ -288,7 +288,7 @@ class Child:
                 self.kill(
                     ModelDied(f"{self._name} ran longer than {self._limits.run_s:g} s and was ended as hung.")
                 )
-        elif passed > self._limits.heartbeat_s:
+        elif passed > self._limits.heartbeat_s * (2 if self._asked else 1):
             self._ask(now)
         if seen is not None:
             self._weigh(seen.memory_bytes)

@@ -36,7 +36,8 @@ class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
         start_s: within which a child must be ready.
         memory_bytes: resident memory above which a child is replaced after its run, and at once when it
             is a quarter above.
-        heartbeat_s: an idle child is asked after so long, and must answer within as much again.
+        heartbeat_s: an idle child is asked after so long, and must answer within twice as long; less would
+            take a child that only waits for a processor on a crowded machine for a wedged one.
         tick_s: between looks at the children.
         grace_s: that a child gets to end by itself when the executor is closed.
     """
