@@ -1,87 +1,120 @@
-"""All benchmarks: ``make bench``. Writes ``bench/RESULTS.md``; exit 1 when a promise is not kept."""
+"""All measurements: ``make bench``. Writes ``bench/RESULTS.md``; exit 1 when a promise is not kept.
+
+python -m bench [--quick] [--only SECTION] [--peer PART] [--rounds N] [--seconds S] [--setup] [--report]
+"""
 
 import argparse
-import datetime
-import platform
+import json
+import os
 import shutil
-from importlib.metadata import version
-from pathlib import Path
+import sys
+from collections.abc import Callable
+from typing import Any
 
-from bench import compiled, http, start
-from servable.optimization.measure import machine
+# One thread for each session and each library, in every process that is started from here.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
-#: Times the textbook Flask server's requests per second, by model.
-PROMISED = {"iris": 20.0, "breast-cancer": 200.0}
-LIBRARIES = ("servable", "onnxruntime", "numpy", "scikit-learn", "lightgbm", "uvicorn", "msgspec")
+from bench import compiled, envs, models, own, report, series, start
+from bench.promises import promises
 
-
-def http_report(rows: list[http.Row]) -> str:
-    """Requests per second as a Markdown table."""
-    lines = [
-        "| model | Servable | Flask `app.run()` | ratio | promised | gunicorn, 2 workers | ratio |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.model} | {row.servable:,.0f} | {row.flask:,.0f} | {row.servable / row.flask:,.0f}x "
-        f"| {promised(row):.0f}x | {row.gunicorn:,.0f} | {row.servable / row.gunicorn:,.1f}x |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+_OWN: dict[str, Callable[..., dict[str, Any]]] = {
+    "latency": own.latency,
+    "process": own.process,
+    "overload": own.overload,
+    "slow": own.slow,
+}
+SECTIONS = ("compiled", "start", *(each.name for each in series.SERIES), *_OWN)
 
 
-def promised(row: http.Row) -> float:
-    """The ratio to Flask that was promised for a row's model."""
-    return next(ratio for name, ratio in PROMISED.items() if row.model.startswith(name))
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only", action="append", choices=SECTIONS, help="measure these sections and keep the others"
+    )
+    parser.add_argument("--peer", action="append", default=[], help="only servers with this in their names")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each server")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each turn")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of a second, written to bench/out/quick"
+    )
+    parser.add_argument("--setup", action="store_true", help="only make the environments")
+    parser.add_argument("--report", action="store_true", help="only write the page from the kept figures")
+    return parser.parse_args()
+
+
+def _compiled_section() -> dict[str, Any]:
+    shapes = compiled.run()
+    page = f"""## One row, compiled against trained
+`python -m bench --only compiled`: one process, onnxruntime on one thread, the forms in turn, median of
+five rounds. *trained* is the trained pipeline behind the same packed arrays; *plain* is what a user writes,
+`pipeline.predict(frame)`.
+
+{compiled.report(shapes)}"""
+    broken = [row.name for row in shapes if min(row.ratio, row.plain_ratio) < row.promised]
+    return {"page": page, "broken": broken}
+
+
+def _start_section() -> dict[str, Any]:
+    started = start.run()
+    page = f"""## Start
+`python -m bench --only start`: `servable serve` on a home with one ONNX model, median of {start.ROUNDS}
+starts, its files in the cache.
+
+{start.report(started)}"""
+    return {"page": page, "broken": [] if start.kept(started) else ["start"]}
+
+
+def _setup() -> None:
+    """Every environment; what cannot be made is said again where it is missed."""
+    for name in envs.PINNED:
+        try:
+            envs.python(name)
+        except envs.Unavailable as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+
+
+def _measure(section: str, given: argparse.Namespace, made: dict[str, models.Model]) -> dict[str, Any]:
+    rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
+    if section == "compiled":
+        return _compiled_section()
+    if section == "start":
+        return _start_section()
+    if section in _OWN:
+        return _OWN[section](made, rounds, seconds)
+    wanted = next(each for each in series.SERIES if each.name == section)
+    return series.run(wanted, made, rounds, seconds, given.peer)
 
 
 def main() -> None:
-    """Measure everything and write it down."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=5, help="of each wrk run")
-    parser.add_argument("--rounds", type=int, default=3, help="of each comparison over HTTP")
-    arguments = parser.parse_args()
+    """Measure what is asked for, keep the figures, and write everything down."""
+    given = _arguments()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; run: make setup-system")
-    started = start.run()
-    shapes = compiled.run()
-    served = http.run(arguments.seconds, arguments.rounds)
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    page = f"""# Results
-
-Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} by `make bench` on {machine()}, {platform.system()},
-Python {platform.python_version()}; {libraries}.
-Only ratios within one run mean anything: the machine is small and shared, and the load generator runs
-on it too.
-
-## One row, compiled against trained
-`python -m bench.compiled`: one process, onnxruntime on one thread, the forms in turn, median of five rounds.
-*trained* is the trained pipeline behind the same packed arrays; *plain* is what a user writes,
-`pipeline.predict(frame)`.
-
-{compiled.report(shapes)}
-
-## Requests per second over HTTP
-`python -m bench.http --seconds {arguments.seconds} --rounds {arguments.rounds}`:
-wrk, 32 keep-alive connections, one row of JSON, the servers in turn, medians.
-Flask is the textbook server: `pickle.load` once, `model.predict` per request. Servable is one process with
-validation, request ids and metrics on.
-
-{http_report(served)}
-
-## Start
-`python -m bench.start`: `servable serve` on a home with one ONNX model, median of {start.ROUNDS} starts, its
-files in the cache.
-
-{start.report(started)}
-"""
-    RESULTS.write_text(page, encoding="utf-8")
+    # A quick run shows that everything works, and some of the peers are no comparison: both are kept apart.
+    trial = bool(given.quick or given.peer)
+    folder = envs.OUT / "quick" if trial else envs.HERE
+    figures = envs.OUT / ("quick.json" if trial else "results.json")
+    kept = figures.is_file() and (given.only or given.report)
+    results = json.loads(figures.read_text()) if kept else {}
+    if not given.report:
+        _setup()
+    if not (given.setup or given.report):
+        made = models.make(envs.OUT / "models")
+        for section in given.only or SECTIONS:
+            print(f"== {section}", file=sys.stderr, flush=True)
+            results[section] = {**_measure(section, given, made), "conditions": report.conditions()}
+            # Kept after each, so that a long run that is broken off is not lost.
+            figures.write_text(json.dumps(results, indent=1))
+    if not results:
+        return
+    page = report.write(results, folder)
+    broken = [found.what for found in promises(results) if not found.kept]
+    broken += [name for part in results.values() for name in part.get("broken", [])]
     print(page)
-    broken = [row.name for row in shapes if min(row.ratio, row.plain_ratio) < row.promised]
-    broken += [row.model for row in served if row.servable / row.flask < promised(row)]
-    broken += [] if start.kept(started) else ["start"]
     if broken:
-        raise SystemExit(f"promises not kept: {', '.join(broken)}")
+        raise SystemExit("promises not kept: " + "; ".join(broken))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from bench.process import Wire
 POOL = 3000
 #: Requests sent without looking for answers.
 _BURST = 32
+#: Bytes of an answer among which its headers are.
+_HEAD = 1024
 _EVENTS = select.EPOLLIN
 
 
@@ -34,6 +36,7 @@ class Open(NamedTuple):
         offered: requests per second that were due.
         good: requests per second answered with 200 within the deadline.
         refused: share answered with 503.
+        expired: share answered with 504.
         failed: share answered otherwise or not at all.
         p50: of those answered with 200, from when each was due.
         p99: likewise.
@@ -45,6 +48,7 @@ class Open(NamedTuple):
     offered: float
     good: float
     refused: float
+    expired: float
     failed: float
     p50: float
     p99: float
@@ -190,14 +194,13 @@ class Generator:
             self._lost(connection)
             return
         connection.buffer = data = connection.buffer + data if connection.buffer else data
-        head = data.find(b"\r\n\r\n")
-        if head < 0 or len(data) < head + 4 + _length(data, head):
+        if not whole(data):
             return
         connection.buffer = b""
         now = time.perf_counter()
         self._done.append((int(data[9:12]), now - connection.due, now - connection.sent))
         connection.due = 0.0
-        if b"connection: close" in data[:head].lower():
+        if b"connection: close" in data[:_HEAD].lower():
             self._remove(connection)
         else:
             self._free.append(connection)
@@ -220,18 +223,25 @@ class Generator:
         statuses = np.array([status for status, _, _ in self._done])
         latencies = np.array([latency for _, latency, _ in self._done])
         answers = np.array([answer for _, _, answer in self._done])
-        good, refused = statuses == 200, statuses == 503
+        good, refused, expired = statuses == 200, statuses == 503, statuses == 504
         return Open(
             offered=self._rate,
             good=float((good & (latencies <= deadline)).sum()) / self._seconds,
             refused=float(refused.sum()) / total,
-            failed=1 - float((good | refused).sum()) / total,
+            expired=float(expired.sum()) / total,
+            failed=1 - float((good | refused | expired).sum()) / total,
             p50=_percentile(latencies[good], 50),
             p99=_percentile(latencies[good], 99),
             refused_p50=_percentile(answers[refused], 50),
             refused_p99=_percentile(answers[refused], 99),
             lag_p99=_percentile(np.array(self._lags), 99),
         )
+
+
+def whole(data: bytes) -> bool:
+    """Whether an answer has arrived to its end."""
+    head = data.find(b"\r\n\r\n")
+    return head >= 0 and len(data) >= head + 4 + _length(data, head)
 
 
 def _length(data: bytes, head: int) -> int:

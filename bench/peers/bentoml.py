@@ -20,7 +20,7 @@ class Served:
     def __init__(self):
         self.model = load()
 
-    @bentoml.api(batchable=True, max_batch_size={batch}, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size={batch}, max_latency_ms={latency})
     def predict(self, rows: {type}) -> np.ndarray:
         return self.model({given})
 """
@@ -30,6 +30,8 @@ def _launch(case: Case, folder: Path) -> Launch:
     image = case.model.image
     source = _SOURCE.format(
         batch=4 if image else BATCH,
+        # A request that would take longer is refused.
+        latency=30_000 if image else 1000,
         type="list[str]" if image else "np.ndarray",
         given="np.stack([binary(base64.b64decode(row)) for row in rows])"
         if image

@@ -24,6 +24,14 @@ class Served(Model):
         self.ready = True
         return True
 
+    # The server hands the model to its worker processes by pickle, which no session survives.
+    def __getstate__(self):
+        return {{key: value for key, value in self.__dict__.items() if key != "predictor"}}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.load()
+
     def predict(self, payload, headers=None):
         rows = np.asarray(payload["instances"], dtype=DTYPE)
         return {{"predictions": np.asarray(self.predictor(rows)).tolist()}}

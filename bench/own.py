@@ -1,0 +1,213 @@
+"""Servable against itself: latency over the bare model, the process executor, overload, slow clients.
+
+Everything is a ratio or a difference within one run, with the parts in turn.
+"""
+
+import http.client
+import math
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import servable
+from bench.envs import OUT
+from bench.load import wrk
+from bench.models import Model, session
+from bench.openloop import Generator, Open, request, whole
+from bench.peers.base import Case
+from bench.peers.servable import serve
+from bench.process import Launch, Wire, running
+from bench.slow import slow_clients
+
+#: Times the capacity offered in the overload run.
+OVERLOADS = (1.0, 2.0, 5.0, 10.0)
+#: Seconds a caller is willing to wait in the overload run.
+DEADLINE_S = 1.0
+#: Slow clients beside the normal load, and the part of the capacity that the normal load is.
+SLOW, BESIDE = 1000, 0.3
+
+
+def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
+    """One client, one row; and the tail at half of the capacity.
+
+    Returns:
+        Microseconds at p50 of the bare model call, an empty answer, and a prediction; what the prediction
+        costs over both; and an open loop at half of what wrk reached.
+    """
+    launch = _server(models["iris"], "latency", trained=True)
+    parts: dict[str, list[float]] = {"bare": [], "empty": [], "prediction": []}
+    capacities, tails = [], []
+    with running(launch):
+        wrk(launch.port, launch.wire, 1)
+        for _ in range(rounds):
+            parts["bare"].append(_median(_bare(models["iris"]), seconds / 3))
+            parts["empty"].append(_median(_caller(launch.port, None), seconds / 3))
+            parts["prediction"].append(_median(_caller(launch.port, launch.wire), seconds / 3))
+        for _ in range(rounds):
+            capacities.append(wrk(launch.port, launch.wire, seconds).rate)
+            tails.append(_open(launch, capacities[-1] / 2, seconds, spin=True))
+    micro = {name: statistics.median(values) * 1e6 for name, values in parts.items()}
+    return {
+        **micro,
+        "over": micro["prediction"] - micro["bare"] - micro["empty"],
+        "capacity": statistics.median(capacities),
+        "half": _middle(tails),
+        "tail": statistics.median(tail.p99 / tail.p50 for tail in tails),
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+
+
+def process(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
+    """The process executor with one child against the inline one: p50 of one client, and throughput."""
+    launches = {
+        kind: _server(models["iris"], f"process-{kind}", trained=True, home=_home(models, "iris", kind))
+        for kind in ("inline", "process")
+    }
+    p50s: dict[str, list[float]] = {kind: [] for kind in launches}
+    rates: dict[str, list[float]] = {kind: [] for kind in launches}
+    with running(launches["inline"]), running(launches["process"]):
+        for launch in launches.values():
+            wrk(launch.port, launch.wire, 1)
+        for _ in range(rounds):
+            for kind, launch in launches.items():
+                p50s[kind].append(_median(_caller(launch.port, launch.wire), seconds / 2))
+                rates[kind].append(wrk(launch.port, launch.wire, seconds).rate)
+    micro = {kind: statistics.median(values) * 1e6 for kind, values in p50s.items()}
+    return {
+        "inline": micro["inline"],
+        "process": micro["process"],
+        "over": micro["process"] - micro["inline"],
+        "inline_rate": statistics.median(rates["inline"]),
+        "process_rate": statistics.median(rates["process"]),
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+
+
+def overload(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
+    """Goodput of a model of known cost at several times its capacity, each caller with a deadline."""
+    launch = _server(models["slow"], "overload", home=_home(models, "slow", "thread"))
+    headers = {"X-Request-Timeout-Ms": str(int(DEADLINE_S * 1000))}
+    runs: dict[float, list[Open]] = {times: [] for times in OVERLOADS}
+    capacities = []
+    with running(launch):
+        wrk(launch.port, launch.wire, 2)
+        for _ in range(rounds):
+            capacities.append(wrk(launch.port, launch.wire, seconds).rate)
+            for times in OVERLOADS:
+                runs[times].append(_open(launch, capacities[-1] * times, seconds, headers=headers))
+                _say(f"overload {times}x: {runs[times][-1]}")
+                time.sleep(0.5)
+    shown = {str(times): _middle(found) for times, found in runs.items()}
+    peak = max(entry["good"] for entry in shown.values())
+    return {
+        "capacity": statistics.median(capacities),
+        "peak": peak,
+        "least": min(entry["good"] for times, entry in shown.items() if float(times) > 1) / peak,
+        "times": shown,
+        "deadline": DEADLINE_S,
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+
+
+def slow(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
+    """p99 of normal load, alone and beside slow clients, in turn."""
+    launch = _server(models["iris"], "slow", trained=True)
+    alone, beside = [], []
+    with running(launch):
+        rate = wrk(launch.port, launch.wire, seconds).rate * BESIDE
+        for _ in range(rounds):
+            alone.append(_open(launch, rate, seconds, spin=True))
+            with slow_clients(launch.port, launch.wire, SLOW):
+                beside.append(_open(launch, rate, seconds, spin=True))
+            time.sleep(1)
+    return {
+        "clients": SLOW,
+        "part": BESIDE,
+        "alone": _middle(alone),
+        "beside": _middle(beside),
+        "ratio": statistics.median(found.p99 for found in beside)
+        / statistics.median(found.p99 for found in alone),
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+
+
+def _server(model: Model, name: str, *, trained: bool = False, home: Path | None = None) -> Launch:
+    folder = OUT / "run" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return serve(Case(model, trained), folder, home=home)
+
+
+def _home(models: dict[str, Model], name: str, executor: Any) -> Path:
+    """A home of one model whose executor is chosen."""
+    home = OUT / "run" / f"home-{name}-{executor}"
+    shutil.rmtree(home, ignore_errors=True)
+    model = models[name]
+    servable.add(model.trained or model.onnx, name=name, home=home, trust=True)
+    servable.deploy(name, executor=executor, home=home)
+    return home
+
+
+def _open(
+    launch: Launch, rate: float, seconds: float, *, spin: bool = False, headers: dict[str, str] | None = None
+) -> Open:
+    content = request(launch.wire, headers)
+    return Generator(launch.port, content, rate=rate, seconds=seconds, spin=spin).run(DEADLINE_S)
+
+
+def _middle(found: Sequence[Open]) -> dict[str, float]:
+    """The median of each figure."""
+    return {
+        name: statistics.median(values)
+        for name in Open._fields
+        if not any(map(math.isnan, values := [getattr(one, name) for one in found]))
+    }
+
+
+def _bare(model: Model) -> Callable[[], Any]:
+    bare = session(model.onnx)
+    made = [output.name for output in bare.get_outputs()]
+    feed = {bare.get_inputs()[0].name: model.example}
+    return lambda: bare.run(made, feed)
+
+
+def _caller(port: int, wire: Wire | None) -> Callable[[], Any]:
+    """One request over a connection kept alive by raw bytes; GET /healthz without a wire."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.connect()
+    sock = connection.sock
+    content = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if wire is None else request(wire)
+
+    def call() -> None:
+        sock.sendall(content)
+        answer = sock.recv(65536)
+        while not whole(answer):
+            answer += sock.recv(65536)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"an answer was no success: {answer[:200]!r}")
+
+    return call
+
+
+def _median(call: Callable[[], Any], seconds: float) -> float:
+    """Seconds of a call, in the middle."""
+    for _ in range(50):
+        call()
+    durations = []
+    end = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,222 @@
+"""``bench/RESULTS.md`` and its charts, from the figures of one run."""
+
+import datetime
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import chart
+from bench.envs import PINNED
+from bench.promises import promises
+from bench.series import SERIES
+
+_LIBRARIES = (
+    "servable",
+    "onnxruntime",
+    "numpy",
+    "scikit-learn",
+    "lightgbm",
+    "msgspec",
+    "uvloop",
+    "httptools",
+)
+
+
+def conditions() -> dict[str, str]:
+    """What a figure cannot be read without."""
+    return {
+        "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        "machine": _processor(),
+        "system": f"{platform.system()}, Python {platform.python_version()}",
+        "command": " ".join(["python -m bench", *sys.argv[1:]]),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
+        "wrk": _wrk(),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{name}, {os.cpu_count()} cores, {gibibytes:.0f} GiB"
+
+
+def _wrk() -> str:
+    program = shutil.which("wrk")
+    if program is None:
+        return "none"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return (said.stdout + said.stderr).split("Copyright")[0].strip() or "wrk"
+
+
+def write(results: dict[str, Any], folder: Path) -> str:
+    """The page and the charts of everything that was measured.
+
+    Returns:
+        The page, which is ``folder/RESULTS.md`` too.
+    """
+    charts = folder / "charts"
+    parts = [_head(results), _summary(results)]
+    for series in SERIES:
+        if series.name in results:
+            chart.bars(charts / f"{series.name}.svg", results[series.name])
+            parts.append(_series(series.name, results[series.name]))
+    if "overload" in results:
+        chart.goodput(charts / "overload.svg", results["overload"])
+    makers = {"latency": _latency, "process": _process, "overload": _overload, "slow": _slow}
+    parts += [make(results[name]) for name, make in makers.items() if name in results]
+    parts += [results[name]["page"] for name in ("compiled", "start") if name in results]
+    parts.append(_versions())
+    page = "\n\n".join(parts) + "\n"
+    (folder / "RESULTS.md").write_text(page, encoding="utf-8")
+    return page
+
+
+def _head(results: dict[str, Any]) -> str:
+    """Each section may come from another run of the same machine, so each says its own command."""
+    conditions = [results[name]["conditions"] for name in results if "conditions" in results[name]]
+    newest = max(conditions, key=lambda each: each["date"])
+    return f"""# Results
+
+Measured {newest["date"]} on {newest["machine"]}, {newest["system"]}; {newest["libraries"]}; {newest["wrk"]}.
+How to measure again: [README.md](README.md).
+
+Only ratios within one run mean anything: the machine is small and shared, and the load generator runs
+on it too. All servers answer the same row with the same model, and their answers are compared before they
+are measured. They have their turns one after the other, round after round; figures are medians of the
+rounds. Servable runs with everything on that it has by default: validation, limits, deadlines, request ids,
+metrics."""
+
+
+def _summary(results: dict[str, Any]) -> str:
+    lines = ["## In short", "", "| compared | measured | promised | |", "|---|---|---|---|"]
+    lines += [
+        f"| {found.what} | {found.measured} | {found.promised} | {'kept' if found.kept else '**not kept**'} |"
+        for found in promises(results)
+    ]
+    return "\n".join(lines)
+
+
+def _series(name: str, found: dict[str, Any]) -> str:
+    rows = sorted(found["rows"].items(), key=lambda item: -item[1]["rate"])
+    own = found["rows"].get("Servable", rows[0][1])["rate"]
+    lines = [
+        f"## {found['title']}",
+        f"`python -m bench --only {name}`: {_rounds(found)}; wrk, 32 keep-alive connections.",
+        "",
+        f"![Requests per second](charts/{name}.svg)",
+        "",
+        "| server | requests/s | spread | p50 ms | p99 ms | Servable is | errors |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {server} | {row['rate']:,.0f} | {min(row['rates']):,.0f} to {max(row['rates']):,.0f} "
+        f"| {_milli(row['p50'])} | {_milli(row['p99'])} | {_times(own / row['rate'])} | {row['errors']} |"
+        for server, row in rows
+    ]
+    lines += [""] if found["absent"] else []
+    lines += [f"- {server} is missing: {_one_line(why)}" for server, why in found["absent"].items()]
+    return "\n".join(lines)
+
+
+def _rounds(found: dict[str, Any]) -> str:
+    return f"{found['rounds']} rounds of {found['seconds']:g} s"
+
+
+def _milli(seconds: float) -> str:
+    return "" if seconds != seconds else f"{seconds * 1000:,.3g}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}x" if ratio >= 20 else f"{ratio:.2f}x"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+def _latency(found: dict[str, Any]) -> str:
+    half = found["half"]
+    return f"""## One client, and the tail at half of the capacity
+`python -m bench --only latency`: {_rounds(found)}. One connection by a blocking socket, then an open loop at
+half of the {found["capacity"]:,.0f} requests/s that wrk reached just before; latency counts from when a
+request was due.
+
+| p50, one client | us |
+|---|---|
+| the bare session, in process | {found["bare"]:.1f} |
+| an empty answer, `GET /healthz` | {found["empty"]:.1f} |
+| one row of JSON, iris | {found["prediction"]:.1f} |
+| the prediction over both | {found["over"]:.1f} |
+
+| open loop at half | |
+|---|---|
+| offered | {half["offered"]:,.0f}/s |
+| p50 | {half["p50"] * 1e6:,.0f} us |
+| p99 | {half["p99"] * 1e6:,.0f} us |
+| p99 / p50, median of the rounds | {found["tail"]:.2f} |
+| the generator's own delay, p99 | {half["lag_p99"] * 1e6:,.0f} us |"""
+
+
+def _process(found: dict[str, Any]) -> str:
+    return f"""## The process executor against inline
+`python -m bench --only process`: {_rounds(found)}; iris, one child, in turn with the same model inline.
+
+| | p50 of one client, us | requests/s at 32 connections |
+|---|---|---|
+| inline | {found["inline"]:.0f} | {found["inline_rate"]:,.0f} |
+| process | {found["process"]:.0f} | {found["process_rate"]:,.0f} |
+| difference | {found["over"]:.0f} | |"""
+
+
+def _overload(found: dict[str, Any]) -> str:
+    lines = [
+        "## Overload",
+        f"`python -m bench --only overload`: {_rounds(found)}; a model of about 1.5 ms a row on the "
+        f"thread executor, capacity {found['capacity']:,.0f} requests/s by wrk; open loop, every caller "
+        f"waits at most {found['deadline']:g} s and says so.",
+        "",
+        "![Goodput](charts/overload.svg)",
+        "",
+        "| offered | requests/s | answered in time/s | of the peak | 503 | 504 | other | p50 ms | p99 ms "
+        "| 503 after, p99 ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for times, row in sorted(found["times"].items(), key=lambda item: float(item[0])):
+        share = row["good"] / found["peak"]
+        lines.append(
+            f"| {float(times):g}x | {row['offered']:,.0f} | {row['good']:,.0f} | {share:.0%} "
+            f"| {row['refused']:.0%} | {row['expired']:.0%} | {row['failed']:.0%} | {_milli(row['p50'])} "
+            f"| {_milli(row['p99'])} | {_milli(row.get('refused_p99', float('nan')))} |"
+        )
+    return "\n".join(lines)
+
+
+def _slow(found: dict[str, Any]) -> str:
+    lines = [
+        "## Slow clients",
+        f"`python -m bench --only slow`: {_rounds(found)}; an open loop at {found['part']:.0%} of the "
+        f"capacity, alone and beside {found['clients']:,} clients of which a third drips its headers, a "
+        "third its body, and a third sends hundreds of requests and never reads.",
+        "",
+        "| | offered/s | answered/s | p50 us | p99 us |",
+        "|---|---|---|---|---|",
+    ]
+    for name in ("alone", "beside"):
+        row = found[name]
+        lines.append(
+            f"| {name} | {row['offered']:,.0f} | {row['good']:,.0f} | {row['p50'] * 1e6:,.0f} "
+            f"| {row['p99'] * 1e6:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _versions() -> str:
+    lines = ["## Versions of the peers", "", "| environment | packages |", "|---|---|"]
+    lines += [f"| {name} | {', '.join(pins)} |" for name, pins in PINNED.items()]
+    return "\n".join(lines)
