@@ -132,6 +132,22 @@ def test_answers_leave_in_the_order_of_the_requests() -> None:
     play(course)
 
 
+def test_what_comes_between_two_answers_stays_behind_what_came_before() -> None:
+    async def course(scene: Scene) -> None:
+        scene.say(get("/1") + get("/2"))
+        scene.application.exchanges[0].answer(b"one")
+        scene.say(get("/3"))
+        await turns()
+        for exchange in scene.application.exchanges[1:]:
+            exchange.answer(exchange.request.target)
+        await turns()
+        scene.application.exchanges[-1].answer(b"/3")
+        written = scene.transport.take()
+        assert written.index(b"one") < written.index(b"/2") < written.index(b"/3")
+
+    play(course)
+
+
 def test_an_answer_is_complete_http() -> None:
     async def course(scene: Scene) -> None:
         scene.say(get("/1"))

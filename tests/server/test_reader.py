@@ -100,6 +100,8 @@ def test_repeated_headers_are_joined_unless_they_decide_something() -> None:
         b"GET / HTTP/1.1\r\nHost: a\r\nnothing\r\n\r\n",
         b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"GET /\r\nHost: a\r\n\r\n",
         b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -130,6 +132,11 @@ def test_limits() -> None:
     chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
     with pytest.raises(RequestTooLarge, match="4096 bytes"):
         read(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + chunk)
+
+
+def test_the_end_of_one_request_is_no_part_of_the_next_ones_head() -> None:
+    start = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n"
+    assert len(read(start, b"x" * 4000 + b"GET / HT", b"TP/1.1\r\nHost: a\r\n\r\n")) == 2
 
 
 def test_old_clients_need_no_host_and_keep_nothing_open() -> None:

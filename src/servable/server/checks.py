@@ -64,18 +64,19 @@ def limit_of(head: Head, most_s: float) -> float:
     """
     given = head.get(TIMEOUT)
     if given is not None:
-        if not given.isdigit() or len(given) > 12:
+        if not given.isdigit() or len(given) > 12 or not int(given):
             raise RequestMalformed(
-                "The header X-Request-Timeout-Ms must be a whole number of milliseconds, such as 250."
+                "The header X-Request-Timeout-Ms must be a whole number of milliseconds above 0, such as 250."
             )
         return min(int(given) * 1e-3, most_s)
     given = head.get(GRPC_TIMEOUT)
     if given is not None:
-        if not 2 <= len(given) <= 9 or not given[:-1].isdigit() or given[-1:] not in _GRPC_UNITS:
+        digits, unit = given[:-1], given[-1:]
+        if not 1 <= len(digits) <= 8 or not digits.isdigit() or unit not in _GRPC_UNITS or not int(digits):
             raise RequestMalformed(
-                "The header grpc-timeout must be up to 8 digits and one of H M S m u n, such as 250m."
+                "The header grpc-timeout must be up to 8 digits, not 0, and one of H M S m u n, such as 250m."
             )
-        return min(int(given[:-1]) * _GRPC_UNITS[given[-1:]], most_s)
+        return min(int(digits) * _GRPC_UNITS[unit], most_s)
     return most_s
 
 

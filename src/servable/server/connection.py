@@ -181,7 +181,8 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------ one request after another
 
     def _complete(self, request: HttpRequest) -> None:
-        if self._phase < BUSY and self._writable:
+        # Those that came before and have not begun stay before it.
+        if self._phase < BUSY and self._writable and not self._ahead:
             self._hand_over(request)
             return
         if self._ahead is None:

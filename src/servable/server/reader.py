@@ -42,6 +42,7 @@ class RequestReader:
         "_parts",
         "_refusal",
         "_take",
+        "_whole",
         "arriving",
         "body_size",
         "expects",
@@ -55,6 +56,7 @@ class RequestReader:
         self._parts: list[bytes] = []
         self._head_size = 0
         self._chunk = 0
+        self._whole = False
         self._refusal: ServableError | None = None
         self.arriving = IDLE
         self.request = HttpRequest()
@@ -74,13 +76,15 @@ class RequestReader:
             RequestTooLarge: a longer body than allowed.
         """
         self._chunk = len(data)
+        self._whole = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return False
         except httptools.HttpParserError as foreign:
             raise self._refusal or RequestMalformed("The request is not valid HTTP/1.1.") from foreign
-        if self.arriving == HEAD:
+        if self.arriving == HEAD and not self._whole:
+            # Of bytes that ended a request before, only what comes after them is counted: the next piece.
             self._head_size += len(data)
             if self._head_size > self._limits.max_header_bytes:
                 raise self._too_many_bytes()
@@ -127,6 +131,8 @@ class RequestReader:
             size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
                 self._refuse(self._too_many_bytes())
+        if parser.get_http_version() not in ("1.1", "1.0"):
+            self._refuse(RequestMalformed("The request is not HTTP/1.1."))
         if b"host" not in headers and parser.get_http_version() != "1.0":
             self._refuse(RequestMalformed("The request has no Host header."))
         length = headers.get(b"content-length")
@@ -151,6 +157,7 @@ class RequestReader:
             request.body = parts[0] if len(parts) == 1 else b"".join(parts)
             self._parts = []
         self.arriving = IDLE
+        self._whole = True
         self.expects = False
         self._take(request)
 
