@@ -23,6 +23,7 @@ from servable.runtime.batch_policy import (
     rows_within,
     shared_out,
     tell_hurry,
+    wished_run,
 )
 from servable.runtime.cost import CostCurve
 from servable.runtime.waiting import OVER, QUEUED, RUNNING, Part, Waiting
@@ -56,6 +57,15 @@ def line_of(*members: Waiting) -> Line:
 
 def test_a_batch_ends_within_the_wished_run() -> None:
     assert batch_cap(curve_of(1e-3, 1e-4), BatchLimits(), 0.005).rows in (39, 40)
+
+
+def test_a_run_in_the_event_loop_is_short() -> None:
+    assert [wished_run(BatchLimits(), kind) for kind in ("inline", "thread", "process")] == [
+        0.005,
+        0.25,
+        0.25,
+    ]
+    assert wished_run(BatchLimits(run_s=1.0), "inline") == 1.0
 
 
 def test_a_batch_ends_before_the_tightest_deadline() -> None:

@@ -24,8 +24,8 @@ _AROUND_S = 5e-6
 _GROWTH = 4
 _FIRST_ROWS = 8
 #: The longest run wished for, in the event loop itself and elsewhere.
-INLINE_RUN_S = 0.005
-RUN_S = 0.25
+_INLINE_RUN_S = 0.005
+_RUN_S = 0.25
 #: The longest and the shortest time after which a refused caller is asked to try again.
 _RETRY_S = (0.1, 30.0)
 #: A request is dropped as hopeless when this share of its expected run time is more than it has left.
@@ -94,6 +94,13 @@ class Fault(NamedTuple):
     again: list[list[Waiting]]
     failed: list[Waiting]
     poison: list[Waiting]
+
+
+def wished_run(limits: BatchLimits, kind: str) -> float:
+    """The longest run wished for a batch in an executor of this kind, in seconds."""
+    if limits.run_s is not None:
+        return limits.run_s
+    return _INLINE_RUN_S if kind == "inline" else _RUN_S
 
 
 def batch_cap(curve: CostCurve, limits: BatchLimits, run_s: float, slack_s: float = math.inf) -> Cap:

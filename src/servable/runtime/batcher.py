@@ -17,13 +17,10 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
+from msgspec import structs
+
 from servable.clock import Clock
-from servable.errors import (
-    DeadlineExceeded,
-    ModelDied,
-    ModelFailed,
-    ServerStopping,
-)
+from servable.errors import DeadlineExceeded, ModelDied, ModelFailed, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter
 from servable.runtime.admission import Admission
@@ -31,9 +28,6 @@ from servable.runtime.alarm import Alarm
 from servable.runtime.batch_answers import answer, packed, settle
 from servable.runtime.batch_line import Line, by_form
 from servable.runtime.batch_policy import (
-    ALONE,
-    INLINE_RUN_S,
-    RUN_S,
     BatchLimits,
     Cap,
     after_failure,
@@ -41,6 +35,7 @@ from servable.runtime.batch_policy import (
     is_over,
     shared_out,
     tell_hurry,
+    wished_run,
 )
 from servable.runtime.batch_statistics import BatchStatistics
 from servable.runtime.cost import CostCurve
@@ -78,8 +73,7 @@ class Batcher:
         self._limits = limits = limits or BatchLimits()
         self._now: Callable[[], float] = time.monotonic if clock is None else clock.monotonic
         self._slots = executor.slots
-        wished = limits.run_s
-        self._run_s = wished if wished is not None else INLINE_RUN_S if executor.kind == "inline" else RUN_S
+        self._run_s = wished_run(limits, executor.kind)
         self._curve = CostCurve()
         self._line = Line()
         self._again: deque[list[Waiting]] = deque()
@@ -100,7 +94,6 @@ class Batcher:
         self._door = Admission(name, limits, executor.slots)
         self._poison_until = 0.0
         self._hurried = False
-        self._keeps_rows = True
         self._learn()
 
     # What callers use.
@@ -238,12 +231,13 @@ class Batcher:
         line = self._line
         if not line.requests:
             return False
-        before = line.requests
+        cap = self._cap if free == 1 else shared_out(self._cap, self._curve, line.rows, free)
+        urgent: list[Waiting] = []
         if self._alarm.soonest - now < self._ahead_s:
-            batch = self._take_in_hurry(now, free)
-        else:
-            batch = line.take(self._cap_now(free))
-            self._meter.queued -= before - line.requests
+            cap, urgent = self._hurry(cap, now)
+        before = line.requests
+        batch = line.take(cap, urgent)
+        self._meter.queued -= before - line.requests
         if not batch:
             return False
         waited = self._meter.waited
@@ -257,26 +251,18 @@ class Batcher:
         self._launch(batch, now)
         return True
 
-    def _cap_now(self, free: int) -> Cap:
-        return self._cap if free == 1 else shared_out(self._cap, self._curve, self._line.rows, free)
-
-    def _take_in_hurry(self, now: float, free: int) -> list[Waiting]:
-        """The next batch when a deadline is near; those without hope make room for the others."""
+    def _hurry(self, cap: Cap, now: float) -> tuple[Cap, list[Waiting]]:
+        """What changes when a deadline is near; those without hope make room for the others."""
         line, curve = self._line, self._curve
-        cap = self._cap_now(free)
         hurry = tell_hurry(line, curve, now, self._ahead_s)
         if hurry.hopeless and len(hurry.hopeless) < line.requests:
             for waiting in hurry.hopeless:
                 self._drop_late(waiting)
-        if hurry.slack_s < math.inf and self._keeps_rows:
-            tight = batch_cap(curve, self._limits, self._run_s, hurry.slack_s)
-            cap = Cap(min(cap.rows, tight.rows), min(cap.enough, tight.enough))
+        tight = batch_cap(curve, self._limits, self._run_s, hurry.slack_s)
         # Every other batch is led by whose turn it is, so that a stream of urgent ones starves nobody.
         self._hurried = not self._hurried and bool(hurry.urgent)
-        before = line.requests
-        batch = line.take(cap, hurry.urgent if self._hurried else ())
-        self._meter.queued -= before - line.requests
-        return batch
+        cap = Cap(min(cap.rows, tight.rows), min(cap.enough, tight.enough))
+        return cap, hurry.urgent if self._hurried else []
 
     def _launch(self, batch: list[Waiting], now: float) -> None:
         rows = 0
@@ -331,20 +317,20 @@ class Batcher:
 
     def _learn(self) -> None:
         """What follows from the cost curve, worked out once for many requests."""
-        curve, limits = self._curve, self._limits
+        curve = self._curve
         self._fits = curve.fits
-        self._cap = cap = batch_cap(curve, limits, self._run_s) if self._keeps_rows else ALONE
+        self._cap = cap = batch_cap(curve, self._limits, self._run_s)
         full_s = curve.seconds(cap.enough)
         self._ahead_s = full_s + curve.seconds(min(cap.rows, curve.largest))
         self._door.learn(curve, cap)
 
     def _run_alone(self, batch: list[Waiting]) -> None:
         """The model does not answer row for row, so its requests cannot share a batch from now on."""
-        if self._keeps_rows:
+        if self._limits.batchable:
             _log.warning(
                 "a model does not answer row for row and is not batched", extra=fields(model=self._name)
             )
-        self._keeps_rows = False
+        self._limits = structs.replace(self._limits, batchable=False)
         self._learn()
         self._again.extendleft([waiting] for waiting in reversed(batch))
         # The next batch may have started meanwhile and the alarm been set without these.
