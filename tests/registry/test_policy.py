@@ -15,6 +15,7 @@ WISHES = st.fixed_dictionaries(
     optional={
         "executor": st.none() | st.sampled_from(["auto", "inline", "thread", "process"]),
         "processes": st.none() | st.integers(1, 64),
+        "spares": st.none() | st.integers(0, 16),
         "threads": st.none() | st.integers(0, 256),
         "run_limit_s": st.none() | st.floats(0.01, 86_400),
         "max_batch": st.none() | st.integers(0, 1_000_000),

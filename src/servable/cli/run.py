@@ -34,6 +34,13 @@ def deploy(
             rich_help_panel=options.SERVING,
         ),
     ] = None,
+    spares: Annotated[
+        int | None,
+        typer.Option(
+            help="Model processes more, kept ready to stand in for one that died.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -101,6 +108,7 @@ def deploy(
         default=default,
         executor=executor,
         processes=processes,
+        spares=spares,
         threads=threads,
         run_limit_s=run_limit,
         max_batch=max_batch,

@@ -12,6 +12,7 @@ def wishes(policy: Mapping[str, Any]) -> str:
     words = {
         "executor": "executor {}",
         "processes": "{} processes",
+        "spares": "{} spare",
         "threads": "{} batches at once",
         "run_limit_s": "runs of at most {} s",
         "max_batch": "at most {} rows in a batch",

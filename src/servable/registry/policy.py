@@ -23,6 +23,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         executor: where the model runs; ``auto`` means by measurement at load.
         processes: child processes per HTTP process when it runs in processes.
+        spares: children more that are kept ready to stand in at once for one that died.
         threads: batches at once when it runs in threads; 0 means by measurement.
         run_limit_s: seconds after which a run in a child counts as hung; None means the server's.
         max_batch: most rows in one batch; 0 means by measurement, 1 means no batching.
@@ -33,6 +34,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     executor: Placement = "auto"
     processes: int = 1
+    spares: int = 0
     threads: int = 0
     run_limit_s: float | None = None
     max_batch: int = 0
@@ -44,6 +46,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 #: What each wish must lie between, and what it counts.
 _LIMITS: dict[str, tuple[float, float, str]] = {
     "processes": (1, 64, "processes"),
+    "spares": (0, 16, "processes"),
     "threads": (0, 256, "threads"),
     "run_limit_s": (0.01, 86_400, "seconds"),
     "max_batch": (0, 1_000_000, "rows"),
@@ -116,6 +119,7 @@ def _checked(name: str, value: Any) -> Any:
 _WORDS = {
     "executor": "The executor",
     "processes": "The number of processes",
+    "spares": "The number of spare processes",
     "threads": "The number of threads",
     "run_limit_s": "The longest run",
     "max_batch": "The largest batch",

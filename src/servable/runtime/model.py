@@ -159,7 +159,7 @@ async def load_model(
         except BaseException:
             await executor.close()
             raise
-        seconds, grown = executor.example_seconds, executor.memory_bytes * placed.slots
+        seconds, grown = executor.example_seconds, executor.memory_bytes * (placed.slots + policy.spares)
         running: Executor = executor
     else:
         loop = asyncio.get_running_loop()
@@ -226,6 +226,7 @@ def _children(
         ChildSpec(package.folder, package.digest, variant.name),
         name=package.manifest.model,
         processes=placed.slots,
+        spares=policy.spares,
         limits=ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=limits.process_memory),
         meter=meter,
     )

@@ -14,6 +14,7 @@ def deploy(
     default: bool = False,
     executor: Placement | None = None,
     processes: int | None = None,
+    spares: int | None = None,
     threads: int | None = None,
     run_limit_s: float | None = None,
     max_batch: int | None = None,
@@ -33,6 +34,7 @@ def deploy(
         default: whether ``POST /predict`` means this model from now on.
         executor: where it runs: ``inline``, ``thread``, ``process``, or ``auto`` for by measurement.
         processes: child processes for each HTTP process, where it runs in processes.
+        spares: processes more that are kept ready to stand in at once for one that died.
         threads: batches at once, where it runs in threads; 0 for by measurement.
         run_limit_s: seconds after which a run in a child counts as hung and the child is replaced.
         max_batch: most rows in one batch; 0 for by measurement, 1 for no batching.
@@ -52,6 +54,7 @@ def deploy(
     wishes = {
         "executor": executor,
         "processes": processes,
+        "spares": spares,
         "threads": threads,
         "run_limit_s": run_limit_s,
         "max_batch": max_batch,
