@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -90,6 +91,8 @@ def _measure(section: str, given: argparse.Namespace, made: dict[str, models.Mod
 def main() -> None:
     """Measure what is asked for, keep the figures, and write everything down."""
     given = _arguments()
+    # Asked to end, it takes its servers with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before everything was measured"))
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; run: make setup-system")
     # A quick run shows that everything works, and some of the peers are no comparison: both are kept apart.

@@ -34,7 +34,7 @@ class Open(NamedTuple):
 
     Attributes:
         offered: requests per second that were due.
-        good: requests per second answered with 200 within the deadline.
+        good: requests per second answered with 200 within the deadline, once queues had filled.
         refused: share answered with 503.
         expired: share answered with 504.
         failed: share answered otherwise or not at all.
@@ -116,7 +116,8 @@ class Generator:
         self._free: deque[_Connection] = deque()
         self._waiting: deque[float] = deque()
         self._lags: list[float] = []
-        self._done: list[tuple[int, float, float]] = []
+        self._start = 0.0
+        self._done: list[tuple[int, float, float, float]] = []
         for _ in range(connections):
             self._connect()
 
@@ -140,7 +141,8 @@ class Generator:
         return self._count(len(due), deadline)
 
     def _drive(self, due: list[float], patience: float) -> None:
-        clock, start, position = time.perf_counter, time.perf_counter(), 0
+        clock, position = time.perf_counter, 0
+        self._start = start = clock()
         total, end = len(due), due[-1] + patience
         while len(self._done) < total:
             now = clock() - start
@@ -198,7 +200,7 @@ class Generator:
             return
         connection.buffer = b""
         now = time.perf_counter()
-        self._done.append((int(data[9:12]), now - connection.due, now - connection.sent))
+        self._done.append((int(data[9:12]), now - connection.due, now - connection.sent, now - self._start))
         connection.due = 0.0
         if b"connection: close" in data[:_HEAD].lower():
             self._remove(connection)
@@ -209,7 +211,7 @@ class Generator:
 
     def _lost(self, connection: _Connection) -> None:
         if connection.due:
-            self._done.append((0, 0.0, 0.0))
+            self._done.append((0, 0.0, 0.0, 0.0))
         elif connection in self._free:
             self._free.remove(connection)
         self._remove(connection)
@@ -220,13 +222,15 @@ class Generator:
         connection.socket.close()
 
     def _count(self, total: int, deadline: float) -> Open:
-        statuses = np.array([status for status, _, _ in self._done])
-        latencies = np.array([latency for _, latency, _ in self._done])
-        answers = np.array([answer for _, _, answer in self._done])
+        done = np.array(self._done, dtype=float).reshape(-1, 4)
+        statuses, latencies, answers, moments = done.T
+        # Queues fill at first and empty after the end; neither belongs to what a server sustains.
+        skip = min(1.0, self._seconds / 3)
+        within = (moments > skip) & (moments <= self._seconds) & (latencies <= deadline)
         good, refused, expired = statuses == 200, statuses == 503, statuses == 504
         return Open(
             offered=self._rate,
-            good=float((good & (latencies <= deadline)).sum()) / self._seconds,
+            good=float((good & within).sum()) / (self._seconds - skip),
             refused=float(refused.sum()) / total,
             expired=float(expired.sum()) / total,
             failed=1 - float((good | refused | expired).sum()) / total,

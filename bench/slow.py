@@ -4,6 +4,7 @@ python -m bench.slow PORT PATH COUNT
 """
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from bench.process import Wire
 
 #: Seconds between the bytes of a slow client.
 _PACE_S = 1.0
+#: Rows of a request whose answer is more than the buffers of a connection hold.
+_ROWS = 2000
+#: Seconds until the server has answered what can be answered and only slowness is left.
+_SETTLE_S = 4.0
 
 
 @contextlib.contextmanager
@@ -30,6 +35,7 @@ def slow_clients(port: int, wire: Wire, count: int) -> Iterator[None]:
         process.stdin.write(wire.body.hex() + "\n")
         process.stdin.flush()
         process.stdout.readline()
+        time.sleep(_SETTLE_S)
         yield
     finally:
         process.kill()
@@ -55,13 +61,20 @@ class _Client:
         with contextlib.suppress(OSError):
             self._socket.connect(("127.0.0.1", self._port))
             self._socket.setblocking(False)
-            self._socket.send(self._content[: self._at_once])
+            first = self._content[: self._at_once]
+            sent = self._socket.send(first)
+            # The rest of a large request follows when the server takes more.
+            self._position = sent
 
     def step(self) -> None:
         """One byte more."""
         try:
-            self._socket.send(self._content[self._position : self._position + 1] or b"x")
-            self._position += 1
+            if self._position >= len(self._content):
+                # It only does not read; a byte more would begin another request.
+                self._socket.getpeername()
+                return
+            size = 1 if self._position >= self._at_once else self._at_once - self._position
+            self._position += self._socket.send(self._content[self._position : self._position + size])
         except BlockingIOError:
             return
         except OSError:
@@ -75,8 +88,12 @@ def main() -> None:
     body = bytes.fromhex(sys.stdin.readline().strip())
     content = request(Wire(path, body, "application/json", lambda _: []))
     head = content.index(b"\r\n\r\n") + 4
-    # By turns: the head drips; the head is whole and the body drips; hundreds of requests and no reading.
-    kinds = [(content, 1), (content, head), (content * 200, len(content) * 200)]
+    row = json.loads(body)["input"]
+    large = request(
+        Wire(path, json.dumps({"inputs": [row] * _ROWS}).encode(), "application/json", lambda _: [])
+    )
+    # By turns: the head drips; the head is whole and the body drips; a large answer that is never read.
+    kinds = [(content, 1), (content, head), (large, len(large))]
     clients = [_Client(port, *kinds[number % len(kinds)]) for number in range(count)]
     print("connected", flush=True)
     position = 0

@@ -6,6 +6,7 @@ from bench.peers.base import BATCH, WAIT_S, Case, Peer, input_wire, prepared
 from bench.process import Launch
 
 _SOURCE = """
+import shutil
 import signal
 import sys
 
@@ -39,6 +40,7 @@ if __name__ == "__main__":
     signal.sigwait([signal.SIGTERM, signal.SIGINT])
     serve.shutdown()
     ray.shutdown()
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
 
 
