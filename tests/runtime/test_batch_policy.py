@@ -163,9 +163,14 @@ def test_a_deadline_is_weighed_against_the_wait() -> None:
     line = line_of(waiting(50))
     door.examine(line, 100.01, 100.0, busy=True)
     door.learn(curve_of(0.1, 0.1), Cap(10, 10))
-    with pytest.raises(DeadlineExceeded, match="longer than the time for this one"):
-        door.examine(line, 101.0, 100.0, busy=True)
-    door.examine(line, 110.0, 100.0, busy=True)
+    with pytest.raises(DeadlineExceeded, match="A run of m takes longer"):
+        door.examine(line, 100.1, 100.0, busy=True)
+    # Waiting may take half of the time that there is, no more.
+    for deadline in (101.0, 110.0):
+        with pytest.raises(Overloaded, match="too long for the time of this one") as caught:
+            door.examine(line, deadline, 100.0, busy=True)
+        assert caught.value.retry_after_s > 1.0
+    door.examine(line, 120.0, 100.0, busy=True)
     # An idle executor tries it: only so can a wrong estimate mend itself.
     door.examine(Line(), 100.01, 100.0, busy=False)
     with pytest.raises(DeadlineExceeded, match="was over when it arrived"):

@@ -253,9 +253,10 @@ def test_the_urgent_go_first() -> None:
         scene.submit(Asking(20))
         await scene.turn()
         calm = [Asking(30), Asking(31), Asking(32)]
-        urgent = Asking(40, deadline=scene.clock.monotonic() + 0.28)
+        urgent = Asking(40, deadline=scene.clock.monotonic() + 0.45)
         scene.submit(calm[0], urgent, *calm[1:])
-        await scene.finish(0.1)
+        # The run takes longer than expected, so the deadline has come near.
+        await scene.finish(0.25)
         assert scene.executor.started[-1][0] == 40
         await scene.finish(0.1)
         assert urgent.answered
@@ -294,7 +295,7 @@ def test_a_queue_that_would_take_too_long_refuses_at_once() -> None:
             scene.submit(Asking(number))
             await scene.turn()
             await scene.finish(0.1)
-        with pytest.raises(DeadlineExceeded, match="longer than the time"):
+        with pytest.raises(Overloaded, match="too long for the time of this one"):
             scene.submit(*askings(5, first=100), Asking(300, deadline=scene.clock.monotonic() + 0.5))
         with pytest.raises(Overloaded) as caught:
             scene.submit(*askings(100, first=200))

@@ -83,7 +83,9 @@ def stored_policy(policy: Policy, before: Mapping[str, Any] | None = None) -> di
         before: what the row holds; keys of a newer program stay as they are.
     """
     foreign = {name: value for name, value in (before or {}).items() if name not in Policy.__struct_fields__}
-    return {**foreign, **msgspec.to_builtins(policy)}
+    usual = Policy()
+    said = {name: getattr(policy, name) for name in Policy.__struct_fields__}
+    return {**foreign, **{name: value for name, value in said.items() if value != getattr(usual, name)}}
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -27,6 +27,11 @@ class Admission:
         refused: how many were refused.
     """
 
+    #: A request is let in while its expected wait takes no more than this share of its time. The rest is
+    #: for its run and for what the estimate does not know: with all of it, the queue would settle where
+    #: every answer comes a little too late, and the model would work for nobody.
+    PATIENCE = 0.5
+
     __slots__ = (
         "_cap",
         "_curve",
@@ -58,8 +63,8 @@ class Admission:
         self.most_rows = rows_within(curve, cap, self._limits.queue_s, self._slots)
         if curve.founded:
             full_s = curve.seconds(cap.enough)
-            self.near_s = 2.0 * full_s + curve.seconds(1)
-            self.row_wait_s = full_s / cap.enough / self._slots
+            self.near_s = (2.0 * full_s + curve.seconds(1)) / self.PATIENCE
+            self.row_wait_s = full_s / cap.enough / self._slots / self.PATIENCE
 
     def examine(self, line: Line, deadline: float, now: float, busy: bool) -> None:
         """Look closely at a request that would be the last of the queue.
@@ -73,7 +78,7 @@ class Admission:
 
         Raises:
             Overloaded: the queue is full, or waiting in it would take too long.
-            DeadlineExceeded: its time is over, or too short for what waits before it.
+            DeadlineExceeded: its time is over, or too short for a run.
         """
         if deadline <= now:
             self.refused += 1
@@ -86,8 +91,15 @@ class Admission:
                 f"{line.requests} requests wait for {self._name} already; try again later.",
                 retry_after(wait_s) if curve.founded else 1.0,
             )
-        if busy and curve.founded and deadline < now + wait_s + curve.seconds(1):
+        if not busy or not curve.founded:
+            return
+        if deadline < now + curve.seconds(1):
             self.refused += 1
-            raise DeadlineExceeded(
-                f"{line.requests} requests wait for {self._name}, longer than the time for this one."
+            raise DeadlineExceeded(f"A run of {self._name} takes longer than the time for this request.")
+        if wait_s > self.PATIENCE * (deadline - now):
+            self.refused += 1
+            raise Overloaded(
+                f"{line.requests} requests wait for {self._name}, too long for the time of this one; "
+                "try again later.",
+                retry_after(wait_s),
             )

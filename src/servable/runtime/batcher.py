@@ -98,23 +98,32 @@ class Batcher:
 
     # What callers use.
 
-    def admit(self) -> None:
+    def admit(self, deadline: float = math.inf) -> None:
         """Before anything is spent on a request: is there room?
+
+        Args:
+            deadline: of the request, seconds of ``Clock.monotonic()``.
 
         Raises:
             Overloaded: the queue is full, or waiting in it would take too long.
+            DeadlineExceeded: its time is over, or too short for a run.
             ServerStopping: it was closed.
         """
         line, door = self._line, self._door
-        if line.requests >= door.most_requests or line.rows > door.most_rows:
-            self._examine(math.inf, self._now())
+        rows = line.rows
+        if line.requests >= door.most_requests or rows > door.most_rows:
+            self._examine(deadline, self._now())
+        elif rows:
+            now = self._now()
+            if deadline <= now + door.near_s + rows * door.row_wait_s:
+                self._examine(deadline, now)
 
     def submit(self, waiting: Waiting) -> None:
         """Take a request. Its ``settle`` is called exactly once, never before this returns.
 
         Raises:
             Overloaded: the queue is full, or waiting in it would take too long.
-            DeadlineExceeded: its time is over, or too short for what waits before it.
+            DeadlineExceeded: its time is over, or too short for a run.
             PoisonRequest: equal rows ended two processes a short while ago.
             ServerStopping: it was closed.
         """

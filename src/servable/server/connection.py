@@ -273,13 +273,11 @@ class Connection(asyncio.Protocol):
 
     # The cycle writes its answer in pieces.
 
-    def write_head(self, status: int, headers: Headers, length: int | None) -> bool:
-        """The head of a cycle's answer; returns whether a body may follow it."""
+    def head(self, status: int, headers: Headers, length: int | None) -> bytes:
+        """The head of a cycle's answer."""
         keep = self._current.keep_alive and not self._shared.draining
         self._current.keep_alive = keep
-        head = head_bytes(status, headers, self._shared.dates.line, length=length, close=not keep)
-        self._transport.write(head)
-        return self._current.method != b"HEAD"
+        return head_bytes(status, headers, self._shared.dates.line, length=length, close=not keep)
 
     def write(self, data: bytes) -> bool:
         """Bytes of a cycle's body; returns whether the client keeps up."""

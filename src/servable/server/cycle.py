@@ -15,8 +15,8 @@ _DROPPED = frozenset({b"content-length", b"date", b"connection", b"transfer-enco
 class Pieces(Protocol):
     """A connection that takes an answer in pieces."""
 
-    def write_head(self, status: int, headers: Headers, length: int | None) -> bool:
-        """The head; returns whether a body may follow it."""
+    def head(self, status: int, headers: Headers, length: int | None) -> bytes:
+        """The bytes of the head, to be written with the first of the body."""
         ...
 
     def write(self, data: bytes) -> bool:
@@ -58,7 +58,9 @@ class Cycle:
         self._begun = False
         self._ended = False
         self._chunked = False
-        self._body = True
+        self._head = b""
+        #: Whether a body may follow the head.
+        self._body = request.method != b"HEAD"
 
     def start(self) -> None:
         """Begin the task."""
@@ -95,7 +97,9 @@ class Cycle:
         data, more = message.get("body", b""), message.get("more_body", False)
         if self._body and self._chunked:
             data = (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + (b"" if more else b"0\r\n\r\n")
-        if self._body and data and not self._connection.write(data):
+        data = self._head + (data if self._body else b"")
+        self._head = b""
+        if data and not self._connection.write(data):
             self.writable.clear()
             await self.writable.wait()
         self._ended = not more
@@ -106,7 +110,8 @@ class Cycle:
         bodiless = message["status"] in (204, 304)
         self._chunked = length is None and not bodiless
         kept = [pair for pair in headers if pair[0] not in _DROPPED]
-        self._body = self._connection.write_head(message["status"], kept, length) and not bodiless
+        self._head = self._connection.head(message["status"], kept, length)
+        self._body = self._body and not bodiless
 
 
 def scope_of(request: HttpRequest, addresses: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Prediction(Waiting):
         """Decode and submit; whatever is wrong goes to the audience."""
         live = self._live
         try:
-            live.batcher.admit()
+            live.batcher.admit(self.deadline)
             request = self._codec.decode(body, self.request_id)
             self.arrays = request.arrays
             self.rows = request.rows
