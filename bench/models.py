@@ -3,7 +3,7 @@
 * ``iris``: StandardScaler and LogisticRegression, one row of 4 numbers, answers the class.
 * ``forest``: a random forest of 200 trees on breast-cancer, one row of 30, answers the class.
 * ``image``: a residual network with random weights, 1x3x224x224 of float32, answers 10 scores.
-* ``slow``: a network of a known cost of 1 to 2 milliseconds a row, batched or not, for overload.
+* ``slow``: a network of a known cost of about 35 milliseconds a row, batched or not, for overload.
 """
 
 import pickle
@@ -122,15 +122,15 @@ def residual_network() -> onnx.ModelProto:
 
 
 def costly_network() -> onnx.ModelProto:
-    """A small row blown up to a picture and convolved: about 1.5 ms a row on one core, batched or not."""
+    """A small row blown up to a picture and convolved: about 35 ms a row on one core, batched or not."""
     build = _Builder()
     flow = build.node("Reshape", ["input", build.constant([-1, 1, 4, 4], np.int64)])
-    flow = build.node("Resize", [flow, "", build.constant([1, 1, 16, 16], np.float32)], mode="nearest")
-    flow = build.convolution(flow, 1, 32, 3, 1)
-    flow = build.convolution(flow, 32, 32, 3, 1)
-    flow = build.convolution(flow, 32, 32, 3, 1)
+    flow = build.node("Resize", [flow, "", build.constant([1, 1, 10, 10], np.float32)], mode="nearest")
+    flow = build.convolution(flow, 1, 64, 3, 1)
+    for _ in range(48):
+        flow = build.convolution(flow, 64, 64, 3, 1)
     flow = build.node("Flatten", [build.node("GlobalAveragePool", [flow])])
-    return build.finish(build.dense(flow, 32, 4), ["rows", 16], ["rows", 4])
+    return build.finish(build.dense(flow, 64, 4), ["rows", 16], ["rows", 4])
 
 
 class _Builder:
