@@ -15,8 +15,9 @@ MAX_DEPTH = 64
 _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
-#: Bytes looked at together: bounds the memory of a look at a large body.
-_PIECE = 1 << 18
+#: Bytes looked at together, at first and at most: what is wrong is mostly wrong from the beginning, and
+#: the most bounds the memory of a look at a large body.
+_FIRST, _PIECE = 1 << 12, 1 << 18
 _QUOTE, _COMMA = b'",'
 
 
@@ -57,9 +58,12 @@ def _outside(body: bytes) -> Iterator[Any]:
     """The bytes outside of strings, piece after piece, as uint8."""
     # Escaped backslashes first: what is left before a quote then escapes it.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
-    inside = 0
-    for start in range(0, len(plain), _PIECE):
-        piece = np.frombuffer(plain, np.uint8, min(_PIECE, len(plain) - start), start)
+    inside = start = 0
+    size = _FIRST
+    while start < len(plain):
+        piece = np.frombuffer(plain, np.uint8, min(size, len(plain) - start), start)
+        start += size
+        size = min(size * 4, _PIECE)
         quotes = piece == _QUOTE
         # Only the parity counts, so that a count that wraps around at 256 does no harm.
         within = (np.cumsum(quotes, dtype=np.uint8) + np.uint8(inside)) & 1

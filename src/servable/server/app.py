@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import os
 import re
-from collections.abc import Awaitable, Mapping, MutableMapping
+from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
@@ -53,14 +53,16 @@ class Refused:
 class Later:
     """A prediction whose body must be unpacked, or whose model must be loaded, before it can begin."""
 
-    def __init__(self, work: Awaitable[Prediction | None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Prediction | None]) -> None:
         self.over = False
         self._prediction: Prediction | None = None
-        self._task = asyncio.ensure_future(self._run(work))
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._begun)
 
-    async def _run(self, work: Awaitable[Prediction | None]) -> None:
-        self._prediction = await work
-        self.over = self._prediction is None
+    def _begun(self, task: "asyncio.Task[Prediction | None]") -> None:
+        if not task.cancelled():
+            self._prediction = task.result()
+            self.over = self._prediction is None
 
     def cancel(self) -> None:
         """The caller left."""
