@@ -45,6 +45,7 @@ class Shared:
         now: seconds of the loop's clock, read a few times a second, because reading it for every request
             would cost more than it tells.
         draining: whether connections end with their next answer.
+        shut: whether no connection may begin any more; nothing of it was read, its client may go elsewhere.
         connections: those that are open.
         empty: set whenever the last one has closed.
     """
@@ -63,12 +64,13 @@ class Shared:
         self.dates = Dates()
         self.now = 0.0
         self.draining = False
+        self.shut = False
         self.connections: set[Connection] = set()
         self.empty = asyncio.Event()
 
     def opened(self, connection: "Connection") -> bool:
         """A connection begins; false when there are as many as are allowed."""
-        if len(self.connections) >= self.limits.max_connections:
+        if self.shut or len(self.connections) >= self.limits.max_connections:
             return False
         self.connections.add(connection)
         self._changed(len(self.connections))

@@ -83,6 +83,9 @@ class Listener:
         await asyncio.sleep(_LAST_S)
         if self._server is not None:
             self._server.close()
+            # What was accepted a moment ago may still be on its way here.
+            await asyncio.sleep(_LAST_S)
+        shared.shut = True
         for connection in tuple(shared.connections):
             connection.end()
         shared.empty.clear()
