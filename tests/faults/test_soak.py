@@ -1,4 +1,4 @@
-"""Ten minutes at 60 % load with swaps of models, inputs and sizes: nothing grows.
+"""Ten minutes at 60 % load with swaps of models, then of inputs and sizes: nothing grows.
 
 ``SERVABLE_SOAK_S`` sets another length in seconds.
 """
@@ -78,7 +78,8 @@ async def soak(served: Served, home: Path, seconds: float) -> list[Look]:
     for number in itertools.count():
         await asyncio.sleep(max(0.5, seconds / 200))
         looks.append(look(served))
-        if number % 10 == 3:
+        # Each version keeps its own counts for ever, so versions change in the warm-up alone.
+        if number % 10 == 3 and time.monotonic() < end - seconds * 2 / 3:
             name = ("iris", "apart")[number // 10 % 2]
             bias = BIAS + np.array([number % 3, 0.0, 0.0])
             await asyncio.to_thread(publish_iris, home, name, bias=bias)
