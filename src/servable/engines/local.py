@@ -5,7 +5,6 @@ change, this process only holds the socket and keeps the workers; see ``supervis
 """
 
 import asyncio
-import gc
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ import servable
 from servable import logs
 from servable.engines.supervisor import Supervisor
 from servable.errors import ConflictError
-from servable.server.lifecycle import ServerLife
+from servable.server.lifecycle import ServerLife, settle_in
 from servable.settings import ServerSettings, load_settings
 
 if TYPE_CHECKING:
@@ -199,9 +198,7 @@ async def _until_signalled(life: _Life, on_ready: Callable[[str], None] | None) 
     def up(future: "asyncio.Future[None]") -> None:
         if future.cancelled():
             return
-        # What was imported and loaded lives as long as the process; a collection need not walk it.
-        gc.collect()
-        gc.freeze()
+        settle_in()
         if on_ready is not None:
             on_ready(life.url)
 

@@ -9,8 +9,10 @@ close the registry.
 import asyncio
 import contextlib
 import errno
+import gc
 import resource
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from servable.settings import ServerSettings, check_exposure
 
 _log = logger("server")
 _BACKLOG = 2048
+#: Seconds for which a thread keeps the interpreter while another one wants it.
+_SWITCH_S = 0.0005
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -172,6 +176,18 @@ class ServerLife:
                 await following
         await self.host.close()
         _log.info("stopped", extra=fields(requests=requests(self.host.metrics.snapshot())))
+
+
+def settle_in() -> None:
+    """Prepare a process of our own for a long life of short requests; called when everything is loaded.
+
+    What was imported and loaded lives as long as the process, so a collection need not walk it. And a
+    thread that loads a model or unpacks a body gives the interpreter back to the event loop after half a
+    millisecond instead of five.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def _allow_many_descriptors() -> None:

@@ -6,7 +6,6 @@ SIGTERM, and when the parent is gone. SIGINT is ignored: Ctrl-C reaches the pare
 
 import asyncio
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ import uvloop
 
 from servable import logs
 from servable.errors import ServableError
-from servable.server.lifecycle import ServerLife
+from servable.server.lifecycle import ServerLife, settle_in
 from servable.server.turns import Board, Place
 from servable.server.workers import Channel, Failed, ParentLink, Ready, Start, ToWorker
 
@@ -95,9 +94,7 @@ async def _serve(channel: Channel, start: Start, listening: socket.socket, link:
     def up(future: "asyncio.Future[None]") -> None:
         if future.cancelled():
             return
-        # What was imported and loaded lives as long as the process; a collection need not walk it.
-        gc.collect()
-        gc.freeze()
+        settle_in()
         channel.send(Ready())
 
     loop.add_signal_handler(signal.SIGTERM, stop)
