@@ -63,7 +63,7 @@ async def for_ever(address: Address, number: int) -> None:
     while True:
         with contextlib.suppress(OSError):
             if number % 4 == 3:
-                await stall(address, 4)
+                await stall(address, 60)
             else:
                 await drip(address, *DRIPS[number % 4], 1.0)
         await asyncio.sleep(0.1)

@@ -24,7 +24,7 @@ def test_drips_and_stalls_are_ended(home: Path) -> None:
     limits: dict[str, Any] = {"header_timeout_s": 1.0, "body_grace_s": 1.0, "write_timeout_s": 1.5}
 
     async def course(address: Address) -> tuple[list[tuple[float, bytes]], float]:
-        stalled = asyncio.ensure_future(stall(address, 8))
+        stalled = asyncio.ensure_future(stall(address, 60))
         return await asyncio.gather(*(drip(address, *each, 0.2) for each in DRIPS)), await stalled
 
     with serving(home, **limits) as served:
