@@ -177,7 +177,7 @@ def _process(found: dict[str, Any]) -> str:
 def _overload(found: dict[str, Any]) -> str:
     lines = [
         "## Overload",
-        f"`python -m bench --only overload`: {_rounds(found)}; a model of about 1.5 ms a row on the "
+        f"`python -m bench --only overload`: {_rounds(found)}; a model of a fixed cost a row on the "
         f"thread executor, capacity {found['capacity']:,.0f} requests/s by wrk; open loop, every caller "
         f"waits at most {found['deadline']:g} s and says so.",
         "",
