@@ -96,18 +96,11 @@ class Batcher:
         self._hurried = False
         self._learn()
 
-    # What callers use.
-
     def admit(self, deadline: float = math.inf) -> None:
-        """Before anything is spent on a request: is there room?
-
-        Args:
-            deadline: of the request, seconds of ``Clock.monotonic()``.
+        """Before anything is spent on a request with this deadline: is there room?
 
         Raises:
-            Overloaded: the queue is full, or waiting in it would take too long.
-            DeadlineExceeded: its time is over, or too short for a run.
-            ServerStopping: it was closed.
+            ServableError: as ``submit``, but for poison.
         """
         line, door = self._line, self._door
         rows = line.rows
@@ -203,8 +196,6 @@ class Batcher:
         line = self._line
         busy = line.requests > 0 or self._running >= self._slots
         self._door.examine(line, deadline, now, busy)
-
-    # Turns and batches.
 
     def _plan_turn(self) -> None:
         self._due = True
