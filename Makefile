@@ -12,11 +12,12 @@ help: ## Show these commands
 
 setup: $(STAMP) ## Make .venv with everything that run and test need; does nothing when nothing changed
 
+# The lock is complete, so nothing is resolved: a resolver may prefer a release that is newer than the lock.
 # Debian's python3 comes without ensurepip, so the environment is made without pip and filled from outside.
 $(STAMP): requirements/test.lock pyproject.toml
 	@echo "Setting up $(VENV), once: about a minute; later runs start at once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
-	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/test.lock
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/test.lock
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
