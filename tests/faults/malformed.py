@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from faults.ambiguous import BODY, VECTORS, Vector
 from faults.json_corpus import bodies, cases
+from faults.standing_back import stand_back
 
 Address = tuple[str, int]
 #: Where a model is asked; and where nothing can be posted.
@@ -334,5 +335,6 @@ async def flood(address: Address, count: int, seed: int, rate: float = 0.0) -> d
 
 
 if __name__ == "__main__":
+    stand_back()
     host, port, count, seed, rate = sys.argv[1:]
     print(json.dumps(asyncio.run(flood((host, int(port)), int(count), int(seed), float(rate)))), flush=True)

@@ -7,7 +7,12 @@ import asyncio
 import contextlib
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faults.standing_back import stand_back
 
 Address = tuple[str, int]
 HEAD = b"POST /models/iris/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
@@ -80,4 +85,5 @@ async def main(host: str, port: int, count: int) -> None:
 
 
 if __name__ == "__main__":
+    stand_back()
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -92,17 +93,22 @@ def test_a_few_malformed_requests(served: Served) -> None:
 @pytest.mark.timeout(900)
 def test_a_hundred_thousand_malformed_requests(served: Served) -> None:
     well_formed(served, 2.0)
-    alone = percentile(well_formed(served, 10.0), 0.99)
-    with flooding(served, 100_000, seed=2, rate=2_000.0) as process:
-        beside: list[float] = []
-        while process.poll() is None and len(beside) < 8_000:
-            beside += well_formed(served, 5.0)
-        found = result(process)
-    by_status = told(found)
-    moved = percentile(beside, 0.99)
-    print(f"p99 alone {alone * 1e3:.2f} ms, beside {moved * 1e3:.2f} ms: ratio {moved / alone:.2f}")
-    assert not found["wrong"], found["wrong"]
-    assert by_status.total() >= 99_000
-    assert not any(status >= 500 for status in by_status)
+    totals: Counter[int] = Counter()
+    alone, beside = [], []
+    for seed in range(10):
+        alone.append(percentile(well_formed(served, 5.0), 0.99))
+        with flooding(served, 10_000, seed=seed, rate=1_500.0) as process:
+            seconds: list[float] = []
+            while process.poll() is None:
+                seconds += well_formed(served, 1.0)
+            found = result(process)
+        beside.append(percentile(seconds, 0.99))
+        totals += told(found)
+        print(f"p99 alone {alone[-1] * 1e3:.2f} ms, beside {beside[-1] * 1e3:.2f} ms")
+        assert not found["wrong"], found["wrong"]
+    ratio = statistics.median(beside) / statistics.median(alone)
+    print(f"{totals.total():,} malformed requests; p99 beside them / alone: {ratio:.2f}")
+    assert totals.total() >= 99_000
+    assert not any(status >= 500 for status in totals)
     assert served.process.poll() is None
-    assert moved <= 2 * alone
+    assert ratio <= 2

@@ -161,10 +161,14 @@ def test_depth_is_counted_right(value: Any) -> None:
     "place", [b'{"input":%}', b'{"inputs":[%]}', b'{"input":[1],"other":%}', b'{"input":{"no":%}}', b"%"]
 )
 def test_deep_nesting_is_malformed_wherever_it_stands(place: bytes, levels: int) -> None:
-    for text in (b"[" * levels, b"[" * levels + b"]" * levels, b'{"a":' * levels + b"1" + b"}" * levels):
-        for known in (signature(VALUE), TENSOR, TEXTS):
+    for known in (signature(VALUE), TENSOR, TEXTS):
+        codec = NativeCodec(known)
+        for text in (b"[" * levels + b"]" * levels, b'{"a":' * levels + b"1" + b"}" * levels):
             with pytest.raises(RequestMalformed, match="levels deep"):
-                NativeCodec(known).decode(place.replace(b"%", text), "id")
+                codec.decode(place.replace(b"%", text), "id")
+        # Not closed, it is not JSON either.
+        with pytest.raises(RequestMalformed):
+            codec.decode(place.replace(b"%", b"[" * levels), "id")
 
 
 def test_far_too_many_values_are_counted_and_not_read() -> None:

@@ -322,15 +322,19 @@ def parse(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     Raises:
         RequestMalformed: not JSON, nested too deeply, or not an object.
     """
-    if deeper_than(body, max_depth):
-        raise RequestMalformed(f"The body is nested more than {max_depth} levels deep; send flatter values.")
     try:
+        # What is nested without end stops the parser long before its outline could be looked at.
         content = _undisturbed(_decode_anything, body)
+        too_deep = deeper_than(body, max_depth)
+    except RecursionError:
+        too_deep = True
     except UnicodeDecodeError as error:
         raise RequestMalformed("The body is not UTF-8; send JSON encoded as UTF-8.") from error
     except msgspec.MsgspecError as error:
         what = "The body is empty" if not body.strip() else f"The body is not JSON ({error})"
         raise RequestMalformed(f'{what}; send {{"input": row}} or {{"inputs": [row, ...]}}.') from error
+    if too_deep:
+        raise RequestMalformed(f"The body is nested more than {max_depth} levels deep; send flatter values.")
     if not isinstance(content, dict):
         raise RequestMalformed(
             f'The body is {shown(content)}; send an object {{"input": row}} or {{"inputs": [row, ...]}}.'

@@ -109,6 +109,12 @@ class RequestReader:
         request = self.request
         key = name.lower()
         headers = request.headers
+        # Refused here, not at the end of the head: each repetition copies what came before it, so that the
+        # price of thousands grows with their square.
+        if len(headers) + request.repeated >= self._limits.max_headers:
+            self._refuse(
+                HeadersTooLarge(f"The request has more than the {self._limits.max_headers} headers allowed.")
+            )
         if key in headers:
             request.repeated += 1
             if key in _SINGLE:
@@ -123,10 +129,6 @@ class RequestReader:
         headers = request.headers
         request.method = parser.get_method()
         request.keep_alive = parser.should_keep_alive()
-        if len(headers) + request.repeated > limits.max_headers:
-            self._refuse(
-                HeadersTooLarge(f"The request has more than the {limits.max_headers} headers allowed.")
-            )
         if self._head_size + self._chunk > limits.max_header_bytes:
             size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
