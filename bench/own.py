@@ -3,15 +3,13 @@
 Everything is a ratio or a difference within one run, with the parts in turn.
 """
 
-import contextlib
 import http.client
 import math
-import os
 import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,15 @@ from bench.openloop import Generator, Open, request, whole
 from bench.peers.base import Case
 from bench.peers.servable import serve
 from bench.process import Launch, Wire, running
+from bench.quiet import Windows, apart, awake, windows
 from bench.slow import slow_clients
 
 #: Times the capacity offered in the overload run.
 OVERLOADS = (1.0, 2.0, 5.0, 10.0)
 #: Seconds a caller is willing to wait in the overload run.
 DEADLINE_S = 1.0
+#: Seconds of one window of a tail, and windows in each round.
+_WINDOW_S, _WINDOWS = 1.0, 3
 #: Slow clients beside the normal load, and the part of the capacity that the normal load is.
 SLOW, BESIDE = 1000, 0.3
 
@@ -42,24 +43,24 @@ def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
     """
     launch = _server(models["iris"], "latency", trained=True)
     parts: dict[str, list[float]] = {"bare": [], "empty": [], "prediction": []}
-    capacities, tails = [], []
     with running(launch) as server:
         wrk(launch.port, launch.wire, 1)
         for _ in range(rounds):
             parts["bare"].append(_median(_bare(models["iris"]), seconds / 3))
             parts["empty"].append(_median(_caller(launch.port, None), seconds / 3))
             parts["prediction"].append(_median(_caller(launch.port, launch.wire), seconds / 3))
-        for _ in range(rounds):
-            capacities.append(wrk(launch.port, launch.wire, seconds).rate)
-            with apart(server):
-                tails.append(_open(launch, capacities[-1] / 2, seconds, spin=True))
+        capacity = statistics.median(wrk(launch.port, launch.wire, seconds).rate for _ in range(rounds))
+        with awake(), apart(server):
+            half = windows(lambda: _open(launch, capacity / 2, _WINDOW_S, spin=True), rounds * _WINDOWS)
     micro = {name: statistics.median(values) * 1e6 for name, values in parts.items()}
     return {
         **micro,
         "over": micro["prediction"] - micro["bare"] - micro["empty"],
-        "capacity": statistics.median(capacities),
-        "half": _middle(tails),
-        "tail": statistics.median(tail.p99 / tail.p50 for tail in tails),
+        "capacity": capacity,
+        "half": _middle(half.kept),
+        "tail": statistics.median(window.p99 / window.p50 for window in half.kept),
+        "windows": len(half.kept),
+        "set_aside": half.set_aside,
         "rounds": rounds,
         "seconds": seconds,
     }
@@ -122,22 +123,28 @@ def overload(models: dict[str, Model], rounds: int, seconds: float) -> dict[str,
 def slow(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
     """p99 of normal load, alone and beside slow clients, in turn."""
     launch = _server(models["iris"], "slow", trained=True)
-    alone, beside = [], []
-    with running(launch) as server:
+    alone, beside = Windows([], 0), Windows([], 0)
+    with running(launch) as server, awake():
         rate = wrk(launch.port, launch.wire, seconds).rate * BESIDE
+
+        def window() -> Open:
+            return _open(launch, rate, _WINDOW_S, spin=True)
+
         for _ in range(rounds):
             with apart(server):
-                alone.append(_open(launch, rate, seconds, spin=True))
+                alone = alone.and_those(windows(window, _WINDOWS))
             with apart(server), slow_clients(launch.port, launch.wire, SLOW):
-                beside.append(_open(launch, rate, seconds, spin=True))
+                beside = beside.and_those(windows(window, _WINDOWS))
             time.sleep(1)
     return {
         "clients": SLOW,
         "part": BESIDE,
-        "alone": _middle(alone),
-        "beside": _middle(beside),
-        "ratio": statistics.median(found.p99 for found in beside)
-        / statistics.median(found.p99 for found in alone),
+        "alone": _middle(alone.kept),
+        "beside": _middle(beside.kept),
+        "ratio": statistics.median(found.p99 for found in beside.kept)
+        / statistics.median(found.p99 for found in alone.kept),
+        "windows": len(beside.kept),
+        "set_aside": alone.set_aside + beside.set_aside,
         "rounds": rounds,
         "seconds": seconds,
     }
@@ -157,30 +164,6 @@ def _home(models: dict[str, Model], name: str, executor: Any) -> Path:
     servable.add(model.trained or model.onnx, name=name, home=home, trust=True)
     servable.deploy(name, executor=executor, home=home)
     return home
-
-
-@contextlib.contextmanager
-def apart(server: int) -> Iterator[None]:
-    """The generator on the last processor, the server and everything else on the others.
-
-    A generator that spins and a server that sleeps between requests are otherwise put on one processor
-    now and then, because the one wakes the other, and the server waits out a slice of 4 ms.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        yield
-        return
-    tasks = [int(task.name) for task in Path(f"/proc/{server}/task").iterdir()]
-    for task in tasks:
-        os.sched_setaffinity(task, cores[:-1])
-    os.sched_setaffinity(0, cores[-1:])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-        for task in tasks:
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(task, cores)
 
 
 def _open(

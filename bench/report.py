@@ -145,7 +145,7 @@ def _latency(found: dict[str, Any]) -> str:
     return f"""## One client, and the tail at half of the capacity
 `python -m bench --only latency`: {_rounds(found)}. One connection by a blocking socket, then an open loop at
 half of the {found["capacity"]:,.0f} requests/s that wrk reached just before; latency counts from when a
-request was due.
+request was due. {_kept(found)}
 
 | p50, one client | us |
 |---|---|
@@ -159,8 +159,15 @@ request was due.
 | offered | {half["offered"]:,.0f}/s |
 | p50 | {half["p50"] * 1e6:,.0f} us |
 | p99 | {half["p99"] * 1e6:,.0f} us |
-| p99 / p50, median of the rounds | {found["tail"]:.2f} |
+| p99 / p50, median of the windows | {found["tail"]:.2f} |
 | the generator's own delay, p99 | {half["lag_p99"] * 1e6:,.0f} us |"""
+
+
+def _kept(found: dict[str, Any]) -> str:
+    return (
+        f"Medians of {found['windows']} windows of a second, the processors kept from sleeping; "
+        f"{found['set_aside']} more in which the generator itself was stopped by the machine are not counted."
+    )
 
 
 def _process(found: dict[str, Any]) -> str:
@@ -202,7 +209,7 @@ def _slow(found: dict[str, Any]) -> str:
         "## Slow clients",
         f"`python -m bench --only slow`: {_rounds(found)}; an open loop at {found['part']:.0%} of the "
         f"capacity, alone and beside {found['clients']:,} clients of which a third drips its headers, a "
-        "third its body, and a third never reads its answer of 2,000 rows.",
+        f"third its body, and a third never reads its answer of 2,000 rows. {_kept(found)}",
         "",
         "| | offered/s | answered/s | p50 us | p99 us |",
         "|---|---|---|---|---|",

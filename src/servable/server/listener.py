@@ -13,6 +13,8 @@ from servable.settings import ServerSettings
 
 #: Seconds between two looks at all connections.
 _LOOK_S = 0.25
+#: Connections looked at in one turn of the loop, and seconds between two turns.
+_TOGETHER, _BETWEEN_S = 25, 0.001
 #: Seconds for which what the kernel has accepted already is still taken in.
 _LAST_S = 0.03
 
@@ -62,8 +64,12 @@ class Listener:
             await asyncio.sleep(_LOOK_S)
             shared.now = now = loop.time()
             shared.dates.refresh()
-            for connection in tuple(shared.connections):
-                connection.look(now)
+            # A few at a time, so that nobody's answer waits for a look at thousands of idle clients.
+            everybody = tuple(shared.connections)
+            for start in range(0, len(everybody), _TOGETHER):
+                for connection in everybody[start : start + _TOGETHER]:
+                    connection.look(now)
+                await asyncio.sleep(_BETWEEN_S)
 
     def announce_end(self) -> None:
         """From now on every answer is the last one on its connection."""

@@ -1,0 +1,102 @@
+"""Tails on a shared virtual machine: what belongs to the server, apart from what belongs to the machine.
+
+Three things of the machine look like a slow server, and each has its remedy here:
+
+* A generator and a server on one processor wait for each other's slice: ``apart``.
+* A virtual processor that sleeps comes back late, by up to tens of milliseconds, when its host is busy:
+  ``awake`` keeps them from sleeping, as ``idle=poll`` does on a machine of one's own.
+* The host stops a processor while it works. The generator sees that happen to itself, since it never
+  sleeps: ``windows`` sets aside the windows in which it was late, and says how many there were.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.openloop import Open
+
+#: The generator was late: its own delay at p99 is more than this part of the latency at p50.
+_LATE = 0.5
+#: Windows tried for each one that is wanted.
+_TRIES = 4
+_SPIN = """
+import os, sys
+os.sched_setaffinity(0, [int(sys.argv[1])])
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        pass
+"""
+
+
+class Windows(NamedTuple):
+    """Windows of one load.
+
+    Attributes:
+        kept: those in which the generator was in time, or all when there were none.
+        set_aside: how many were not counted because the generator was late in them.
+    """
+
+    kept: list[Open]
+    set_aside: int
+
+    def and_those(self, others: "Windows") -> "Windows":
+        """Both together."""
+        return Windows(self.kept + others.kept, self.set_aside + others.set_aside)
+
+
+def windows(take: Callable[[], Open], wanted: int) -> Windows:
+    """So many windows in which the machine let the generator work.
+
+    Args:
+        take: measures one, a second or so.
+        wanted: how many are to be kept.
+    """
+    kept: list[Open] = []
+    late: list[Open] = []
+    while len(kept) < wanted and len(kept) + len(late) < wanted * _TRIES:
+        found = take()
+        (late if found.lag_p99 > found.p50 * _LATE else kept).append(found)
+    return Windows(kept or late, len(late) if kept else 0)
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Every processor is kept from sleeping, by processes that give way to everybody at once."""
+    cores = sorted(os.sched_getaffinity(0))
+    spinning = [subprocess.Popen([sys.executable, "-S", "-c", _SPIN, str(core)]) for core in cores]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def apart(server: int) -> Iterator[None]:
+    """The generator on the last processor, the server and everything else on the others.
+
+    A generator that spins and a server that sleeps between requests are otherwise put on one processor
+    now and then, because the one wakes the other, and the server waits out a slice of 4 ms.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        yield
+        return
+    tasks = [int(task.name) for task in Path(f"/proc/{server}/task").iterdir()]
+    for task in tasks:
+        os.sched_setaffinity(task, cores[:-1])
+    os.sched_setaffinity(0, cores[-1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        for task in tasks:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(task, cores)
