@@ -16,6 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+#: The bytes of a request; large ones come as a view of memory that nobody else holds.
+Body = bytes | memoryview
 #: Named arrays; the first axis of each is the rows.
 Arrays = Mapping[str, NDArray[Any]]
 

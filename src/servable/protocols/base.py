@@ -8,7 +8,7 @@ conformance suite.
 from typing import Protocol
 
 from servable.errors import ServableError
-from servable.tensors import Request, Response
+from servable.tensors import Body, Request, Response
 
 
 class Codec(Protocol):
@@ -17,7 +17,7 @@ class Codec(Protocol):
     #: The content type of what ``encode`` returns.
     media_type: str
 
-    def decode(self, body: bytes, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str) -> Request:
         """Bytes to a Request whose arrays fit the signature.
 
         Raises:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import zstandard
 
 from servable.errors import MediaTypeUnsupported, RequestMalformed, RequestTooLarge
+from servable.tensors import Body
 
 #: How many times its size a body may unfold to.
 RATIO = 200
@@ -28,7 +29,7 @@ _GZIP, _ZLIB, _RAW = 31, 15, -15
 _ZSTD_WINDOW = 1 << 23
 
 
-def decompress(encoding: str, body: bytes, most: int) -> bytes:
+def decompress(encoding: str, body: Body, most: int) -> Body:
     """The plain bytes of a body.
 
     Args:
@@ -75,11 +76,11 @@ def _malformed(name: str, what: str) -> RequestMalformed:
     return RequestMalformed(f"The body is not {name} as its Content-Encoding says: {what}.")
 
 
-def _gzip(body: bytes, most: int) -> bytes:
+def _gzip(body: Body, most: int) -> bytes:
     return _inflated(body, most, "gzip", _GZIP)
 
 
-def _deflate(body: bytes, most: int) -> bytes:
+def _deflate(body: Body, most: int) -> bytes:
     """With the wrapper of zlib, as HTTP means it, or without, as some clients send it."""
     wrapped = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
     if not wrapped:
@@ -95,7 +96,7 @@ def _deflate(body: bytes, most: int) -> bytes:
         raise
 
 
-def _inflated(body: bytes, most: int, name: str, form: int) -> bytes:
+def _inflated(body: Body, most: int, name: str, form: int) -> bytes:
     """A whole zlib stream, or gzip members one after another."""
     source = memoryview(body)
     parts: list[bytes] = []
@@ -130,7 +131,7 @@ def _inflated(body: bytes, most: int, name: str, form: int) -> bytes:
         decoder = zlib.decompressobj(form)
 
 
-def _zstd(body: bytes, most: int) -> bytes:
+def _zstd(body: Body, most: int) -> bytes:
     """One Zstandard frame."""
     try:
         declared = zstandard.get_frame_parameters(body).content_size
@@ -149,7 +150,7 @@ def _zstd(body: bytes, most: int) -> bytes:
         raise _malformed("zstd", "it is damaged, cut short, or something follows its frame") from error
 
 
-def _undeclared(decoder: zstandard.ZstdDecompressor, body: bytes, most: int) -> bytes:
+def _undeclared(decoder: zstandard.ZstdDecompressor, body: Body, most: int) -> bytes:
     """A frame that does not say its size, as streams are written: counted first, and then kept.
 
     The reader stops at a limit and does not tell an end from a cut; the other object tells, and has no limit.
@@ -167,7 +168,7 @@ def _undeclared(decoder: zstandard.ZstdDecompressor, body: bytes, most: int) -> 
     return plain
 
 
-_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
+_DECODERS: dict[str, Callable[[Body, int], bytes]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,
     "deflate": _deflate,

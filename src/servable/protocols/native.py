@@ -43,7 +43,7 @@ from servable.protocols.native_schema import (
     reader,
     shown,
 )
-from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Request, Response
+from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Body, Request, Response
 
 #: Most rows in one request unless the codec is told otherwise.
 MAX_ROWS = 100_000
@@ -95,7 +95,7 @@ class NativeCodec:
 
     # ------------------------------------------------------------------ decoding
 
-    def decode(self, body: bytes, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str) -> Request:
         """Bytes to a Request.
 
         Raises:
@@ -103,6 +103,9 @@ class NativeCodec:
             RequestInvalid: the values do not fit; every problem is named.
             RequestTooLarge: more rows than allowed.
         """
+        if type(body) is not bytes:
+            # A copy of a view costs little beside the parsing of as much text.
+            body = bytes(body)
         if len(body) < LARGE_BYTES:
             return self._decode_quickly(body, request_id) or self._decode_slowly(body, request_id)
         if self._most_commas is not None and more_commas_than(body, self._most_commas):

@@ -20,7 +20,7 @@ import numpy as np
 from servable.errors import RequestMalformed, RequestTooLarge, ServableError
 from servable.protocols.native import MAX_ROWS, NativeCodec
 from servable.protocols.native_array import WholeArray, refuse
-from servable.tensors import Request, Response
+from servable.tensors import Body, Request, Response
 
 _MAGIC = b"\x93NUMPY"
 # numpy itself reads no header beyond this without being told to.
@@ -69,7 +69,7 @@ class RawCodec(_BinaryCodec):
         max_rows: more rows in one request are refused with ``RequestTooLarge``.
     """
 
-    def decode(self, body: bytes, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str) -> Request:
         """Bytes to a Request; one row is answered on its own.
 
         Raises:
@@ -95,7 +95,7 @@ class NpyCodec(_BinaryCodec):
         max_rows: more rows in one request are refused with ``RequestTooLarge``.
     """
 
-    def decode(self, body: bytes, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str) -> Request:
         """Bytes to a Request; an array without the row axis is one row and is answered on its own.
 
         Raises:
@@ -130,7 +130,7 @@ class Header(NamedTuple):
     start: int
 
 
-def read_header(body: bytes) -> Header:
+def read_header(body: Body) -> Header:
     """The header of a ``.npy`` file, formats 1 and 2.
 
     It is matched, not evaluated: numpy's own reader takes it as Python source and warns about some of
@@ -140,13 +140,13 @@ def read_header(body: bytes) -> Header:
         RequestMalformed: no such header.
         RequestInvalid: an array of something else than numbers or booleans.
     """
-    if not body.startswith(_MAGIC) or len(body) < 12:
+    if body[: len(_MAGIC)] != _MAGIC or len(body) < 12:
         raise RequestMalformed("The body is not a .npy file; send one array as numpy.save writes it.")
     start = {1: 10, 2: 12}.get(body[6], 0)
     length = int.from_bytes(body[8:start], "little")
     if not start or length > _LONGEST_HEADER or start + length > len(body):
         raise _unreadable()
-    dtype, fortran, shape = _read_fields(body[start : start + length])
+    dtype, fortran, shape = _read_fields(bytes(body[start : start + length]))
     return Header(dtype, fortran, shape, start + length)
 
 
@@ -201,7 +201,7 @@ def _shape(said: bytes) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def _content(body: bytes, header: Header) -> Any:
+def _content(body: Body, header: Header) -> Any:
     """The array behind a header, looked at where it lies."""
     count = math.prod(header.shape)
     held = len(body) - header.start

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from servable.errors import RequestTimeout, ServableError
 from servable.server.cycle import Cycle
+from servable.server.filling import BodyFiller, worth_lending
 from servable.server.http import Dates, Exchange, Handler, Headers, HttpRequest, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
 from servable.settings import ServerSettings
@@ -93,6 +94,7 @@ class Connection(asyncio.Protocol):
         "_cycle",
         "_deaf",
         "_exchange",
+        "_filler",
         "_phase",
         "_reader",
         "_reading",
@@ -112,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._ahead: deque[HttpRequest] | None = None
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
+        self._filler: BodyFiller | None = None
         self._reading = True
         self._writable = True
         #: Whether nothing more is read from the client.
@@ -160,9 +163,12 @@ class Connection(asyncio.Protocol):
         if self._phase < BUSY and self._phase != reader.arriving:
             self._phase = reader.arriving
             self._since = self._shared.now
-        if reader.expects and self._phase == BODY:
-            reader.expects = False
-            self._transport.write(_CONTINUE)
+        if self._phase == BODY:
+            if reader.expects:
+                reader.expects = False
+                self._transport.write(_CONTINUE)
+            if not self._deaf and worth_lending(reader.body_size, reader.rest()):
+                self._lend()
 
     def eof_received(self) -> bool:
         """The client sends no more; what was asked completely is still answered."""
@@ -179,6 +185,30 @@ class Connection(asyncio.Protocol):
         if self._cycle is not None:
             self._cycle.writable.set()
         self._next()
+
+    # ------------------------------------------------------------------ large bodies
+
+    def _lend(self) -> None:
+        """Let the rest of the body be read straight into its place."""
+        first, length = self._reader.lend()
+        self._filler = BodyFiller(self, first, length, self._came)
+        self._switch(self._filler)
+
+    def _came(self, size: int) -> None:
+        filler, reader = self._filler, self._reader
+        if filler is None:
+            return
+        reader.body_size = size
+        if size == len(filler.body):
+            self._filler = None
+            self._switch(self)
+            reader.give(filler.body)
+
+    def _switch(self, protocol: asyncio.BaseProtocol) -> None:
+        # The transport looks at the kind of its protocol when it begins to read.
+        self._transport.pause_reading()
+        self._transport.set_protocol(protocol)
+        self._transport.resume_reading()
 
     # ------------------------------------------------------------------ one request after another
 
@@ -300,6 +330,10 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         if self._phase == LINGER or self._transport.is_closing():
             return
+        if self._filler is not None:
+            # What still comes is thrown away.
+            self._filler = None
+            self._switch(self)
         if self._phase == BUSY:
             # The fault lies in what came after the request that is being answered: that one still gets
             # its answer, and the connection ends with it.

@@ -82,7 +82,7 @@ class Cycle:
     async def _receive(self) -> Mapping[str, Any]:
         if not self._read:
             self._read = True
-            return {"type": "http.request", "body": self._request.body, "more_body": False}
+            return {"type": "http.request", "body": bytes(self._request.body), "more_body": False}
         await self._gone.wait()
         return {"type": "http.disconnect"}
 

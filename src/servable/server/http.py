@@ -6,6 +6,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from servable.tensors import Body
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 #: The status line of every status, such as ``HTTP/1.1 200 OK``.
@@ -23,7 +25,7 @@ class HttpRequest:
         method: in capitals, as bytes.
         target: what stood after the method, undecoded.
         headers: by name in small letters; repeated ones are joined with a comma.
-        body: the whole body, still compressed when ``content-encoding`` says so.
+        body: the whole body, still compressed when ``content-encoding`` says so; a large one is a view.
         keep_alive: whether the connection stays open after the answer.
         repeated: how many headers repeated a name.
     """
@@ -34,7 +36,7 @@ class HttpRequest:
         self.method = b""
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
-        self.body = b""
+        self.body: Body = b""
         self.keep_alive = True
         self.repeated = 0
 

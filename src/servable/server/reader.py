@@ -90,6 +90,23 @@ class RequestReader:
                 raise self._too_many_bytes()
         return True
 
+    def rest(self) -> int:
+        """Bytes of the body that are still to come and need no parser; 0 when it comes in chunks."""
+        if self.arriving != BODY or b"transfer-encoding" in self.request.headers:
+            return 0
+        return int(self.request.headers.get(b"content-length", b"0")) - self.body_size
+
+    def lend(self) -> tuple[bytes, int]:
+        """What came of the body so far, and its whole length; who reads the rest calls ``give``."""
+        return b"".join(self._parts), int(self.request.headers[b"content-length"])
+
+    def give(self, body: memoryview) -> None:
+        """The whole body. The parser, which never saw its end, makes place for another."""
+        self._parts = []
+        self.request.body = body
+        self._parser = httptools.HttpRequestParser(self)
+        self.on_message_complete()
+
     # ------------------------------------------------------------------ the parser calls
 
     def on_message_begin(self) -> None:

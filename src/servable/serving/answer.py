@@ -15,7 +15,7 @@ from servable.monitoring.metrics import OK
 from servable.protocols.base import Codec
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live
-from servable.tensors import Response
+from servable.tensors import Body, Response
 
 _log = logger("serving")
 _now = time.monotonic
@@ -66,7 +66,7 @@ class Prediction(Waiting):
         self.over = False
         live.enter()
 
-    def begin(self, body: bytes) -> None:
+    def begin(self, body: Body) -> None:
         """Decode and submit; whatever is wrong goes to the audience."""
         live = self._live
         try:
@@ -154,7 +154,7 @@ class _Future:
 
 async def answer(
     live: Live,
-    body: bytes,
+    body: Body,
     request_id: str,
     *,
     codec: Codec | None = None,

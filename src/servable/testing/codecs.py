@@ -14,7 +14,7 @@ from servable.errors import (
     ServableError,
 )
 from servable.protocols.base import Codec
-from servable.tensors import NUMBERS, PREDICTION, Request, Response, row_count
+from servable.tensors import NUMBERS, PREDICTION, Body, Request, Response, row_count
 from servable.testing.expect import expect, outcome_of
 
 #: Bytes that are no well-formed body of any format.
@@ -29,13 +29,14 @@ class FakeCodec:
     def __init__(self, columns: int = 2) -> None:
         self._columns = columns
 
-    def decode(self, body: bytes, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str) -> Request:
         """Lines to rows.
 
         Raises:
             RequestMalformed: not text, or no line.
             RequestInvalid: a line with another count of numbers, or something that is no number.
         """
+        body = bytes(body)
         try:
             lines = body.decode("ascii").strip("\n").split("\n")
         except UnicodeDecodeError:
@@ -107,6 +108,9 @@ def _check_good(codec: Codec, body: bytes, rows: int) -> None:
     expect((first.id, second.id) == ("id-1", "id-2"), "a request keeps its id")
     same = all(_equal(array, second.arrays[name]) for name, array in first.arrays.items())
     expect(same, "decoding is pure: the same bytes give the same arrays")
+    viewed = codec.decode(memoryview(bytearray(body)), "id-1")
+    same = all(_equal(array, viewed.arrays[name]) for name, array in first.arrays.items())
+    expect(same, "a view of memory is decoded like bytes")
 
 
 def _equal(one: Any, other: Any) -> bool:
