@@ -62,7 +62,7 @@ class BodyFiller(asyncio.BufferedProtocol):
 
     def __init__(self, owner: Owner, first: bytes, length: int, came: Callable[[int], None]) -> None:
         # Memory that nothing is written to before the body is.
-        self.body = memoryview(np.empty(length, np.uint8))
+        self.body = np.empty(length, np.uint8).data
         self.body[: len(first)] = first
         self._filled = len(first)
         self._owner = owner
