@@ -41,12 +41,14 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         rows: how many rows they hold, at least 1.
         id: the request's id, as the client sent it or as the server made it.
         single: whether the caller sent one row on its own and wants one answer on its own.
+        wish: what the caller asks of the answer's form; only the codec that made it knows what it means.
     """
 
     arrays: dict[str, Any]
     rows: int
     id: str
     single: bool = False
+    wish: Any = None
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +62,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
         model: name of the model that answered.
         version: the one version that answered.
         single: as in the request.
+        wish: as in the request.
     """
 
     arrays: dict[str, Any]
@@ -68,6 +71,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     model: str
     version: int
     single: bool = False
+    wish: Any = None
 
 
 def row_count(arrays: Arrays) -> int:

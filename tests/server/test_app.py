@@ -384,11 +384,11 @@ def test_failures_inside_leak_nothing(visit: Callable[..., Any]) -> None:
     class Broken:
         media_type = "application/json"
 
-        def decode(self, body: bytes, request_id: str) -> Any:
+        def decode(self, body: bytes, request_id: str, head: Any) -> Any:
             raise ZeroDivisionError("/secret/path")
 
     async def course(client: httpx.AsyncClient, application: Application) -> list[httpx.Response]:
-        application.host.find("iris").codec = Broken()  # type: ignore[assignment]  # stands in for a fault
+        application.host.find("iris").codecs = {"application/json": Broken()}  # stands in for a fault
         return [await client.post("/predict", json={"input": ROW}), await client.get("/metrics")]
 
     response, metrics = visit(course)

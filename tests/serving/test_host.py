@@ -62,7 +62,7 @@ def found(host: Host, reference: str = "iris") -> Live:
 
 
 async def predicted(host: Host, reference: str = "iris") -> tuple[str, int]:
-    content = json.loads(await answer(found(host, reference), ROW, "r"))
+    content = json.loads((await answer(found(host, reference), ROW, "r")).body)
     return content["prediction"], content["version"]
 
 
@@ -93,7 +93,7 @@ def test_the_old_version_is_closed_after_its_last_request(loop_home: Path) -> No
         publish_iris(loop_home, bias=OTHER)
         await host.reconcile()
         await asyncio.sleep(0)
-        assert json.loads(await answer(old, ROW, "r"))["version"] == 1
+        assert json.loads((await answer(old, ROW, "r")).body)["version"] == 1
         old.leave()
         await host.close()
         with pytest.raises(ServerStopping):

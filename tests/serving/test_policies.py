@@ -38,7 +38,7 @@ def live_of(host: Host) -> Live:
 
 async def answered(host: Host) -> list[float]:
     body = json.dumps({"inputs": ROWS}).encode()
-    predictions: list[float] = json.loads(await answer(live_of(host), body, "r"))["predictions"]
+    predictions: list[float] = json.loads((await answer(live_of(host), body, "r")).body)["predictions"]
     return predictions
 
 

@@ -5,20 +5,62 @@ limits and access were settled before it is called. ``servable.testing.check_cod
 conformance suite.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
+from servable.artifact.signature import Signature
 from servable.errors import ServableError
 from servable.tensors import Body, Request, Response
 
+#: A request's headers by name in small letters.
+Head = Mapping[bytes, bytes]
+NO_HEAD: Head = MappingProxyType({})
+
+
+class Encoded(NamedTuple):
+    """An answer whose form depends on what the caller asked for.
+
+    Attributes:
+        body: the bytes.
+        media_type: their content type.
+        headers: more headers of the answer, names in small letters.
+    """
+
+    body: bytes
+    media_type: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class CodecLimits(NamedTuple):
+    """What a codec refuses.
+
+    Attributes:
+        max_rows: more rows in one request.
+        max_depth: JSON that is nested deeper.
+    """
+
+    max_rows: int = 100_000
+    max_depth: int = 64
+
 
 class Codec(Protocol):
-    """Decodes and encodes one wire format for one signature. Immutable and safe to share."""
+    """Decodes and encodes one wire format for one signature. Immutable and safe to share.
 
-    #: The content type of what ``encode`` returns.
+    What a caller asks of the form of the answer is found in the request and nowhere else: ``decode`` puts
+    it into ``Request.wish``, whose meaning only the codec knows, and ``encode`` finds it in the response.
+    """
+
+    #: The content type of what ``encode`` returns, unless that says another.
     media_type: str
 
-    def decode(self, body: Body, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request whose arrays fit the signature.
+
+        Args:
+            body: the whole body, decompressed.
+            request_id: kept in the Request.
+            head: the request's headers, for formats that keep a part of themselves there.
 
         Raises:
             RequestMalformed: the bytes are not this format.
@@ -27,10 +69,14 @@ class Codec(Protocol):
         """
         ...
 
-    def encode(self, response: Response) -> bytes:
+    def encode(self, response: Response) -> bytes | Encoded:
         """A Response to bytes. NaN and infinity never become invalid output."""
         ...
 
     def encode_error(self, error: ServableError, request_id: str) -> bytes:
         """An error in this format's own shape; carries code and message, never a path or a traceback."""
         ...
+
+
+#: Compiles a format for a signature. Equal makers make equal codecs, so that one is kept for each model.
+Maker = Callable[[Signature, CodecLimits], Codec]

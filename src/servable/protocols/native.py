@@ -30,6 +30,7 @@ from servable.errors import (
     RequestTooLarge,
     ServableError,
 )
+from servable.protocols.base import NO_HEAD, Head
 from servable.protocols.native_compiled import Packer, all_plain_numbers, typed_decoder
 from servable.protocols.native_depth import MAX_DEPTH, deeper_than, more_commas_than
 from servable.protocols.native_large import LARGE_BYTES, LargeReader, reads_large
@@ -95,7 +96,7 @@ class NativeCodec:
 
     # ------------------------------------------------------------------ decoding
 
-    def decode(self, body: Body, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request.
 
         Raises:

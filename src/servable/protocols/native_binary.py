@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from servable.errors import RequestMalformed, RequestTooLarge, ServableError
+from servable.protocols.base import NO_HEAD, Head
 from servable.protocols.native import MAX_ROWS, NativeCodec
 from servable.protocols.native_array import WholeArray, refuse
 from servable.tensors import Body, Request, Response
@@ -69,7 +70,7 @@ class RawCodec(_BinaryCodec):
         max_rows: more rows in one request are refused with ``RequestTooLarge``.
     """
 
-    def decode(self, body: Body, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request; one row is answered on its own.
 
         Raises:
@@ -95,7 +96,7 @@ class NpyCodec(_BinaryCodec):
         max_rows: more rows in one request are refused with ``RequestTooLarge``.
     """
 
-    def decode(self, body: Body, request_id: str) -> Request:
+    def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request; an array without the row axis is one row and is answered on its own.
 
         Raises:

@@ -9,9 +9,8 @@ its request id, and every error leaves through ``problems``.
 import asyncio
 import itertools
 import os
-import re
 from collections.abc import Coroutine, Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
@@ -22,8 +21,11 @@ from servable.logs import fields, logger
 from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
+from servable.server.desk import Desk
+from servable.server.formats import asked_for, format_routes, style_of
+from servable.server.formats.base import Asked, Door
 from servable.server.http import Exchange, HttpRequest, Reply
-from servable.server.problems import problem
+from servable.server.problems import NATIVE, Style, problem
 from servable.server.replies import AsgiReply, read_body
 from servable.server.routes import routes
 from servable.server.workers import Link, NoLink
@@ -33,9 +35,9 @@ from servable.serving.live import Cold, Live, Table
 from servable.settings import ServerSettings
 
 _log = logger("server")
-_PREDICT = re.compile(r"/models/([^/]+)(?:/versions/([^/]+))?/predict")
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-_JSON_HEADERS = ((b"content-type", b"application/json"), *_SAFE)
+#: Addresses of which is remembered what they mean.
+_KNOWN = 10_000
 #: Headers that change how a prediction is answered; without any of them there is nothing to look at.
 _UNUSUAL = frozenset({b"content-encoding", check.TIMEOUT, check.GRPC_TIMEOUT, check.PRIORITY})
 _IDENTITY = frozenset({b"", b"identity"})
@@ -90,9 +92,13 @@ class Application:
         self._checks = check.checks(settings)
         self._max_body = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
-        self._router = Router(routes(self, host, version, link or NoLink()), redirect_slashes=False)
+        link = link or NoLink()
+        desk = Desk(host, settings, version, link, lambda: self.ready)
+        self._router = Router(
+            [*routes(self, host, version, link), *format_routes(desk)], redirect_slashes=False
+        )
         self._table: Table | None = None
-        self._targets: dict[bytes, Live | Cold] = {}
+        self._known: dict[bytes, tuple[Live | Cold, Door]] = {}
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count(1)
 
@@ -114,24 +120,33 @@ class Application:
             What can be cancelled; None when the request is no prediction, and then nothing was done.
         """
         if self.host.table is not self._table:
-            self._look_up()
-        target = self._targets.get(request.target)
-        if target is None and not split_target(request.target)[0].endswith("/predict"):
-            return None
+            self._table = self.host.table
+            self._known.clear()
+        known = self._known.get(request.target)
+        if known is None:
+            asked = asked_for(split_target(request.target)[0], request.headers)
+            if asked is None:
+                return None
+            request.style = asked.door.style
+        else:
+            request.style = known[1].style
         request_id = self._id(request)
         try:
             for passes in self._checks:
                 passes(request)
+            if known is None:
+                known = self._find(cast(Asked, asked), request)
             if request.method != b"POST":
                 return self._not_asked(request, reply, request_id)
-            if target is None:
-                target = self._find(split_target(request.target)[0])
-            return self._predict(target, request, reply, request_id)
+            return self._predict(known, request, reply, request_id)
         except Exception as error:  # noqa: BLE001 - the outermost border: the caller gets a clean answer, the log the cause
-            self.refuse(error, reply, request_id)
+            self.refuse(error, reply, request_id, style=request.style)
             return _REFUSED
 
-    def _predict(self, target: Live | Cold, request: HttpRequest, reply: Reply, request_id: str) -> Exchange:
+    def _predict(
+        self, known: tuple[Live | Cold, Door], request: HttpRequest, reply: Reply, request_id: str
+    ) -> Exchange:
+        target, door = known
         head = request.headers
         limit, weight = self._limit_s, 1.0
         packed = False
@@ -141,12 +156,8 @@ class Application:
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
         if packed or not isinstance(target, Live):
             return Later(self._prepare(target, request, reply, request_id, limit, weight))
-        if head.get(b"content-type") == b"application/json":
-            codec = target.codec
-        else:
-            codec = check.codec_for(target.codecs, head)
-        prediction = Prediction(target, codec, request_id, reply, limit, weight)
-        prediction.begin(request.body)
+        prediction = Prediction(target, door.codec(target, head), request_id, reply, limit, weight)
+        prediction.begin(request.body, head)
         return prediction
 
     async def _prepare(
@@ -165,32 +176,31 @@ class Application:
             if encoding not in _IDENTITY:
                 body = await asyncio.to_thread(decompress, encoding.decode("latin-1"), body, self._max_body)
             live = target if isinstance(target, Live) and not target.retired else None
+            asked = cast(Asked, asked_for(split_target(request.target)[0], request.headers))
             while live is None or live.retired:
-                found = self._find(split_target(request.target)[0])
-                live = found if isinstance(found, Live) else await found.warm()
-            codec = check.codec_for(live.codecs, request.headers)
+                found = self.host.find(asked.reference)
+                live = found if isinstance(found, Live) else await found.warm(asked.reference)
+            codec = asked.door.codec(live, request.headers)
         except Exception as error:  # noqa: BLE001 - as in handle
-            self.refuse(error, reply, request_id)
+            self.refuse(error, reply, request_id, style=request.style)
             return None
         spent = asyncio.get_running_loop().time() - started
         prediction = Prediction(live, codec, request_id, reply, limit - spent, weight)
-        prediction.begin(body)
+        prediction.begin(body, request.headers)
         return prediction
 
     def _not_asked(self, request: HttpRequest, reply: Reply, request_id: str) -> Exchange:
-        self._find(split_target(request.target)[0])
         if request.method != b"OPTIONS":
             raise MethodNotAllowed("Predictions are asked for with POST.", ["POST", "OPTIONS"])
         own = (b"x-request-id", request_id.encode("ascii"))
         reply.respond(204, ((b"allow", b"POST, OPTIONS"), *_SAFE, own), b"")
         return _REFUSED
 
-    def _find(self, path: str) -> Live | Cold:
-        return self.host.find(_reference_of(path))
-
-    def _look_up(self) -> None:
-        self._table = self.host.table
-        self._targets = {path.encode("ascii"): live for path, live in _paths_of(self._table).items()}
+    def _find(self, asked: Asked, request: HttpRequest) -> tuple[Live | Cold, Door]:
+        found = self.host.find(asked.reference), asked.door
+        if asked.door.lasting and len(self._known) < _KNOWN:
+            self._known[request.target] = found
+        return found
 
     def _id(self, request: HttpRequest) -> str:
         given = request.headers.get(b"x-request-id")
@@ -208,16 +218,17 @@ class Application:
         *,
         counted: bool = False,
         close: bool = False,
+        style: Style = NATIVE,
     ) -> None:
         """Answer with an error; see ``http.Handler``."""
         request_id = request_id or f"{self._prefix}{next(self._numbers):08x}"
-        told = problem(error, request_id)
+        told = problem(error, request_id, style)
         if not counted:
             self.host.metrics.reject(told.code)
         if not isinstance(error, ServableError):
             _log.error("a request failed inside", extra=fields(request_id=request_id), exc_info=error)
         own = (b"x-request-id", request_id.encode("ascii"))
-        reply.respond(told.status, (*_JSON_HEADERS, *told.headers, own), told.body, close=close)
+        reply.respond(told.status, (*_SAFE, *told.headers, own), told.body, close=close)
 
     # ------------------------------------------------------------------ everything else
 
@@ -227,12 +238,12 @@ class Application:
             await _not_http(scope, receive, send)
             return
         request = _request_of(scope)
-        reply = AsgiReply(self, send, head_only=scope["method"] == "HEAD")
+        reply = AsgiReply(self, send, request, head_only=scope["method"] == "HEAD")
         request_id = self._id(request)
         try:
             for passes in self._checks:
                 passes(request)
-            if scope["path"].endswith("/predict"):
+            if asked_for(split_target(request.target)[0], request.headers) is not None:
                 body = await read_body(receive, self._max_body)
                 if body is None:
                     return
@@ -240,12 +251,13 @@ class Application:
                 exchange = self.handle(request, reply)
                 await reply.sent(exchange)
             else:
+                request.style = style_of(scope["path"])
                 await self._route(scope, request_id, receive, send)
         except HTTPException as error:
-            self.refuse(_from_starlette(error), reply, request_id)
+            self.refuse(_from_starlette(error), reply, request_id, style=request.style)
             await reply.sent(None)
         except Exception as error:  # noqa: BLE001 - as in handle
-            self.refuse(error, reply, request_id)
+            self.refuse(error, reply, request_id, style=request.style)
             await reply.sent(None)
 
     async def _route(self, scope: Any, request_id: str, receive: Any, send: Any) -> None:
@@ -260,6 +272,7 @@ class Application:
 
         # Starlette raises for unknown paths and verbs, instead of answering, when an app is named.
         scope["app"] = self
+        scope.setdefault("state", {})["request_id"] = request_id
         await self._router(scope, receive, send_with_headers)
 
 
@@ -269,32 +282,6 @@ def _request_of(scope: Mapping[str, Any]) -> HttpRequest:
     request.target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     request.headers = dict(scope["headers"])
     return request
-
-
-def _paths_of(table: Table) -> dict[str, Live | Cold]:
-    paths: dict[str, Live | Cold] = {}
-    for reference, live in table.targets.items():
-        paths[f"/models/{reference}/predict"] = live
-    for live in table.targets.values():
-        paths[f"/models/{live.model}/versions/{live.version}/predict"] = live
-    if table.default is not None:
-        paths["/predict"] = table.default
-    return paths
-
-
-def _reference_of(path: str) -> str:
-    """The reference that a prediction path names.
-
-    Raises:
-        RouteNotFound: it is none.
-    """
-    if path == "/predict":
-        return ""
-    found = _PREDICT.fullmatch(path)
-    if found is None:
-        raise RouteNotFound("There is no such address; see /docs for those that there are.")
-    name, version = found.groups()
-    return name if version is None else f"{name}:{version}"
 
 
 def _from_starlette(error: HTTPException) -> ServableError:

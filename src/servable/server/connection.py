@@ -272,17 +272,25 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ answers
 
-    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+    def answer(
+        self,
+        body: bytes,
+        request_id: str,
+        media_type: bytes,
+        headers: Headers = (),
+    ) -> None:
         """A prediction: one write."""
         shared = self._shared
         keep = self._current.keep_alive and not shared.draining
+        more = b"".join([b"%b: %b\r\n" % pair for pair in headers]) if headers else b""
         self._transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
+            b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n%b"
             % (
                 media_type,
                 shared.dates.line,
                 len(body),
                 request_id.encode("ascii"),
+                more,
                 b"" if keep else b"connection: close\r\n",
                 body,
             )
@@ -291,7 +299,7 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """A prediction that came to nothing."""
-        self._shared.application.refuse(error, self, request_id, counted=True)
+        self._shared.application.refuse(error, self, request_id, counted=True, style=self._current.style)
 
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other whole answer."""

@@ -6,6 +6,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from servable.server.problems import NATIVE, Style
 from servable.tensors import Body
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -28,9 +29,10 @@ class HttpRequest:
         body: the whole body, still compressed when ``content-encoding`` says so; a large one is a view.
         keep_alive: whether the connection stays open after the answer.
         repeated: how many headers repeated a name.
+        style: how errors are worded for this caller; whoever finds out what is asked sets it.
     """
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "repeated", "target")
+    __slots__ = ("body", "headers", "keep_alive", "method", "repeated", "style", "target")
 
     def __init__(self) -> None:
         self.method = b""
@@ -39,12 +41,19 @@ class HttpRequest:
         self.body: Body = b""
         self.keep_alive = True
         self.repeated = 0
+        self.style: Style = NATIVE
 
 
 class Reply(Protocol):
     """Where the answer to one request goes. One of them is called, once."""
 
-    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+    def answer(
+        self,
+        body: bytes,
+        request_id: str,
+        media_type: bytes,
+        headers: Headers = (),
+    ) -> None:
         """The prediction, in the format of its codec."""
         ...
 
@@ -90,6 +99,7 @@ class Handler(Protocol):
         *,
         counted: bool = False,
         close: bool = False,
+        style: Style = NATIVE,
     ) -> None:
         """Answer with an error.
 
@@ -99,6 +109,7 @@ class Handler(Protocol):
             request_id: of the request; a new one when empty.
             counted: whether the model's figures hold it already.
             close: end the connection after it.
+            style: how it is worded.
         """
         ...
 

@@ -1,6 +1,8 @@
 """The one table from an error's code word to an HTTP status."""
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from servable.errors import MethodNotAllowed, Overloaded, ServableError
@@ -39,6 +41,24 @@ RETRY_AFTER_S = 1
 _INTERNAL = "The server failed to answer; its log knows more under this request id."
 
 
+class Style(NamedTuple):
+    """How a wire format words its errors.
+
+    Attributes:
+        body: an error and the request id to bytes; pure.
+        media_type: of these bytes.
+        statuses: the status that the clients of the format expect in place of ours.
+    """
+
+    body: Callable[[ServableError, str], bytes]
+    media_type: bytes = b"application/json"
+    statuses: Mapping[int, int] = MappingProxyType({})
+
+
+#: The native wording.
+NATIVE = Style(error_body)
+
+
 class Problem(NamedTuple):
     """An error ready to be sent."""
 
@@ -48,18 +68,21 @@ class Problem(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
 
 
-def problem(error: BaseException, request_id: str) -> Problem:
+def problem(error: BaseException, request_id: str, style: Style = NATIVE) -> Problem:
     """How an error looks to a caller.
 
     Errors that are no fault of the caller say nothing about the inside: what is not in the table, and
     what is not ours at all, becomes one fixed sentence.
     """
     if not isinstance(error, ServableError) or error.code not in STATUS:
-        return Problem(500, "internal_error", error_body(ServableError(_INTERNAL), request_id), ())
-    headers: list[tuple[bytes, bytes]] = []
+        body = style.body(ServableError(_INTERNAL), request_id)
+        return Problem(500, "internal_error", body, ((b"content-type", style.media_type),))
+    headers: list[tuple[bytes, bytes]] = [(b"content-type", style.media_type)]
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii")))
     if error.retryable:
         seconds = math.ceil(error.retry_after_s) if isinstance(error, Overloaded) else RETRY_AFTER_S
         headers.append((b"retry-after", str(max(1, seconds)).encode("ascii")))
-    return Problem(STATUS[error.code], error.code, error_body(error, request_id), tuple(headers))
+    status = STATUS[error.code]
+    status = style.statuses.get(status, status)
+    return Problem(status, error.code, style.body(error, request_id), tuple(headers))

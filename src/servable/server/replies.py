@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from servable.server.checks import too_large
-from servable.server.http import Exchange, Handler, Headers
+from servable.server.http import Exchange, Handler, Headers, HttpRequest
 
 _BODILESS = frozenset({204, 304})
 
@@ -15,23 +15,31 @@ class AsgiReply:
     Args:
         application: words the errors.
         send: of ASGI.
+        request: that is answered.
         head_only: whether the answer has no body, as HEAD wants it.
     """
 
-    def __init__(self, application: Handler, send: Any, *, head_only: bool) -> None:
+    def __init__(self, application: Handler, send: Any, request: HttpRequest, *, head_only: bool) -> None:
         self._application = application
         self._send = send
         self._head_only = head_only
+        self._request = request
         self._messages: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
 
-    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+    def answer(
+        self,
+        body: bytes,
+        request_id: str,
+        media_type: bytes,
+        headers: Headers = (),
+    ) -> None:
         """A prediction."""
-        headers = ((b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
-        self.respond(200, headers, body)
+        own = ((b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
+        self.respond(200, (*own, *headers), body)
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """A prediction that came to nothing."""
-        self._application.refuse(error, self, request_id, counted=True)
+        self._application.refuse(error, self, request_id, counted=True, style=self._request.style)
 
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other answer."""

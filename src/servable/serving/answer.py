@@ -6,13 +6,13 @@ costs neither a task nor a future, so that a short model is not outweighed by it
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
 
 from servable.errors import ModelFailed, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.metrics import OK
-from servable.protocols.base import Codec
+from servable.protocols.base import NO_HEAD, Codec, Encoded, Head
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live
 from servable.tensors import Body, Response
@@ -27,7 +27,13 @@ _NOTHING: Mapping[str, Any] = {}
 class Audience(Protocol):
     """Who is told what came of a request; exactly one of the two, once, in the event loop."""
 
-    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+    def answer(
+        self,
+        body: bytes,
+        request_id: str,
+        media_type: bytes,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         """The answer, encoded."""
         ...
 
@@ -43,7 +49,7 @@ class Prediction(Waiting):
         over: whether it was answered, refused or cancelled.
     """
 
-    __slots__ = ("_audience", "_codec", "_key", "_live", "_single", "_started", "over", "request_id")
+    __slots__ = ("_audience", "_codec", "_key", "_live", "_single", "_started", "_wish", "over", "request_id")
 
     def __init__(
         self,
@@ -61,20 +67,22 @@ class Prediction(Waiting):
         self._audience = audience
         self._key = b""
         self._single = False
+        self._wish: Any = None
         self._started = started
         self.request_id = request_id
         self.over = False
         live.enter()
 
-    def begin(self, body: Body) -> None:
+    def begin(self, body: Body, head: Head = NO_HEAD) -> None:
         """Decode and submit; whatever is wrong goes to the audience."""
         live = self._live
         try:
             live.batcher.admit(self.deadline)
-            request = self._codec.decode(body, self.request_id)
+            request = self._codec.decode(body, self.request_id, head)
             self.arrays = request.arrays
             self.rows = request.rows
             self._single = request.single
+            self._wish = request.wish
             key = live.cache.key(request.arrays)
             if key:
                 known = live.cache.get(key)
@@ -96,7 +104,9 @@ class Prediction(Waiting):
                 if self._key:
                     live.cache.put(self._key, arrays)
                 encoded = self._codec.encode(
-                    Response(arrays, self.rows, self.request_id, live.model, live.version, self._single)
+                    Response(
+                        arrays, self.rows, self.request_id, live.model, live.version, self._single, self._wish
+                    )
                 )
             except (IndexError, ValueError) as raised:
                 error = ModelFailed(
@@ -107,7 +117,11 @@ class Prediction(Waiting):
                 self.over = True
                 live.leave()
                 live.meter.count(OK, self.rows, _now() - self._started)
-                self._audience.answer(encoded, self.request_id, self._codec.media_type.encode())
+                if type(encoded) is bytes:
+                    self._audience.answer(encoded, self.request_id, self._codec.media_type.encode())
+                else:
+                    body, media_type, headers = cast(Encoded, encoded)
+                    self._audience.answer(body, self.request_id, media_type.encode(), headers)
                 return
         self._failed(error or ModelFailed("The model gave no answer."))
 
@@ -139,12 +153,18 @@ class _Future:
     """An audience for a coroutine."""
 
     def __init__(self) -> None:
-        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
 
-    def answer(self, body: bytes, request_id: str, media_type: bytes) -> None:
+    def answer(
+        self,
+        body: bytes,
+        request_id: str,
+        media_type: bytes,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         """The answer, encoded."""
         if not self.future.done():
-            self.future.set_result(body)
+            self.future.set_result(Encoded(body, media_type.decode(), tuple(headers)))
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """Why there is none."""
@@ -158,9 +178,10 @@ async def answer(
     request_id: str,
     *,
     codec: Codec | None = None,
+    head: Head = NO_HEAD,
     limit_s: float = float("inf"),
     weight: float = 1.0,
-) -> bytes:
+) -> Encoded:
     """Answer one request as a coroutine. Cancelling it takes the request back.
 
     Args:
@@ -168,6 +189,7 @@ async def answer(
         body: the whole body.
         request_id: kept in the answer and in the log.
         codec: of the body; the native JSON one when None.
+        head: the request's headers, for the codec.
         limit_s: seconds within which the caller wants the answer.
         weight: its share against other requests when there is a queue.
 
@@ -181,7 +203,7 @@ async def answer(
     """
     told = _Future()
     prediction = Prediction(live, codec or live.codec, request_id, told, limit_s, weight)
-    prediction.begin(body)
+    prediction.begin(body, head)
     try:
         return await told.future
     finally:

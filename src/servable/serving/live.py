@@ -11,7 +11,7 @@ import msgspec
 from servable.artifact.package import Package
 from servable.artifact.signature import Signature
 from servable.monitoring.metrics import Meter
-from servable.protocols.base import Codec
+from servable.protocols.base import Codec, CodecLimits, Maker
 from servable.registry.policy import Policy
 from servable.runtime.batcher import Batcher
 from servable.runtime.cache import NoCache, ResponseCache
@@ -133,12 +133,14 @@ class Parts(NamedTuple):
         codecs: by media type.
         cache: keeps answers, or nothing.
         meter: counts.
+        limits: what codecs refuse.
     """
 
     batcher: Batcher
     codecs: Mapping[str, Codec]
     cache: ResponseCache | NoCache
     meter: Meter
+    limits: CodecLimits = CodecLimits()
 
 
 class Live:
@@ -155,7 +157,9 @@ class Live:
         "codec",
         "codecs",
         "in_flight",
+        "limits",
         "loaded",
+        "made",
         "meter",
         "model",
         "retired",
@@ -170,7 +174,9 @@ class Live:
         self.model = wanted.model
         self.version = wanted.version
         self.loaded = loaded
-        self.batcher, self.codecs, self.cache, self.meter = parts
+        self.batcher, self.codecs, self.cache, self.meter, self.limits = parts
+        #: Codecs of other formats, by what makes them.
+        self.made: dict[Maker, Codec] = {}
         #: The native JSON one, which is asked for most.
         self.codec = parts.codecs["application/json"]
         self.in_flight = 0
@@ -195,6 +201,13 @@ class Live:
     def pinned(self) -> bool:
         """Whether it is never unloaded for others."""
         return self.wanted.policy.pinned
+
+    def codec_by(self, maker: Maker) -> Codec:
+        """The codec of a format for this model; made when it is first asked for."""
+        codec = self.made.get(maker)
+        if codec is None:
+            codec = self.made[maker] = maker(self.signature, self.limits)
+        return codec
 
     def enter(self) -> None:
         """A request begins. Between finding the model and this, the event loop must not turn."""

@@ -11,6 +11,7 @@ from servable.clock import Clock
 from servable.errors import ArtifactUnreadable, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter, Metrics
+from servable.protocols.base import CodecLimits
 from servable.protocols.codecs import native_codecs
 from servable.registry.policy import Policy
 from servable.runtime.batch_policy import BatchLimits
@@ -199,7 +200,7 @@ class Loader:
             if policy.cache_bytes
             else NoCache()
         )
-        return Parts(batcher, codecs, cache, meter)
+        return Parts(batcher, codecs, cache, meter, CodecLimits(settings.max_rows, settings.max_depth))
 
     async def give_back(self) -> None:
         """Return the memory of unloaded models to the system."""

@@ -1,0 +1,115 @@
+"""What the addresses of a wire format may do: find models, ask them, read figures; every limit holds."""
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.requests import Request
+
+from servable.artifact.signature import Signature
+from servable.monitoring.totals import Snapshot
+from servable.protocols.base import Codec, Encoded, Head
+from servable.protocols.compression import decompress
+from servable.server import checks as check
+from servable.server.workers import Link
+from servable.serving.answer import answer
+from servable.serving.host import Host
+from servable.serving.live import Cold, Live
+from servable.settings import ServerSettings
+from servable.tensors import Body
+
+
+class Desk:
+    """One server's models for the routes of the formats. Belongs to one event loop.
+
+    Args:
+        host: the live models.
+        settings: limits.
+        version: of Servable.
+        link: to the other processes of the server, whose figures belong to the sum.
+        ready: says whether new requests should be sent here.
+
+    Attributes:
+        host: as given.
+        settings: as given.
+        version: as given.
+    """
+
+    def __init__(
+        self, host: Host, settings: ServerSettings, version: str, link: Link, ready: Callable[[], bool]
+    ) -> None:
+        self.host = host
+        self.settings = settings
+        self.version = version
+        self._link = link
+        self._ready = ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+        return self._ready()
+
+    def find(self, reference: str) -> Live | Cold:
+        """The model of a reference, loaded or not; see ``Host.find``."""
+        return self.host.find(reference)
+
+    async def live(self, reference: str) -> Live:
+        """The model of a reference, loaded; call ``answer`` or ``enter`` at once.
+
+        Raises:
+            ServableError: as ``Host.find`` and ``Cold.warm``.
+        """
+        found = self.host.find(reference)
+        return found if isinstance(found, Live) else await found.warm(reference)
+
+    async def signature(self, reference: str) -> Signature:
+        """What the model of a reference takes and gives; a cold one stays cold.
+
+        Raises:
+            ServableError: as ``Host.find``, or the package cannot be read.
+        """
+        found = self.host.find(reference)
+        return found.signature if isinstance(found, Live) else await self.host.signature(found)
+
+    async def totals(self) -> Snapshot:
+        """The figures of all processes of this server."""
+        return await self._link.totals(self.host.metrics.snapshot())
+
+    async def body_of(self, request: Request) -> Body:
+        """The whole body of a request, unpacked.
+
+        Raises:
+            ServableError: too large, or not of the encoding that it claims.
+        """
+        body = await request.body()
+        encoding = request.headers.get("content-encoding", "")
+        if encoding.lower() in ("", "identity"):
+            return body
+        return await asyncio.to_thread(decompress, encoding, body, self.settings.max_body_bytes)
+
+    async def ask(
+        self, reference: str, body: Body, request: Request, choose: Callable[[Live, Head], Codec]
+    ) -> Encoded:
+        """Have one request answered, with the deadline and the priority that its headers name.
+
+        Args:
+            reference: of the model.
+            body: as the codec reads it.
+            request: whose headers count.
+            choose: the codec for the model.
+
+        Raises:
+            ServableError: whatever is wrong with it.
+        """
+        head = dict(request.scope["headers"])
+        limit = check.limit_of(head, self.settings.request_timeout_s)
+        weight = check.weight_of(head) if check.PRIORITY in head else 1.0
+        live = await self.live(reference)
+        codec = choose(live, head)
+        return await answer(
+            live, body, request_id_of(request), codec=codec, head=head, limit_s=limit, weight=weight
+        )
+
+
+def request_id_of(request: Request) -> str:
+    """The id under which a request is answered and logged."""
+    return str(request.scope["state"]["request_id"])

@@ -1,0 +1,72 @@
+"""How a wire format is attached to addresses.
+
+A ``Format`` is data: the doors at which its predictions are asked for, the routes of everything else it
+has, and how its errors are worded. ``server.formats.FORMATS`` lists all of them, and nothing else of the
+server knows one of them by name.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from starlette.routing import Route
+
+from servable.protocols.base import Codec, Head
+from servable.server.desk import Desk
+from servable.server.problems import NATIVE, Style
+from servable.serving.live import Live
+
+
+def by_path(found: re.Match[str], _head: Head) -> str:
+    """The reference that an address names by its groups ``name``, ``version`` and ``label``.
+
+    A name may be a reference already. Without a name it means the only or the default model.
+    """
+    groups = found.groupdict()
+    name, version, label = groups.get("name") or "", groups.get("version"), groups.get("label")
+    if version:
+        return f"{name}:{version}"
+    return f"{name}@{label}" if label else name
+
+
+class Door(NamedTuple):
+    """Where predictions are asked for in one wire format, always with POST.
+
+    Attributes:
+        pattern: of the whole decoded path.
+        codec: the codec of a request to a model, by its headers; raises ``MediaTypeUnsupported``.
+        style: how errors are worded.
+        reference: which model is meant; the empty one is the only or default model.
+        lasting: whether the path alone says which model, so that it is looked up once.
+    """
+
+    pattern: re.Pattern[str]
+    codec: Callable[[Live, Head], Codec]
+    style: Style = NATIVE
+    reference: Callable[[re.Match[str], Head], str] = by_path
+    lasting: bool = True
+
+
+class Asked(NamedTuple):
+    """A door that a request came to, and the model that it means."""
+
+    door: Door
+    reference: str
+
+
+class Format(NamedTuple):
+    """One wire format.
+
+    Attributes:
+        name: for people.
+        doors: where its predictions are asked for.
+        routes: everything else of it, made for one server; errors raised there are worded in its style.
+        style: how errors are worded at addresses that ``covers`` matches and no door does.
+        covers: the addresses that belong to the format, from their beginning; None for no others.
+    """
+
+    name: str
+    doors: tuple[Door, ...] = ()
+    routes: Callable[[Desk], list[Route]] = lambda _: []
+    style: Style = NATIVE
+    covers: re.Pattern[str] | None = None
