@@ -16,35 +16,25 @@ is what was checked. Nesting beyond the limit is malformed wherever it stands.
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from servable.artifact.signature import Signature
 from servable.errors import (
-    FieldProblem,
     RequestInvalid,
     RequestMalformed,
     RequestTooLarge,
     ServableError,
 )
 from servable.protocols.base import NO_HEAD, Head
-from servable.protocols.native_compiled import Packer, all_plain_numbers, typed_decoder
+from servable.protocols.native_compiled import typed_decoder
 from servable.protocols.native_depth import MAX_DEPTH, deeper_than, more_commas_than
 from servable.protocols.native_large import LARGE_BYTES, LargeReader, reads_large
-from servable.protocols.native_schema import (
-    Misfit,
-    Problems,
-    Reader,
-    expectation,
-    joined,
-    membership,
-    reader,
-    shown,
-)
-from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Body, Request, Response
+from servable.protocols.native_schema import Problems, joined, shown
+from servable.protocols.rows import RowReader
+from servable.tensors import PREDICTION, PROBABILITIES, Body, Request, Response
 
 #: Most rows in one request unless the codec is told otherwise.
 MAX_ROWS = 100_000
@@ -53,7 +43,6 @@ _SPARE_COMMAS = 1_000
 #: Bytes from which on the collector is kept away from a body.
 _LARGE = 1 << 16
 _MEDIA_TYPE = "application/json"
-_astuple: Any = msgspec.structs.astuple
 _encode = msgspec.json.Encoder().encode
 # Numbers that no float holds become infinity here, so that their path can be named.
 _decode_anything = msgspec.json.Decoder(float_hook=float).decode
@@ -76,21 +65,11 @@ class NativeCodec:
         self._max_rows = max_rows
         # The body, its list of rows, the row, and the axes of a tensor within.
         self._max_depth = max(max_depth, 3 + max((len(field.shape) for field in signature.inputs), default=0))
-        self._names = tuple(field.name for field in signature.inputs)
-        self._known = frozenset(self._names)
-        self._packer = Packer(signature)
-        self._bare = len(signature.inputs) == 1 and signature.inputs[0].kind == "tensor"
-        self._row_type, self._decode_typed = typed_decoder(signature, self._bare)
+        self._rows = RowReader(signature, max_rows)
+        self._decode_typed = None if self._rows.types is None else typed_decoder(self._rows.types[1])
         cells = most_cells(signature)
         self._most_commas = None if cells is None else max_rows * cells + _SPARE_COMMAS
         self._large = LargeReader(signature) if reads_large(signature) else None
-        self._plain = all_plain_numbers(signature)
-        self._members = tuple(
-            (index, check)
-            for index, field in enumerate(signature.inputs)
-            if (check := membership(field)) is not None
-        )
-        self._readers: tuple[Reader, ...] = tuple(reader(field) for field in signature.inputs)
         self._labels = signature.classes
         self._label_keys = tuple(label_key(label) for label in signature.classes)
 
@@ -118,7 +97,7 @@ class NativeCodec:
             found = self._large.read(body)
             if found is not None:
                 arrays, rows, single = found
-                self._check_count(rows)
+                self._rows.check_count(rows)
                 return Request(arrays, rows, request_id, single)
         return self._decode_quickly(body, request_id) or self._decode_slowly(body, request_id)
 
@@ -131,43 +110,15 @@ class NativeCodec:
             if (row := content.input) is not msgspec.UNSET:
                 if content.inputs is not msgspec.UNSET:
                     return None
-                arrays = self._pack_one(row) if self._plain else self._pack_many([row])
-                return Request(arrays, 1, request_id, True)
+                return Request(self._rows.pack_one(row), 1, request_id, True)
             rows = content.inputs
             if rows is msgspec.UNSET or not rows:
                 return None
-            self._check_count(len(rows))
-            return Request(self._pack_many(rows), len(rows), request_id, False)
+            self._rows.check_count(len(rows))
+            return Request(self._rows.pack(rows), len(rows), request_id, False)
         except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
             # ValueError: a value that is no date or no member, or a ragged tensor.
             return None
-
-    def _pack_one(self, row: Any) -> dict[str, Any]:
-        values = _astuple(row) if type(row) is self._row_type else row
-        return {NUMBERS: np.array((values,), np.float64)}
-
-    def _pack_many(self, rows: Sequence[Any]) -> dict[str, Any]:
-        astuple = _astuple
-        row_type = self._row_type
-        if self._bare:
-            unpacked = [astuple(row) if type(row) is row_type else (row,) for row in rows]
-        else:
-            unpacked = [astuple(row) if type(row) is row_type else row for row in rows]
-        if self._plain:
-            return {NUMBERS: np.array(unpacked, np.float64)}
-        for index, check in self._members:
-            for row in unpacked:
-                value = row[index]
-                if value is not None and not check(value):
-                    raise ValueError(index)
-        return self._packer.pack(unpacked)
-
-    def _check_count(self, count: int) -> None:
-        if count > self._max_rows:
-            raise RequestTooLarge(
-                f"The request holds {count} rows and {self._max_rows} are allowed; "
-                "send them in several requests."
-            )
 
     # ------------------------------------------------------------------ decoding, when something is unusual
 
@@ -176,23 +127,10 @@ class NativeCodec:
         problems = Problems()
         rows, single = self._rows_of(content, problems)
         if not single:
-            self._check_count(len(rows))
-        values = []
-        for index, row in enumerate(rows):
-            if problems.full:
-                break
-            values.append(self._read_row(row, "input" if single else f"inputs[{index}]", problems))
-        if problems:
-            raise RequestInvalid(problems)
-        try:
-            arrays = self._packer.pack(values)
-        except ValueError as error:
-            # Every row fits alone; only tensors with free axes can still differ between rows.
-            problem = FieldProblem(
-                "inputs", "tensors of one shape in all rows", "tensors of different shapes"
-            )
-            raise RequestInvalid([problem]) from error
-        return Request(arrays, len(values), request_id, single)
+            self._rows.check_count(len(rows))
+        place = "input" if single else "inputs"
+        arrays = self._rows.read_exactly(rows, place, problems, single=single)
+        return Request(arrays, len(rows), request_id, single)
 
     def _rows_of(self, content: dict[str, Any], problems: Problems) -> tuple[list[Any], bool]:
         for key in content:
@@ -216,51 +154,6 @@ class NativeCodec:
         else:
             return content["inputs"], False
         return [], False
-
-    def _read_row(self, row: Any, path: str, problems: Problems) -> tuple[Any, ...]:
-        if isinstance(row, dict):
-            return self._read_object(row, path, problems)
-        if self._bare:
-            return (self._read_value(0, row, path, problems),)
-        if not isinstance(row, list):
-            problems.note(path, "an object by column name or a list in the order of the columns", shown(row))
-            return ()
-        if len(row) != len(self._names):
-            listed = ", ".join(self._names[:8]) + (", ..." if len(self._names) > 8 else "")
-            problems.note(path, f"a list of {len(self._names)} values ({listed})", shown(row))
-            return ()
-        return tuple(
-            self._read_value(index, value, f"{path}[{index}]", problems) for index, value in enumerate(row)
-        )
-
-    def _read_object(self, row: dict[str, Any], path: str, problems: Problems) -> tuple[Any, ...]:
-        absent = [name for name in self._names if name not in row]
-        for name in row:
-            if problems.full:
-                break
-            if name not in self._known:
-                hint = problems.hint(name, absent)
-                problems.note(joined(path, name), f"no column of this name{hint}", shown(row[name]))
-        values = []
-        for index, field in enumerate(self.signature.inputs):
-            if field.name in row:
-                place = joined(path, field.name)
-                values.append(self._read_value(index, row[field.name], place, problems))
-            elif field.missing and field.kind != "tensor":
-                values.append(self._readers[index](None))
-            else:
-                problems.note(joined(path, field.name), expectation(field), "nothing (the column is missing)")
-        return tuple(values)
-
-    def _read_value(self, index: int, value: Any, path: str, problems: Problems) -> Any:
-        try:
-            return self._readers[index](value)
-        except Misfit as misfit:
-            by_place = path.endswith("]") and not path.endswith('"]')
-            named = f" ({self._names[index]})" if by_place and not misfit.place and not self._bare else ""
-            expected = misfit.expected + problems.hint(value, misfit.known) + named
-            problems.note(path + misfit.place, expected, misfit.got or shown(value))
-            return None
 
     # ------------------------------------------------------------------ encoding
 

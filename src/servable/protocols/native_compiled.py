@@ -74,8 +74,8 @@ def all_plain_numbers(signature: Signature) -> bool:
     )
 
 
-def typed_decoder(signature: Signature, bare: bool) -> tuple[type | None, Any]:
-    """The type of an object row and the compiled decoder; None when the names cannot be compiled."""
+def row_types(signature: Signature, bare: bool) -> tuple[type, Any] | None:
+    """The type of a row given as an object, and that of any row; None when the names cannot be compiled."""
     columns = [(f"f{index}", _value_type(field), field) for index, field in enumerate(signature.inputs)]
     try:
         row_type = msgspec.defstruct(
@@ -92,19 +92,26 @@ def typed_decoder(signature: Signature, bare: bool) -> tuple[type | None, Any]:
         # A tuple type of a handful of columns is checked in C as fast as a list and knows each column.
         as_list: Any = columns[0][1] if bare else tuple[tuple(kind for _, kind, _ in columns)]  # type: ignore[misc]
         row: Any = row_type | as_list
-        body = msgspec.defstruct(
-            "Body",
-            [
-                ("input", row | msgspec.UnsetType, msgspec.UNSET),
-                ("inputs", list[row] | msgspec.UnsetType, msgspec.UNSET),
-            ],
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-        return row_type, msgspec.json.Decoder(body).decode
+        # What it cannot compile it says here, and not at the first row.
+        msgspec.json.Decoder(row)
     except (ValueError, TypeError):
         # A column name with a quote or a control character, or a tensor without axes.
-        return None, None
+        return None
+    return row_type, row
+
+
+def typed_decoder(row: Any) -> Any:
+    """The compiled decoder of a whole body whose rows are of this type."""
+    body = msgspec.defstruct(
+        "Body",
+        [
+            ("input", row | msgspec.UnsetType, msgspec.UNSET),
+            ("inputs", types.GenericAlias(list, (row,)) | msgspec.UnsetType, msgspec.UNSET),
+        ],
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(body).decode
 
 
 def _value_type(field: Field) -> Any:
