@@ -159,9 +159,9 @@ class WholeArray:
         problems = Problems()
         for index, field in enumerate(self._columns):
             column = array[:, index]
-            for row in np.flatnonzero(_unfit(field, column))[:MAX_PROBLEMS].tolist():
+            for row in np.flatnonzero(unfit(field, column))[:MAX_PROBLEMS].tolist():
                 path = f"input[{index}]" if single else f"inputs[{row}][{index}]"
-                problems.note(path, f"{expectation(field)} ({field.name})", _number(float(column[row])))
+                problems.note(path, f"{expectation(field)} ({field.name})", number_words(float(column[row])))
         if problems:
             raise RequestInvalid(problems)
 
@@ -170,13 +170,14 @@ def _size(size: int) -> str:
     return str(size) if size < 10**9 else "very many"
 
 
-def _number(value: float) -> str:
+def number_words(value: float) -> str:
+    """A number as a person reads it in a problem, NaN and infinity among them."""
     if math.isfinite(value):
         return shown(value)
     return "NaN (a missing value)" if value != value else "infinity"
 
 
-def _unfit(field: Field, column: Any) -> Any:
+def unfit(field: Field, column: Any) -> Any:
     """Which values of a column it does not take: what JSON would refuse, with NaN for null."""
     missing = np.isnan(column)
     if field.dtype == "bool":
