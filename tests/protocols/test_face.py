@@ -46,10 +46,12 @@ def problems_of(face: Face, tensors: dict[str, Any]) -> list[str]:
 def test_columns_of_a_table() -> None:
     face = Face(MIXED)
     assert [(each.name, each.datatype, each.shape) for each in face.inputs] == [
-        ("age", "FP64", (-1, 1)), ("count", "INT64", (-1, 1)), ("work", "BYTES", (-1, 1)), ("day", "BYTES", (-1, 1)),
+        ("age", "FP64", (-1, 1)), ("count", "INT64", (-1, 1)), ("work", "BYTES", (-1, 1)),
+        ("day", "BYTES", (-1, 1)),
     ]  # fmt: skip
     arrays, rows = face.request({
-        "work": texts(b"a", "b"), "age": np.array([[1], [2]], np.int8), "day": texts("1970-01-02", b"1970-01-01T00:00:01"),
+        "work": texts(b"a", "b"), "age": np.array([[1], [2]], np.int8),
+        "day": texts("1970-01-02", b"1970-01-01T00:00:01"),
     })  # fmt: skip
     assert rows == 2
     np.testing.assert_array_equal(arrays[NUMBERS], [[1, np.nan, 86400], [2, np.nan, 1]])
