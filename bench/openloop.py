@@ -27,6 +27,8 @@ _BURST = 32
 #: Bytes of an answer among which its headers are.
 _HEAD = 1024
 _EVENTS = select.EPOLLIN
+#: Seconds between connecting and the first request.
+_SETTLE_S = 0.02
 
 
 class Open(NamedTuple):
@@ -129,6 +131,8 @@ class Generator:
             patience: seconds to wait for answers after the last request was due.
         """
         due = np.arange(int(self._rate * self._seconds)) / self._rate
+        # The server has accepted every connection before the first request is due.
+        time.sleep(_SETTLE_S)
         gc.collect()
         gc.disable()
         try:

@@ -165,7 +165,7 @@ request was due. {_kept(found)}
 
 def _kept(found: dict[str, Any]) -> str:
     return (
-        f"Medians of {found['windows']} windows of a second, the processors kept from sleeping; "
+        f"Medians of {found['windows']} windows of a quarter of a second, the processors kept from sleeping; "
         f"{found['set_aside']} more in which the generator itself was stopped by the machine are not counted."
     )
 
