@@ -15,7 +15,7 @@ from typing import Any
 # One thread for each session and each library, in every process that is started from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench import compiled, envs, models, own, report, series, start
+from bench import compiled, envs, formats, models, own, report, series, start
 from bench.promises import promises
 
 _OWN: dict[str, Callable[..., dict[str, Any]]] = {
@@ -24,7 +24,7 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {
     "overload": own.overload,
     "slow": own.slow,
 }
-SECTIONS = ("compiled", "start", *(each.name for each in series.SERIES), *_OWN)
+SECTIONS = ("compiled", "formats", "start", *(each.name for each in series.SERIES), *_OWN)
 
 
 def _arguments() -> argparse.Namespace:
@@ -57,6 +57,14 @@ five rounds. *trained* is the trained pipeline behind the same packed arrays; *p
     return {"page": page, "broken": broken}
 
 
+def _formats_section() -> dict[str, Any]:
+    page = f"""## Reading and writing each wire format
+`python -m bench --only formats`: one process, medians of five rounds; plain `json` checks nothing.
+
+{formats.report(formats.run())}"""
+    return {"page": page, "broken": []}
+
+
 def _start_section() -> dict[str, Any]:
     started = start.run()
     page = f"""## Start
@@ -80,6 +88,8 @@ def _measure(section: str, given: argparse.Namespace, made: dict[str, models.Mod
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
     if section == "compiled":
         return _compiled_section()
+    if section == "formats":
+        return _formats_section()
     if section == "start":
         return _start_section()
     if section in _OWN:
