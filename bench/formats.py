@@ -3,8 +3,8 @@
     python -m bench --only formats
 
 *decode* is the bytes of a request to packed arrays, checked against the signature; *encode* is the arrays of
-an answer to bytes. Plain ``json`` is what a handler does by hand: ``np.array(json.loads(body)["inputs"])`` and
-``json.dumps(array.tolist())``, with no check of anything.
+an answer to bytes. Plain ``json`` is what a handler does by hand, with no check of anything:
+``np.array(json.loads(body)["inputs"])`` and ``json.dumps(array.tolist())``.
 """
 
 import json
