@@ -79,7 +79,7 @@ async def soak(served: Served, home: Path, seconds: float) -> list[Look]:
         await asyncio.sleep(max(0.5, seconds / 200))
         looks.append(look(served))
         # Each version keeps its own counts for ever, so versions change in the warm-up alone.
-        if number % 10 == 3 and time.monotonic() < end - seconds * 2 / 3:
+        if number % 10 == 3 and time.monotonic() < end - seconds * 3 / 4:
             name = ("iris", "apart")[number // 10 % 2]
             bias = BIAS + np.array([number % 3, 0.0, 0.0])
             await asyncio.to_thread(publish_iris, home, name, bias=bias)
@@ -103,8 +103,11 @@ def course(home: Path, seconds: float) -> list[Look]:
 
 
 def steady(looks: list[Look]) -> list[Look]:
-    """Without the warm-up, and without the moments in which two versions are loaded at once."""
-    later = looks[len(looks) // 3 :]
+    """Without the warm-up, and without the moments in which two versions are loaded at once.
+
+    The allocator goes on settling for minutes after the last swap, ever more slowly; half of the time is its.
+    """
+    later = looks[len(looks) // 2 :]
     usual = min(one.processes for one in later)
     return [one for one in later if one.processes == usual]
 
@@ -130,9 +133,9 @@ def test_nothing_is_left_behind_in_a_few_seconds(home: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(LENGTH_S * 2 + 300)
+@pytest.mark.timeout(LENGTH_S * 2 + 600)
 def test_ten_minutes_leave_everything_flat(home: Path) -> None:
-    looks = steady(course(home, LENGTH_S))
+    looks = steady(course(home, 2 * LENGTH_S))
     half = len(looks) // 2
     for name in ("descriptors", "threads", "shared"):
         before = np.median([getattr(one, name) for one in looks[:half]])
