@@ -14,9 +14,7 @@ A key that is given twice counts as it was given last, as in every common parser
 is what was checked. Nesting beyond the limit is malformed wherever it stands.
 """
 
-import gc
 import math
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -28,24 +26,22 @@ from servable.errors import (
     RequestTooLarge,
     ServableError,
 )
+from servable.protocols.answers import answer_chances, answer_values, label_key
 from servable.protocols.base import NO_HEAD, Head
+from servable.protocols.json_values import read_json, undisturbed
 from servable.protocols.native_compiled import typed_decoder
-from servable.protocols.native_depth import MAX_DEPTH, deeper_than, more_commas_than
+from servable.protocols.native_depth import MAX_DEPTH, more_commas_than
 from servable.protocols.native_large import LARGE_BYTES, LargeReader, reads_large
 from servable.protocols.native_schema import Problems, joined, shown
 from servable.protocols.rows import RowReader
-from servable.tensors import PREDICTION, PROBABILITIES, Body, Request, Response
+from servable.tensors import PROBABILITIES, Body, Request, Response
 
 #: Most rows in one request unless the codec is told otherwise.
 MAX_ROWS = 100_000
 #: Commas beyond those of a full request that are still looked at, so that small mistakes get their own words.
 _SPARE_COMMAS = 1_000
-#: Bytes from which on the collector is kept away from a body.
-_LARGE = 1 << 16
 _MEDIA_TYPE = "application/json"
 _encode = msgspec.json.Encoder().encode
-# Numbers that no float holds become infinity here, so that their path can be named.
-_decode_anything = msgspec.json.Decoder(float_hook=float).decode
 
 
 class NativeCodec:
@@ -106,7 +102,7 @@ class NativeCodec:
         if self._decode_typed is None:
             return None
         try:
-            content = _undisturbed(self._decode_typed, body)
+            content = undisturbed(self._decode_typed, body)
             if (row := content.input) is not msgspec.UNSET:
                 if content.inputs is not msgspec.UNSET:
                     return None
@@ -164,30 +160,15 @@ class NativeCodec:
             IndexError: a class index that the signature does not have.
         """
         arrays = response.arrays
-        answers = self._answers(arrays)
+        answers = answer_values(arrays, self._labels)
         content: dict[str, Any] = {"prediction": answers[0]} if response.single else {"predictions": answers}
-        if self._labels and (chances := arrays.get(PROBABILITIES)) is not None:
-            keys = self._label_keys
-            if response.single:
-                content[PROBABILITIES] = dict(zip(keys, chances[0].tolist(), strict=True))
-            else:
-                content[PROBABILITIES] = [dict(zip(keys, row, strict=True)) for row in chances.tolist()]
+        chances = answer_chances(arrays, self._label_keys)
+        if chances is not None:
+            content[PROBABILITIES] = chances[0] if response.single else chances
         content["model"] = response.model
         content["version"] = response.version
         content["request_id"] = response.id
         return _encode(content)
-
-    def _answers(self, arrays: dict[str, Any]) -> list[Any]:
-        answer = arrays.get(PREDICTION)
-        if answer is not None:
-            if self._labels:
-                labels = self._labels
-                return [labels[index] for index in answer.tolist()]
-            return list(answer.tolist())
-        if len(arrays) == 1:
-            return list(next(iter(arrays.values())).tolist())
-        columns = {name: array.tolist() for name, array in arrays.items()}
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def encode_error(self, error: ServableError, request_id: str) -> bytes:
         """An error in the native shape; see ``error_body``."""
@@ -219,19 +200,7 @@ def parse(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     Raises:
         RequestMalformed: not JSON, nested too deeply, or not an object.
     """
-    try:
-        # What is nested without end stops the parser long before its outline could be looked at.
-        content = _undisturbed(_decode_anything, body)
-        too_deep = deeper_than(body, max_depth)
-    except RecursionError:
-        too_deep = True
-    except UnicodeDecodeError as error:
-        raise RequestMalformed("The body is not UTF-8; send JSON encoded as UTF-8.") from error
-    except msgspec.MsgspecError as error:
-        what = "The body is empty" if not body.strip() else f"The body is not JSON ({error})"
-        raise RequestMalformed(f'{what}; send {{"input": row}} or {{"inputs": [row, ...]}}.') from error
-    if too_deep:
-        raise RequestMalformed(f"The body is nested more than {max_depth} levels deep; send flatter values.")
+    content = read_json(body, 'send {"input": row} or {"inputs": [row, ...]}', max_depth=max_depth)
     if not isinstance(content, dict):
         raise RequestMalformed(
             f'The body is {shown(content)}; send an object {{"input": row}} or {{"inputs": [row, ...]}}.'
@@ -244,25 +213,3 @@ def most_cells(signature: Signature) -> int | None:
     if any(size < 0 for field in signature.inputs for size in field.shape):
         return None
     return max(1, sum(math.prod(field.shape) for field in signature.inputs))
-
-
-def _undisturbed(decode: Callable[[bytes], Any], body: bytes) -> Any:
-    """Decode; with a large body the collector does not look at every thousand new values.
-
-    JSON makes no cycles, so there is nothing to collect, and looking took four fifths of the time of a
-    body of many small lists. Two threads may do this at once: at worst the collector runs a little early.
-    """
-    if len(body) < _LARGE or not gc.isenabled():
-        return decode(body)
-    gc.disable()
-    try:
-        return decode(body)
-    finally:
-        gc.enable()
-
-
-def label_key(label: Any) -> str:
-    """A class label as the key of the probabilities."""
-    if isinstance(label, bool):
-        return "true" if label else "false"
-    return str(label)

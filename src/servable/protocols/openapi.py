@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from servable.artifact.signature import Field, Signature
+from servable.protocols.answers import label_key
 from servable.protocols.codecs import NPY, RAW
-from servable.protocols.native import label_key
 from servable.protocols.native_array import WholeArray
 from servable.protocols.native_schema import example_row, expectation
 
