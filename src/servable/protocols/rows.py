@@ -46,6 +46,7 @@ class RowReader:
         self._known = frozenset(self._names)
         self._packer = Packer(signature)
         self._plain = all_plain_numbers(signature)
+        self._has_numbers = bool(signature.packed(NUMBERS))
         self._members = tuple(
             (index, check)
             for index, field in enumerate(signature.inputs)
@@ -74,10 +75,12 @@ class RowReader:
         self.check_count(len(rows))
         if rows and self._rows_type is not None:
             try:
-                return self.pack(msgspec.convert(rows, self._rows_type))
+                arrays = self.pack(msgspec.convert(rows, self._rows_type))
+                if not self._has_numbers or not np.isinf(arrays[NUMBERS]).any():
+                    return arrays
             except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
-                # Something is unusual, perhaps wrong: the exact way says what.
                 pass
+            # Something is unusual, perhaps wrong (a parser may give infinity): the exact way says what.
         return self.read_exactly(rows, place, Problems(), single=single)
 
     def pack_one(self, row: Any) -> dict[str, Any]:

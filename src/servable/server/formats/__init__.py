@@ -6,12 +6,12 @@ from starlette.routing import Route
 
 from servable.protocols.base import Head
 from servable.server.desk import Desk
-from servable.server.formats import native
+from servable.server.formats import mlflow, native, openai, sagemaker
 from servable.server.formats.base import Asked, Format
 from servable.server.problems import NATIVE, Style
 
 #: Every format; where two could claim an address, the first one has it.
-FORMATS: tuple[Format, ...] = (native.FORMAT,)
+FORMATS: tuple[Format, ...] = (native.FORMAT, mlflow.FORMAT, sagemaker.FORMAT, openai.FORMAT)
 _DOORS = tuple(door for each in FORMATS for door in each.doors)
 
 
