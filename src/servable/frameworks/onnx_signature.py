@@ -182,7 +182,7 @@ def _tensors(inputs: Sequence[_Port]) -> tuple[tuple[Field, ...], list[Options]]
             raise ArtifactUnsupported(f"The input {port.name!r} is a map; export the model with tensors.")
         filled = tuple(1 if size < 0 else size for size in port.shape)
         small = int(np.prod(filled)) <= 64
-        example = _made_up(port, 1)[0].tolist() if small else None
+        example = _made_up(port, 1).tolist()[0] if small else None
         field = Field(name=port.name, kind="tensor", dtype=port.dtype, shape=port.shape, example=example)
         fields.append(field)
         feeds.append({"input": port.name, "source": port.name, "dtype": "asis"})
