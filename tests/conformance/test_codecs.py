@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from servable.artifact.signature import Field, Signature
+from servable.protocols.base import CodecLimits
 from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
+from servable.protocols.mlflow import MlflowCodec
+from servable.protocols.openai import EmbeddingsCodec
+from servable.protocols.openai_text import CHAT, COMPLETION, TextCodec
+from servable.protocols.sagemaker import InvocationsCodec
 from servable.tensors import PREDICTION, PROBABILITIES, Response
 from servable.testing import check_codec, fake_signature
 
@@ -106,3 +111,75 @@ def test_binary(case):
 def test_native(case):
     signature, good, invalid, response = case
     check_codec(native_codecs(signature)[JSON], good=good, invalid=invalid, response=response)
+
+
+ROWS = {
+    b'{"instances": [[1, 2.5], {"x0": 3, "x1": 4}]}': 2,
+    b'{"inputs": {"x0": [1, 2, 3], "x1": [4, 5, 6]}}': 3,
+    b'{"inputs": {"x1": 2, "x0": 1}, "params": {"a": 1}}': 1,
+    b'{"dataframe_records": [{"x0": 1, "x1": 2, "more": 3}]}': 1,
+    b'{"dataframe_split": {"columns": ["x1", "x0"], "data": [[1, 2]], "index": [0]}}': 1,
+}
+WRONG_ROWS = [
+    b'{"instances": []}',
+    b'{"instances": [[1]]}',
+    b'{"instances": [[1, "2"]]}',
+    b'{"inputs": {"x0": [1]}}',
+    b'{"inputs": {"x0": [1], "x1": [1, 2]}}',
+    b'{"dataframe_records": [{"x0": 1, "X1": 2}]}',
+    b'{"dataframe_split": {"columns": ["x0", "x0"], "data": [[1, 2]]}}',
+    b'{"inputs": [[1, NaN]]}',
+    b'{"inputs": [[1, -Infinity]]}',
+    b'{"inputs": [[1, 2]], "params": {"probabilities": true}}',
+]
+
+
+@pytest.mark.parametrize("codec", [MlflowCodec, InvocationsCodec])
+def test_mlflow_and_sagemaker(codec):
+    response = Response({PREDICTION: np.array([1.5, 2.5])}, 2, "id", "sum", 1)
+    check_codec(codec(fake_signature(2), CodecLimits()), good=ROWS, invalid=WRONG_ROWS, response=response)
+
+
+def test_a_plain_list_for_sagemaker():
+    good = {b"[[1, 2]]": 1, b'[{"features": [1, 2]}, [3, 4]]': 2, b'{"features": [1, 2]}': 1}
+    response = Response({PREDICTION: np.array([1.5])}, 1, "id", "sum", 1)
+    check_codec(InvocationsCodec(fake_signature(2)), good=good, invalid=[b"[]", b"[[1]]"], response=response)
+
+
+TEXT = Field(name="text", kind="text", dtype="str")
+VECTOR = Field(name="vector", kind="tensor", dtype="float32", shape=(3,))
+TOKENS = Field(name="ids", kind="tensor", dtype="int64", shape=(-1,))
+CELL = Field(name="prompt", kind="tensor", dtype="str", shape=(1,))
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "invalid"),
+    [
+        (TEXT, {b'{"input": "a b"}': 1, b'{"input": ["a", "b"], "dimensions": 2}': 2}, [b'{"input": [1]}']),
+        (CELL, {b'{"input": ["a"], "encoding_format": "base64"}': 1}, [b'{"input": [["a"]]}', b"{}"]),
+        (
+            TOKENS,
+            {b'{"input": [1, 2]}': 1, b'{"input": [[1, 2], [3, 4]]}': 2},
+            [b'{"input": "a"}', b'{"input": [1.5]}', b'{"input": [[1], [1, 2]]}',
+             b'{"input": [[]], "dimensions": 0}'],
+        ),
+    ],
+    ids=["column", "tensor", "tokens"],
+)  # fmt: skip
+def test_embeddings(field, good, invalid):
+    signature = Signature(task="transform", inputs=(field,), outputs=(VECTOR,))
+    response = Response({"vector": np.ones((2, 3), np.float32)}, 2, "id", "net", 1)
+    check_codec(EmbeddingsCodec(signature), good=good, invalid=invalid, response=response)
+
+
+@pytest.mark.parametrize("form", [CHAT, COMPLETION])
+def test_texts(form):
+    said = Field(name="said", kind="tensor", dtype="str", shape=(1,))
+    signature = Signature(task="transform", inputs=(CELL,), outputs=(said,))
+    response = Response({"said": np.array([["yes"]], object)}, 1, "id", "net", 1)
+    good = {
+        CHAT: {b'{"messages": [{"role": "user", "content": "a"}], "stream": true}': 1},
+        COMPLETION: {b'{"prompt": "a"}': 1, b'{"prompt": ["a", "b"], "stop": "x"}': 2},
+    }[form]
+    invalid = [b"{}", b'{"prompt": 1, "messages": 1}', b'{"messages": [{}], "prompt": [], "n": 3}']
+    check_codec(TextCodec(signature, form=form), good=good, invalid=invalid, response=response)

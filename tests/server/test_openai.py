@@ -119,7 +119,11 @@ def test_completions(url: str, client: openai.OpenAI) -> None:
     made = client.completions.create(model="talker", prompt=prompts, temperature=0.1, max_tokens=5)
     assert [choice.text for choice in made.choices] == [prompt + REPLY for prompt in prompts]
     assert [[choice.text] for choice in made.choices] == native(url, "talker", [[text] for text in prompts])
-    assert (made.object, made.choices[1].index, made.choices[1].finish_reason) == ("text_completion", 1, "stop")
+    assert (made.object, made.choices[1].index, made.choices[1].finish_reason) == (
+        "text_completion",
+        1,
+        "stop",
+    )
     assert made.created > 1_700_000_000
     assert made.usage is not None
     assert (made.usage.prompt_tokens, made.usage.completion_tokens) == (5, 7)

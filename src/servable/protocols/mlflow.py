@@ -167,8 +167,10 @@ class Forms:
     def __init__(self, signature: Signature) -> None:
         self._names = tuple(field.name for field in signature.inputs)
         self._known = frozenset(self._names)
-        self._lone = len(self._names) == 1 and signature.inputs[0].kind != "tensor"
-        self._bare = len(self._names) == 1 and not self._lone
+        only = signature.inputs[0] if len(self._names) == 1 else None
+        self._bare = only is not None and only.kind == "tensor"
+        #: Whether a row is a single value, which may stand without brackets around it.
+        self._lone = only is not None and (only.kind != "tensor" or only.shape == (1,))
         #: By key.
         self.readers: dict[str, Callable[[Any], Asked]] = {
             "dataframe_split": self.dataframe_split,
@@ -254,7 +256,7 @@ class Forms:
         return Asked(rows, "inputs")
 
     def _rows(self, rows: list[Any]) -> list[Any]:
-        """Rows in which a lone column may stand without brackets around it."""
+        """Rows in which a single value may stand without brackets around it."""
         if self._lone:
             return self._trimmed([row if isinstance(row, list | dict) else [row] for row in rows])
         return self._trimmed(rows)
