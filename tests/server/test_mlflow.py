@@ -97,7 +97,7 @@ MIXED = [dict(reversed(record.items())) | {"id": 7} for record in RECORDS]
     "body",
     [
         {"dataframe_split": {"columns": list(COLUMNS), "data": ROWS}},
-        {"dataframe_split": {"index": [3, 4, 5], "columns": list(COLUMNS)[::-1], "data": [r[::-1] for r in ROWS]}},
+        {"dataframe_split": {"index": [3, 4, 5], "columns": COLUMNS[::-1], "data": [r[::-1] for r in ROWS]}},
         {"dataframe_split": {"columns": ["id", *COLUMNS], "data": [[9, *row] for row in ROWS]}},
         {"dataframe_split": {"columns": [0, 1, 2, 3], "data": ROWS}},
         {"dataframe_split": {"data": ROWS}},
@@ -173,7 +173,7 @@ BAD: list[tuple[Any, str]] = [
     ({"dataframe_records": [{"sepal lenght (cm)": 1}]}, "did you mean"),
     ({"dataframe_split": ROWS}, "dataframe_split: expected an object"),
     ({"dataframe_split": {"columns": list(COLUMNS)}}, "dataframe_split.data: expected a list, got nothing"),
-    ({"dataframe_split": {"columns": ["a", COLUMNS[0], COLUMNS[0]], "data": [[1, 2, 3]]}}, "each column once"),
+    ({"dataframe_split": {"columns": ["a", COLUMNS[0], COLUMNS[0]], "data": [[1, 2, 3]]}}, "once"),
     ({"dataframe_split": {"columns": list(COLUMNS)[:2], "data": [[1, 2]]}}, "missing"),
     ({"dataframe_split": {"columns": list(COLUMNS)[:2], "data": [[1]]}}, "data[0]: expected a list of 2"),
 ]  # fmt: skip

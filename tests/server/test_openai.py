@@ -210,7 +210,7 @@ BAD: list[tuple[str, Any, int, str | None]] = [
     ("chat/completions", {"model": "talker", "messages": []}, 400, "messages"),
     ("chat/completions", {"model": "talker", "messages": [{"role": "x", "content": ""}]}, 400,
      "messages[0].role"),
-    ("chat/completions", {"model": "talker", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+    ("chat/completions", {"model": "talker", "messages": [{"role": "user", "content": [{"type": "image"}]}]},
      400, "messages[0].content[0]"),
     ("chat/completions", {"model": "talker", "messages": "x", "tools": [{}]}, 400, "tools"),
     ("embeddings", [1], 400, None),
