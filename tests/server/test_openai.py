@@ -18,7 +18,7 @@ from servable.registry.home import open_home
 from servable.server.formats.openai import events
 from servable.settings import ServerSettings
 from serving.making import publish_iris
-from serving.making_texts import REPLY, TOKENS, add_texts, vector_of
+from serving.making_texts import REPLY, TOKENS, add_texts, publish_column, vector_of
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home: Path = tmp_path_factory.mktemp("openai") / "home"
     add_texts(home, tmp_path_factory.mktemp("graphs"))
     publish_iris(home)
+    publish_column(home)
     with open_home(home) as opened:
         opened.models.set_alias("embedder", "stable", 1)
         opened.deployments.deploy("embedder", 1)
@@ -83,6 +84,13 @@ def test_fewer_dimensions_have_length_1(client: openai.OpenAI) -> None:
     assert second.tolist() == [0, 0]
 
 
+def test_a_column_of_text(url: str, client: openai.OpenAI) -> None:
+    texts = ["good model", "bad"]
+    made = client.embeddings.create(model="column", input=texts)
+    assert [entry.embedding for entry in made.data] == native(url, "column", [[text] for text in texts])
+    assert made.data[0].embedding == vector_of("good model").tolist()
+
+
 def test_tokens(client: openai.OpenAI) -> None:
     one = client.embeddings.create(model="tokens", input=[1, 2, 3])
     assert one.data[0].embedding == TOKENS[1:4].mean(axis=0).tolist()
@@ -105,7 +113,7 @@ def test_the_async_client(url: str) -> None:
 def test_models_in_openais_form(url: str) -> None:
     with openai.OpenAI(base_url=f"{url}/openai/v1", api_key="any") as client:
         listed = {model.id: model for model in client.models.list()}
-        assert listed.keys() == {"embedder", "iris", "talker", "tokens"}
+        assert listed.keys() == {"column", "embedder", "iris", "talker", "tokens"}
         assert client.models.retrieve("iris").created == listed["iris"].created > 1_700_000_000
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("nobody")

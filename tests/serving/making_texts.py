@@ -8,6 +8,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import servable
+from servable.artifact.manifest import Manifest, Variant
+from servable.artifact.package import write_signature
+from servable.artifact.signature import Field, Signature
+from servable.registry.home import open_home, publish
 
 WORDS = ("good", "bad", "model", "server")
 #: One vector for each word; a text is their sum.
@@ -80,6 +84,28 @@ def write_talker(path: Path) -> Path:
         [helper.make_tensor_value_info("text", TensorProto.STRING, [None, 1])],
         [helper.make_tensor("reply", TensorProto.STRING, [1], [REPLY.encode()])],
     )
+
+
+def publish_column(home: Path) -> None:
+    """The bag of words as ``column``, whose signature says that its input is a column of text; deployed."""
+    signature = Signature(
+        task="transform",
+        inputs=(Field(name="text", kind="text", dtype="str", example="good"),),
+        outputs=(Field(name="embedding", kind="tensor", dtype="float32", shape=(3,)),),
+        example={"text": "good"},
+    )
+    feed = {"input": "text", "source": "strings", "dtype": "str", "shape": [-1]}
+    options = {"feeds": [feed], "outputs": {"embedding": {"output": "embedding"}}}
+    with open_home(home) as opened:
+        with opened.packages.staging() as staged:
+            write_signature(staged, signature)
+            write_embedder(staged / "model.onnx")
+            variant = Variant(name="trained", format="onnx", path="model.onnx", options=options)
+            manifest = Manifest(
+                model="column", created_at="2026-01-31T12:00:00Z", framework="onnx", variants=(variant,)
+            )
+            record = publish(opened, staged, manifest)
+        opened.deployments.deploy(record.model, record.version)
 
 
 def add_texts(home: Path, folder: Path) -> None:

@@ -28,7 +28,7 @@ from servable.errors import (
 )
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
 from servable.protocols.json_values import read_json
-from servable.protocols.native_schema import shown
+from servable.protocols.native_schema import Problems, shown
 from servable.protocols.rows import RowReader
 from servable.tensors import PREDICTION, Body, Request, Response
 
@@ -179,11 +179,10 @@ class TextInput:
             raise invalid(place, "a text, or a list of texts or token ids with at least one entry", got)
         self._reader.check_count(len(rows))
         kind: type = str if self.texts else list
-        problems = [
-            FieldProblem(place if single else f"{place}[{index}]", self._words, shown(row))
-            for index, row in enumerate(rows)
-            if not isinstance(row, kind)
-        ][:100]
+        problems = Problems()
+        for index, row in enumerate(rows):
+            if not isinstance(row, kind):
+                problems.note(place if single else f"{place}[{index}]", self._words, shown(row))
         if problems:
             raise RequestInvalid(problems)
         tokens = sum(len(row.split()) if self.texts else len(row) for row in rows)
