@@ -21,7 +21,7 @@ from servable.errors import (
     RequestTooLarge,
 )
 from servable.protocols.base import CodecLimits
-from servable.protocols.mlflow import FORMS
+from servable.protocols.mlflow_forms import FORMS
 from servable.protocols.native import NativeCodec
 from servable.protocols.sagemaker import InvocationsCodec, accepted
 from servable.tensors import PREDICTION, Request, Response

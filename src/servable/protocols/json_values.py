@@ -16,8 +16,16 @@ from servable.protocols.native_depth import MAX_DEPTH, deeper_than, more_commas_
 
 #: Bytes from which on the collector is kept away from a body.
 _LARGE = 1 << 16
+_decode = msgspec.json.Decoder().decode
 # Numbers that no float holds become infinity here, so that their path can be named.
-_decode_anything = msgspec.json.Decoder(float_hook=float).decode
+_decode_beyond = msgspec.json.Decoder(float_hook=float).decode
+
+
+def _decode_anything(body: bytes) -> Any:
+    try:
+        return _decode(body)
+    except msgspec.MsgspecError:
+        return _decode_beyond(body)
 
 
 def read_json(

@@ -16,9 +16,9 @@ Other parameters are accepted and mean nothing, as for every MLflow model that d
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -27,36 +27,21 @@ from servable.errors import MediaTypeUnsupported, RequestInvalid, RequestMalform
 from servable.protocols.answers import answer_chances, answer_values, label_key
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
 from servable.protocols.csv_rows import CsvReader
-from servable.protocols.json_values import read_json
-from servable.protocols.native_schema import Problems, shown
+from servable.protocols.json_values import read_json, undisturbed
+from servable.protocols.mlflow_forms import FORMS, Asked, Forms, invalid, typed_decoder
+from servable.protocols.native_depth import more_commas_than
+from servable.protocols.native_large import LARGE_BYTES
+from servable.protocols.native_schema import shown
 from servable.protocols.rows import RowReader
 from servable.tensors import Body, Request, Response
 
 JSON, CSV = "application/json", "text/csv"
-#: The keys of which a body has exactly one.
-FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 PROBABILITIES = "probabilities"
 HINT = 'send an object with one of "dataframe_split", "dataframe_records", "instances" and "inputs"'
 #: Commas beyond those of the values of a full request: names, indexes, parameters.
 _SPARE_COMMAS = 10_000
 _encode = msgspec.json.Encoder().encode
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
-
-
-class Asked(NamedTuple):
-    """Rows as a body gives them.
-
-    Attributes:
-        rows: objects or lists.
-        place: what stands before a row in the paths of problems.
-        probabilities: whether they are asked for.
-        single: whether the only row stands at the place itself.
-    """
-
-    rows: list[Any]
-    place: str
-    probabilities: bool = False
-    single: bool = False
 
 
 class MlflowCodec:
@@ -82,6 +67,7 @@ class MlflowCodec:
         cells = sum(math.prod(field.shape) for field in signature.inputs)
         # Two more for each row: its index, and what separates it.
         self._most_commas = None if free else limits.max_rows * (cells + 2) + _SPARE_COMMAS
+        self._typed = None if self.rows.types is None else typed_decoder(*self.rows.types)
         self._labels = signature.classes
         self._keys = tuple(label_key(label) for label in signature.classes)
 
@@ -97,12 +83,46 @@ class MlflowCodec:
         if content_type(head, (JSON, CSV)) == CSV:
             arrays, rows = self.csv.read(body)
             return Request(arrays, rows, request_id, wish=False)
+        body = bytes(body)
+        found = self.read_typed(body)
+        if found is not None:
+            return Request(*found, request_id, wish=False)
         content = self.parse(body, HINT)
         if not isinstance(content, dict):
             raise RequestMalformed(f"The body is {shown(content)}; {HINT}.")
         asked = self.asked(content)
         arrays = self.rows.read(asked.rows, asked.place, single=asked.single)
         return Request(arrays, len(asked.rows), request_id, wish=asked.probabilities)
+
+    def read_typed(self, body: bytes) -> tuple[dict[str, Any], int] | None:
+        """Packed arrays and their rows by a compiled decoder; None when anything at all is unusual.
+
+        Raises:
+            RequestTooLarge: more rows than allowed.
+        """
+        if self._typed is None or (
+            len(body) >= LARGE_BYTES
+            and self._most_commas is not None
+            and more_commas_than(body, self._most_commas)
+        ):
+            return None
+        try:
+            content = undisturbed(self._typed, body)
+            given = [rows for rows in content.forms if rows is not msgspec.UNSET]
+            if len(given) != 1:
+                return None
+            rows = given[0]
+            if content.dataframe_split is rows:
+                if self._forms.reordered(rows.columns):
+                    return None
+                rows = rows.data
+            if not rows:
+                return None
+            self.rows.check_count(len(rows))
+            return self.rows.pack(rows), len(rows)
+        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
+            # ValueError: a value that is no date or no member, or a ragged tensor.
+            return None
 
     def parse(self, body: Body, hint: str) -> Any:
         """A body of JSON as plain values, ``NaN`` as None.
@@ -127,10 +147,10 @@ class MlflowCodec:
             raise RequestMalformed(f"The body {what}; {HINT}.")
         params = content.get("params")
         if params is not None and not isinstance(params, dict):
-            raise _invalid("params", "an object", shown(params))
+            raise invalid("params", "an object", shown(params))
         wanted = (params or {}).get(PROBABILITIES)
         if wanted and not self.signature.probabilities:
-            raise _invalid(
+            raise invalid(
                 f"params.{PROBABILITIES}", "nothing, because the model gives no probabilities", "true"
             )
         return self._forms.readers[given[0]](content[given[0]])._replace(probabilities=bool(wanted))
@@ -155,133 +175,6 @@ class MlflowCodec:
     def encode_error(self, error: ServableError, request_id: str) -> bytes:
         """As ``error_body``."""
         return error_body(error, request_id)
-
-
-class Forms:
-    """The four forms; each method turns the value of the key of its name into ``Asked``.
-
-    Args:
-        signature: what the model takes.
-    """
-
-    def __init__(self, signature: Signature) -> None:
-        self._names = tuple(field.name for field in signature.inputs)
-        self._known = frozenset(self._names)
-        only = signature.inputs[0] if len(self._names) == 1 else None
-        self._bare = only is not None and only.kind == "tensor"
-        #: Whether a row is a single value, which may stand without brackets around it.
-        self._lone = only is not None and (only.kind != "tensor" or only.shape == (1,))
-        #: By key.
-        self.readers: dict[str, Callable[[Any], Asked]] = {
-            "dataframe_split": self.dataframe_split,
-            "dataframe_records": self.dataframe_records,
-            "instances": self.instances,
-            "inputs": self.inputs,
-        }
-
-    def dataframe_split(self, value: Any) -> Asked:
-        """Names and lists of values: a pandas frame, oriented ``split``."""
-        place = "dataframe_split"
-        if not isinstance(value, dict):
-            raise _invalid(place, 'an object {"columns": [...], "data": [[...], ...]}', shown(value))
-        data = _list(value.get("data"), f"{place}.data")
-        columns = value.get("columns")
-        if columns is None:
-            return Asked(self._rows(data), f"{place}.data")
-        columns = _list(columns, f"{place}.columns")
-        # A frame without names counts its columns. The columns of a frame for a model of one tensor are
-        # the tensor's values, unless the only one is the tensor.
-        same = tuple(columns) == self._names
-        if not same if self._bare else same or columns == list(range(len(columns))):
-            return Asked(data, f"{place}.data")
-        problems = Problems()
-        names = [name if isinstance(name, str) else str(name)[:40] for name in columns]
-        seen: set[str] = set()
-        for index, name in enumerate(names):
-            if name in self._known and name in seen:
-                problems.note(f"{place}.columns[{index}]", "each column once", f'"{name[:40]}" again')
-            seen.add(name)
-        for index, row in enumerate(data):
-            if not isinstance(row, list) or len(row) != len(names):
-                problems.note(f"{place}.data[{index}]", f"a list of {len(names)} values", shown(row))
-        if problems:
-            raise RequestInvalid(problems)
-        rows = [dict(zip(names, row, strict=True)) for row in data]
-        return Asked(self._trimmed(rows), f"{place}.data")
-
-    def dataframe_records(self, value: Any) -> Asked:
-        """Objects by column name: a pandas frame, oriented ``records``."""
-        rows = _list(value, "dataframe_records")
-        problems = Problems()
-        for index, row in enumerate(rows):
-            if not isinstance(row, dict):
-                problems.note(f"dataframe_records[{index}]", "an object by column name", shown(row))
-        if problems:
-            raise RequestInvalid(problems)
-        return Asked(self._trimmed(rows), "dataframe_records")
-
-    def instances(self, value: Any) -> Asked:
-        """One entry for each row, as TensorFlow Serving takes them."""
-        return Asked(self._rows(_list(value, "instances")), "instances")
-
-    def inputs(self, value: Any) -> Asked:
-        """Whole columns by name, or rows."""
-        if isinstance(value, dict):
-            return self._of_columns(value)
-        if isinstance(value, list):
-            return Asked(self._rows(value), "inputs")
-        if len(self._names) == 1 and value is not None:
-            return Asked([[value] if self._lone else value], "inputs", single=True)
-        raise _invalid("inputs", "an object of columns or a list of rows", shown(value))
-
-    def _of_columns(self, value: dict[str, Any]) -> Asked:
-        (value,) = self._trimmed([value])
-        known = {name: column for name, column in value.items() if name in self._known}
-        if known and not any(isinstance(column, list) for column in known.values()):
-            return Asked([value], "inputs", single=True)
-        counts = {len(column) for column in known.values() if isinstance(column, list)}
-        problems = Problems()
-        for name, column in value.items():
-            if name in known and not isinstance(column, list):
-                problems.note(f"inputs.{name}", "a list, one value for each row", shown(column))
-            elif name in known and len(counts) > 1:
-                problems.note(f"inputs.{name}", "as many values as in the other columns", shown(column))
-        if problems:
-            raise RequestInvalid(problems)
-        rows = [dict(zip(known, row, strict=True)) for row in zip(*known.values(), strict=True)]
-        # What is no column is kept in one row, so that it is told as one that does not exist.
-        strangers = {name: column for name, column in value.items() if name not in known}
-        if strangers or not known:
-            rows[:1] = [{**(rows[0] if rows else {}), **strangers}]
-        return Asked(rows, "inputs")
-
-    def _rows(self, rows: list[Any]) -> list[Any]:
-        """Rows in which a single value may stand without brackets around it."""
-        if self._lone:
-            return self._trimmed([row if isinstance(row, list | dict) else [row] for row in rows])
-        return self._trimmed(rows)
-
-    def _trimmed(self, rows: Sequence[Any]) -> list[Any]:
-        """Rows without the columns that the model does not know, where none of its own is absent."""
-        known = self._known
-        return [
-            {name: row[name] for name in self._names}
-            if type(row) is dict and len(row) > len(known) and row.keys() >= known
-            else row
-            for row in rows
-        ]
-
-
-def _list(value: Any, place: str) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    raise _invalid(place, "a list", "nothing (it is missing)" if value is None else shown(value))
-
-
-def _invalid(path: str, expected: str, got: str) -> RequestInvalid:
-    problems = Problems()
-    problems.note(path, expected, got)
-    return RequestInvalid(problems)
 
 
 def content_type(head: Head, known: Sequence[str], others: Mapping[str, str] = NO_NAMES) -> str:

@@ -37,7 +37,8 @@ from servable.errors import (
 from servable.protocols.answers import answer_values
 from servable.protocols.base import NO_HEAD, CodecLimits, Encoded, Head
 from servable.protocols.codecs import NPY, native_codecs
-from servable.protocols.mlflow import CSV, FORMS, JSON, Asked, MlflowCodec, content_type
+from servable.protocols.mlflow import CSV, JSON, MlflowCodec, content_type
+from servable.protocols.mlflow_forms import FORMS, Asked
 from servable.protocols.native_schema import shown
 from servable.tensors import PROBABILITIES, Body, Request, Response
 
@@ -119,6 +120,8 @@ class InvocationsCodec:
             arrays, rows = self._mlflow.csv.read(body)
         elif kind == NPY:
             arrays, rows = self._of_array(body, request_id)
+        elif kind == JSON and (found := self._mlflow.read_typed(body := bytes(body))) is not None:
+            arrays, rows = found
         else:
             asked, bare = self._asked(body) if kind == JSON else (self._lines(body), False)
             chances = chances or asked.probabilities
