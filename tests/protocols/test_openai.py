@@ -114,7 +114,7 @@ def test_the_prompt_of_a_chat() -> None:
         {"role": "developer", "content": "Be brief."},
         {
             "role": "user",
-            "content": [{"type": "text", "text": "Good "}, {"type": "text", "text": "morning."}],
+            "content": [{"type": "text", "text": "Good "}, {"type": "text", "text": "day."}],
         },
         {"role": "assistant", "content": "Yes?"},
     ]
