@@ -21,11 +21,8 @@ import pyarrow.parquet as parquet
 
 from servable.artifact.signature import Signature
 from servable.errors import DataError, FileMissing, StorageFailed, converted
+from servable.protocols.column_values import MISSING_OTHER, MISSING_TEXT
 
-#: What an absent value looks like in a column of text.
-MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "<NA>"})
-#: What it may look like besides in a column whose other values are numbers, booleans or dates.
-MISSING_OTHER = MISSING_TEXT | {"?", "-", "None", "none", ".", "NAN", "Na"}
 #: Whole numbers up to here survive the way through a float64.
 LARGEST_EXACT_INT = 2**53
 DELIMITERS = (",", ";", "\t", "|")
