@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from servable.workflows.evaluate import evaluate
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
+    from servable.workflows.score import score
     from servable.workflows.select import select
     from servable.workflows.train import train
 
@@ -42,6 +43,7 @@ __all__ = [
     "models",
     "optimize",
     "rollback",
+    "score",
     "select",
     "serve",
     "status",
@@ -63,6 +65,7 @@ _HOMES = {
     "models": "servable.workflows.look",
     "optimize": "servable.workflows.optimize",
     "rollback": "servable.workflows.deploy",
+    "score": "servable.workflows.score",
     "select": "servable.workflows.select",
     "serve": "servable.engines.local",
     "status": "servable.workflows.look",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Leaderboard,
         ModelRow,
         OptimizeOutcome,
+        ScoreOutcome,
         Status,
         TrainOutcome,
         VariantRow,
@@ -351,3 +352,15 @@ def answers(given: Any, shown: int) -> RenderableType:
 def _label(value: Any) -> str:
     """A label as it is a key of JSON."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def scored(outcome: "ScoreOutcome") -> Iterator[RenderableType]:
+    """How many rows were answered, how fast, and where the answers are."""
+    earlier = f", {outcome.resumed:,} of them by an earlier run" if outcome.resumed else ""
+    yield (
+        f"{outcome.rows:,} rows answered by [bold]{escape(outcome.model)}:{outcome.version}[/bold]{earlier}, "
+        f"{outcome.rows_per_second:,.0f} a second: {escape(outcome.output)}"
+    )
+    if outcome.absent:
+        shown = ", ".join(outcome.absent[:_COLUMNS_SHOWN])
+        yield f"[yellow]The file has no column {escape(shown)}; counted as missing values.[/yellow]"

@@ -296,3 +296,31 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     package: str
     report: str
     policy: dict[str, Any] = {}
+
+
+class ScoreOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of ``score``: a file with the answers.
+
+    Attributes:
+        model: its name.
+        version: which one answered.
+        rows: of the file, all of them answered.
+        resumed: how many of them an earlier run had finished.
+        output: the file.
+        absent: columns of the model that the file lacks; they counted as missing values.
+        variant: the form that answered.
+        executor: where it ran.
+        seconds: all in all, the load of the model included.
+        rows_per_second: of this run, by these seconds.
+    """
+
+    model: str
+    version: int
+    rows: int
+    resumed: int
+    output: str
+    absent: tuple[str, ...]
+    variant: str
+    executor: str
+    seconds: float
+    rows_per_second: float
