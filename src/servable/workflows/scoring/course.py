@@ -238,9 +238,7 @@ class _Ledger:
 
     def refused(self, bad: BadRow) -> DataError:
         """The sentence about a row that cannot be used."""
-        number = self.rows + bad.row + 1
-        joint = ", " if bad.said.startswith("column") else " "
-        return DataError(f"{self._road.source.path}, row {number}{joint}{bad.said}")
+        return DataError(bad.sentence(self._road.source.path, self.rows))
 
     async def take(self, finished: Finished) -> None:
         """Keep a piece, and make what was kept durable now and then."""

@@ -182,13 +182,10 @@ def joined(lines: Any) -> bytes:
 
 
 def _bytes_of(texts: Any) -> bytes:
-    import pyarrow as pa
-
     _, offsets, data = texts.buffers()
     if data is None or not len(texts):
         return b""
-    kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
-    places = np.frombuffer(offsets, kind)
+    places = np.frombuffer(offsets, np.int32)
     return bytes(data[int(places[texts.offset]) : int(places[texts.offset + len(texts)])])
 
 
@@ -196,6 +193,12 @@ def _hold(texts: Any, special: bytes) -> bool:
     """Whether one of some bytes is anywhere in a column; much quicker than looking value by value."""
     content = joined(texts)
     return len(content.translate(None, special)) != len(content)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def csv_texts(column: Any) -> Any:
@@ -206,9 +209,8 @@ def csv_texts(column: Any) -> Any:
     kind = column.type
     if pa.types.is_floating(kind):
         return pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column).cast(pa.string())
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return column.cast(pa.string())
-    if not _hold(column, b'",\r\n'):
+    column = column.cast(pa.string())
+    if not (_is_text(kind) and _hold(column, b'",\r\n')):
         return column
     odd = pc.match_substring_regex(column, r'[",\r\n]')
     quoted = pc.binary_join_element_wise('"', pc.replace_substring(column, '"', '""'), '"', "")
@@ -231,8 +233,8 @@ def json_texts(column: Any) -> Any:
         plain = pc.cast(column, pa.timestamp(kind.unit, "UTC")) if zone else column
         said = pc.replace_substring(pc.replace_substring(plain.cast(pa.string()), " ", "T"), "+0000", "Z")
         return _quoted(said)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _quoted(_escaped(column))
+    if _is_text(kind):
+        return _quoted(_escaped(column.cast(pa.string())))
     if pa.types.is_dictionary(kind):
         return json_texts(column.cast(kind.value_type))
     encode = msgspec.json.Encoder(enc_hook=str).encode

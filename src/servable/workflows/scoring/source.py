@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from servable.protocols.column_values import Texts
 
 #: Fewest and most bytes of a piece of text.
-LEAST_BYTES, MOST_BYTES = 1 << 16, 1 << 25
+LEAST_BYTES, MOST_BYTES = 1 << 12, 1 << 25
 #: A single row longer than this is a quotation mark that was never closed.
 LONGEST_ROW = 1 << 26
 #: Bytes of a file that are looked at before anything else.
@@ -48,6 +48,16 @@ class BadRow(Exception):
         super().__init__(said)
         self.row = row
         self.said = said
+
+    def sentence(self, path: Path, before: int = 0) -> str:
+        """All of it, for a person; rows count from 1 there.
+
+        Args:
+            path: of the file.
+            before: rows of the pieces before this one.
+        """
+        joint = ", " if self.said.startswith("column") else " "
+        return f"{path}, row {before + self.row + 1}{joint}{self.said}"
 
 
 class Source(Protocol):

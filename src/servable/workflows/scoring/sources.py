@@ -167,9 +167,16 @@ class LinesSource:
         try:
             found = self.table(Piece(0, cut, head[:cut] or head, 0.0)).schema
         except BadRow as bad:
-            raise DataError(f"{path}, row {bad.row + 1} {bad.said}") from bad
+            raise DataError(bad.sentence(path)) from bad
+        # Arrow puts those first that it was told of; people expect the order of the file.
+        order = [name for name in _first_keys(head) if name in found.names]
+        order += [name for name in found.names if name not in order]
         self.schema = pa.schema(
-            [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in found]
+            [
+                (name, pa.string() if pa.types.is_null(kind) else kind)
+                for name in order
+                for kind in [found.field(name).type]
+            ]
         )
 
     def pieces(self, start: int | None, step: int) -> Generator[Piece, None, None]:
@@ -280,6 +287,15 @@ def _unreadable(content: bytes, error: Exception) -> str:
     return f"or one after it cannot be read: {str(error).splitlines()[0].rstrip('.')}."
 
 
+def _first_keys(head: bytes) -> list[str]:
+    line = next((line for line in head.splitlines() if line.strip()), b"{}")
+    try:
+        return list(msgspec.json.decode(line, type=dict[str, Any]))
+    except msgspec.MsgspecError:
+        # A first row longer than the head.
+        return []
+
+
 def _bytes_of(rows: int, row_bytes: float) -> int:
     return int(min(max(rows * row_bytes, LEAST_BYTES), MOST_BYTES))
 
@@ -387,6 +403,6 @@ def _json_value(row: int, name: str, field: Field, read: Any, value: Any) -> Any
     except Misfit as misfit:
         got = misfit.got or shown(value)
         raise BadRow(
-            row, f", column {name!r}{misfit.place}: expected {misfit.expected}, got {got}."
+            row, f"column {name!r}{misfit.place}: expected {misfit.expected}, got {got}."
         ) from misfit
     return bool(packed) if field.dtype == "bool" and field.kind != "tensor" else packed

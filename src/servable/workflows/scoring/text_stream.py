@@ -91,7 +91,8 @@ def pieces(
         held, ended = b"", False
         while not ended:
             while len(held) < step and not ended:
-                more = stream.read(_READ_BYTES)
+                # No more than that, so that a run that begins here later cuts in the same places.
+                more = stream.read(step - len(held))
                 ended = not more
                 held += more
             cut = len(held) if ended else row_end(held, quoted=quoted)
