@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from bench import score
+
 _OWN = "Servable"
 
 
@@ -34,6 +36,8 @@ def promises(results: dict[str, Any]) -> list[Promise]:
         found += _overload(results["overload"])
     if "slow" in results:
         found += _slow(results["slow"])
+    if "score" in results:
+        found.append(_score(results["score"]))
     return found
 
 
@@ -126,6 +130,12 @@ def _overload(found: dict[str, Any]) -> Iterator[Promise]:
 def _slow(found: dict[str, Any]) -> Iterator[Promise]:
     ratio = _most("p99 beside 1,000 slow clients / alone", found["ratio"], 1.2)
     yield _exact(_exact(ratio, found["alone"]), found["beside"])
+
+
+def _score(found: dict[str, Any]) -> Promise:
+    medians = found["medians"]
+    what = "rows of a file: servable score over posting them one by one (wrk, one connection)"
+    return _least(what, medians[score.SCORED] / medians[score.ONE_BY_ONE], 10)
 
 
 def _exact(promise: Promise, run: dict[str, float]) -> Promise:

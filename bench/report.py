@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import chart
+from bench import chart, score
 from bench.envs import PINNED
 from bench.promises import promises
 from bench.series import SERIES
@@ -68,7 +68,7 @@ def write(results: dict[str, Any], folder: Path) -> str:
             parts.append(_series(series.name, results[series.name]))
     if "overload" in results:
         chart.goodput(charts / "overload.svg", results["overload"])
-    makers = {"latency": _latency, "process": _process, "overload": _overload, "slow": _slow}
+    makers = {"latency": _latency, "process": _process, "overload": _overload, "slow": _slow, "score": _score}
     parts += [make(results[name]) for name, make in makers.items() if name in results]
     parts += [results[name]["page"] for name in ("compiled", "start") if name in results]
     parts.append(_versions())
@@ -219,6 +219,26 @@ def _slow(found: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {row['offered']:,.0f} | {row['good']:,.0f} | {row['p50'] * 1e6:,.0f} "
             f"| {row['p99'] * 1e6:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _score(found: dict[str, Any]) -> str:
+    one = found["medians"][score.ONE_BY_ONE]
+    lines = [
+        "## A whole file",
+        f"`python -m bench --only score`: {found['rounds']} rounds; "
+        f"{found['rows']:,} made-up rows of a census "
+        f"with {found['columns']} columns, boosted trees. The command is timed whole, with the start of Python "
+        f"and the load of the model; the others are asked for {found['seconds']:g} s.",
+        "",
+        "| | rows/s | spread | of one by one |",
+        "|---|---|---|---|",
+    ]
+    for name, rate in sorted(found["medians"].items(), key=lambda item: -item[1]):
+        rates = found["rates"][name]
+        lines.append(
+            f"| {name} | {rate:,.0f} | {min(rates):,.0f} to {max(rates):,.0f} | {_times(rate / one)} |"
         )
     return "\n".join(lines)
 
