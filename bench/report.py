@@ -229,8 +229,8 @@ def _score(found: dict[str, Any]) -> str:
         "## A whole file",
         f"`python -m bench --only score`: {found['rounds']} rounds; "
         f"{found['rows']:,} made-up rows of a census "
-        f"with {found['columns']} columns, boosted trees. The command is timed whole, with the start of Python "
-        f"and the load of the model; the others are asked for {found['seconds']:g} s.",
+        f"with {found['columns']} columns, boosted trees. The command is timed whole, with the start of "
+        f"Python and the load of the model; the others are asked for {found['seconds']:g} s.",
         "",
         "| | rows/s | spread | of one by one |",
         "|---|---|---|---|",

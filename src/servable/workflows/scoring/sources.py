@@ -111,7 +111,7 @@ class CsvSource:
         try:
             table = self._parse(piece.content, remember)
         except _arrow_invalid() as error:
-            raise BadRow(0, _unreadable(piece.content, error)) from error
+            raise _unreadable(piece.content, error) from error
         if uneven:
             row = uneven[0]
             raise BadRow(
@@ -278,13 +278,13 @@ def _arrow_invalid() -> Any:
     return pa.ArrowInvalid
 
 
-def _unreadable(content: bytes, error: Exception) -> str:
+def _unreadable(content: bytes, error: Exception) -> BadRow:
     try:
         content.decode()
     except UnicodeDecodeError as wrong:
         line = content.count(b"\n", 0, wrong.start)
-        return f"or one of the {line} lines after it is not UTF-8 as the file begins; convert it to UTF-8."
-    return f"or one after it cannot be read: {str(error).splitlines()[0].rstrip('.')}."
+        return BadRow(line, "or one near it is not UTF-8, as the file begins; convert it to UTF-8.")
+    return BadRow(0, f"or one after it cannot be read: {str(error).splitlines()[0].rstrip('.')}.")
 
 
 def _first_keys(head: bytes) -> list[str]:

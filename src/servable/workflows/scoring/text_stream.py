@@ -105,6 +105,10 @@ def pieces(
                 ended = not more
                 held += more
                 cut = len(held) if ended else row_end(held, quoted=quoted)
+            if ended and quoted and held.count(b'"') % 2:
+                raise BadRow(
+                    0, "or one after it has a quotation mark that is never closed; is the file cut off?"
+                )
             if cut:
                 yield Piece(start, start + cut, held[:cut], float(raw.tell()))
             start, held = start + cut, held[cut:]
