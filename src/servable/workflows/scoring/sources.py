@@ -1,11 +1,6 @@
 """CSV, JSON lines and Parquet as sources of rows."""
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Generator
-from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +8,10 @@ import msgspec
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import DataError
-from servable.protocols.column_values import MISSING_OTHER, Texts
+from servable.protocols.column_values import Texts
 from servable.protocols.native_schema import Misfit, reader, shown
 from servable.tensors import STRINGS
-from servable.workflows.scoring import text_stream
+from servable.workflows.scoring import dialect, text_stream
 from servable.workflows.scoring.source import (
     HEAD_BYTES,
     LEAST_BYTES,
@@ -33,15 +28,10 @@ if TYPE_CHECKING:
 PARQUET_MAGIC = b"PAR1"
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 LINES_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json"})
-DELIMITERS = (",", ";", "\t", "|")
+#: Bytes of a column that are read at once.
+_PARQUET_BUFFER = 1 << 20
 #: Stands in for a delimiter where there is one column only.
 _NO_DELIMITER = "\x1f"
-#: Date forms besides ISO 8601, in the order in which training tries them.
-DATE_FORMS = tuple(
-    f"{day}{time}"
-    for time in ("", " %H:%M", " %H:%M:%S")
-    for day in ("%Y/%m/%d", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y")
-)
 
 
 def open_source(path: Path, signature: Signature) -> Source:
@@ -74,8 +64,8 @@ class CsvSource:
         self.size = float(path.stat().st_size)
         self._form, head = text_stream.form_of(path)
         text = head.decode("utf-8", "ignore")
-        self._delimiter = _delimiter(text)
-        names, self._begin = _header(path, text, self._delimiter)
+        self._delimiter = dialect.delimiter(text)
+        names, self._begin = dialect.header(path, text, self._delimiter)
         if len(names) == 1:
             self._delimiter = _NO_DELIMITER
         self.schema = pa.schema([(name, pa.string()) for name in names])
@@ -84,7 +74,7 @@ class CsvSource:
             field.name: form
             for field in signature.inputs
             if field.dtype == "datetime" and field.name in names
-            for form in [_date_form(self._sample(head), field.name)]
+            for form in [dialect.date_form(self._sample(head), field.name)]
             if form
         }
         self.texts: Texts | None = Texts(self._delimiter == ";", dates)
@@ -237,7 +227,7 @@ class ParquetSource:
             groups = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         self.size = float(sum(groups))
         self._groups = groups
-        _check_names(path, self.schema.names)
+        dialect.check_names(path, self.schema.names)
         if not self.size:
             raise DataError(f"{path} has columns and no rows.")
 
@@ -251,8 +241,10 @@ class ParquetSource:
         while group < len(self._groups) and before + self._groups[group] <= place:
             before += self._groups[group]
             group += 1
-        skip, held = place - before, pa.table({})
-        with reading(self.path), parquet.ParquetFile(self.path) as file:
+        skip = place - before
+        # Left to itself, Arrow reads the whole file ahead of what is asked for.
+        options = {"pre_buffer": False, "buffer_size": _PARQUET_BUFFER}
+        with reading(self.path), parquet.ParquetFile(self.path, **options) as file:
             held = self.schema.empty_table()
             batches = file.iter_batches(
                 batch_size=step, row_groups=range(group, len(self._groups)), use_threads=False
@@ -302,80 +294,6 @@ def _bytes_of(rows: int, row_bytes: float) -> int:
 
 def _row_bytes(text: bytes) -> float:
     return max(1.0, len(text) / max(1, text.count(b"\n")))
-
-
-def _delimiter(text: str) -> str:
-    """The delimiter that cuts the first rows into the same number (and most) of fields; comma in doubt."""
-    lines = text[:65536].splitlines(keepends=True)[:50]
-    best, best_key = ",", (0.0, 1)
-    for delimiter in DELIMITERS:
-        try:
-            rows = [row for row in islice(csv.reader(lines, delimiter=delimiter), 20) if row]
-        except csv.Error:
-            continue
-        head = len(rows[0]) if rows else 0
-        if head < 2:
-            continue
-        even = sum(len(row) == head for row in rows) / len(rows)
-        if (even, head) > best_key:
-            best, best_key = delimiter, (even, head)
-    return best
-
-
-def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], int]:
-    """The column names, and the byte at which the rows begin."""
-    lines = io.StringIO(text, newline="")
-    try:
-        raw: list[str] = next(
-            (row for row in csv.reader(iter(lines.readline, ""), delimiter=delimiter) if row), []
-        )
-    except csv.Error as error:
-        raise DataError(f"{path}: the line of column names cannot be read: {error}.") from error
-    names = [name.strip() or f"unnamed_{place}" for place, name in enumerate(raw, start=1)]
-    _check_names(path, names)
-    if raw and all(_is_number(name) for name in raw):
-        raise DataError(
-            f"The first line of {path} holds numbers where column names are expected; add a line of names."
-        )
-    begin = len(text[: lines.tell()].encode())
-    if not text[lines.tell() :].strip():
-        raise DataError(f"{path} has column names and no rows below them.")
-    return names, begin
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_names(path: Path, names: list[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{path} has the column name {twice[0]!r} more than once; names must differ.")
-
-
-def _date_form(sample: "pa.Table", name: str) -> str:
-    """The form of a column's dates that is not ISO 8601; empty where it is, or where no form fits."""
-    values = [
-        text
-        for value in sample.column(name).unique().to_pylist()
-        if (text := value.strip()) and text not in MISSING_OTHER
-    ]
-    for form in ("", *DATE_FORMS):
-        if all(_is_date(text, form) for text in values):
-            return form
-    return ""
-
-
-def _is_date(text: str, form: str) -> bool:
-    try:
-        datetime.strptime(text, form) if form else datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _json_type(field: Field) -> Any:
