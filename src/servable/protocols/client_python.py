@@ -7,7 +7,7 @@ import unicodedata
 from typing import Any
 
 from servable.artifact.signature import Field, Signature
-from servable.protocols.client_python_runtime import RUNTIME
+from servable.protocols.client_python_runtime import OUTDATED, RUNTIME
 from servable.protocols.client_shape import (
     Choice,
     Names,
@@ -106,7 +106,8 @@ class _Writer:
 
     def runtime(self) -> str:
         """What is the same for every model."""
-        return RUNTIME.replace("§", self._prefix).strip("\n")
+        parts = [RUNTIME, OUTDATED] if self._listed else [RUNTIME]
+        return "\n\n\n".join(part.replace("§", self._prefix).strip("\n") for part in parts)
 
     # ------------------------------------------------------------------ inputs
 

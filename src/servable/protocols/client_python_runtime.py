@@ -218,8 +218,10 @@ def _refusal(status: int, answer: Any) -> §Error:
 def _no_answer(status: int) -> §Error:
     message = f"Something that is no answer of a Servable server came (status {status})."
     return §Error("remote_error", message, status=status)
+'''
 
-
+#: Only where labels are listed.
+OUTDATED = '''
 def _outdated(labels: str) -> §Error:
     return §Error(
         "client_outdated",

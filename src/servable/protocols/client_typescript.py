@@ -16,7 +16,7 @@ from servable.protocols.client_shape import (
     quoted,
     words,
 )
-from servable.protocols.client_typescript_runtime import RUNTIME
+from servable.protocols.client_typescript_runtime import OUTDATED, RUNTIME
 from servable.protocols.native import label_key
 
 _TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment", "Options", "Call")
@@ -90,7 +90,8 @@ class _Writer:
 
     def runtime(self) -> str:
         """What is the same for every model."""
-        return RUNTIME.replace("§", self._prefix).strip("\n")
+        parts = [RUNTIME, OUTDATED] if self._listed else [RUNTIME]
+        return "\n\n".join(part.replace("§", self._prefix).strip("\n") for part in parts)
 
     # ------------------------------------------------------------------ inputs
 
@@ -107,7 +108,8 @@ class _Writer:
         lines = []
         for field in self._signature.inputs:
             mark = "?" if field.missing and field.kind != "tensor" else ""
-            lines.append(_comment(f"{words(field)}.", 2))
+            told = words(field)
+            lines.append(_comment(f"{told[0].upper()}{told[1:]}.", 2))
             lines.append(f"  {_key(field.name)}{mark}: {self._input_type(field)};")
         body = "".join(f"{line}\n" for line in lines)
         return f"/** One row for the model. */\nexport interface {self._prefix}Row {{\n{body}}}"
@@ -174,8 +176,8 @@ class _Writer:
             return f"{head}  return value as {kind};\n}}"
         labels = "".join(f"  {_literal_value(label)},\n" for label in self._signature.classes)
         return (
-            f"const LABELS: readonly unknown[] = [\n{labels}];\n\n{head}"
-            f"  if (!LABELS.includes(value)) throw outdated(String(value));\n  return value as {kind};\n}}"
+            f"const LABELS: ReadonlySet<unknown> = new Set<unknown>([\n{labels}]);\n\n{head}"
+            f"  if (!LABELS.has(value)) throw outdated(String(value));\n  return value as {kind};\n}}"
         )
 
     def _probabilities_reader(self) -> list[str]:
@@ -187,11 +189,12 @@ class _Writer:
             return [f"{head}  return value as {kind};\n}}"]
         keys = "".join(f"  {_quoted(label_key(label))},\n" for label in self._signature.classes)
         return [
-            f"const KEYS: readonly string[] = [\n{keys}];",
+            f"const KEYS: ReadonlySet<string> = new Set<string>([\n{keys}]);",
             f"{head}"
-            "  const keys = Object.keys(value as object);\n"
-            "  const same = keys.length === KEYS.length && KEYS.every((key) => keys.includes(key));\n"
-            '  if (!same) throw outdated(keys.filter((key) => !KEYS.includes(key)).join(", "));\n'
+            "  if (!isRecord(value)) throw noAnswer(200);\n"
+            "  const keys = Object.keys(value);\n"
+            "  const same = keys.length === KEYS.size && keys.every((key) => KEYS.has(key));\n"
+            '  if (!same) throw outdated(keys.join(", "));\n'
             f"  return value as {kind};\n}}",
         ]
 

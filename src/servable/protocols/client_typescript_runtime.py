@@ -188,7 +188,10 @@ function noAnswer(status: number): §Error {
   const message = `Something that is no answer of a Servable server came (status ${status}).`;
   return new §Error("remote_error", message, status);
 }
+"""
 
+#: Only where labels are listed.
+OUTDATED = """
 function outdated(labels: string): §Error {
   return new §Error(
     "client_outdated",
