@@ -1,10 +1,14 @@
 """What the client hands back: frozen records."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
-from numpy.typing import NDArray
+
+from servable.client import tables
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: One value of a row.
 Scalar = float | str | None
@@ -13,10 +17,25 @@ Scalar = float | str | None
 Row = Mapping[str, Any] | list[Scalar] | tuple[Scalar, ...]
 
 #: Several rows.
-Rows = list[dict[str, Any]] | list[list[Any]] | list[tuple[Any, ...]] | NDArray[Any]
+Rows: TypeAlias = "list[dict[str, Any]] | list[list[Any]] | list[tuple[Any, ...]] | NDArray[Any]"
 
 #: One answer: a label for classifiers, a number for regressors, a cluster, or a tensor as nested lists.
 Answer = Any
+
+
+class Source:
+    """What the rows of a request were, so that the answers can be given back alike.
+
+    Args:
+        library: ``rows pandas polars numpy pyarrow``.
+        index: of a pandas frame.
+    """
+
+    __slots__ = ("index", "library")
+
+    def __init__(self, library: str, index: Any = None) -> None:
+        self.library = library
+        self.index = index
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +65,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
         model: the model that answered.
         version: the one version that answered all of them.
         request_id: under which the server logged the request.
+        source: what the rows were.
     """
 
     predictions: tuple[Answer, ...] = ()
@@ -53,6 +73,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     version: int = 0
     request_id: str = ""
+    source: Any = None
 
     def __len__(self) -> int:
         """How many rows were answered."""
@@ -72,6 +93,51 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
             version=self.version,
             request_id=self.request_id,
         )
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with the column ``prediction`` and one ``probability_<label>`` for each label.
+
+        Rows that came as a DataFrame keep its index, so that the answers can be joined to it. A model of
+        several outputs has a column for each, in place of ``prediction``.
+
+        Raises:
+            DependencyMissing: pandas is not installed.
+        """
+        index = self.source.index if isinstance(self.source, Source) else None
+        return tables.library("pandas").DataFrame(self._columns(), index=index)
+
+    def to_polars(self) -> Any:
+        """A ``polars.DataFrame`` with the columns of ``to_pandas``.
+
+        Raises:
+            DependencyMissing: polars is not installed.
+        """
+        return tables.library("polars").DataFrame(self._columns(), strict=False)
+
+    def to_frame(self) -> Any:
+        """A DataFrame of the library from which the rows came: polars for polars, else pandas.
+
+        Raises:
+            DependencyMissing: the library is not installed.
+        """
+        polars = isinstance(self.source, Source) and self.source.library == "polars"
+        return self.to_polars() if polars else self.to_pandas()
+
+    def to_numpy(self, *, probabilities: bool = False) -> Any:
+        """The answers as an array, rows on the first axis; null is NaN among numbers.
+
+        Args:
+            probabilities: give those, as ``[rows, labels]`` in the order of the model's labels.
+
+        Raises:
+            DependencyMissing: numpy is not installed.
+        """
+        if not probabilities:
+            return tables.array(self.predictions)
+        return tables.array([list(chances.values()) for chances in self.probabilities or ()])
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return tables.columns(self.predictions, self.probabilities)
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):

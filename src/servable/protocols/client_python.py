@@ -72,7 +72,7 @@ class _Writer:
         shown = "..." if row is None else _literal(row, 4)
         text = (
             f"A typed client of the model {self._subject.model}.\n\n"
-            f"Made by `servable client` for {self._subject.made_for}.\n"
+            f"Made by `servable client` for {self._subject.made_for}\n"
             "It needs Python 3.11 or newer and nothing else. Make it anew when the model changes its inputs or\n"
             "answers; do not edit it.\n\n"
             "Example::\n\n"
@@ -95,14 +95,18 @@ class _Writer:
         found = [self._choice(choice) for choice in self._choices.values()]
         if "datetime" in {field.dtype for field in self._signature.inputs}:
             moment = f"{self._prefix}Moment = datetime | date | str | float\n"
-            found.append(moment + '"""A date: ISO 8601 as text, or seconds since 1970; without a zone it is UTC."""')
+            found.append(
+                moment + '"""A date: ISO 8601 as text, or seconds since 1970; without a zone it is UTC."""'
+            )
         found.append(self._row())
         found += self._answer_types()
         return found
 
     def reading(self) -> str:
         """The functions that read the parts of an answer."""
-        return "\n\n\n".join([self._prediction_reader(), *self._probabilities_reader(), self._answer_reader()])
+        return "\n\n\n".join(
+            [self._prediction_reader(), *self._probabilities_reader(), self._answer_reader()]
+        )
 
     def runtime(self) -> str:
         """What is the same for every model."""
@@ -126,7 +130,11 @@ class _Writer:
         name = f"{self._prefix}Row"
         fields = {field.name: self._input_type(field) for field in self._signature.inputs}
         lines = [f"    {one_line(field.name)}: {words(field)}." for field in self._signature.inputs]
-        doc = "\n".join(["One row for the model.", "", "Fields:", *lines]) if lines else "One row for the model."
+        doc = (
+            "\n".join(["One row for the model.", "", "Fields:", *lines])
+            if lines
+            else "One row for the model."
+        )
         if all(map(self._is_attribute, fields)):
             body = "\n".join(f"    {field}: {kind}" for field, kind in fields.items())
             return f"class {name}(TypedDict):\n{_docstring(doc, 4)}\n\n{body}".rstrip()
@@ -173,7 +181,9 @@ class _Writer:
             note = _docstring(f"The labels of {one_line(signature.answer.name)}.")
             found.append(f"{self._prefix}Label = Literal[\n{known}]\n{note}")
         if self._prediction == f"{self._prefix}Output":
-            body = "".join(f"        {_quoted(out.name)}: {_output_type(out)},\n" for out in signature.outputs)
+            body = "".join(
+                f"        {_quoted(out.name)}: {_output_type(out)},\n" for out in signature.outputs
+            )
             name = f"{self._prefix}Output"
             note = '"""The outputs of the model by name."""'
             found.append(f'{name} = TypedDict(\n    "{name}",\n    {{\n{body}    }},\n)\n{note}')
@@ -324,7 +334,9 @@ def _literal(value: Any, indent: int) -> str:
         return "{\n" + "".join(f"{margin}{part},\n" for part in parts) + " " * indent + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(each, indent) for each in value) + "]"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value) if _is_number(value) else repr(value)
+    return (
+        _quoted(value) if isinstance(value, str) else json.dumps(value) if _is_number(value) else repr(value)
+    )
 
 
 def _is_number(value: Any) -> bool:

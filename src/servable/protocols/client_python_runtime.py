@@ -138,7 +138,7 @@ class §Client:
             status, data = self._send(body, seconds)
         except (http.client.HTTPException, OSError) as failure:
             why = str(failure) or type(failure).__name__
-            message = f"{self._url} gave no answer within {seconds:g} s ({why})."
+            message = f"{self._url} gave no answer ({why}); {seconds:g} s were allowed."
             raise §Error("server_unreachable", message) from failure
         try:
             answer = json.loads(data)
@@ -221,7 +221,7 @@ def _no_answer(status: int) -> §Error:
 '''
 
 #: Only where labels are listed.
-OUTDATED = '''
+OUTDATED = """
 def _outdated(labels: str) -> §Error:
     return §Error(
         "client_outdated",
@@ -229,4 +229,4 @@ def _outdated(labels: str) -> §Error:
         f"or ask for version {VERSION}.",
         status=200,
     )
-'''
+"""

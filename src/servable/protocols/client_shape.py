@@ -32,8 +32,9 @@ class Subject(NamedTuple):
 
     @property
     def made_for(self) -> str:
-        """The version and its package in words."""
-        return f"{self.model}, version {self.version}" + (f", package {self.package}" if self.package else "")
+        """The version and its package in words, the digest on a line of its own."""
+        digest = f",\npackage {self.package}" if self.package else ""
+        return f"{self.model}, version {self.version}{digest}."
 
 
 class Choice(NamedTuple):

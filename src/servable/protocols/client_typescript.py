@@ -57,7 +57,7 @@ class _Writer:
         shown = "..." if row is None else _literal(row, 0)
         text = (
             f"A typed client of the model {self._subject.model}.\n\n"
-            f"Made by `servable client` for {self._subject.made_for}.\n"
+            f"Made by `servable client` for {self._subject.made_for}\n"
             "It needs `fetch` and nothing else. Make it anew when the model changes its inputs or answers;\n"
             "do not edit it.\n\n"
             "@example\n"

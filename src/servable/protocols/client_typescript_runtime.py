@@ -158,7 +158,7 @@ export class §Client {
       const why = controller.signal.aborted ? "the time is over" : String(failure);
       throw new §Error(
         "server_unreachable",
-        `${this.url} gave no answer within ${milliseconds} ms (${why}).`,
+        `${this.url} gave no answer (${why}); ${milliseconds} ms were allowed.`,
       );
     } finally {
       clearTimeout(timer);
