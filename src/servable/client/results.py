@@ -95,7 +95,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame`` with the column ``prediction`` and one ``probability_<label>`` for each label.
+        """A ``pandas.DataFrame`` with the columns ``prediction`` and ``probability_<label>`` for each label.
 
         Rows that came as a DataFrame keep its index, so that the answers can be joined to it. A model of
         several outputs has a column for each, in place of ``prediction``.

@@ -1,6 +1,5 @@
 """A typed Python client of one model, as text: needs nothing but the standard library. Pure."""
 
-import json
 import keyword
 import re
 import unicodedata
@@ -28,7 +27,6 @@ _ANNOTATIONS = frozenset({"float", "int", "str", "bool", "Sequence", "NotRequire
 _IMPORTS = (
     ("import http.client", "http"),
     ("import json", "json"),
-    ("import threading", "threading"),
     ("import time", "time"),
     ("from collections.abc import {}", "Iterable Mapping Sequence"),
     ("from dataclasses import {}", "dataclass"),
@@ -73,8 +71,8 @@ class _Writer:
         text = (
             f"A typed client of the model {self._subject.model}.\n\n"
             f"Made by `servable client` for {self._subject.made_for}\n"
-            "It needs Python 3.11 or newer and nothing else. Make it anew when the model changes its inputs or\n"
-            "answers; do not edit it.\n\n"
+            "It needs Python 3.11 or newer and nothing else. Make it anew when the model changes its inputs\n"
+            "or answers; do not edit it.\n\n"
             "Example::\n\n"
             f'    client = {prefix}Client("http://127.0.0.1:8000")\n'
             f"    answer = client.predict({shown})\n"
@@ -242,9 +240,9 @@ class _Writer:
 
     def _answer_reader(self) -> str:
         chances = self._signature.probabilities
-        extra = "        probabilities=_probabilities(probabilities),\n" if chances else ""
+        extra = "        probabilities=_probabilities(chances),\n" if chances else ""
         return (
-            f"def _answer(prediction: Any, probabilities: Any, content: dict[str, Any]) -> {self._prefix}Answer:\n"
+            f"def _answer(prediction: Any, chances: Any, content: dict[str, Any]) -> {self._prefix}Answer:\n"
             f"    return {self._prefix}Answer(\n"
             "        prediction=_prediction(prediction),\n"
             f"{extra}"
@@ -334,10 +332,4 @@ def _literal(value: Any, indent: int) -> str:
         return "{\n" + "".join(f"{margin}{part},\n" for part in parts) + " " * indent + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(each, indent) for each in value) + "]"
-    return (
-        _quoted(value) if isinstance(value, str) else json.dumps(value) if _is_number(value) else repr(value)
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return _literal_value(value)

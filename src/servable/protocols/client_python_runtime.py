@@ -1,4 +1,4 @@
-"""The part of a generated Python client that is the same for every model; § stands for the model's name."""
+"""What is the same in the Python clients of all models; § stands for the model's name."""
 
 RUNTIME = '''
 class §Detail(NamedTuple):
@@ -42,7 +42,7 @@ class §Error(Exception):
 class §Client:
     """Asks a server for answers of the model.
 
-    Threads may share a client; each keeps a connection of its own open between calls.
+    Threads may share a client. Connections are kept open between calls.
 
     Args:
         url: of the server.
@@ -74,7 +74,7 @@ class §Client:
         self._headers = {"content-type": "application/json", "accept": "application/json"}
         if api_key is not None:
             self._headers["authorization"] = f"Bearer {api_key}"
-        self._own = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
 
     def predict(self, row: §Row, *, timeout: float | None = None) -> §Answer:
         """The answer to one row.
@@ -115,10 +115,9 @@ class §Client:
             raise _no_answer(200) from strange
 
     def close(self) -> None:
-        """Close the connection of this thread; the next call opens a new one."""
-        connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
-        if connection is not None:
-            connection.close()
+        """Close the connections that are kept; the next call opens a new one."""
+        while self._idle:
+            self._idle.pop().close()
 
     def __enter__(self) -> Self:
         return self
@@ -153,18 +152,18 @@ class §Client:
     def _send(self, body: bytes, seconds: float) -> tuple[int, bytes]:
         deadline = time.monotonic() + seconds
         while True:
-            connection, kept = self._connection()
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError("timed out")
-            connection.timeout = remaining
-            if kept:
-                connection.sock.settimeout(remaining)
+            connection, kept = self._connection(remaining)
             headers = {**self._headers, "x-request-timeout-ms": str(max(1, int(remaining * 1000)))}
             try:
                 connection.request("POST", self._path, body, headers)
                 response = connection.getresponse()
-                return response.status, response.read()
+                status, data = response.status, response.read()
+                if connection.sock is not None:
+                    self._idle.append(connection)
+                return status, data
             except (http.client.HTTPException, OSError) as failure:
                 connection.close()
                 # The server may have closed a kept connection in the meantime. Predictions change
@@ -176,12 +175,14 @@ class §Client:
                 connection.close()
                 raise
 
-    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
-        connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
-        if connection is None:
+    def _connection(self, seconds: float) -> tuple[http.client.HTTPConnection, bool]:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
             kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-            connection = self._own.connection = kind(self._host, self._port)
-        return connection, connection.sock is not None
+            return kind(self._host, self._port, timeout=seconds), False
+        connection.sock.settimeout(seconds)
+        return connection, True
 
 
 def _plain(row: §Row) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the generated clients of all languages have in common: names of types, choices, words, examples. Pure."""
+"""What the generated clients of all languages have in common: names, choices, words, examples. Pure."""
 
 import math
 import re
@@ -66,7 +66,7 @@ class Names:
         self._taken = {self.prefix + name for name in taken}
 
     def of(self, text: str, otherwise: str) -> str:
-        """A name made from the letters of a text; from another word if it has none that every language takes."""
+        """A name made from the letters of a text; from another word if it has none that languages take."""
         wanted = self.prefix + (camel(text) or otherwise)
         name, number = wanted, 2
         while name in self._taken:
@@ -131,7 +131,7 @@ def example(signature: Signature) -> dict[str, Any] | None:
 
 
 def quoted(text: str, escape: Callable[[str], str]) -> str:
-    """A text between double quotes; what is not printable goes through ``escape``, one character at a time."""
+    """A text between double quotes; each character that is not printable goes through ``escape``."""
     return '"' + "".join(_character(each, escape) for each in text) + '"'
 
 

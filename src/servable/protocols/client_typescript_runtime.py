@@ -1,4 +1,4 @@
-"""The part of a generated TypeScript client that is the same for every model; § stands for the model's name."""
+"""What is the same in the TypeScript clients of all models; § stands for the model's name."""
 
 RUNTIME = """
 /** A value that does not fit: where it is, what was expected there, what came. */
