@@ -75,17 +75,16 @@ def json_body(table: Table, single: bool) -> bytes:
     return msgspec.json.encode({key: _value(table.rows, key)})
 
 
-def npy_body(table: Table, single: bool) -> bytes | None:
-    """An array of numbers as ``numpy.save`` writes it; None for everything that only JSON can carry.
+def npy_body(table: Table) -> bytes | None:
+    """An array of numbers as ``numpy.save`` writes it; None for what only JSON carries without a doubt.
 
     Args:
-        table: rows on the first axis, or one row on its own.
-        single: which of the two.
+        table: rows on the first axis, or one row of several axes on its own.
     """
     array = table.rows
     if not _is_array(array) or array.dtype.kind not in "fiu" or array.dtype.itemsize > _WIDEST:
         return None
-    if array.size == 0 or (array.ndim < 2 and not single) or array.ndim == 0:
+    if array.size == 0 or array.ndim < 2:
         return None
     numpy = sys.modules["numpy"]
     target = io.BytesIO()
@@ -234,6 +233,8 @@ def _array(array: Any, path: str) -> Any:
     numpy = sys.modules["numpy"]
     if array.dtype.kind in "iub":
         return array.tolist()
+    if array.dtype.kind == "f" and array.dtype.itemsize > _WIDEST:
+        array = array.astype("float64")
     if array.dtype.kind == "f" and bool(numpy.isfinite(array).all()):
         return array.tolist()
     if array.dtype.kind == "M":

@@ -10,7 +10,14 @@ import msgspec
 
 from servable.client import encoding
 from servable.client.results import Prediction, Predictions, ServedModel, Source
-from servable.errors import FieldProblem, RemoteError, ServableError, ServerUnreachable, SettingInvalid
+from servable.errors import (
+    FieldProblem,
+    RemoteError,
+    RequestInvalid,
+    ServableError,
+    ServerUnreachable,
+    SettingInvalid,
+)
 
 T = TypeVar("T")
 
@@ -154,7 +161,7 @@ def predict(
     def as_json() -> "Call[Any]":
         return Call("POST", path, read, encoding.json_body(table, one), request_id or "")
 
-    array = encoding.npy_body(table, one)
+    array = encoding.npy_body(table)
     if array is None:
         return as_json()
     return Call("POST", path, read, array, request_id or "", NPY, instead=as_json)
@@ -306,7 +313,13 @@ def unreachable(failure: httpx.HTTPError | httpx.InvalidURL, url: str, timeout_s
 
 
 def _read_one(body: bytes) -> Prediction:
-    """One answer; a body without ``prediction`` is none of Servable's."""
+    """One answer; a body without ``prediction`` is none of Servable's.
+
+    Raises:
+        RequestInvalid: the server found several rows in an array that was said to be one.
+    """
+    if "predictions" in msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
+        raise RequestInvalid([FieldProblem("input", "one row", "an array of several rows")])
     _require(body, "prediction")
     return msgspec.json.decode(body, type=Prediction)
 
