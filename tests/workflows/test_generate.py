@@ -1,9 +1,11 @@
 """``generate_client``: from a home, from a server, and what it says when it cannot."""
 
-import httpx
+from collections.abc import Iterator
+
 import pytest
 
 import servable
+from client.conftest import Scripted
 from servable.errors import ModelNotFound, RemoteError, SettingInvalid, VersionNotFound
 from serving.making import publish_iris
 
@@ -26,10 +28,15 @@ def test_what_is_not_there(home):
         servable.generate_client("iris", "cobol", home=home)
 
 
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    scripted = Scripted()
+    yield scripted
+    scripted.stop()
+
+
 @pytest.mark.parametrize("details", [{}, {"signature": {"task": "magic"}}, {"signature": 3}])
-def test_a_server_that_describes_no_signature(monkeypatch, details):
-    told = {"name": "iris", "version": 1, **details}
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=told))
-    monkeypatch.setattr(httpx, "HTTPTransport", lambda **_options: transport)
+def test_a_server_that_describes_no_signature(server, details):
+    server.say_json({"name": "iris", "version": 1, **details})
     with pytest.raises(RemoteError, match="without a signature"):
-        servable.generate_client("iris", url="http://127.0.0.1:8000")
+        servable.generate_client("iris", url=server.url)
