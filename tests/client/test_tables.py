@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import httpx
+import msgspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -142,7 +143,9 @@ def test_several_outputs_are_columns():
 def test_answers_are_equal_whatever_the_rows_were():
     from_frame, _ = asked(pd.DataFrame({"age": [1, 2]}))
     from_rows, _ = asked([{"age": 1}, {"age": 2}])
-    assert from_frame.predictions == from_rows.predictions
+    assert from_frame == from_rows
+    assert msgspec.json.encode(from_frame) == msgspec.json.encode(from_rows)
+    assert "source" not in repr(from_frame)
     assert repr(FOUND.to_numpy()) == repr(from_rows.to_numpy())
 
 

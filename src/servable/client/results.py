@@ -38,6 +38,9 @@ class Source:
         self.index = index
 
 
+_PLAIN = Source("rows")
+
+
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one row.
 
@@ -56,7 +59,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
-class Predictions(msgspec.Struct, frozen=True, kw_only=True):
+class Predictions(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The answers to several rows, in the order of the rows.
 
     Attributes:
@@ -65,7 +68,6 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
         model: the model that answered.
         version: the one version that answered all of them.
         request_id: under which the server logged the request.
-        source: what the rows were.
     """
 
     predictions: tuple[Answer, ...] = ()
@@ -73,7 +75,6 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     version: int = 0
     request_id: str = ""
-    source: Any = None
 
     def __len__(self) -> int:
         """How many rows were answered."""
@@ -94,6 +95,17 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
             request_id=self.request_id,
         )
 
+    @property
+    def source(self) -> Source:
+        """What the rows were; no part of the answer, so it is neither compared nor written."""
+        found: Source = self.__dict__.get("source_of_rows", _PLAIN)
+        return found
+
+    def of(self, source: Source) -> "Predictions":
+        """These answers, with what the rows were."""
+        self.__dict__["source_of_rows"] = source
+        return self
+
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame`` with the columns ``prediction`` and ``probability_<label>`` for each label.
 
@@ -103,8 +115,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DependencyMissing: pandas is not installed.
         """
-        index = self.source.index if isinstance(self.source, Source) else None
-        return tables.library("pandas").DataFrame(self._columns(), index=index)
+        return tables.library("pandas").DataFrame(self._columns(), index=self.source.index)
 
     def to_polars(self) -> Any:
         """A ``polars.DataFrame`` with the columns of ``to_pandas``.
@@ -120,8 +131,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DependencyMissing: the library is not installed.
         """
-        polars = isinstance(self.source, Source) and self.source.library == "polars"
-        return self.to_polars() if polars else self.to_pandas()
+        return self.to_polars() if self.source.library == "polars" else self.to_pandas()
 
     def to_numpy(self, *, probabilities: bool = False) -> Any:
         """The answers as an array, rows on the first axis; null is NaN among numbers.

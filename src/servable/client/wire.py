@@ -324,7 +324,7 @@ def _read_one(body: bytes) -> Prediction:
     return msgspec.json.decode(body, type=Prediction)
 
 
-def _read_many(body: bytes, source: Source | None = None) -> Predictions:
+def _read_many(body: bytes, source: Source) -> Predictions:
     """Several answers; a body without ``predictions`` is none of Servable's."""
     if "prediction" in msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
         # An array without the axis of the rows, which only the server can know to be one row.
@@ -336,10 +336,9 @@ def _read_many(body: bytes, source: Source | None = None) -> Predictions:
             model=one.model,
             version=one.version,
             request_id=one.request_id,
-            source=source,
-        )
+        ).of(source)
     _require(body, "predictions")
-    return msgspec.structs.replace(msgspec.json.decode(body, type=Predictions), source=source)
+    return msgspec.json.decode(body, type=Predictions).of(source)
 
 
 def _require(body: bytes, key: str) -> None:

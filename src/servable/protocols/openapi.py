@@ -145,8 +145,9 @@ def _binary(signature: Signature) -> Schema:
     whole = WholeArray.of(signature)
     if whole is None:
         return {}
-    raw: Schema = {"description": f"Little-endian bytes, one row after the other; a row is {whole.words}."}
-    npy: Schema = {"description": f"One array as numpy.save writes it; a row is {whole.words}."}
+    binary: Schema = {"type": "string", "format": "binary"}
+    raw = binary | {"description": f"Little-endian bytes, one row after the other; a row is {whole.words}."}
+    npy = binary | {"description": f"One array as numpy.save writes it; a row is {whole.words}."}
     return {**({RAW: {"schema": raw}} if whole.fixed else {}), NPY: {"schema": npy}}
 
 
