@@ -6,6 +6,7 @@ import unicodedata
 from typing import Any
 
 from servable.artifact.signature import Field, Signature
+from servable.protocols.answers import label_key
 from servable.protocols.client_python_runtime import OUTDATED, RUNTIME
 from servable.protocols.client_shape import (
     Choice,
@@ -18,7 +19,6 @@ from servable.protocols.client_shape import (
     quoted,
     words,
 )
-from servable.protocols.native import label_key
 
 _TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment")
 _WIDE = 100

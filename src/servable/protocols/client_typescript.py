@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from servable.artifact.signature import Field
+from servable.protocols.answers import label_key
 from servable.protocols.client_shape import (
     Choice,
     Names,
@@ -17,7 +18,6 @@ from servable.protocols.client_shape import (
     words,
 )
 from servable.protocols.client_typescript_runtime import OUTDATED, RUNTIME
-from servable.protocols.native import label_key
 
 _TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment", "Options", "Call")
 _WIDE = 70
