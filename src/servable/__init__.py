@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from servable.workflows.add import add
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.evaluate import evaluate
+    from servable.workflows.generate import generate_client
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
     from servable.workflows.score import score
@@ -40,6 +41,7 @@ __all__ = [
     "deploy",
     "describe",
     "evaluate",
+    "generate_client",
     "models",
     "optimize",
     "rollback",
@@ -62,6 +64,7 @@ _HOMES = {
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
     "evaluate": "servable.workflows.evaluate",
+    "generate_client": "servable.workflows.generate",
     "models": "servable.workflows.look",
     "optimize": "servable.workflows.optimize",
     "rollback": "servable.workflows.deploy",

@@ -27,6 +27,7 @@ VERBS = (
     "models",
     "status",
     "describe",
+    "client",
 )
 
 

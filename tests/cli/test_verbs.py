@@ -281,3 +281,30 @@ def test_kinds_are_those_that_training_knows():
     from servable.training.columns import CHOICES
 
     assert KINDS == CHOICES
+
+
+def test_client_writes_a_typed_client(invoke, work, tmp_path):
+    source = good(invoke("client", "flower:1"))
+    compile(source, "flower_client.py", "exec")
+    assert "for flower, version 1," in source
+    assert '"versicolor"' in source
+    outcome = json.loads(
+        good(invoke("client", "flower", "--output", tmp_path / "made" / "flower.ts", "--json"))
+    )
+    assert (outcome["language"], outcome["version"], outcome["model"]) == ("typescript", 2, "flower")
+    assert (tmp_path / "made" / "flower.ts").read_text() == outcome["source"]
+    assert len(outcome["package"]) == 64
+    told = invoke("client", "flower", "--language", "python", "--output", tmp_path / "flower.py")
+    assert good(told) == ""
+    assert "flower, version 2" in told.stderr
+
+
+def test_client_names_what_is_not_there(invoke, work, tmp_path):
+    assert invoke("client", "no-such-model").exit_code == 4
+    assert invoke("client", "flower:99").exit_code == 4
+    assert invoke("client", "flower", "--language", "cobol").exit_code == 2
+    (tmp_path / "file").write_text("")
+    blocked = invoke("client", "flower", "--output", tmp_path / "file" / "client.py")
+    assert blocked.exit_code == 7
+    assert "Traceback" not in blocked.stderr
+    assert invoke("client", "flower", "--url", "http://127.0.0.1:1").exit_code == 7

@@ -46,7 +46,8 @@ def shortened(block: str, port: int) -> str:
 @pytest.mark.slow
 def test_the_examples_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
-    train, take_in, serve, call, score = (shortened(block, port) for block in python_blocks("docs/python.md"))
+    blocks = [shortened(block, port) for block in python_blocks("docs/python.md")]
+    train, take_in, serve, call, stream, score = blocks
     frame = pd.read_csv("customers.csv").drop(columns="churned")
     names: dict[str, object] = {"frame": frame}
     exec(train, names)
@@ -64,6 +65,7 @@ def test_the_examples_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> Non
     exec(serve, names)
     with servable.serve(background=True, port=port):
         exec(call, names)
+        exec(stream, names)
     exec(score, names)
     assert (desk / "answers.parquet").is_file()
     said = capsys.readouterr().out

@@ -1,10 +1,14 @@
 """What the client hands back: frozen records."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
-from numpy.typing import NDArray
+
+from servable.client import tables
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: One value of a row.
 Scalar = float | str | None
@@ -13,10 +17,28 @@ Scalar = float | str | None
 Row = Mapping[str, Any] | list[Scalar] | tuple[Scalar, ...]
 
 #: Several rows.
-Rows = list[dict[str, Any]] | list[list[Any]] | list[tuple[Any, ...]] | NDArray[Any]
+Rows: TypeAlias = "list[dict[str, Any]] | list[list[Any]] | list[tuple[Any, ...]] | NDArray[Any]"
 
 #: One answer: a label for classifiers, a number for regressors, a cluster, or a tensor as nested lists.
 Answer = Any
+
+
+class Source:
+    """What the rows of a request were, so that the answers can be given back alike.
+
+    Args:
+        library: ``rows pandas polars numpy pyarrow``.
+        index: of a pandas frame.
+    """
+
+    __slots__ = ("index", "library")
+
+    def __init__(self, library: str, index: Any = None) -> None:
+        self.library = library
+        self.index = index
+
+
+_PLAIN = Source("rows")
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +59,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
-class Predictions(msgspec.Struct, frozen=True, kw_only=True):
+class Predictions(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The answers to several rows, in the order of the rows.
 
     Attributes:
@@ -72,6 +94,60 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
             version=self.version,
             request_id=self.request_id,
         )
+
+    @property
+    def source(self) -> Source:
+        """What the rows were; no part of the answer, so it is neither compared nor written."""
+        found: Source = self.__dict__.get("source_of_rows", _PLAIN)
+        return found
+
+    def of(self, source: Source) -> "Predictions":
+        """These answers, with what the rows were."""
+        self.__dict__["source_of_rows"] = source
+        return self
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with the columns ``prediction`` and ``probability_<label>`` for each label.
+
+        Rows that came as a DataFrame keep its index, so that the answers can be joined to it. A model of
+        several outputs has a column for each, in place of ``prediction``.
+
+        Raises:
+            DependencyMissing: pandas is not installed.
+        """
+        return tables.library("pandas").DataFrame(self._columns(), index=self.source.index)
+
+    def to_polars(self) -> Any:
+        """A ``polars.DataFrame`` with the columns of ``to_pandas``.
+
+        Raises:
+            DependencyMissing: polars is not installed.
+        """
+        return tables.library("polars").DataFrame(self._columns(), strict=False)
+
+    def to_frame(self) -> Any:
+        """A DataFrame of the library from which the rows came: polars for polars, else pandas.
+
+        Raises:
+            DependencyMissing: the library is not installed.
+        """
+        return self.to_polars() if self.source.library == "polars" else self.to_pandas()
+
+    def to_numpy(self, *, probabilities: bool = False) -> Any:
+        """The answers as an array, rows on the first axis; null is NaN among numbers.
+
+        Args:
+            probabilities: give those, as ``[rows, labels]`` in the order of the model's labels.
+
+        Raises:
+            DependencyMissing: numpy is not installed.
+        """
+        if not probabilities:
+            return tables.array(self.predictions)
+        return tables.array([list(chances.values()) for chances in self.probabilities or ()])
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return tables.columns(self.predictions, self.probabilities)
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):

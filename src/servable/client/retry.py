@@ -43,8 +43,9 @@ class Attempt(NamedTuple):
 def wait_before_retry(policy: RetryPolicy, attempt: Attempt, jitter: float) -> float | None:
     """Seconds to wait before the next attempt, or None to give up.
 
-    The wait doubles with each attempt and is spread by ``jitter`` over its upper half. It is never
-    shorter than the server's Retry-After; a wait that would use up the caller's time is not begun.
+    The longest wait doubles with each attempt, and ``jitter`` spreads the wait over all of it, so that
+    clients that failed together do not come back together. A server's Retry-After is waited for in full
+    and the spread added to it; a wait that would use up the caller's time is not begun.
 
     Args:
         policy: see there.
@@ -56,9 +57,7 @@ def wait_before_retry(policy: RetryPolicy, attempt: Attempt, jitter: float) -> f
     if attempt.status is not None and attempt.status not in RETRYABLE_STATUSES:
         return None
     longest = min(policy.cap_s, policy.base_s * 2**attempt.number)
-    wait = longest * (0.5 + 0.5 * jitter)
-    if attempt.retry_after_s is not None:
-        wait = max(wait, attempt.retry_after_s)
+    wait = longest * jitter + (attempt.retry_after_s or 0.0)
     return wait if wait < attempt.remaining_s else None
 
 

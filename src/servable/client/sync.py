@@ -1,16 +1,19 @@
 """The client for plain code."""
 
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import httpx
+import msgspec
 
-from servable.client import wire
-from servable.client.course import Course, Outcome, Terms
+from servable.client import encoding, wire
+from servable.client.course import Course, Outcome, Terms, checked_concurrency
 from servable.client.results import Prediction, Predictions, Row, Rows, ServedModel
-from servable.clock import Clock, SystemClock
+from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
 
 T = TypeVar("T")
@@ -29,15 +32,18 @@ class Client:
 
     Args:
         url: the server's address.
-        timeout_s: the most that one call may take, all its attempts together.
+        timeout_s: the most that one call may take, all its attempts together. The server is told what is
+            left and gives up then as well.
         retries: more attempts after the first, made only when the failure is passing (no connection, 429,
             502, 503, 504), with growing random waits, the server's Retry-After honoured, and never more
             than a tenth of all requests beyond a small reserve.
+        api_key: sent as ``Authorization: Bearer``.
         headers: sent with every request.
         clock: measures the time; a test can hand in its own.
+        transport: carries the requests; a test can hand in one of httpx's.
 
     Raises:
-        SettingInvalid: ``url`` is no http address.
+        SettingInvalid: ``url`` is no http address, or ``timeout_s`` is not above 0.
     """
 
     def __init__(
@@ -46,11 +52,13 @@ class Client:
         *,
         timeout_s: float = 30.0,
         retries: int = 2,
+        api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._terms = Terms(url, timeout_s, retries, clock or SystemClock())
-        self._http = httpx.Client(**wire.connection(self.url, headers))
+        self._terms = Terms(url, timeout_s, retries, clock)
+        self._http = httpx.Client(**wire.connection(self.url, headers, api_key), transport=transport)
 
     @property
     def url(self) -> str:
@@ -58,25 +66,13 @@ class Client:
         return self._terms.url
 
     @overload
-    def predict(
-        self, model: str | None, rows: Row, *, version: int | None = None, request_id: str | None = None
-    ) -> Prediction: ...
+    def predict(self, model: str | None, rows: Row, **how: Unpack[wire.How]) -> Prediction: ...
 
     @overload
-    def predict(
-        self, model: str | None, rows: Rows, *, version: int | None = None, request_id: str | None = None
-    ) -> Predictions: ...
+    def predict(self, model: str | None, rows: Rows, **how: Unpack[wire.How]) -> Predictions: ...
 
     @overload
-    def predict(
-        self,
-        model: str | None,
-        rows: Any,
-        *,
-        version: int | None = None,
-        request_id: str | None = None,
-        single: bool | None = None,
-    ) -> Any: ...
+    def predict(self, model: str | None, rows: Any, **how: Unpack[wire.How]) -> Any: ...
 
     def predict(
         self,
@@ -85,6 +81,7 @@ class Client:
         *,
         version: int | None = None,
         request_id: str | None = None,
+        timeout_s: float | None = None,
         single: bool | None = None,
     ) -> Any:
         """Ask for the answer to one row or to several.
@@ -92,9 +89,11 @@ class Client:
         Args:
             model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
             rows: one row (a dict by column name, or a flat list in the signature's order) gives one
-                ``Prediction``; a list of rows, a DataFrame or a two-dimensional array gives ``Predictions``.
+                ``Prediction``; a list of rows, a DataFrame of pandas or polars or a two-dimensional array
+                gives ``Predictions``. An array of numbers travels as it is, without text.
             version: asks for exactly this version.
             request_id: an id of the caller's own, found again in the server's log.
+            timeout_s: the most that this call may take, instead of the client's.
             single: says whether ``rows`` is one row, where its form does not (one image as an array).
 
         Raises:
@@ -102,23 +101,79 @@ class Client:
             RemoteError: the server refused or failed; carries status, code, fields and request id.
             ServerUnreachable: no answer within the time.
         """
-        call: wire.Call[Any] = wire.predict(
-            model, rows, version=version, request_id=request_id, single=single
-        )
-        return self._run(call)
+        call = wire.predict(model, rows, version=version, request_id=request_id, single=single)
+        return self._run(Course(call, self._terms, timeout_s=timeout_s))
+
+    def predict_stream(
+        self,
+        model: str | None,
+        rows: Iterable[Any],
+        *,
+        version: int | None = None,
+        batch_rows: int = 256,
+        concurrency: int = 4,
+        timeout_s: float | None = None,
+    ) -> Iterator[Prediction]:
+        """Ask for the answers to rows without end, and give them in the order of the rows.
+
+        The rows go in batches, several at once. No more of them are taken from the iterator than are under
+        way, so that neither the rows nor the answers have to fit into memory.
+
+        Args:
+            model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
+            rows: an iterator or any iterable of rows, a DataFrame, or an array.
+            version: asks for exactly this version.
+            batch_rows: rows in one request.
+            concurrency: requests under way at once.
+            timeout_s: the most that one batch may take, instead of the client's.
+
+        Raises:
+            RequestInvalid: one row, or something that holds none.
+            SettingInvalid: a number below 1.
+            ServableError: as ``predict``, once the answers before the failing batch were given.
+        """
+        batches = encoding.batches(rows, batch_rows)
+        calls = (wire.predict(model, batch, version=version, single=False) for batch in batches)
+        return self._stream(calls, checked_concurrency(concurrency), timeout_s)
+
+    def predict_lines(
+        self,
+        model: str | None,
+        rows: Any,
+        *,
+        version: int | None = None,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[Prediction]:
+        """Ask for several rows in one request, and give each answer as soon as the server has sent it.
+
+        A server that answers only all at once is understood, too. What was begun is not tried again.
+
+        Args:
+            model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
+            rows: several rows, in any form that ``predict`` takes.
+            version: asks for exactly this version.
+            request_id: an id of the caller's own, found again in the server's log.
+            timeout_s: the most that all of it may take, instead of the client's.
+
+        Raises:
+            ServableError: as ``predict``, possibly after the answers to the first rows.
+        """
+        call = wire.predict_lines(model, rows, version=version, request_id=request_id)
+        return self._lines(Course(call, self._terms, timeout_s=timeout_s))
 
     def models(self) -> tuple[ServedModel, ...]:
         """What the server serves; raises as ``predict`` does."""
-        return self._run(wire.models())
+        return self._run(Course(wire.models(), self._terms))
 
     def model(self, name: str) -> ServedModel:
         """One model's description; raises as ``predict`` does."""
-        return self._run(wire.model(name))
+        return self._run(Course(wire.model(name), self._terms))
 
     def ready(self) -> bool:
         """Whether the server answers and has loaded its models; one attempt, never raises for a no."""
         try:
-            return self._run(wire.ready(), patient=False)
+            return self._run(Course(wire.ready(), self._terms, patient=False))
         except (RemoteError, ServerUnreachable):
             return False
 
@@ -148,21 +203,84 @@ class Client:
         """Close the connections."""
         self.close()
 
-    def _run(self, call: wire.Call[T], *, patient: bool = True) -> T:
+    def _run(self, course: Course[T]) -> T:
         """Send, wait and send again as the course decides."""
-        course = Course(call, self._terms, patient=patient)
         while True:
-            outcome = self._send(call, course.remaining_s())
+            outcome = self._send(course)
             wait = course.wait_s(outcome)
             if wait is None:
                 return course.result(outcome)
             time.sleep(wait)
 
-    def _send(self, call: wire.Call[Any], timeout_s: float) -> Outcome:
-        """One attempt."""
+    def _send(self, course: Course[Any]) -> Outcome:
+        """One attempt, its answer read whole."""
         try:
-            return self._http.request(
-                call.method, call.path, content=call.body, headers=call.headers, timeout=timeout_s
-            )
+            with self._http.stream(**course.attempt()) as response:
+                return _whole(response, course)
         except (httpx.HTTPError, httpx.InvalidURL) as failure:
             return failure
+
+    def _stream(
+        self, calls: Iterator[wire.Call[Predictions]], concurrency: int, timeout_s: float | None
+    ) -> Iterator[Prediction]:
+        """The answers of many calls, in their order, so many of them under way at once."""
+
+        def ask(call: wire.Call[Predictions]) -> Predictions:
+            return self._run(Course(call, self._terms, timeout_s=timeout_s))
+
+        waiting: deque[Future[Predictions]] = deque()
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="servable-client") as pool:
+            try:
+                for call in calls:
+                    waiting.append(pool.submit(ask, call))
+                    if len(waiting) >= concurrency:
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _lines(self, course: Course[Predictions]) -> Iterator[Prediction]:
+        """The answers of one call, each as it comes."""
+        while True:
+            try:
+                with self._http.stream(**course.attempt()) as response:
+                    if wire.comes_in_lines(response):
+                        yield from self._each(response, course)
+                        return
+                    outcome: Outcome = _whole(response, course)
+            except (httpx.HTTPError, httpx.InvalidURL) as failure:
+                outcome = failure
+            wait = course.wait_s(outcome)
+            if wait is None:
+                yield from course.result(outcome)
+                return
+            time.sleep(wait)
+
+    def _each(self, response: httpx.Response, course: Course[Any]) -> Iterator[Prediction]:
+        """The answers in the lines of a response.
+
+        Raises:
+            RemoteError: a line is an error, or none of Servable's.
+            ServerUnreachable: the connection broke, or the time is over.
+        """
+        try:
+            for text in response.iter_lines():
+                course.check(response)
+                found = wire.line(text, response.headers.get("x-request-id", ""))
+                if found is not None:
+                    yield found
+        except httpx.HTTPError as failure:
+            course.result(failure)
+        except msgspec.MsgspecError as strange:
+            raise course.not_ours(response) from strange
+
+
+def _whole(response: httpx.Response, course: Course[Any]) -> wire.Reply:
+    """A response read to its end, or to that of the call's time."""
+    parts = []
+    for part in response.iter_bytes():
+        parts.append(part)
+        course.check(response)
+    return wire.Reply(response.status_code, response.headers, b"".join(parts))

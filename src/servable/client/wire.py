@@ -1,17 +1,33 @@
 """What the client sends and how it reads what comes back. Pure; the two clients are shells around it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
 
 from servable.client import encoding
-from servable.client.results import Prediction, Predictions, ServedModel
-from servable.errors import FieldProblem, RemoteError, ServableError, ServerUnreachable, SettingInvalid
+from servable.client.results import Prediction, Predictions, ServedModel, Source
+from servable.errors import (
+    FieldProblem,
+    RemoteError,
+    RequestInvalid,
+    ServableError,
+    ServerUnreachable,
+    SettingInvalid,
+)
 
 T = TypeVar("T")
+
+JSON = "application/json"
+NPY = "application/x-npy"
+#: Asks for answers line by line, and takes them all at once from a server that does not know it.
+LINES = "application/x-ndjson, application/jsonl;q=0.9, application/json;q=0.5"
+_LINE_TYPES = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"}
+)
 
 
 class Call(NamedTuple, Generic[T]):
@@ -21,8 +37,11 @@ class Call(NamedTuple, Generic[T]):
         method: the HTTP verb.
         path: below the server's address.
         read: a good answer's body to the result; raises ``msgspec.MsgspecError`` when it is something else.
-        body: JSON, or None.
+        body: what is sent, or None.
         request_id: the caller's own id, empty to let the server make one.
+        media_type: of the body.
+        accept: the media types in which the answer may come.
+        instead: makes the call for a server that does not read this media type for this model.
     """
 
     method: str
@@ -30,16 +49,47 @@ class Call(NamedTuple, Generic[T]):
     read: Callable[[bytes], T]
     body: bytes | None = None
     request_id: str = ""
+    media_type: str = JSON
+    accept: str = JSON
+    instead: "Callable[[], Call[T]] | None" = None
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of this call."""
-        headers = {"accept": "application/json"}
+        headers = {"accept": self.accept}
         if self.body is not None:
-            headers["content-type"] = "application/json"
+            headers["content-type"] = self.media_type
         if self.request_id:
             headers["x-request-id"] = self.request_id
         return headers
+
+
+class Reply(NamedTuple):
+    """An answer that came whole.
+
+    Attributes:
+        status: of HTTP.
+        headers: by name in any case.
+        content: the body, unpacked.
+    """
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def good(self) -> bool:
+        """Whether it is an answer and no error."""
+        return 200 <= self.status < 300
+
+
+class How(TypedDict, total=False):
+    """What may be said about one prediction besides the model and the rows; see ``Client.predict``."""
+
+    version: int | None
+    request_id: str | None
+    timeout_s: float | None
+    single: bool | None
 
 
 class _ErrorDetail(msgspec.Struct):
@@ -84,30 +134,63 @@ def predict(
     version: int | None = None,
     request_id: str | None = None,
     single: bool | None = None,
-) -> "Call[Prediction] | Call[Predictions]":
-    """Ask for predictions; see ``encoding.body`` for the forms of ``rows``.
+) -> "Call[Any]":
+    """Ask for predictions; see ``encoding.read`` for the forms of ``rows``.
+
+    An array of numbers goes as it is, in the form of ``numpy.save``; everything else as JSON.
 
     Args:
         model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
         rows: one row or several.
         version: asks for exactly this version.
         request_id: an id of the caller's own.
-        single: see ``encoding.body``.
+        single: says whether ``rows`` is one row, where its form does not.
+
+    Returns:
+        A call that gives a ``Prediction`` for one row, and ``Predictions`` for several.
 
     Raises:
         RequestInvalid: a value that JSON cannot carry.
         SettingInvalid: a version without a model.
     """
-    if model is None and version is not None:
-        raise SettingInvalid("A version was given without a model; name the model too.")
-    body, one = encoding.body(rows, single=single)
-    path = "/predict" if model is None else f"/models/{quote(model, safe='@:')}/predict"
-    if model is not None and version is not None:
-        path = f"/models/{quote(model, safe='')}/versions/{int(version)}/predict"
-    identity = request_id or ""
-    if one:
-        return Call("POST", path, _read_one, body, identity)
-    return Call("POST", path, _read_many, body, identity)
+    path = _path(model, version)
+    table = encoding.read(rows)
+    one = table.single if single is None else single
+    read: Callable[[bytes], Any] = _read_one if one else partial(_read_many, source=table.source)
+
+    def as_json() -> "Call[Any]":
+        return Call("POST", path, read, encoding.json_body(table, one), request_id or "")
+
+    array = encoding.npy_body(table)
+    if array is None:
+        return as_json()
+    return Call("POST", path, read, array, request_id or "", NPY, instead=as_json)
+
+
+def predict_lines(
+    model: str | None, rows: Any, *, version: int | None = None, request_id: str | None = None
+) -> "Call[Predictions]":
+    """Ask for predictions line by line; the arguments are those of ``predict``.
+
+    Raises:
+        RequestInvalid: a value that JSON cannot carry.
+        SettingInvalid: a version without a model.
+    """
+    table = encoding.read(rows)
+    body = encoding.json_body(table, single=False)
+    read = partial(_read_many, source=table.source)
+    return Call("POST", _path(model, version), read, body, request_id or "", accept=LINES)
+
+
+def _path(model: str | None, version: int | None) -> str:
+    """The address at which a model is asked."""
+    if model is None:
+        if version is not None:
+            raise SettingInvalid("A version was given without a model; name the model too.")
+        return "/predict"
+    if version is not None:
+        return f"/models/{quote(model, safe='')}/versions/{int(version)}/predict"
+    return f"/models/{quote(model, safe='@:')}/predict"
 
 
 def models() -> Call[tuple[ServedModel, ...]]:
@@ -125,14 +208,17 @@ def ready() -> Call[bool]:
     return Call("GET", "/readyz", lambda _body: True)
 
 
-def connection(url: str, headers: Mapping[str, str] | None) -> dict[str, Any]:
+def connection(url: str, headers: Mapping[str, str] | None, api_key: str | None) -> dict[str, Any]:
     """How the underlying HTTP client is set up.
 
     A server on this machine is never looked for through the proxy that the environment names.
     """
+    sent = dict(headers or {})
+    if api_key is not None:
+        sent["authorization"] = f"Bearer {api_key}"
     host = urlsplit(url).hostname or ""
     local = host in {"localhost", "::1"} or host.startswith("127.")
-    return {"base_url": url, "headers": dict(headers or {}), "trust_env": not local}
+    return {"base_url": url, "headers": sent, "trust_env": not local}
 
 
 def not_ready(url: str, timeout_s: float) -> ServerUnreachable:
@@ -140,38 +226,74 @@ def not_ready(url: str, timeout_s: float) -> ServerUnreachable:
     return ServerUnreachable(f"{url} was not ready within {timeout_s:g} s; look at the server's log.")
 
 
-def result(call: Call[T], response: httpx.Response, url: str) -> T:
+def result(call: Call[T], reply: Reply, url: str) -> T:
     """The outcome of a call.
 
     Raises:
         RemoteError: the server answered with an error, or with something that is no answer of Servable.
     """
-    if not response.is_success:
-        raise remote_error(response, url)
+    if not reply.good:
+        raise remote_error(reply, url)
     try:
-        return call.read(response.content)
+        return call.read(reply.content)
     except (msgspec.MsgspecError, UnicodeDecodeError) as strange:
-        kind = response.headers.get("content-type", "no content type")
-        raise RemoteError(
-            f"{url}{call.path} answered with something that is not an answer of Servable ({kind}); "
-            "check that the address is a Servable server's.",
-            response.status_code,
-        ) from strange
+        raise not_ours(reply.status, reply.headers, url + call.path) from strange
 
 
-def remote_error(response: httpx.Response, url: str) -> RemoteError:
-    """The error that a server's answer stands for, as one sentence, with its code, fields and request id."""
-    request_id = response.headers.get("x-request-id", "")
-    try:
-        record = msgspec.json.decode(response.content, type=_ErrorBody).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        message = f"{url} answered {response.status_code} {response.reason_phrase}.".replace(" .", ".")
-        return RemoteError(message, response.status_code, request_id=request_id)
-    problems = [FieldProblem(one.path, one.expected, one.got) for one in record.details]
-    text = record.message or f"{url} answered {response.status_code}"
+def not_ours(status: int, headers: httpx.Headers, address: str) -> RemoteError:
+    """The error for a good status with something else in it."""
+    kind = headers.get("content-type", "no content type")
     return RemoteError(
-        text, response.status_code, record.code, record.request_id or request_id, problems=problems
+        f"{address} answered with something that is not an answer of Servable ({kind}); "
+        "check that the address is a Servable server's.",
+        status,
     )
+
+
+def remote_error(reply: Reply, url: str) -> RemoteError:
+    """The error that a server's answer stands for, as one sentence, with its code, fields and request id."""
+    request_id = reply.headers.get("x-request-id", "")
+    try:
+        record = msgspec.json.decode(reply.content, type=_ErrorBody).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        reason = httpx.codes.get_reason_phrase(reply.status)
+        message = f"{url} answered {reply.status} {reason}.".replace(" .", ".")
+        return RemoteError(message, reply.status, request_id=request_id)
+    return _error(record, reply.status, f"{url} answered {reply.status}", request_id)
+
+
+def _error(record: _ErrorRecord, status: int, otherwise: str, request_id: str) -> RemoteError:
+    problems = [FieldProblem(one.path, one.expected, one.got) for one in record.details]
+    return RemoteError(
+        record.message or otherwise, status, record.code, record.request_id or request_id, problems=problems
+    )
+
+
+def comes_in_lines(response: httpx.Response) -> bool:
+    """Whether a response is an answer in JSON lines."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return response.is_success and kind in _LINE_TYPES
+
+
+def line(text: str, request_id: str) -> Prediction | None:
+    """One line of an answer; None for an empty one.
+
+    Args:
+        text: JSON: an answer as that to one row, or an error.
+        request_id: of the whole answer, for lines that do not name their own.
+
+    Raises:
+        RemoteError: the line is an error; what came before stays answered.
+        msgspec.MsgspecError: it is something else.
+    """
+    if not text.strip():
+        return None
+    content = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    if "error" in content:
+        record = msgspec.json.decode(text, type=_ErrorBody).error
+        raise _error(record, 200, "The server failed in the middle of its answer.", request_id)
+    found = _read_one(text.encode())
+    return found if found.request_id else msgspec.structs.replace(found, request_id=request_id)
 
 
 def unreachable(failure: httpx.HTTPError | httpx.InvalidURL, url: str, timeout_s: float) -> ServableError:
@@ -191,15 +313,32 @@ def unreachable(failure: httpx.HTTPError | httpx.InvalidURL, url: str, timeout_s
 
 
 def _read_one(body: bytes) -> Prediction:
-    """One answer; a body without ``prediction`` is none of Servable's."""
+    """One answer; a body without ``prediction`` is none of Servable's.
+
+    Raises:
+        RequestInvalid: the server found several rows in an array that was said to be one.
+    """
+    if "predictions" in msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
+        raise RequestInvalid([FieldProblem("input", "one row", "an array of several rows")])
     _require(body, "prediction")
     return msgspec.json.decode(body, type=Prediction)
 
 
-def _read_many(body: bytes) -> Predictions:
+def _read_many(body: bytes, source: Source) -> Predictions:
     """Several answers; a body without ``predictions`` is none of Servable's."""
+    if "prediction" in msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
+        # An array without the axis of the rows, which only the server can know to be one row.
+        one = msgspec.json.decode(body, type=Prediction)
+        chances = None if one.probabilities is None else (one.probabilities,)
+        return Predictions(
+            predictions=(one.prediction,),
+            probabilities=chances,
+            model=one.model,
+            version=one.version,
+            request_id=one.request_id,
+        ).of(source)
     _require(body, "predictions")
-    return msgspec.json.decode(body, type=Predictions)
+    return msgspec.json.decode(body, type=Predictions).of(source)
 
 
 def _require(body: bytes, key: str) -> None:

@@ -324,3 +324,23 @@ class ScoreOutcome(msgspec.Struct, frozen=True, kw_only=True):
     executor: str
     seconds: float
     rows_per_second: float
+
+
+class GeneratedClient(msgspec.Struct, frozen=True, kw_only=True):
+    """A typed client.
+
+    Attributes:
+        model: for which it was made.
+        version: whose signature it has.
+        package: the digest of that version's package; empty when a server did not say it.
+        language: ``python`` or ``typescript``.
+        file: where it was written; empty when nowhere.
+        source: its text.
+    """
+
+    model: str
+    version: int
+    package: str
+    language: str
+    file: str
+    source: str

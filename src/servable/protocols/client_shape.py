@@ -1,0 +1,141 @@
+"""What the generated clients of all languages have in common: names, choices, words, examples. Pure."""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from servable.artifact.signature import Field, Signature
+from servable.protocols.native_schema import example_row, expectation
+
+#: A category with more known values than this is typed as what its values are, not as a list of them.
+MOST_VALUES = 500
+#: Characters of an example beyond which it explains nothing any more.
+_LONGEST_EXAMPLE = 2_000
+_LONGEST_WORDS = 400
+
+
+class Subject(NamedTuple):
+    """What a client is made for.
+
+    Attributes:
+        model: its name.
+        version: whose signature it is.
+        package: the digest of that version's package; empty when nobody said it.
+        signature: what the model takes and gives.
+    """
+
+    model: str
+    version: int
+    package: str
+    signature: Signature
+
+    @property
+    def made_for(self) -> str:
+        """The version and its package in words, the digest on a line of its own."""
+        digest = f",\npackage {self.package}" if self.package else ""
+        return f"{self.model}, version {self.version}{digest}."
+
+
+class Choice(NamedTuple):
+    """Known values that get a type of their own.
+
+    Attributes:
+        type_name: of the type.
+        field: the input or output whose values they are.
+        open: whether the model takes other values, too.
+    """
+
+    type_name: str
+    field: Field
+    open: bool
+
+
+class Names:
+    """Gives each type a name that no other has.
+
+    Args:
+        model: begins every name, so that clients of several models can be used side by side.
+        taken: what may not be given, without the beginning.
+    """
+
+    def __init__(self, model: str, taken: Iterable[str]) -> None:
+        self.prefix = camel(model)
+        if not self.prefix or self.prefix[0].isdigit():
+            self.prefix = f"Model{self.prefix}"
+        self._taken = {self.prefix + name for name in taken}
+
+    def of(self, text: str, otherwise: str) -> str:
+        """A name made from the letters of a text; from another word if it has none that languages take."""
+        wanted = self.prefix + (camel(text) or otherwise)
+        name, number = wanted, 2
+        while name in self._taken:
+            name, number = f"{wanted}_{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+def camel(text: str) -> str:
+    """The letters and digits of ASCII in a text, each word with a capital."""
+    return "".join(word[0].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", text))
+
+
+def choices(signature: Signature, names: Names, literal: Callable[[Any], bool]) -> dict[str, Choice]:
+    """The inputs whose known values get a type, by the name of the input.
+
+    Args:
+        signature: of the model.
+        names: gives the names.
+        literal: whether the language can make a type of a value.
+    """
+    found = {}
+    for number, field in enumerate(signature.inputs, 1):
+        if field.kind == "category" and listable(field.values, literal):
+            name = names.of(field.name, f"Column{number}")
+            found[field.name] = Choice(name, field, field.unknown != "refuse")
+    return found
+
+
+def listable(values: tuple[Any, ...], literal: Callable[[Any], bool]) -> bool:
+    """Whether these values are a type: some, not too many, and each a literal of the language."""
+    return 0 < len(values) <= MOST_VALUES and all(map(literal, values))
+
+
+def one_line(text: str) -> str:
+    """A text for a comment: printable, on one line, and not too long."""
+    plain = "".join(character if character.isprintable() else " " for character in text)
+    plain = " ".join(plain.split())
+    return plain if len(plain) <= _LONGEST_WORDS else plain[: _LONGEST_WORDS - 3] + "..."
+
+
+def words(field: Field) -> str:
+    """What an input takes, as part of a sentence: form, range, example, description."""
+    parts = [expectation(field)]
+    if field.minimum is not None and field.maximum is not None:
+        parts.append(f"seen in training: {field.minimum:g} to {field.maximum:g}")
+    if field.example is not None and field.kind != "tensor":
+        parts.append(f"for example {field.example}")
+    if field.description:
+        parts.append(field.description.rstrip("."))
+    return one_line("; ".join(parts))
+
+
+def example(signature: Signature) -> dict[str, Any] | None:
+    """A row that the model takes, what may be left out left out; None when it is too long to read."""
+    row = {
+        name: value
+        for name, value in example_row(signature).items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
+    return row if len(repr(row)) <= _LONGEST_EXAMPLE else None
+
+
+def quoted(text: str, escape: Callable[[str], str]) -> str:
+    """A text between double quotes; each character that is not printable goes through ``escape``."""
+    return '"' + "".join(_character(each, escape) for each in text) + '"'
+
+
+def _character(character: str, escape: Callable[[str], str]) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character if character.isprintable() else escape(character)

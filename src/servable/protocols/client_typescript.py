@@ -1,0 +1,293 @@
+"""A typed TypeScript client of one model, as text: needs ``fetch`` and nothing else. Pure."""
+
+import json
+import re
+from typing import Any
+
+from servable.artifact.signature import Field
+from servable.protocols.answers import label_key
+from servable.protocols.client_shape import (
+    Choice,
+    Names,
+    Subject,
+    choices,
+    example,
+    listable,
+    one_line,
+    quoted,
+    words,
+)
+from servable.protocols.client_typescript_runtime import OUTDATED, RUNTIME
+
+_TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment", "Options", "Call")
+_WIDE = 70
+#: The greatest whole number that every JavaScript engine reads exactly.
+_SAFE = 2**53 - 1
+
+
+def typescript_client(subject: Subject) -> str:
+    """The source of a module with the client of a model.
+
+    Args:
+        subject: the model, its version and its signature.
+
+    Returns:
+        TypeScript that ``tsc --strict`` compiles for ES2020 and newer.
+    """
+    writer = _Writer(subject)
+    parts = [writer.head(), writer.constants(), *writer.types(), *writer.reading(), writer.runtime()]
+    return "\n\n".join(parts) + "\n"
+
+
+class _Writer:
+    """Writes the parts of one module."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._signature = subject.signature
+        names = Names(subject.model, _TAKEN)
+        self._prefix = names.prefix
+        self._choices = choices(self._signature, names, _is_literal)
+        self._listed = listable(self._signature.classes, _is_literal)
+        self._prediction = self._prediction_type()
+
+    def head(self) -> str:
+        """The comment at the top, with an example."""
+        row = example(self._signature)
+        shown = "..." if row is None else _literal(row, 0)
+        text = (
+            f"A typed client of the model {self._subject.model}.\n\n"
+            f"Made by `servable client` for {self._subject.made_for}\n"
+            "It needs `fetch` and nothing else. Make it anew when the model changes its inputs or answers;\n"
+            "do not edit it.\n\n"
+            "@example\n"
+            f'const client = new {self._prefix}Client("http://127.0.0.1:8000");\n'
+            f"const answer = await client.predict({shown});\n"
+            "console.log(answer.prediction);\n\n"
+            "@packageDocumentation"
+        )
+        return _comment(text)
+
+    def constants(self) -> str:
+        """What the client is made for."""
+        return (
+            f"export const MODEL = {_quoted(self._subject.model)};\n"
+            f"export const VERSION = {self._subject.version};\n"
+            f"export const PACKAGE = {_quoted(self._subject.package)};"
+        )
+
+    def types(self) -> list[str]:
+        """The choices, the row and the answer."""
+        found = [self._choice(choice) for choice in self._choices.values()]
+        if "datetime" in {field.dtype for field in self._signature.inputs}:
+            note = "A date: ISO 8601 as text, or seconds since 1970; without a zone it is UTC."
+            found.append(f"{_comment(note)}\nexport type {self._prefix}Moment = Date | string | number;")
+        return [*found, self._row(), *self._answer_types()]
+
+    def reading(self) -> list[str]:
+        """The functions that read the parts of an answer."""
+        return [self._prediction_reader(), *self._probabilities_reader(), self._answer_reader()]
+
+    def runtime(self) -> str:
+        """What is the same for every model."""
+        parts = [RUNTIME, OUTDATED] if self._listed else [RUNTIME]
+        return "\n\n".join(part.replace("§", self._prefix).strip("\n") for part in parts)
+
+    # ------------------------------------------------------------------ inputs
+
+    def _choice(self, choice: Choice) -> str:
+        note = "Known values of {}; others are taken, too." if choice.open else "The values that {} takes."
+        known = list(map(_literal_value, choice.field.values))
+        if choice.open:
+            # An intersection keeps the known values apart, so that editors go on offering them.
+            known.append(f"({_column_type(choice.field)} & {{}})")
+        comment = _comment(note.format(one_line(choice.field.name)))
+        return f"{comment}\nexport type {choice.type_name} ={_union(known)};"
+
+    def _row(self) -> str:
+        lines = []
+        for field in self._signature.inputs:
+            mark = "?" if field.missing and field.kind != "tensor" else ""
+            told = words(field)
+            lines.append(_comment(f"{told[0].upper()}{told[1:]}.", 2))
+            lines.append(f"  {_key(field.name)}{mark}: {self._input_type(field)};")
+        body = "".join(f"{line}\n" for line in lines)
+        return f"/** One row for the model. */\nexport interface {self._prefix}Row {{\n{body}}}"
+
+    def _input_type(self, field: Field) -> str:
+        if field.kind == "tensor":
+            return _nested("readonly ", _cell_type(field.dtype), len(field.shape))
+        choice = self._choices.get(field.name)
+        kind = choice.type_name if choice else _column_type(field)
+        if field.dtype == "datetime":
+            kind = f"{self._prefix}Moment"
+        return f"{kind} | null" if field.missing else kind
+
+    # ------------------------------------------------------------------ answers
+
+    def _prediction_type(self) -> str:
+        signature = self._signature
+        if signature.task == "classification":
+            return f"{self._prefix}Label" if self._listed else _common_type(signature.classes)
+        if signature.task == "clustering":
+            return "number"
+        if signature.task == "regression":
+            depth = 1 if len(signature.outputs) > 1 else len(signature.answer.shape)
+            return _nested("", "number | null", depth)
+        return _output_type(signature.answer) if len(signature.outputs) == 1 else f"{self._prefix}Output"
+
+    def _answer_types(self) -> list[str]:
+        signature, found = self._signature, []
+        if self._prediction == f"{self._prefix}Label":
+            labels = _union(list(map(_literal_value, signature.classes)))
+            note = _comment(f"The labels of {one_line(signature.answer.name)}.")
+            found.append(f"{note}\nexport type {self._prefix}Label ={labels};")
+        if self._prediction == f"{self._prefix}Output":
+            body = "".join(f"  {_key(out.name)}: {_output_type(out)};\n" for out in signature.outputs)
+            note = "/** The outputs of the model by name. */"
+            found.append(f"{note}\nexport interface {self._prefix}Output {{\n{body}}}")
+        chances = (
+            f"  /** Of every label. */\n  readonly probabilities: {self._probabilities_type()};\n"
+            if signature.probabilities
+            else ""
+        )
+        found.append(
+            f"/** The answer to one row. */\nexport interface {self._prefix}Answer {{\n"
+            f"{_comment(one_line(signature.answer.name), 2)}\n"
+            f"  readonly prediction: {self._prediction};\n{chances}"
+            "  /** That answered. */\n  readonly model: string;\n"
+            "  /** Of the model that answered. */\n  readonly version: number;\n"
+            "  /** Under which the server logged the request. */\n  readonly requestId: string;\n}"
+        )
+        return found
+
+    def _probabilities_type(self) -> str:
+        if not self._listed:
+            return "Readonly<Record<string, number | null>>"
+        if all(isinstance(label, str) or type(label) is int for label in self._signature.classes):
+            return f"Readonly<Record<{self._prefix}Label, number | null>>"
+        keys = _union([_quoted(label_key(label)) for label in self._signature.classes])
+        return f"Readonly<Record<{keys.strip()}, number | null>>"
+
+    def _prediction_reader(self) -> str:
+        kind = self._prediction
+        head = f"function readPrediction(value: unknown): {kind} {{\n"
+        if not self._listed:
+            return f"{head}  return value as {kind};\n}}"
+        labels = "".join(f"  {_literal_value(label)},\n" for label in self._signature.classes)
+        return (
+            f"const LABELS: ReadonlySet<unknown> = new Set<unknown>([\n{labels}]);\n\n{head}"
+            f"  if (!LABELS.has(value)) throw outdated(String(value));\n  return value as {kind};\n}}"
+        )
+
+    def _probabilities_reader(self) -> list[str]:
+        if not self._signature.probabilities:
+            return []
+        kind = self._probabilities_type()
+        head = f"function readProbabilities(value: unknown): {kind} {{\n"
+        if not self._listed:
+            return [f"{head}  return value as {kind};\n}}"]
+        keys = "".join(f"  {_quoted(label_key(label))},\n" for label in self._signature.classes)
+        return [
+            f"const KEYS: ReadonlySet<string> = new Set<string>([\n{keys}]);",
+            f"{head}"
+            "  if (!isRecord(value)) throw noAnswer(200);\n"
+            "  const keys = Object.keys(value);\n"
+            "  const same = keys.length === KEYS.size && keys.every((key) => KEYS.has(key));\n"
+            '  if (!same) throw outdated(keys.join(", "));\n'
+            f"  return value as {kind};\n}}",
+        ]
+
+    def _answer_reader(self) -> str:
+        extra = (
+            "    probabilities: readProbabilities(probabilities),\n" if self._signature.probabilities else ""
+        )
+        unused = "" if self._signature.probabilities else "_"
+        return (
+            "function readAnswer(\n"
+            "  prediction: unknown,\n"
+            f"  {unused}probabilities: unknown,\n"
+            "  content: Readonly<Record<string, unknown>>,\n"
+            f"): {self._prefix}Answer {{\n"
+            "  return {\n"
+            "    prediction: readPrediction(prediction),\n"
+            f"{extra}"
+            '    model: String(content["model"]),\n'
+            '    version: Number(content["version"]),\n'
+            '    requestId: String(content["request_id"]),\n'
+            "  };\n}"
+        )
+
+
+def _is_literal(value: Any) -> bool:
+    return isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) <= _SAFE)
+
+
+def _literal_value(value: Any) -> str:
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _column_type(field: Field) -> str:
+    return {"str": "string", "bool": "boolean"}.get(field.dtype, "number")
+
+
+def _cell_type(dtype: str) -> str:
+    return {"str": "string", "bool": "boolean"}.get(dtype, "number")
+
+
+def _nested(mark: str, cell: str, depth: int) -> str:
+    """Arrays in arrays; ``mark`` comes before each of them."""
+    for _ in range(depth):
+        inner = cell if re.fullmatch(r"\w+", cell) else f"({cell})"
+        cell = f"{mark}{inner}[]"
+    return cell
+
+
+def _output_type(field: Field) -> str:
+    cell = _cell_type(field.dtype)
+    return _nested("", "number | null" if field.dtype.startswith("float") else cell, len(field.shape))
+
+
+def _common_type(values: tuple[Any, ...]) -> str:
+    kinds = {"string" if isinstance(value, str) else "number" for value in values}
+    return " | ".join(sorted(kinds)) or "unknown"
+
+
+def _union(members: list[str]) -> str:
+    line = " " + " | ".join(members)
+    return line if len(line) <= _WIDE else "".join(f"\n  | {member}" for member in members)
+
+
+def _quoted(text: str) -> str:
+    return quoted(text, lambda character: json.dumps(character)[1:-1])
+
+
+def _key(name: str) -> str:
+    """A property's name; the one that would set the prototype is computed."""
+    if name == "__proto__":
+        return '["__proto__"]'
+    return name if re.fullmatch(r"[A-Za-z_$][\w$]*", name, re.ASCII) else _quoted(name)
+
+
+def _comment(text: str, indent: int = 0) -> str:
+    """A comment for TSDoc."""
+    safe = text.replace("*/", "*\\/")
+    margin = " " * indent
+    lines = safe.split("\n")
+    if len(lines) == 1:
+        return f"{margin}/** {safe} */"
+    return "\n".join([f"{margin}/**", *(f"{margin} * {line}".rstrip() for line in lines), f"{margin} */"])
+
+
+def _literal(value: Any, indent: int) -> str:
+    """JSON's values as TypeScript; a long object has a key on each line."""
+    if isinstance(value, dict):
+        parts = [f"{_key(key)}: {_literal(each, indent + 2)}" for key, each in value.items()]
+        line = "{ " + ", ".join(parts) + " }"
+        if len(line) + indent <= _WIDE:
+            return line
+        margin = " " * (indent + 2)
+        return "{\n" + "".join(f"{margin}{part},\n" for part in parts) + " " * indent + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_literal(each, indent) for each in value) + "]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
