@@ -6,7 +6,8 @@ strict parser stops and such a word is there, a second one reads it.
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ _LARGE = 1 << 16
 _decode = msgspec.json.Decoder().decode
 # Numbers that no float holds become infinity here, so that their path can be named.
 _decode_beyond = msgspec.json.Decoder(float_hook=float).decode
+#: In columns NaN is what is missing.
+_CONSTANTS: Mapping[str, Any] = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 def _decode_anything(body: bytes) -> Any:
@@ -29,7 +32,13 @@ def _decode_anything(body: bytes) -> Any:
 
 
 def read_json(
-    body: bytes, hint: str, *, max_depth: int = MAX_DEPTH, max_commas: int | None = None, nan: bool = False
+    body: bytes,
+    hint: str,
+    *,
+    max_depth: int = MAX_DEPTH,
+    max_commas: int | None = None,
+    nan: bool = False,
+    constants: Mapping[str, Any] = _CONSTANTS,
 ) -> Any:
     """A body as plain JSON values.
 
@@ -39,6 +48,7 @@ def read_json(
         max_depth: most levels of lists and objects within each other.
         max_commas: most commas outside of texts; None for any number.
         nan: whether ``NaN`` and ``Infinity`` are read, NaN as None and infinity as itself.
+        constants: what ``NaN``, ``Infinity`` and ``-Infinity`` are read as instead.
 
     Raises:
         RequestMalformed: not JSON, or nested too deeply.
@@ -48,7 +58,7 @@ def read_json(
         raise RequestTooLarge("The body holds more values than are allowed; send fewer rows at once.")
     try:
         # What is nested without end stops the parser long before its outline could be looked at.
-        content = _parsed(body, nan)
+        content = _parsed(body, constants if nan else None)
         too_deep = deeper_than(body, max_depth)
     except RecursionError:
         too_deep = True
@@ -63,25 +73,27 @@ def read_json(
     return content
 
 
-def _parsed(body: bytes, nan: bool) -> Any:
+def _parsed(body: bytes, constants: Mapping[str, Any] | None) -> Any:
     try:
         return undisturbed(_decode_anything, body)
     except msgspec.MsgspecError:
-        if not nan or (b"NaN" not in body and b"Infinity" not in body):
+        if constants is None or not has_constants(body):
             raise
         try:
-            return undisturbed(_loosely, body)
+            return undisturbed(partial(_loosely, constants.__getitem__), body)
         except json.JSONDecodeError:
             # The words of the strict parser are the better ones.
             pass
         raise
 
 
-_CONSTANTS = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
+def has_constants(body: bytes) -> bool:
+    """Whether one of the words for numbers that JSON does not have may stand in a body."""
+    return b"NaN" in body or b"Infinity" in body
 
 
-def _loosely(body: bytes) -> Any:
-    return json.loads(body.decode("utf-8"), parse_constant=_CONSTANTS.__getitem__)
+def _loosely(constant: Callable[[str], Any], body: bytes) -> Any:
+    return json.loads(body.decode("utf-8"), parse_constant=constant)
 
 
 def undisturbed(decode: Callable[[bytes], Any], body: bytes) -> Any:

@@ -100,13 +100,18 @@ def row_types(signature: Signature, bare: bool) -> tuple[type, Any] | None:
     return row_type, row
 
 
+def list_type(item: Any) -> Any:
+    """The type of a list of this type."""
+    return types.GenericAlias(list, (item,))
+
+
 def typed_decoder(row: Any) -> Any:
     """The compiled decoder of a whole body whose rows are of this type."""
     body = msgspec.defstruct(
         "Body",
         [
             ("input", row | msgspec.UnsetType, msgspec.UNSET),
-            ("inputs", types.GenericAlias(list, (row,)) | msgspec.UnsetType, msgspec.UNSET),
+            ("inputs", list_type(row) | msgspec.UnsetType, msgspec.UNSET),
         ],
         forbid_unknown_fields=True,
         gc=False,
@@ -141,5 +146,5 @@ def _tensor_type(field: Field) -> Any:
 
 def _list_of(kind: Any, size: int) -> Any:
     """The type of a list of this type; a negative size is a free one."""
-    plain = types.GenericAlias(list, (kind,))
+    plain = list_type(kind)
     return plain if size < 0 else Annotated[plain, msgspec.Meta(min_length=size, max_length=size)]

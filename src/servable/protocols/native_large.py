@@ -1,6 +1,7 @@
 """The large case of the native format: bodies of many numbers, through simdjson into numpy.
 
-Only what is plain is read here: ``{"input": ...}`` or ``{"inputs": ...}`` whose numbers stand in lists
+Only what is plain is read here: ``{"input": ...}`` or ``{"inputs": ...}`` (or with the words of
+another format) whose numbers stand in lists
 of exactly the shape of the signature. Everything else - a null, a boolean, a ragged list, a number
 that does not fit, a key given twice - gives None, and the ordinary ways of ``native`` accept it or
 name what is wrong with it. So the meaning of the format is written down once.
@@ -24,7 +25,7 @@ LARGE_BYTES = 4096
 _KEPT_BYTES = 4 * 1024 * 1024
 # simdjson does not count the elements of a list beyond this.
 _COUNTED = 0xFFFFFF
-_HEAD = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"inputs?"[ \t\r\n]*:[ \t\r\n]*[\[{]')
+_HEAD = rb'[ \t\r\n]*\{[ \t\r\n]*"(?:%b)"[ \t\r\n]*:[ \t\r\n]*[\[{]'
 # Parsers that wait for use. Taking and giving back are atomic, so threads share the list without a lock.
 _idle: list[simdjson.Parser] = []
 
@@ -41,9 +42,14 @@ class LargeReader:
 
     Args:
         signature: one for which ``reads_large`` is true.
+        many: the keys under which rows stand, plain words.
+        one: the key under which a row stands on its own; empty when there is none.
     """
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, many: tuple[str, ...] = ("inputs",), one: str = "input") -> None:
+        self._one = one
+        words = "|".join((*many, one) if one else many)
+        self._head = re.compile(_HEAD % words.encode("ascii"))
         self._fields = {field.name: field for field in signature.inputs}
         self._bare = len(signature.inputs) == 1
         self._table = signature.inputs[0].kind != "tensor"
@@ -57,7 +63,7 @@ class LargeReader:
         Args:
             body: a JSON text, perhaps.
         """
-        if not _HEAD.match(body) or (self._table and b"null" in body):
+        if not self._head.match(body) or (self._table and b"null" in body):
             return None
         try:
             parser = _idle.pop()
@@ -77,7 +83,7 @@ class LargeReader:
         keys = list(document.keys())
         if len(keys) != 1:
             raise Unusual
-        single = keys[0] == "input"
+        single = keys[0] == self._one
         content = document[keys[0]]
         if self._table:
             if single:
