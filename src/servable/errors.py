@@ -20,6 +20,7 @@
     │   ├── FileMissing
     │   └── RouteNotFound
     ├── MethodNotAllowed        the thing exists, the verb does not
+    ├── NotOffered              a wire format has it and this server does not
     ├── ConflictError           the present state does not allow it (nothing to roll back to, name taken)
     ├── ArtifactError           a model file or a package
     │   ├── ArtifactUnreadable  empty, truncated, or not what its name says
@@ -194,6 +195,12 @@ class MethodNotAllowed(ServableError):
     def __init__(self, message: str, allowed: Sequence[str]) -> None:
         super().__init__(message)
         self.allowed = tuple(allowed)
+
+
+class NotOffered(ServableError):
+    """A wire format has it, and this server does not offer it."""
+
+    code = "not_offered"
 
 
 class ConflictError(ServableError):

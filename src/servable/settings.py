@@ -26,6 +26,9 @@ _PREFIX = "SERVABLE_"
 _TABLE = "server"
 _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("text", "json")
+#: Variables by which Vertex AI tells a container what to do; our own go before them.
+_FOREIGN = {"port": "AIP_HTTP_PORT", "health_route": "AIP_HEALTH_ROUTE", "predict_route": "AIP_PREDICT_ROUTE"}
+_ROUTES = frozenset({"health_route", "predict_route"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -105,6 +108,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         4 * 1024**3, "Bytes of memory at which a model process is replaced.", least=64 * 1024**2, most=2**50
     )
     poll_s: float = _setting(0.25, "Seconds between looks for changed deployments.", least=0.01, most=3600)
+    health_route: str = _setting(
+        "", "One more address that says whether the server is ready, such as /health; empty for none."
+    )
+    predict_route: str = _setting(
+        "", "One more address for predictions of the default model, as Vertex AI asks; empty for none."
+    )
     drain_s: float = _setting(
         0.0, "Seconds to keep answering, not ready, after a stop signal.", least=0, most=3600
     )
@@ -158,6 +167,8 @@ def load_settings(
 ) -> ServerSettings:
     """Put the settings together: default < ``servable.toml`` < environment < flag.
 
+    In the environment the variables of Vertex AI are read as well.
+
     Args:
         flags: settings by name as given on the command line or in a call; None values count as not given.
         environment: read instead of the process's own.
@@ -171,11 +182,7 @@ def load_settings(
     values: dict[str, Any] = {}
     for name, value, source in [
         *_from_file(surroundings, folder or Path()),
-        *(
-            (name, surroundings[d.variable], f"the variable {d.variable}")
-            for name, d in known.items()
-            if d.variable in surroundings
-        ),
+        *_from_environment(surroundings),
         *(
             (name, value, f"the option --{name.replace('_', '-')}")
             for name, value in (flags or {}).items()
@@ -221,6 +228,15 @@ def check_exposure(settings: ServerSettings) -> None:
         )
 
 
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    own = [(name, _PREFIX + name.upper()) for name in ServerSettings.__struct_fields__]
+    return [
+        (name, environment[variable], f"the variable {variable}")
+        for name, variable in (*_FOREIGN.items(), *own)
+        if variable in environment
+    ]
+
+
 def _from_file(environment: Mapping[str, str], folder: Path) -> list[tuple[str, Any, str]]:
     named = environment.get(CONFIG_VARIABLE, "")
     path = config_path(environment, folder)
@@ -257,6 +273,8 @@ def _convert(known: SettingDescription, value: Any, source: str) -> Any:
     allowed = {"log_level": _LEVELS, "log_format": _FORMATS}.get(known.name)
     if allowed is not None and converted not in allowed:
         raise SettingInvalid(f"{source} must be one of {', '.join(allowed)}, not {converted!r}.")
+    if known.name in _ROUTES and converted and not re.fullmatch(r"/[^\s{}?#]*", converted):
+        raise SettingInvalid(f"{source} must be an address such as /predict, not {converted[:60]!r}.")
     return converted
 
 

@@ -133,7 +133,7 @@ class PredictCodec(_Reader):
         return Request(arrays, len(rows), request_id, wish=_CHANCES if name == CHANCES else _ROWS)
 
     def _decode_slowly(self, body: bytes, request_id: str) -> Request:
-        read = [self._read(content) for content in self._values.readings(body)]
+        read = [self._read(content) for content in self._values.objects(body)]
         (_, count, wish), *_ = read
         return Request(combined([arrays for arrays, _, _ in read]), count, request_id, wish=wish)
 
@@ -194,7 +194,7 @@ class _ExamplesCodec(_Reader):
             RequestInvalid: the values do not fit; every problem is named.
             RequestTooLarge: more rows than allowed.
         """
-        read = [self._read(content) for content in self._values.readings(self._plain(body))]
+        read = [self._read(content) for content in self._values.objects(self._plain(body))]
         if not self.fits:
             raise RequestMalformed(self.refusal)
         (_, count), *_ = read

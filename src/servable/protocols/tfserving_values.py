@@ -22,8 +22,9 @@ from servable.protocols.native_schema import Problems, expectation, joined, show
 from servable.protocols.rows import RowReader
 from servable.tensors import NUMBERS, Body
 
-#: In columns NaN is what is missing; in tensors it is a value of its own, as infinity is. The body is read twice, with numbers that any tensor holds
-#: in their place: where the readings differ, the second says which it was.
+#: In columns NaN is what is missing; in tensors it is a value of its own, as infinity is. Then the body is
+#: read twice, with numbers that any tensor holds in their place: where the readings differ, the second says
+#: which it was.
 _FIRST: Mapping[str, Any] = {"NaN": 0.0, "Infinity": 0.0, "-Infinity": 0.0}
 _SECOND: Mapping[str, Any] = {"NaN": 1.0, "Infinity": 2.0, "-Infinity": 3.0}
 _MEANT = np.array([0.0, math.nan, math.inf, -math.inf])
@@ -62,35 +63,47 @@ class Values:
 
     # ------------------------------------------------------------------ the body
 
-    def readings(self, body: bytes) -> list[dict[str, Any]]:
-        """A body as an object; read twice when it holds NaN or infinity for a tensor, see ``combined``.
+    def readings(self, body: bytes) -> list[Any]:
+        """A body as plain values; read twice when it holds NaN or infinity for a tensor, see ``combined``.
 
         Raises:
-            RequestMalformed: not JSON, nested too deeply, or not an object.
+            RequestMalformed: not JSON, or nested too deeply.
         """
         if self._floats and has_constants(body):
-            return [self._object(body, _FIRST), self._object(body, _SECOND)]
-        return [self._object(body)]
+            return [self._parsed(body, _FIRST), self._parsed(body, _SECOND)]
+        return [self._parsed(body)]
 
-    def _object(self, body: bytes, constants: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def objects(self, body: bytes) -> list[dict[str, Any]]:
+        """As ``readings``, of a body that must be an object.
+
+        Raises:
+            RequestMalformed: also when it is none.
+        """
+        read = self.readings(body)
+        if not isinstance(read[0], dict):
+            raise RequestMalformed(f"The body is {shown(read[0])}; {self._wanted}.")
+        return read
+
+    def _parsed(self, body: bytes, constants: Mapping[str, Any] | None = None) -> Any:
         depth = self._max_depth
         if constants is None:
             content = read_json(body, self._wanted, max_depth=depth, nan=True)
         else:
             content = read_json(body, self._wanted, max_depth=depth, nan=True, constants=constants)
-        if not isinstance(content, dict):
-            raise RequestMalformed(f"The body is {shown(content)}; {self._wanted}.")
         return _without_base64(content) if b'"b64"' in body else content
 
     # ------------------------------------------------------------------ rows
 
-    def read_rows(self, rows: Any, place: str, problems: Problems) -> tuple[dict[str, Any], int]:
+    def read_rows(
+        self, rows: Any, place: str, problems: Problems, *, single: bool = False
+    ) -> tuple[dict[str, Any], int]:
         """Packed arrays of a list of rows, and how many they are.
 
         Args:
             rows: as parsed.
             place: where they stand.
             problems: those that are known already.
+            single: whether the only row stands at the place itself, and not in a list there.
 
         Raises:
             RequestInvalid: values that do not fit; every problem is named.
@@ -101,8 +114,9 @@ class Values:
             raise RequestInvalid(problems)
         self.rows.check_count(len(rows))
         plain = [self._plain_row(row) for row in rows]
-        arrays = self.rows.read_exactly(plain, place, problems) if problems else self.rows.read(plain, place)
-        return arrays, len(rows)
+        if problems:
+            return self.rows.read_exactly(plain, place, problems, single=single), len(rows)
+        return self.rows.read(plain, place, single=single), len(rows)
 
     def _plain_row(self, row: Any) -> Any:
         if not self._columns:

@@ -22,7 +22,7 @@ from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
 from servable.server.desk import Desk
-from servable.server.formats import asked_for, format_routes, style_of
+from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door
 from servable.server.http import Exchange, HttpRequest, Reply
 from servable.server.problems import NATIVE, Style, problem
@@ -94,9 +94,9 @@ class Application:
         self._limit_s = settings.request_timeout_s
         link = link or NoLink()
         desk = Desk(host, settings, version, link, lambda: self.ready)
-        self._router = Router(
-            [*routes(self, host, version, link), *format_routes(desk)], redirect_slashes=False
-        )
+        self._doors = doors_of(settings)
+        every = format_routes(desk, routes(self, host, version, link))
+        self._router = Router(list(every), redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold, Door]] = {}
         self._prefix = os.urandom(6).hex()
@@ -124,7 +124,7 @@ class Application:
             self._known.clear()
         known = self._known.get(request.target)
         if known is None:
-            asked = asked_for(split_target(request.target)[0], request.headers)
+            asked = asked_for(split_target(request.target)[0], request.headers, self._doors)
             if asked is None:
                 return None
             request.style = asked.door.style
@@ -176,7 +176,7 @@ class Application:
             if encoding not in _IDENTITY:
                 body = await asyncio.to_thread(decompress, encoding.decode("latin-1"), body, self._max_body)
             live = target if isinstance(target, Live) and not target.retired else None
-            asked = cast(Asked, asked_for(split_target(request.target)[0], request.headers))
+            asked = cast(Asked, asked_for(split_target(request.target)[0], request.headers, self._doors))
             while live is None or live.retired:
                 found = self.host.find(asked.reference)
                 live = found if isinstance(found, Live) else await found.warm(asked.reference)
@@ -243,7 +243,7 @@ class Application:
         try:
             for passes in self._checks:
                 passes(request)
-            if asked_for(split_target(request.target)[0], request.headers) is not None:
+            if asked_for(split_target(request.target)[0], request.headers, self._doors) is not None:
                 body = await read_body(receive, self._max_body)
                 if body is None:
                     return

@@ -26,6 +26,7 @@ STATUS: dict[str, int] = {
     "file_not_found": 404,
     "route_not_found": 404,
     "method_not_allowed": 405,
+    "not_offered": 501,
     "conflict": 409,
     "unavailable": 503,
     "model_not_ready": 503,

@@ -6,23 +6,48 @@ from starlette.routing import Route
 
 from servable.protocols.base import Head
 from servable.server.desk import Desk
-from servable.server.formats import mlflow, native, openai, sagemaker
-from servable.server.formats.base import Asked, Format
+from servable.server.formats import (
+    kserve_v1,
+    mlflow,
+    native,
+    openai,
+    sagemaker,
+    tfserving,
+    torchserve,
+    vertex,
+)
+from servable.server.formats.base import Asked, Door, Format
 from servable.server.problems import NATIVE, Style
+from servable.settings import ServerSettings
 
 #: Every format; where two could claim an address, the first one has it.
-FORMATS: tuple[Format, ...] = (native.FORMAT, mlflow.FORMAT, sagemaker.FORMAT, openai.FORMAT)
-_DOORS = tuple(door for each in FORMATS for door in each.doors)
+FORMATS: tuple[Format, ...] = (
+    native.FORMAT,
+    tfserving.FORMAT,
+    kserve_v1.FORMAT,
+    torchserve.FORMAT,
+    vertex.FORMAT,
+    mlflow.FORMAT,
+    sagemaker.FORMAT,
+    openai.FORMAT,
+)
 
 
-def asked_for(path: str, head: Head) -> Asked | None:
+def doors_of(settings: ServerSettings) -> tuple[Door, ...]:
+    """The doors of a server; those at addresses that its settings name come first."""
+    chosen = (door for each in FORMATS for door in each.chosen(settings))
+    return (*chosen, *(door for each in FORMATS for door in each.doors))
+
+
+def asked_for(path: str, head: Head, doors: tuple[Door, ...]) -> Asked | None:
     """What a request for a prediction means; None when the address is none for predictions.
 
     Args:
         path: decoded, without the query.
         head: the request's headers.
+        doors: of the server.
     """
-    for door in _DOORS:
+    for door in doors:
         found = door.pattern.fullmatch(path)
         if found is not None:
             return Asked(door, door.reference(found, head))
@@ -37,7 +62,17 @@ def style_of(path: str) -> Style:
     return NATIVE
 
 
-def format_routes(desk: Desk) -> Iterable[Route]:
-    """The routes of all formats."""
+def format_routes(desk: Desk, own: Iterable[Route]) -> Iterable[Route]:
+    """The routes of all formats, and the server's own among them.
+
+    Args:
+        desk: what they read from.
+        own: the server's own; only addresses that settings name go before them.
+    """
     for each in FORMATS:
-        yield from each.routes(desk)
+        if each.leads:
+            yield from each.routes(desk)
+    yield from own
+    for each in FORMATS:
+        if not each.leads:
+            yield from each.routes(desk)

@@ -6,7 +6,7 @@ server knows one of them by name.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from starlette.routing import Route
@@ -15,6 +15,7 @@ from servable.protocols.base import Codec, Head
 from servable.server.desk import Desk
 from servable.server.problems import NATIVE, Style
 from servable.serving.live import Live
+from servable.settings import ServerSettings
 
 
 def by_path(found: re.Match[str], _head: Head) -> str:
@@ -22,8 +23,12 @@ def by_path(found: re.Match[str], _head: Head) -> str:
 
     A name may be a reference already. Without a name it means the only or the default model.
     """
-    groups = found.groupdict()
-    name, version, label = groups.get("name") or "", groups.get("version"), groups.get("label")
+    return reference_of(found.groupdict())
+
+
+def reference_of(parts: Mapping[str, str | None]) -> str:
+    """The reference that the parts ``name``, ``version`` and ``label`` of an address make."""
+    name, version, label = parts.get("name") or "", parts.get("version"), parts.get("label")
     if version:
         return f"{name}:{version}"
     return f"{name}@{label}" if label else name
@@ -63,6 +68,8 @@ class Format(NamedTuple):
         routes: everything else of it, made for one server; errors raised there are worded in its style.
         style: how errors are worded at addresses that ``covers`` matches and no door does.
         covers: the addresses that belong to the format, from their beginning; None for no others.
+        chosen: further doors, at addresses that settings name.
+        leads: whether its routes go before the server's own, because settings name their addresses.
     """
 
     name: str
@@ -70,3 +77,5 @@ class Format(NamedTuple):
     routes: Callable[[Desk], list[Route]] = lambda _: []
     style: Style = NATIVE
     covers: re.Pattern[str] | None = None
+    chosen: Callable[[ServerSettings], tuple[Door, ...]] = lambda _: ()
+    leads: bool = False
