@@ -24,6 +24,17 @@ def load(
     return load_settings(flags, environment=environment or {}, folder=tmp_path)
 
 
+def test_variables_of_vertex_ai_count_below_our_own(tmp_path: Path) -> None:
+    environment = {"AIP_HTTP_PORT": "8081", "AIP_HEALTH_ROUTE": "/ping", "AIP_PREDICT_ROUTE": "/v1/x:predict"}
+    found = load(tmp_path, "[server]\nport = 1\n", environment)
+    assert (found.port, found.health_route, found.predict_route) == (8081, "/ping", "/v1/x:predict")
+    assert load(tmp_path, "", environment | {"SERVABLE_PORT": "2"}).port == 2
+    assert load(tmp_path, "", environment, port=3).port == 3
+    for route in ("ping", "/a b", "/{name}", "/a?b"):
+        with pytest.raises(SettingInvalid, match="AIP_HEALTH_ROUTE must be an address"):
+            load(tmp_path, "", {"AIP_HEALTH_ROUTE": route})
+
+
 def test_later_sources_win(tmp_path: Path) -> None:
     toml = "[server]\nport = 1\npoll_s = 2\nallowed_hosts = ['a']\n"
     assert load(tmp_path).port == 8000

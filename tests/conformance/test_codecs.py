@@ -10,6 +10,8 @@ from servable.protocols.mlflow import MlflowCodec
 from servable.protocols.openai import EmbeddingsCodec
 from servable.protocols.openai_text import CHAT, COMPLETION, TextCodec
 from servable.protocols.sagemaker import InvocationsCodec
+from servable.protocols.tfserving import ClassifyCodec, PredictCodec, RegressCodec
+from servable.protocols.torchserve import TorchServeCodec
 from servable.tensors import PREDICTION, PROBABILITIES, Response
 from servable.testing import check_codec, fake_signature
 
@@ -183,3 +185,68 @@ def test_texts(form):
     }[form]
     invalid = [b"{}", b'{"prompt": 1, "messages": 1}', b'{"messages": [{}], "prompt": [], "n": 3}']
     check_codec(TextCodec(signature, form=form), good=good, invalid=invalid, response=response)
+
+
+NUMBERS_OF_3 = Response({PREDICTION: np.array([1.5, 2.5])}, 2, "id", "sum", 1)
+CHANCES = CASES["classification"][3]
+ROW_FORMATS = {
+    "tfserving predict": (
+        PredictCodec,
+        CLASSIFIER,
+        {
+            b'{"signature_name": "predict_proba", "instances": [[1, "basic", false, null]]}': 1,
+            b'{"inputs": {"age": [[1], [NaN]], "plan": ["pro", {"b64": "cHJv"}], "member": [true, true]}}': 2,
+        },
+        [
+            b'{"instances": [[1, "gold", true, null]]}',
+            b'{"instances": [[Infinity, "pro", true, null]]}',
+            b'{"inputs": {"plan": ["pro"], "member": [true, false]}}',
+            b'{"instances": [[1, "pro", true, null]], "inputs": {}}',
+            b'{"instances": [[1, "pro", true, null]], "signature_name": "other"}',
+            b"{}",
+        ],
+        CHANCES,
+    ),
+    "tfserving predict, tensor": (
+        PredictCodec,
+        TENSOR,
+        {b'{"instances": [[[1, NaN], [-Infinity, 4]]]}': 1, b'{"inputs": {"any": [[[1, 2], [3, 4]]]}}': 1},
+        [b'{"instances": [[[1, 2], [3]]]}', b'{"inputs": 1}'],
+        CASES["tensor"][3],
+    ),
+    "tfserving classify": (
+        ClassifyCodec,
+        CLASSIFIER,
+        {b'{"context": {"plan": "pro"}, "examples": [{"age": [1.5], "member": true}, {"member": false}]}': 2},
+        [b'{"examples": [{"age": 1}]}', b'{"examples": []}', b'{"context": 1, "examples": [{}]}', b"{}"],
+        CHANCES,
+    ),
+    "tfserving regress": (
+        RegressCodec,
+        fake_signature(3),
+        {b'{"examples": [{"x0": 1, "x1": [2], "x2": 3}]}': 1},
+        [b'{"examples": [{"x0": 1, "x1": 2}]}', b'{"examples": 1}'],
+        NUMBERS_OF_3,
+    ),
+    "torchserve": (
+        TorchServeCodec,
+        fake_signature(3),
+        {
+            b"[1, 2, 3]": 1,
+            b"[[1, 2, 3], [4, 5, 6]]": 2,
+            b'{"x0": 1, "x1": 2, "x2": 3}': 1,
+            b'{"instances": [[1, 2, 3]]}': 1,
+            np.ones(3).tobytes(): 1,
+            npy(np.ones((4, 3))): 4,
+        },
+        [b"[1, 2]", b'[{"x0": 1}]', b"[]", np.array([1, np.inf, 2]).tobytes()],
+        NUMBERS_OF_3,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROW_FORMATS.values(), ids=ROW_FORMATS.keys())
+def test_formats_of_rows(case):
+    maker, signature, good, invalid, response = case
+    codec = maker(signature, CodecLimits())
+    check_codec(codec, good=good, invalid=invalid, response=response)

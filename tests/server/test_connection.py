@@ -55,6 +55,9 @@ class Application:
             exchange.answer(b"now")
         return exchange
 
+    def reject(self, error: BaseException, request: HttpRequest, reply: Reply) -> None:
+        self.refuse(error, reply, close=True)
+
     def refuse(
         self,
         error: BaseException,

@@ -157,9 +157,7 @@ class Values:
         self.rows.check_count(count)
         for name, values in present.items():
             if len(values) != count:
-                problems.note(
-                    joined(place, name), f"a list of {count} values as in the others", shown(values)
-                )
+                problems.note(joined(place, name), f"a list as long as the first, {count}", shown(values))
         for name in absent:
             field = self._fields[name]
             if not field.missing or field.kind == "tensor":

@@ -58,6 +58,7 @@ _WANTED = "send a row, or a list of rows"
 #: Content types of which programs make use without looking at what they send.
 _SAY_NOTHING = frozenset({"", RAW, "application/x-www-form-urlencoded"})
 _JSON_LIKE = re.compile(r"(application|text)/([\w.+-]+\+)?json")
+_JSON_ENDS = frozenset({b"[]", b"{}", b'""'})
 _NPY_MAGIC = b"\x93NUMPY"
 #: Objects around a row or rows that model code of TorchServe, or our own format, knows.
 _AROUND = ("instances", "inputs", "input", "data", "body")
@@ -117,20 +118,16 @@ class TorchServeCodec:
     def _by_bytes(self, body: bytes, request_id: str) -> Request:
         if body.startswith(_NPY_MAGIC) and NPY in self._natives:
             return self._native(NPY, body, request_id, NO_HEAD)
-        ends = body.strip()[:1] + body.strip()[-1:]
-        if self._text and ends not in (b"[]", b"{}", b'""'):
-            return self._of_text(body, request_id)
-        if RAW not in self._natives:
-            return self._of_text(body, request_id) if self._text else self._json(body, request_id)
-        if ends not in (b"[]", b"{}"):
-            return self._native(RAW, body, request_id, NO_HEAD)
-        try:
-            return self._json(body, request_id)
-        except RequestMalformed:
-            # Numbers whose first and last bytes happen to be brackets.
-            if b"\x00" not in body:
-                raise
-            return self._native(RAW, body, request_id, NO_HEAD)
+        plain = body.strip()
+        raw = RAW in self._natives
+        if plain[:1] + plain[-1:] in _JSON_ENDS or not (self._text or raw):
+            try:
+                return self._json(body, request_id)
+            except RequestMalformed:
+                # A text in brackets, or numbers whose first and last bytes happen to be brackets.
+                if not self._text and not (raw and b"\x00" in body):
+                    raise
+        return self._of_text(body, request_id) if self._text else self._native(RAW, body, request_id, NO_HEAD)
 
     def _of_text(self, body: bytes, request_id: str) -> Request:
         if not self._text:
@@ -154,13 +151,20 @@ class TorchServeCodec:
     def _read(self, content: Any) -> tuple[dict[str, Any], int, bool, bool]:
         """Packed arrays, how many rows, whether it is one on its own, and whether ``instances`` were sent."""
         place = "body"
-        key = next(iter(content)) if isinstance(content, dict) and len(content) == 1 else ""
-        if key in self._around:
+        key = self._key_around(content) if isinstance(content, dict) else ""
+        if key:
             place, content = key, content[key]
         rows = key == "instances" or (isinstance(content, list) and self._is_rows(content))
         found = content if rows else [content]
         arrays, count = self._values.read_rows(found, place, Problems(), single=not rows)
         return arrays, count, not rows, key == "instances"
+
+    def _key_around(self, content: dict[str, Any]) -> str:
+        """The key under which the rows stand; empty when the object is a row itself."""
+        if "instances" in content and "instances" in self._around:
+            # What may stand beside it, such as parameters, is not looked at, as under ``:predict``.
+            return "instances"
+        return next((key for key in self._around if key in content and len(content) == 1), "")
 
     def _is_rows(self, values: list[Any]) -> bool:
         """Whether a list holds rows; else it is one row itself."""

@@ -230,6 +230,15 @@ class Application:
         own = (b"x-request-id", request_id.encode("ascii"))
         reply.respond(told.status, (*_SAFE, *told.headers, own), told.body, close=close)
 
+    def reject(self, error: BaseException, request: HttpRequest, reply: Reply) -> None:
+        """Answer a request that could not be taken in whole; see ``http.Handler``."""
+        self.refuse(error, reply, close=True, style=self._style(request))
+
+    def _style(self, request: HttpRequest) -> Style:
+        path = split_target(request.target)[0]
+        asked = asked_for(path, request.headers, self._doors)
+        return style_of(path) if asked is None else asked.door.style
+
     # ------------------------------------------------------------------ everything else
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -241,6 +250,7 @@ class Application:
         reply = AsgiReply(self, send, request, head_only=scope["method"] == "HEAD")
         request_id = self._id(request)
         try:
+            request.style = self._style(request)
             for passes in self._checks:
                 passes(request)
             if asked_for(split_target(request.target)[0], request.headers, self._doors) is not None:
@@ -251,7 +261,6 @@ class Application:
                 exchange = self.handle(request, reply)
                 await reply.sent(exchange)
             else:
-                request.style = style_of(scope["path"])
                 await self._route(scope, request_id, receive, send)
         except HTTPException as error:
             self.refuse(_from_starlette(error), reply, request_id, style=request.style)

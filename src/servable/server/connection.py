@@ -348,7 +348,7 @@ class Connection(asyncio.Protocol):
             self._current.keep_alive = False
             return
         self._current = self._reader.request
-        self._shared.application.refuse(error, self, close=True)
+        self._shared.application.reject(error, self._current, self)
 
     def _linger(self) -> None:
         self._exchange = None

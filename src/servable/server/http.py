@@ -113,6 +113,16 @@ class Handler(Protocol):
         """
         ...
 
+    def reject(self, error: BaseException, request: HttpRequest, reply: Reply) -> None:
+        """Answer a request that could not be taken in whole, in the words of its address, and end there.
+
+        Args:
+            error: what is wrong.
+            request: as far as it came.
+            reply: gets a ``respond``.
+        """
+        ...
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer anything; see the ASGI specification."""
         ...
