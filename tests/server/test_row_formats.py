@@ -13,6 +13,10 @@ import requests
 
 import servable
 from servable.registry.home import open_home
+from servable.server.formats import asked_for, doors_of
+from servable.server.formats.tfserving import STYLE
+from servable.server.problems import NATIVE
+from servable.settings import ServerSettings
 from serving.making import publish_iris
 from serving.making_mixed import embedded, publish_churn, publish_image, publish_mood
 
@@ -110,11 +114,12 @@ def test_columns_are_answered_in_columns(url: str) -> None:
      "/v1/models/iris/labels/champion:predict",
      "/v1/models/iris:2:predict", "/v1/models/iris@champion:predict", "/v1/models/%69ris:predict",
      "/vertex/models/7:predict", "/predictions/iris", "/predictions/iris/2", "/predictions/iris/2.0",
-     "/predictions/iris@champion", "/predictions/iris:2"],
+     "/predictions/iris/champion", "/predictions/iris@champion", "/v1/models/iris/versions/champion:predict", "/predictions/iris:2"],
 )  # fmt: skip
 def test_versions_and_aliases_are_found_everywhere(url: str, path: str) -> None:
     expected = natively(url, "iris", IRIS)["predictions"]
     assert post(url, path, {"instances": IRIS, "parameters": {"a": 1}}) == {"predictions": expected}
+    assert post(url, "/models/iris/versions/champion/predict", {"inputs": IRIS})["predictions"] == expected
 
 
 def refused(answer: requests.Response, shape: str) -> str:
@@ -264,6 +269,16 @@ def test_vertex_asks_at_the_addresses_that_it_chose(url: str) -> None:
     assert post(url, "/vertex/models/7:predict", {"instances": IRIS}) == {"predictions": expected}
 
 
+def test_an_address_that_vertex_chose_goes_before_our_own() -> None:
+    doors = doors_of(ServerSettings(predict_route="/predict"))
+    asked = asked_for("/predict", {}, doors)
+    assert asked is not None
+    assert (asked.door.style, asked.reference) == (STYLE, "")
+    asked = asked_for("/predict", {}, doors_of(ServerSettings()))
+    assert asked is not None
+    assert asked.door.style is NATIVE
+
+
 def test_a_model_that_is_not_ready_says_so_to_every_client(tmp_path: Path) -> None:
     home = tmp_path / "home"
     publish_iris(home)
@@ -275,6 +290,7 @@ def test_a_model_that_is_not_ready_says_so_to_every_client(tmp_path: Path) -> No
     server = servable.serve(home=home, port=0, background=True, health_route="/healthz")
     assert server is not None
     with_status = get(server.url, "/v1/models/iris", 503)
+    assert get(server.url, "/healthz", 503) == {"ready": False}
     server.stop()
     assert (with_status["name"], with_status["ready"]) == ("iris", False)
     (status,) = with_status["model_version_status"]

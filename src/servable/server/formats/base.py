@@ -27,11 +27,15 @@ def by_path(found: re.Match[str], _head: Head) -> str:
 
 
 def reference_of(parts: Mapping[str, str | None]) -> str:
-    """The reference that the parts ``name``, ``version`` and ``label`` of an address make."""
+    """The reference that the parts ``name``, ``version`` and ``label`` of an address make.
+
+    A version that is no number is an alias.
+    """
     name, version, label = parts.get("name") or "", parts.get("version"), parts.get("label")
-    if version:
+    if version and version.isdecimal():
         return f"{name}:{version}"
-    return f"{name}@{label}" if label else name
+    alias = version or label
+    return f"{name}@{alias}" if alias else name
 
 
 class Door(NamedTuple):
