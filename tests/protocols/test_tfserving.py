@@ -138,6 +138,27 @@ def test_a_tensor_stands_bare_or_under_any_name(rows: int, size: int) -> None:
     same(decode(IMAGE, {"instances": [{"image": each} for each in array.tolist()]}), expected)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 400])
+def test_the_form_of_an_answer_does_not_depend_on_the_size_of_a_body(rows: int) -> None:
+    table = np.random.default_rng(0).normal(size=(rows, 3)).tolist()
+    images = np.random.default_rng(0).normal(size=(rows, 2, 4)).tolist()
+    for signature, values, name in ((PLAIN, table, "input"), (IMAGE, images, "image")):
+        expected = native(signature, values)
+        for body, columns in (
+            ({"instances": values}, False),
+            ({"inputs": values}, True),
+            ({"inputs": {name: values}}, True),
+            ({"inputs": {"any": values}, "more": {}}, True),
+        ):
+            request = decode(signature, body)
+            same(request, expected)
+            assert (request.wish.columns, request.single) == (columns, False)
+        assert problems(signature, {"inputs": {name: [*values, 1]}})
+        assert problems(signature, {"inputs": {name: values, "more": values}})
+    column = [row[0] for row in table]
+    assert problems(PLAIN, {"inputs": {"x0": column}}).keys() == {"inputs.x1", "inputs.x2"}
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

@@ -92,6 +92,19 @@ def test_rows_of_tensors() -> None:
     np.save(stream, np.array([one, one], np.float32))
     same(decode(IMAGE, stream.getvalue()), IMAGE, [one, one], single=False)
     same(decode(IMAGE, stream.getvalue(), b"application/x-npy"), IMAGE, [one, one], single=False)
+    wide = np.random.default_rng(0).normal(size=(200, 2, 3)).astype(np.float32).tolist()
+    for many in (
+        wide,
+        {"instances": wide},
+        {"inputs": wide},
+        {"data": wide},
+        [{"image": row} for row in wide],
+    ):
+        same(decode(IMAGE, many), IMAGE, wide, single=False)
+    with pytest.raises(RequestInvalid):
+        decode(IMAGE, {"inputs": {"image": wide}})
+    with pytest.raises(RequestInvalid):
+        decode(IMAGE, [*wide, [[1, 2, 3]]])
     pair = [[1, 2], 3]
     same(decode(PAIR, pair), PAIR, [pair], single=True)
     same(decode(PAIR, [pair, pair]), PAIR, [pair, pair], single=False)

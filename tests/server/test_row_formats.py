@@ -114,7 +114,8 @@ def test_columns_are_answered_in_columns(url: str) -> None:
      "/v1/models/iris/labels/champion:predict",
      "/v1/models/iris:2:predict", "/v1/models/iris@champion:predict", "/v1/models/%69ris:predict",
      "/vertex/models/7:predict", "/predictions/iris", "/predictions/iris/2", "/predictions/iris/2.0",
-     "/predictions/iris/champion", "/predictions/iris@champion", "/v1/models/iris/versions/champion:predict", "/predictions/iris:2"],
+     "/predictions/iris/champion", "/predictions/iris@champion", "/predictions/iris:2",
+     "/v1/models/iris/versions/champion:predict"],
 )  # fmt: skip
 def test_versions_and_aliases_are_found_everywhere(url: str, path: str) -> None:
     expected = natively(url, "iris", IRIS)["predictions"]

@@ -24,8 +24,9 @@ from servable.protocols.json_values import undisturbed
 from servable.protocols.native import most_cells
 from servable.protocols.native_compiled import list_type
 from servable.protocols.native_depth import more_commas_than
-from servable.protocols.native_large import LARGE_BYTES, LargeReader, reads_large
+from servable.protocols.native_large import LARGE_BYTES
 from servable.protocols.native_schema import Problems, shown
+from servable.protocols.tfserving_large import LargeBodies
 from servable.protocols.tfserving_values import Values, as_base64, combined, plain_bytes
 from servable.tensors import PREDICTION, PROBABILITIES, Body, Request, Response
 
@@ -53,7 +54,7 @@ class _Wish(NamedTuple):
     chances: bool = False
 
 
-_ROWS, _CHANCES = _Wish(), _Wish(chances=True)
+_ROWS, _COLUMNS, _CHANCES = _Wish(), _Wish(columns=True), _Wish(chances=True)
 
 
 class _Reader:
@@ -96,8 +97,7 @@ class PredictCodec(_Reader):
         rows = self._values.rows
         self._rows = rows
         self._decode_typed = None if rows.types is None else _typed_decoder(rows.types[1])
-        large = reads_large(signature)
-        self._large = LargeReader(signature, ("instances",), "") if large else None
+        self._large = LargeBodies(signature)
         self._names = _PREDICT_NAMES | ({CHANCES} if signature.probabilities else frozenset())
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
@@ -109,12 +109,11 @@ class PredictCodec(_Reader):
             RequestTooLarge: more rows than allowed.
         """
         plain = self._plain(body)
-        if self._large is not None and len(plain) >= LARGE_BYTES:
-            found = self._large.read(plain)
-            if found is not None:
-                arrays, count, _ = found
-                self._rows.check_count(count)
-                return Request(arrays, count, request_id, wish=_ROWS)
+        large = self._large.rows(plain)
+        if large is not None:
+            (arrays, count, _), columns = large
+            self._rows.check_count(count)
+            return Request(arrays, count, request_id, wish=_COLUMNS if columns else _ROWS)
         return self._decode_quickly(plain, request_id) or self._decode_slowly(plain, request_id)
 
     def _decode_quickly(self, body: bytes, request_id: str) -> Request | None:

@@ -21,6 +21,7 @@ from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head
 from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
 from servable.protocols.multipart import FORM, parts_of
 from servable.protocols.native_schema import Problems
+from servable.protocols.tfserving_large import LargeBodies
 from servable.protocols.tfserving_values import Values, combined, plain_bytes
 from servable.tensors import Body, Request, Response
 
@@ -76,6 +77,7 @@ class TorchServeCodec:
             signature, max_rows=limits.max_rows, max_depth=limits.max_depth
         )
         self._values = Values(signature, limits, _WANTED)
+        self._large = LargeBodies(signature)
         self._labels = signature.classes
         names = {field.name for field in signature.inputs}
         self._around = tuple(key for key in _AROUND if key not in names)
@@ -144,6 +146,16 @@ class TorchServeCodec:
         return msgspec.structs.replace(self._natives[kind].decode(body, request_id, head), wish=None)
 
     def _json(self, body: bytes, request_id: str) -> Request:
+        found = self._large.bare(body)
+        if found is not None:
+            arrays, count, single = found
+            self._values.rows.check_count(count)
+            return Request(arrays, count, request_id, single)
+        large = self._large.rows(body)
+        if large is not None and not large[1]:
+            (arrays, count, _), _ = large
+            self._values.rows.check_count(count)
+            return Request(arrays, count, request_id, wish=True)
         read = [self._read(content) for content in self._values.readings(body)]
         (_, count, single, enveloped), *_ = read
         return Request(combined([arrays for arrays, *_ in read]), count, request_id, single, enveloped)
