@@ -10,6 +10,8 @@ import numpy as np
 from servable.artifact.signature import Signature
 from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head, Maker
 from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
+from servable.protocols.tfserving import PredictCodec
+from servable.protocols.torchserve import TorchServeCodec
 
 #: A body and its headers; None where the format has no place for such rows.
 Made = tuple[bytes, Head] | None
@@ -44,8 +46,27 @@ def _npy(_signature: Signature, rows: Any) -> Made:
     return stream.getvalue(), NO_HEAD
 
 
+def _instances(_signature: Signature, rows: Any) -> Made:
+    return json.dumps({"instances": rows.tolist()}).encode(), NO_HEAD
+
+
+def _columns(signature: Signature, rows: Any) -> Made:
+    if signature.inputs[0].kind == "tensor":
+        named = {signature.inputs[0].name: rows.tolist()}
+    else:
+        named = {field.name: rows[:, index].tolist() for index, field in enumerate(signature.inputs)}
+    return json.dumps({"inputs": named}).encode(), NO_HEAD
+
+
+def _bare(_signature: Signature, rows: Any) -> Made:
+    return json.dumps(rows.tolist()).encode(), NO_HEAD
+
+
 FORMATS = (
     Format("native JSON", _native(JSON), _json),
     Format("native bytes", _native(RAW), _raw),
     Format("native npy", _native(NPY), _npy),
+    Format("TF Serving rows, KServe V1, Vertex AI", PredictCodec, _instances),
+    Format("TF Serving columns", PredictCodec, _columns),
+    Format("TorchServe", TorchServeCodec, _bare),
 )
