@@ -32,6 +32,11 @@ def against_a_server(story: Story) -> None:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             await asyncio.wait_for(story(application, shared, reader, writer), 20)
             writer.close()
+            shared.empty.clear()
+            for connection in tuple(shared.connections):
+                connection.abort()
+            if shared.connections:
+                await shared.empty.wait()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
