@@ -12,6 +12,7 @@
     │   ├── RequestTimeout      the request arrives too slowly
     │   ├── PoisonRequest       the request killed two processes of the model and is not tried again
     │   ├── MediaTypeUnsupported
+    │   ├── NotAcceptable       no form of an answer that the caller would take
     │   ├── HostRefused         a request under a host name that this server does not answer to
     │   └── SettingInvalid      an option, an environment variable or a line of servable.toml
     ├── NotFoundError           the thing named does not exist
@@ -139,6 +140,12 @@ class MediaTypeUnsupported(InputError):
     """A content type that no codec reads."""
 
     code = "unsupported_media_type"
+
+
+class NotAcceptable(InputError):
+    """The caller takes none of the forms in which the answer can be given."""
+
+    code = "not_acceptable"
 
 
 class HostRefused(InputError):

@@ -38,10 +38,12 @@ class CodecLimits(NamedTuple):
     Attributes:
         max_rows: more rows in one request.
         max_depth: JSON that is nested deeper.
+        max_bytes: a body whose values take more bytes than this once they are unpacked.
     """
 
     max_rows: int = 100_000
     max_depth: int = 64
+    max_bytes: int = 64 * 1024 * 1024
 
 
 class Codec(Protocol):

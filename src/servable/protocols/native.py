@@ -44,7 +44,67 @@ _MEDIA_TYPE = "application/json"
 _encode = msgspec.json.Encoder().encode
 
 
-class NativeCodec:
+class NativeAnswer:
+    """The answers of the native format for one signature. Immutable and safe to share.
+
+    Args:
+        signature: what the model gives.
+    """
+
+    #: The content type of what ``encode`` returns.
+    media_type = _MEDIA_TYPE
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self._labels = signature.classes
+        self._label_keys = tuple(label_key(label) for label in signature.classes)
+
+    def encode(self, response: Response) -> bytes:
+        """A Response to bytes; NaN and infinity become null.
+
+        Raises:
+            IndexError: a class index that the signature does not have.
+        """
+        return _encode(self.content(response))
+
+    def content(self, response: Response) -> dict[str, Any]:
+        """A Response as plain values; see the module.
+
+        Raises:
+            IndexError: a class index that the signature does not have.
+        """
+        arrays = response.arrays
+        answers = answer_values(arrays, self._labels)
+        content: dict[str, Any] = {"prediction": answers[0]} if response.single else {"predictions": answers}
+        chances = answer_chances(arrays, self._label_keys)
+        if chances is not None:
+            content[PROBABILITIES] = chances[0] if response.single else chances
+        content["model"] = response.model
+        content["version"] = response.version
+        content["request_id"] = response.id
+        return content
+
+    def rows(self, arrays: dict[str, Any]) -> list[dict[str, Any]]:
+        """The answer to each row on its own: ``prediction`` and, where there are any, ``probabilities``.
+
+        Raises:
+            IndexError: a class index that the signature does not have.
+        """
+        answers = answer_values(arrays, self._labels)
+        chances = answer_chances(arrays, self._label_keys)
+        if chances is None:
+            return [{"prediction": answer} for answer in answers]
+        return [
+            {"prediction": answer, PROBABILITIES: each}
+            for answer, each in zip(answers, chances, strict=True)
+        ]
+
+    def encode_error(self, error: ServableError, request_id: str) -> bytes:
+        """An error in the native shape; see ``error_body``."""
+        return error_body(error, request_id)
+
+
+class NativeCodec(NativeAnswer):
     """The native format for one signature. Immutable and safe to share.
 
     Args:
@@ -54,10 +114,8 @@ class NativeCodec:
             the signature itself needs.
     """
 
-    media_type = _MEDIA_TYPE
-
     def __init__(self, signature: Signature, *, max_rows: int = MAX_ROWS, max_depth: int = MAX_DEPTH) -> None:
-        self.signature = signature
+        super().__init__(signature)
         self._max_rows = max_rows
         # The body, its list of rows, the row, and the axes of a tensor within.
         self._max_depth = max(max_depth, 3 + max((len(field.shape) for field in signature.inputs), default=0))
@@ -66,8 +124,6 @@ class NativeCodec:
         cells = most_cells(signature)
         self._most_commas = None if cells is None else max_rows * cells + _SPARE_COMMAS
         self._large = LargeReader(signature) if reads_large(signature) else None
-        self._labels = signature.classes
-        self._label_keys = tuple(label_key(label) for label in signature.classes)
 
     # ------------------------------------------------------------------ decoding
 
@@ -150,29 +206,6 @@ class NativeCodec:
         else:
             return content["inputs"], False
         return [], False
-
-    # ------------------------------------------------------------------ encoding
-
-    def encode(self, response: Response) -> bytes:
-        """A Response to bytes; NaN and infinity become null.
-
-        Raises:
-            IndexError: a class index that the signature does not have.
-        """
-        arrays = response.arrays
-        answers = answer_values(arrays, self._labels)
-        content: dict[str, Any] = {"prediction": answers[0]} if response.single else {"predictions": answers}
-        chances = answer_chances(arrays, self._label_keys)
-        if chances is not None:
-            content[PROBABILITIES] = chances[0] if response.single else chances
-        content["model"] = response.model
-        content["version"] = response.version
-        content["request_id"] = response.id
-        return _encode(content)
-
-    def encode_error(self, error: ServableError, request_id: str) -> bytes:
-        """An error in the native shape; see ``error_body``."""
-        return error_body(error, request_id)
 
 
 def error_body(error: ServableError, request_id: str) -> bytes:

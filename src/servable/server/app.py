@@ -23,11 +23,12 @@ from servable.server import checks as check
 from servable.server.cycle import split_target
 from servable.server.desk import Desk
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
-from servable.server.formats.base import Asked, Door
+from servable.server.formats.base import Asked, Door, Streaming
 from servable.server.http import Exchange, HttpRequest, Reply
 from servable.server.problems import NATIVE, Style, problem
 from servable.server.replies import AsgiReply, read_body
 from servable.server.routes import routes
+from servable.server.streaming import deliver
 from servable.server.workers import Link, NoLink
 from servable.serving.answer import Prediction
 from servable.serving.host import Host
@@ -93,9 +94,9 @@ class Application:
         self._max_body = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
         link = link or NoLink()
-        desk = Desk(host, settings, version, link, lambda: self.ready)
+        self._desk = Desk(host, settings, version, link, lambda: self.ready)
         self._doors = doors_of(settings)
-        every = format_routes(desk, routes(self, host, version, link))
+        every = format_routes(self._desk, routes(self, host, version, link))
         self._router = Router(list(every), redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold, Door]] = {}
@@ -117,7 +118,8 @@ class Application:
             reply: told what came of it, perhaps before this returns.
 
         Returns:
-            What can be cancelled; None when the request is no prediction, and then nothing was done.
+            What can be cancelled; None when the request is no prediction, or one that is answered piece
+            by piece, and then nothing was done.
         """
         if self.host.table is not self._table:
             self._table = self.host.table
@@ -130,6 +132,10 @@ class Application:
             request.style = asked.door.style
         else:
             request.style = known[1].style
+        if (known[1] if known is not None else cast(Asked, asked).door).streams(
+            request.method, request.headers
+        ):
+            return None
         request_id = self._id(request)
         try:
             for passes in self._checks:
@@ -253,11 +259,15 @@ class Application:
             request.style = self._style(request)
             for passes in self._checks:
                 passes(request)
-            if asked_for(split_target(request.target)[0], request.headers, self._doors) is not None:
+            asked = asked_for(split_target(request.target)[0], request.headers, self._doors)
+            if asked is not None:
                 body = await read_body(receive, self._max_body)
                 if body is None:
                     return
                 request.body = body
+                if asked.door.streams(request.method, request.headers):
+                    await self._stream(asked, request, request_id, receive, send)
+                    return
                 exchange = self.handle(request, reply)
                 await reply.sent(exchange)
             else:
@@ -268,6 +278,13 @@ class Application:
         except Exception as error:  # noqa: BLE001 - as in handle
             self.refuse(error, reply, request_id, style=request.style)
             await reply.sent(None)
+
+    async def _stream(
+        self, asked: Asked, request: HttpRequest, request_id: str, receive: Any, send: Any
+    ) -> None:
+        own = (*_SAFE, (b"x-request-id", request_id.encode("ascii")))
+        begin = cast(Streaming, asked.door.streaming).begin
+        await deliver(lambda: begin(self._desk, asked.reference, request, request_id), own, receive, send)
 
     async def _route(self, scope: Any, request_id: str, receive: Any, send: Any) -> None:
         own = (*_SAFE, (b"x-request-id", request_id.encode("ascii")))

@@ -8,8 +8,7 @@ lookup or two in the good case. Limits on sizes and speeds are kept where the by
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from servable.errors import HostRefused, MediaTypeUnsupported, RequestMalformed, RequestTooLarge
-from servable.protocols.base import Codec
+from servable.errors import HostRefused, RequestMalformed, RequestTooLarge
 from servable.server.http import HttpRequest
 from servable.settings import ServerSettings, is_loopback
 
@@ -23,37 +22,14 @@ TIMEOUT = b"x-request-timeout-ms"
 GRPC_TIMEOUT = b"grpc-timeout"
 #: How much the request weighs against others when there is a queue.
 PRIORITY = b"x-request-priority"
-JSON = "application/json"
 _GRPC_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _WEIGHTS = {b"high": 4.0, b"normal": 1.0, b"low": 0.25}
-_JSON_LIKE = re.compile(r"(application|text)/([a-z0-9.+-]+\+)?json")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def checks(settings: ServerSettings) -> tuple[Check, ...]:
     """The checks of a server, outermost first."""
     return (_known_host(_accepted_hosts(settings)),)
-
-
-def codec_for(codecs: Mapping[str, Codec], head: Head) -> Codec:
-    """The codec of a body; a caller who does not say is believed to send JSON.
-
-    Args:
-        codecs: of the model, by media type; JSON is among them.
-        head: the request's headers.
-
-    Raises:
-        MediaTypeUnsupported: another content type.
-    """
-    given = head.get(b"content-type", b"")
-    plain = given.decode("latin-1").partition(";")[0].strip().lower()
-    codec = codecs.get(plain)
-    if codec is None and (not plain or _JSON_LIKE.fullmatch(plain)):
-        codec = codecs.get(JSON)
-    if codec is None:
-        known = ", ".join(codecs)
-        raise MediaTypeUnsupported(f"The content type is none of {known}; send one of them as Content-Type.")
-    return codec
 
 
 def limit_of(head: Head, most_s: float) -> float:

@@ -19,6 +19,7 @@ STATUS: dict[str, int] = {
     "request_timeout": 408,
     "poison_request": 422,
     "unsupported_media_type": 415,
+    "not_acceptable": 406,
     "host_refused": 421,
     "not_found": 404,
     "model_not_found": 404,
@@ -69,15 +70,24 @@ class Problem(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
 
 
+def known_error(error: BaseException) -> ServableError:
+    """The error as a caller may see it; what is not in the table becomes one fixed sentence."""
+    if isinstance(error, ServableError) and error.code in STATUS:
+        return error
+    return ServableError(_INTERNAL)
+
+
 def problem(error: BaseException, request_id: str, style: Style = NATIVE) -> Problem:
     """How an error looks to a caller.
 
     Errors that are no fault of the caller say nothing about the inside: what is not in the table, and
     what is not ours at all, becomes one fixed sentence.
     """
-    if not isinstance(error, ServableError) or error.code not in STATUS:
-        body = style.body(ServableError(_INTERNAL), request_id)
+    known = known_error(error)
+    if known is not error:
+        body = style.body(known, request_id)
         return Problem(500, "internal_error", body, ((b"content-type", style.media_type),))
+    error = known
     headers: list[tuple[bytes, bytes]] = [(b"content-type", style.media_type)]
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii")))

@@ -200,7 +200,8 @@ class Loader:
             if policy.cache_bytes
             else NoCache()
         )
-        return Parts(batcher, codecs, cache, meter, CodecLimits(settings.max_rows, settings.max_depth))
+        refused = CodecLimits(settings.max_rows, settings.max_depth, settings.max_body_bytes)
+        return Parts(batcher, codecs, cache, meter, refused)
 
     async def give_back(self) -> None:
         """Return the memory of unloaded models to the system."""

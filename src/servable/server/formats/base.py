@@ -6,14 +6,16 @@ server knows one of them by name.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from starlette.routing import Route
 
 from servable.protocols.base import Codec, Head
 from servable.server.desk import Desk
+from servable.server.http import HttpRequest
 from servable.server.problems import NATIVE, Style
+from servable.server.streaming import Streamed
 from servable.serving.live import Live
 from servable.settings import ServerSettings
 
@@ -38,6 +40,19 @@ def reference_of(parts: Mapping[str, str | None]) -> str:
     return f"{name}@{alias}" if alias else name
 
 
+class Streaming(NamedTuple):
+    """How requests at a door are answered piece by piece.
+
+    Attributes:
+        asked: whether a request is one of them, by its headers.
+        begin: the answer to one, by the reference of its model, the request and its id; raises
+            ``ServableError`` as long as nothing was sent.
+    """
+
+    asked: Callable[[Head], bool]
+    begin: Callable[[Desk, str, HttpRequest, str], Awaitable[Streamed]]
+
+
 class Door(NamedTuple):
     """Where predictions are asked for in one wire format, always with POST.
 
@@ -47,6 +62,7 @@ class Door(NamedTuple):
         style: how errors are worded.
         reference: which model is meant; the empty one is the only or default model.
         lasting: whether the path alone says which model, so that it is looked up once.
+        streaming: how some of its requests are answered piece by piece; None when none is.
     """
 
     pattern: re.Pattern[str]
@@ -54,6 +70,11 @@ class Door(NamedTuple):
     style: Style = NATIVE
     reference: Callable[[re.Match[str], Head], str] = by_path
     lasting: bool = True
+    streaming: Streaming | None = None
+
+    def streams(self, method: bytes, head: Head) -> bool:
+        """Whether a request is answered piece by piece."""
+        return self.streaming is not None and method == b"POST" and self.streaming.asked(head)
 
 
 class Asked(NamedTuple):
