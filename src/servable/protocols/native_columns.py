@@ -86,7 +86,7 @@ class _ColumnsCodec(NativeAnswer):
             raise
         except MemoryError as error:
             raise self._too_large() from error
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise RequestMalformed(
                 f"The body is no whole {self._called}; send the bytes as they were written."
             ) from error
@@ -151,7 +151,7 @@ class ArrowCodec(_ColumnsCodec):
                 size += outline.size
                 self._check_rows(rows)
                 self._check_bytes(size)
-        options = pa.ipc.IpcReadOptions(ensure_alignment="any", use_threads=False)
+        options = pa.ipc.IpcReadOptions(use_threads=False)
         with pa.ipc.open_stream(pa.BufferReader(body), options=options) as stream:
             names = stream.schema.names
             if len(names) > _MOST_COLUMNS:

@@ -14,7 +14,7 @@ _LEAST_BYTES = 4
 _UNPACKED, _PACKED = 2, 3
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 5, 7, 8
 _STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY = 0, 1, 2, 3, 7, 8
-_LIST, _SET, _MAP, _STRUCT = 9, 10, 11, 12
+_LIST, _SET, _STRUCT = 9, 10, 12
 _INTEGERS = frozenset({4, 5, 6})
 _DEEPEST = 8
 _MOST_PAGES = 1_000_000
@@ -70,10 +70,23 @@ class _Compact:
         if kind == _STRUCT:
             return self.struct(levels)
         if kind in (_BYTE, _DOUBLE, _BINARY):
-            self.place += {_BYTE: 1, _DOUBLE: 8}.get(kind) or self._number()
+            size = {_BYTE: 1, _DOUBLE: 8}.get(kind) or self._number()
+            self.place += size
             return None
-        # No header of a page holds a list, a set or a map.
+        if kind in (_LIST, _SET) and levels:
+            return self._pass_list(levels)
+        # No header of a page holds a map.
         raise _damaged()
+
+    def _pass_list(self, levels: int) -> None:
+        byte = self._byte()
+        kind = byte & 0x0F
+        count = byte >> 4 if byte >> 4 < 15 else self._number()
+        for _ in range(count):
+            # Every one takes at least a byte, so that a false count comes to an end.
+            self._value(_BYTE if kind in (_TRUE, _FALSE) else kind, levels - 1)
+            if self.place > len(self._data):
+                raise _damaged()
 
 
 def unpacked_bytes(body: memoryview, about: Any, columns: frozenset[str] | None) -> int:
