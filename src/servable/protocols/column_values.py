@@ -185,7 +185,9 @@ def _leaves(column: "pa.Array", dtype: str, whole: str) -> tuple[Any, Any]:
         return values, None
     limits = tensor_limits(dtype)
     if limits is None:
-        wrong = np.isfinite(values) & (np.abs(values) > float_limit(dtype))
+        # The limit of a wider dtype is infinity in a narrower one, and nothing is beyond it.
+        with np.errstate(over="ignore"):
+            wrong = np.isfinite(values) & (np.abs(values) > float_limit(dtype))
     else:
         # As Python numbers, so that no comparison is made in a dtype that rounds.
         least, most = limits

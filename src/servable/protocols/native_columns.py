@@ -16,12 +16,11 @@ from servable.errors import (
     RequestMalformed,
     RequestTooLarge,
 )
-from servable.protocols.arrow_outline import RecordBatchOutline, outline_of
+from servable.protocols import arrow_outline, parquet_outline
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
 from servable.protocols.columns import ColumnReader, need_arrow
 from servable.protocols.native import NativeAnswer
 from servable.protocols.native_schema import joined
-from servable.protocols.parquet_outline import unpacked_bytes
 from servable.tensors import Body, Request
 
 _DEEPEST = 8
@@ -145,7 +144,7 @@ class ArrowCodec(_ColumnsCodec):
 
         rows = size = 0
         for message in pa.ipc.MessageReader.open_stream(pa.BufferReader(body)):
-            outline: RecordBatchOutline | None = outline_of(memoryview(message.metadata), message.body)
+            outline = arrow_outline.outline_of(memoryview(message.metadata), message.body)
             if outline is not None:
                 rows += 0 if outline.dictionary else outline.rows
                 size += outline.size
@@ -167,20 +166,17 @@ class ParquetCodec(_ColumnsCodec):
     _called = "Parquet file"
 
     def _table(self, body: Body) -> Any:
+        outline = parquet_outline.outline_of(memoryview(body))
+        self._check_rows(outline.rows)
+        self._check_bytes(outline.size)
         with self._opened(body, []) as file:
-            about, schema = file.metadata, file.schema_arrow
-            self._check_rows(about.num_rows)
-            if about.num_columns > _MOST_COLUMNS:
-                raise RequestTooLarge(
-                    f"The table has more than the {_MOST_COLUMNS} columns that are allowed."
-                )
-            # All of them when one is absent, so that a name that is close to it can be told.
-            known = self._names if self._names.issubset(schema.names) else None
-            self._check_bytes(unpacked_bytes(memoryview(body), about, known))
+            schema = file.schema_arrow
+        # All of them when one is absent, so that a name that is close to it can be told.
+        known = sorted(self._names) if self._names.issubset(schema.names) else None
         # Texts that repeat stay a dictionary, so that what they unfold to is known before they do.
         texts = [field.name for field in schema if _is_text(field.type)]
         with self._opened(body, texts) as file:
-            return file.read(columns=None if known is None else sorted(known), use_threads=False)
+            return file.read(columns=known, use_threads=False)
 
     def _opened(self, body: Body, dictionaries: list[str]) -> Any:
         import pyarrow as pa

@@ -65,7 +65,8 @@ class CsvCodec(NativeAnswer):
         said = _parameters(head)
         if said.get("charset", "").lower() not in _UTF_8:
             raise MediaTypeUnsupported("CSV is read in UTF-8; send it with charset=utf-8.")
-        text = bytes(body).removeprefix(_BOM)
+        # Empty lines mean nothing, and a reader of records takes its time over each.
+        text = bytes(body).removeprefix(_BOM).lstrip(b"\r\n")
         first, lines = self._first_record(text)
         named = self._is_header(first) if "header" not in said else said["header"].lower() == "present"
         table = self._table(text, first, lines if named else 0)

@@ -13,14 +13,16 @@ import msgspec
 from servable.artifact.signature import Signature
 from servable.errors import InputError, RequestInvalid, RequestMalformed, RequestTooLarge, ServableError
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
-from servable.protocols.native import NativeAnswer, error_body
-from servable.protocols.native_depth import deeper_than
+from servable.protocols.native import NativeAnswer, error_body, most_cells, undisturbed
+from servable.protocols.native_depth import deeper_than, more_commas_than
 from servable.protocols.native_schema import Problems
 from servable.protocols.rows import RowReader
 from servable.tensors import Body, Request, Response, take
 
 #: Rows of the first piece of a body; each piece is twice as long as the one before, up to the most.
 _FIRST, _MOST = 8, 512
+#: Commas beyond those of a full line that are still looked at, and bytes from which on they are counted.
+_SPARE_COMMAS, _LONG = 1_000, 1 << 16
 #: Bytes after which a piece ends, whatever its rows.
 _PIECE_BYTES = 1 << 18
 _decode = msgspec.json.Decoder(float_hook=float).decode
@@ -80,6 +82,8 @@ class LineReader:
         deepest = max((len(field.shape) for field in signature.inputs), default=0)
         self._max_depth = max(limits.max_depth, 2 + deepest)
         self._rows = RowReader(signature, limits.max_rows)
+        cells = most_cells(signature)
+        self._most_commas = None if cells is None else cells + _SPARE_COMMAS
         # A row of such a model may itself be an object with this one key.
         self._wrapped = all(field.name != "input" for field in signature.inputs)
 
@@ -148,8 +152,12 @@ class LineReader:
             return Lines({}, [], wrong | dict.fromkeys(fitting, error))
 
     def _parse(self, line: bytes, number: int) -> Any:
+        if len(line) > _LONG and self._most_commas is not None and more_commas_than(line, self._most_commas):
+            raise RequestTooLarge(
+                f"Line {number} holds more values than a row has; send one row on each line."
+            )
         try:
-            value = _decode(line)
+            value = undisturbed(_decode, line)
             too_deep = deeper_than(line, self._max_depth)
         except RecursionError:
             too_deep = True

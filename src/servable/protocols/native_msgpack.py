@@ -10,14 +10,16 @@ from typing import Any
 
 import msgspec
 
-from servable.artifact.signature import Signature
-from servable.errors import FieldProblem, RequestInvalid, RequestMalformed
+from servable.artifact.signature import Signature, is_table
+from servable.errors import FieldProblem, RequestInvalid, RequestMalformed, RequestTooLarge
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
-from servable.protocols.native import NativeAnswer
+from servable.protocols.native import NativeAnswer, undisturbed
 from servable.protocols.native_schema import Problems, joined, shown
 from servable.protocols.rows import RowReader
 from servable.tensors import Body, Request
 
+#: Most bytes of a body for models that take tensors: each value becomes an object before it is a number.
+_MOST_TENSOR_BYTES = 16 * 1024 * 1024
 #: A row of more bytes than this is not looked at value by value when it does not fit.
 _LONGEST_NAMED = 1 << 20
 _FIXED_ARRAY, _ARRAY_16, _ARRAY_32 = 0x90, 0xDC, 0xDD
@@ -41,6 +43,7 @@ class MsgpackCodec(NativeAnswer):
         deepest = max((len(field.shape) for field in signature.inputs), default=0)
         self._max_depth = max(limits.max_depth, 3 + deepest)
         self._rows = RowReader(signature, limits.max_rows)
+        self._table = is_table(signature.inputs)
         types = self._rows.types
         rows: Any = None if types is None else GenericAlias(list, (types[1],))
         self._typed = None if rows is None else msgspec.msgpack.Decoder(rows).decode
@@ -51,8 +54,12 @@ class MsgpackCodec(NativeAnswer):
         Raises:
             RequestMalformed: not MessagePack, not an object, or nested too deeply.
             RequestInvalid: the values do not fit; every problem is named.
-            RequestTooLarge: more rows than allowed.
+            RequestTooLarge: more rows, or more bytes of tensors, than allowed.
         """
+        if not self._table and len(body) > _MOST_TENSOR_BYTES:
+            raise RequestTooLarge(
+                f"Tensors in MessagePack are read up to {_MOST_TENSOR_BYTES} bytes; send application/x-npy."
+            )
         key, packed = self._outline(body)
         single = key == "input"
         if single:
@@ -97,7 +104,7 @@ class MsgpackCodec(NativeAnswer):
         if self._typed is None:
             return None
         try:
-            return self._rows.pack(self._typed(packed))
+            return self._rows.pack(undisturbed(self._typed, packed))
         except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
             return None
 
