@@ -39,6 +39,7 @@ def read_json(
     max_commas: int | None = None,
     nan: bool = False,
     constants: Mapping[str, Any] = _CONSTANTS,
+    called: str = "The body",
 ) -> Any:
     """A body as plain JSON values.
 
@@ -49,13 +50,14 @@ def read_json(
         max_commas: most commas outside of texts; None for any number.
         nan: whether ``NaN`` and ``Infinity`` are read, NaN as None and infinity as itself.
         constants: what ``NaN``, ``Infinity`` and ``-Infinity`` are read as instead.
+        called: what it is, as the beginning of a sentence.
 
     Raises:
         RequestMalformed: not JSON, or nested too deeply.
         RequestTooLarge: more values than ``max_commas`` allows.
     """
     if max_commas is not None and len(body) > max_commas and more_commas_than(body, max_commas):
-        raise RequestTooLarge("The body holds more values than are allowed; send fewer rows at once.")
+        raise RequestTooLarge(f"{called} holds more values than are allowed; send fewer rows at once.")
     try:
         # What is nested without end stops the parser long before its outline could be looked at.
         content = _parsed(body, constants if nan else None)
@@ -63,13 +65,13 @@ def read_json(
     except RecursionError:
         too_deep = True
     except UnicodeDecodeError as error:
-        raise RequestMalformed("The body is not UTF-8; send JSON encoded as UTF-8.") from error
+        raise RequestMalformed(f"{called} is not UTF-8; send JSON encoded as UTF-8.") from error
     except (msgspec.MsgspecError, ValueError) as error:
         reason = str(error) if isinstance(error, msgspec.MsgspecError) else "a number of too many digits"
-        what = "The body is empty" if not body.strip() else f"The body is not JSON ({reason})"
+        what = f"{called} is empty" if not body.strip() else f"{called} is not JSON ({reason})"
         raise RequestMalformed(f"{what}; {hint}.") from error
     if too_deep:
-        raise RequestMalformed(f"The body is nested more than {max_depth} levels deep; send flatter values.")
+        raise RequestMalformed(f"{called} is nested more than {max_depth} levels deep; send flatter values.")
     return content
 
 

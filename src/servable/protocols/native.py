@@ -95,8 +95,7 @@ class NativeAnswer:
         if chances is None:
             return [{"prediction": answer} for answer in answers]
         return [
-            {"prediction": answer, PROBABILITIES: each}
-            for answer, each in zip(answers, chances, strict=True)
+            {"prediction": answer, PROBABILITIES: each} for answer, each in zip(answers, chances, strict=True)
         ]
 
     def encode_error(self, error: ServableError, request_id: str) -> bytes:

@@ -67,6 +67,9 @@ class CsvCodec(NativeAnswer):
             raise MediaTypeUnsupported("CSV is read in UTF-8; send it with charset=utf-8.")
         # Empty lines mean nothing, and a reader of records takes its time over each.
         text = bytes(body).removeprefix(_BOM).lstrip(b"\r\n")
+        if text.count(b'"') % 2:
+            # Quotes come in pairs, also those within a field; pyarrow would take what follows as one field.
+            raise _malformed()
         first, lines = self._first_record(text)
         named = self._is_header(first) if "header" not in said else said["header"].lower() == "present"
         table = self._table(text, first, lines if named else 0)

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from servable.artifact.signature import Signature
-from servable.errors import InputError, RequestInvalid, RequestMalformed, RequestTooLarge, ServableError
+from servable.errors import InputError, RequestInvalid, RequestTooLarge, ServableError
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
-from servable.protocols.native import NativeAnswer, error_body, most_cells, undisturbed
-from servable.protocols.native_depth import deeper_than, more_commas_than
+from servable.protocols.json_values import read_json
+from servable.protocols.native import NativeAnswer, error_body, most_cells
 from servable.protocols.native_schema import Problems
 from servable.protocols.rows import RowReader
 from servable.tensors import Body, Request, Response, take
@@ -25,7 +25,6 @@ _FIRST, _MOST = 8, 512
 _SPARE_COMMAS, _LONG = 1_000, 1 << 16
 #: Bytes after which a piece ends, whatever its rows.
 _PIECE_BYTES = 1 << 18
-_decode = msgspec.json.Decoder(float_hook=float).decode
 
 
 class Piece(NamedTuple):
@@ -152,23 +151,13 @@ class LineReader:
             return Lines({}, [], wrong | dict.fromkeys(fitting, error))
 
     def _parse(self, line: bytes, number: int) -> Any:
-        if len(line) > _LONG and self._most_commas is not None and more_commas_than(line, self._most_commas):
-            raise RequestTooLarge(
-                f"Line {number} holds more values than a row has; send one row on each line."
-            )
-        try:
-            value = undisturbed(_decode, line)
-            too_deep = deeper_than(line, self._max_depth)
-        except RecursionError:
-            too_deep = True
-        except UnicodeDecodeError as error:
-            raise RequestMalformed(f"Line {number} is not UTF-8; send JSON encoded as UTF-8.") from error
-        except msgspec.MsgspecError as error:
-            raise RequestMalformed(
-                f"Line {number} is not JSON ({error}); send one row on each line."
-            ) from error
-        if too_deep:
-            raise RequestMalformed(f"Line {number} is nested more than {self._max_depth} levels deep.")
+        value = read_json(
+            line,
+            "send a row on each line",
+            max_depth=self._max_depth,
+            max_commas=self._most_commas if len(line) > _LONG else None,
+            called=f"Line {number}",
+        )
         return self._unwrapped(value)
 
     def _unwrapped(self, value: Any) -> Any:

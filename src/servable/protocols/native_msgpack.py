@@ -13,7 +13,8 @@ import msgspec
 from servable.artifact.signature import Signature, is_table
 from servable.errors import FieldProblem, RequestInvalid, RequestMalformed, RequestTooLarge
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
-from servable.protocols.native import NativeAnswer, undisturbed
+from servable.protocols.json_values import undisturbed
+from servable.protocols.native import NativeAnswer
 from servable.protocols.native_schema import Problems, joined, shown
 from servable.protocols.rows import RowReader
 from servable.tensors import Body, Request

@@ -6,9 +6,9 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from servable.artifact.signature import Signature
-from servable.protocols.codecs import NPY, RAW
-from servable.protocols.native_array import WholeArray
+from servable.protocols.answer_forms import JSON
 from servable.protocols.native_schema import example_row
+from servable.protocols.openapi_bodies import other_answers, other_bodies
 from servable.protocols.openapi_models import ModelSchemas, bare, component, reference
 
 Schema = dict[str, Any]
@@ -16,6 +16,7 @@ Schema = dict[str, Any]
 _ERRORS = {
     "400": "The body is not of its content type, or is JSON and not an object.",
     "404": "No such model or version is served here.",
+    "406": "The header Accept takes none of the forms of an answer.",
     "408": "The request arrived too slowly.",
     "413": "More bytes or rows than this server allows.",
     "415": "A content type or an encoding of the body that is not read here.",
@@ -126,29 +127,18 @@ def _predict(described: Described, operation_id: str, summary: str) -> Schema:
                     "schema": reference(component(described.model, "Request")),
                     "examples": _examples(described.signature),
                 },
-                **_binary(described.signature),
+                **other_bodies(described.signature),
             },
         },
         "responses": {
             "200": {
                 "description": "The answer.",
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                "content": {"application/json": answer},
+                "content": {JSON: answer, **other_answers()},
             },
             **{status: _error_response(text, passing=status in _PASSING) for status, text in _ERRORS.items()},
         },
     }
-
-
-def _binary(signature: Signature) -> Schema:
-    """The content types besides JSON; what no JSON schema describes says its form in words."""
-    whole = WholeArray.of(signature)
-    if whole is None:
-        return {}
-    binary: Schema = {"type": "string", "format": "binary"}
-    raw = binary | {"description": f"Little-endian bytes, one row after the other; a row is {whole.words}."}
-    npy = binary | {"description": f"One array as numpy.save writes it; a row is {whole.words}."}
-    return {**({RAW: {"schema": raw}} if whole.fixed else {}), NPY: {"schema": npy}}
 
 
 def _parameters() -> Schema:
