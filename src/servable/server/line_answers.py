@@ -139,8 +139,9 @@ class _Course:
 
     async def _piece(self, piece: Piece) -> bytes:
         lines = self._codec.reader.read(piece)
-        for error in lines.wrong.values():
-            self._live.meter.count(error.code, 0, 0.0)
+        for code in {error.code for error in lines.wrong.values()}:
+            # Once for a piece: figures count requests, and a piece is one.
+            self._live.meter.count(code, 0, 0.0)
         return await self._ask(lines)
 
     async def _ask(self, lines: Lines) -> bytes:
