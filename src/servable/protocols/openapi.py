@@ -56,12 +56,13 @@ class Described(NamedTuple):
     default: bool
 
 
-def document(models: Sequence[Described], server_version: str) -> Schema:
+def document(models: Sequence[Described], server_version: str, prefix: str = "") -> Schema:
     """The whole document.
 
     Args:
         models: the live models, in the order in which they are listed.
         server_version: of Servable.
+        prefix: under which the server is mounted; empty at the root.
     """
     paths: Schema = {}
     schemas: Schema = {"Error": _error_schema(), **_fixed_schemas()}
@@ -88,6 +89,7 @@ def document(models: Sequence[Described], server_version: str) -> Schema:
             "version": server_version,
             "description": "Models with typed requests and answers, from their signatures.",
         },
+        "servers": [{"url": prefix or "/"}],
         "tags": [
             *({"name": each.model, "description": _about(each)} for each in models),
             {"name": "server", "description": "What is served, and how the server is."},
