@@ -40,7 +40,7 @@ def target_of(scope: Mapping[str, Any]) -> bytes:
 
 
 def routed(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """A scope of one's own for a router: the host's is not written to, and the mount itself ends in a slash."""
+    """A scope for a router, which may write to it; the address of the mount itself ends in a slash."""
     path = str(scope["path"])
     return {**scope, "path": f"{path}/" if path == prefix_of(scope) else path, "root_path": prefix_of(scope)}
 

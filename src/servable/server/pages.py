@@ -218,4 +218,5 @@ def _call(live: Live, table: Table, place: Place) -> str:
     if len(body) > _LONGEST_BODY:
         body = "@row.json"
     # The address is what the caller said in its Host header, so it is quoted for the shell as well.
-    return f"curl {shlex.quote(place.origin + place.prefix + path)} -H 'content-type: application/json' -d {shlex.quote(body)}"
+    address = shlex.quote(place.origin + place.prefix + path)
+    return f"curl {address} -H 'content-type: application/json' -d {shlex.quote(body)}"

@@ -73,11 +73,11 @@ class AsgiReply:
         await self._send(start)
         await self._send(body)
 
-
     async def _answered_or_gone(self, receive: Receive) -> None:
         gone = asyncio.ensure_future(_hung_up(receive))
         try:
-            await asyncio.wait([self._messages, gone], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [self._messages, gone]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
             # Whatever the host raises about a connection that is over concerns nobody here.
