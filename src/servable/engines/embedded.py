@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from servable.engines.bridge import across
-from servable.engines.tenant import Keeper, Plan, Tenant, plan_of
+from servable.engines.tenant import Keeper, Plan, Tenant, abandon, plan_of
 from servable.errors import ConflictError, ServableError
 
 
@@ -106,17 +106,22 @@ class Embedded:
 
     def _found(self) -> tuple[Tenant, asyncio.AbstractEventLoop]:
         with self._lock:
-            if self._pid != os.getpid():
-                # The loop of the parent does not run in this process.
-                self._pid, self._inside, self._entered = os.getpid(), None, 0
+            self._forget_what_is_gone()
             inside = self._inside
-        return inside if inside is not None and not inside[1].is_closed() else self._keeper.found()
+        return inside or self._keeper.found()
+
+    def _forget_what_is_gone(self) -> None:
+        """A loop of a parent does not run in its children, and one that was closed runs no more."""
+        if self._pid != os.getpid():
+            abandon(self._inside)
+            self._pid, self._inside, self._entered = os.getpid(), None, 0
+        elif self._inside is not None and self._inside[1].is_closed():
+            self._inside, self._entered = None, 0
 
     def _enter(self) -> tuple[Tenant, asyncio.AbstractEventLoop]:
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._pid != os.getpid() or (self._inside is not None and self._inside[1].is_closed()):
-                self._pid, self._inside, self._entered = os.getpid(), None, 0
+            self._forget_what_is_gone()
             if self._inside is None and self._keeper.running:
                 # A request came before the lifespan, and the models are loaded already.
                 found = self._keeper.found()
@@ -144,7 +149,7 @@ class Embedded:
         except ServableError as error:
             await self._leave()
             await send({"type": "lifespan.startup.failed", "message": error.message})
-            return
+            raise
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._leave()

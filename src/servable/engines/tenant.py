@@ -7,6 +7,7 @@ none and for those that never say when they begin and end.
 import asyncio
 import atexit
 import contextlib
+import ctypes
 import os
 import threading
 import time
@@ -230,6 +231,7 @@ class Keeper:
     def forget(self) -> None:
         """In a child: the thread stayed in the parent, and a lock that it held is held for ever."""
         self._lock = threading.Lock()
+        abandon(self._found)
         self._thread = self._found = self._stop = None
 
     def _run(self, begun: threading.Event) -> None:
@@ -250,6 +252,14 @@ class Keeper:
 
 
 _KEEPERS: "weakref.WeakSet[Keeper]" = weakref.WeakSet()
+
+
+def abandon(inherited: object) -> None:
+    """Keep what a child has from its parent for ever, because it cannot be given back there.
+
+    The threads of a model's library stayed in the parent, and to wait for their end ends the child instead.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 def _forget_all() -> None:
