@@ -242,7 +242,7 @@ def test_a_version_that_cannot_be_loaded_is_503_until_another_is_deployed(home: 
             refused = await client.post("/m0/models/iris/predict", json={"input": ROW})
             assert refused.status_code == 503
             assert "iris:1 is not ready" in refused.json()["error"]["message"]
-            publish_iris(home)
+            publish_iris(home, bias=BIAS * 2)
             answer = await eventually(client, "/m0/models/iris/predict", lambda said: "version" in said)
             assert answer.json()["version"] == 2
 
@@ -250,7 +250,7 @@ def test_a_version_that_cannot_be_loaded_is_503_until_another_is_deployed(home: 
 
 
 def test_wrong_settings_are_refused_at_once_and_wrong_references_at_the_beginning(home: Path) -> None:
-    with pytest.raises(SettingInvalid, match="max.rowz"):
+    with pytest.raises(SettingInvalid, match=r"max.rowz"):
         servable.asgi(home=home, max_rowz=1)
 
     async def begin() -> None:

@@ -28,7 +28,6 @@ from servable.serving.desired import RegistrySource
 from servable.serving.held import held
 from servable.serving.host import Host
 from servable.settings import ServerSettings, load_settings
-from servable.workflows.intake import is_path, take_in
 
 _log = logger("embedded")
 #: Seconds after a failed attempt to begin in which nobody tries again.
@@ -155,6 +154,10 @@ class Tenant:
         _log.info("ready" if host.ready else "started", extra=fields(home=settings.home))
 
     def _references(self) -> tuple[str, ...]:
+        # Here, because it imports onnxruntime, whose threads begin with the import: a server that loads the
+        # application and then forks would have workers that cannot end.
+        from servable.workflows.intake import is_path, take_in
+
         plan = self._plan
         return tuple(
             take_in(text, sample=plan.sample, trust=plan.trust, home=plan.settings.home).name

@@ -92,7 +92,7 @@ def scope_of(environ: Mapping[str, Any]) -> dict[str, Any]:
     """The ASGI scope of a WSGI request."""
     # WSGI holds bytes in texts, each character one of them.
     prefix = _bytes(environ.get("SCRIPT_NAME", "")).rstrip(b"/")
-    raw = prefix + (_bytes(environ.get("PATH_INFO", "")) or b"/")
+    inner = _bytes(environ.get("PATH_INFO", "")) or b"/"
     headers = [
         (name[5:].replace("_", "-").lower().encode("latin-1"), _bytes(value))
         for name, value in environ.items()
@@ -106,10 +106,10 @@ def scope_of(environ: Mapping[str, Any]) -> dict[str, Any]:
         "http_version": str(environ.get("SERVER_PROTOCOL", "HTTP/1.1")).rpartition("/")[2],
         "method": str(environ["REQUEST_METHOD"]).upper(),
         "scheme": environ.get("wsgi.url_scheme", "http"),
-        "path": raw.decode("utf-8", errors="replace"),
-        "raw_path": quote(raw).encode("ascii"),
+        "path": _text(prefix) + _text(inner),
+        "raw_path": quote(prefix + inner).encode("ascii"),
         "query_string": _bytes(environ.get("QUERY_STRING", "")),
-        "root_path": prefix.decode("utf-8", errors="replace"),
+        "root_path": _text(prefix),
         "headers": headers,
         "client": (str(environ.get("REMOTE_ADDR", "")), 0),
         "server": (str(environ.get("SERVER_NAME", "")), int(port) if port.isdigit() else None),
@@ -256,3 +256,7 @@ class _Answer:
 
 def _bytes(text: str) -> bytes:
     return text.encode("latin-1", errors="replace")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="replace")
