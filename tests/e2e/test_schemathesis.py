@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import servable
+from servable.protocols.openapi_oip import oip_document
 from serving.making import publish_heavy, publish_iris
 
 HERE = Path(__file__).parent
@@ -97,7 +98,26 @@ def test_our_own_document_holds(url: str) -> None:
     assert "No issues found" in said
 
 
+#: What a protocol that leaves names, shapes and values open can be held to.
+OPEN_CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,unsupported_method"
+)
+
+
+@pytest.mark.slow
+def test_the_open_inference_protocol_holds(url: str, tmp_path: Path) -> None:
+    if httpx.get(f"{url}/v2").status_code == 404:
+        pytest.skip("the Open Inference Protocol is not served here")
+    document = oip_document(["churn", "iris", "value", "floats", "bytes", "nobody"], ["1", "7"])
+    description = tmp_path / "oip.json"
+    description.write_text(json.dumps(document))
+    words = ("--url", url, "--checks", OPEN_CHECKS, "--seed", "20", "--max-examples", "25")
+    assert "No issues found" in run(str(description), *words)
+
+
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_our_own_document_holds_for_long(url: str) -> None:
     for seed in range(10):
-        run(f"{url}/openapi.json", "--checks", "all", "--seed", str(seed), "--max-examples", "300")
+        run(f"{url}/openapi.json", "--checks", "all", "--seed", str(seed), "--max-examples", "100")

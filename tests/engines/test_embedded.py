@@ -61,6 +61,8 @@ async def eventually(client: httpx.AsyncClient, path: str, good: Callable[[Any],
     """Ask again and again until the answer is a good one, or half a minute is over."""
     until = time.monotonic() + 30
     while True:
+        # An answer that is there at once does not let the loop turn, in which the change is followed.
+        await asyncio.sleep(0)
         answer = await client.post(path, json={"input": ROW})
         if good(answer.json()) or time.monotonic() > until:
             return answer
