@@ -1,11 +1,13 @@
 """Every request that the OpenAPI document allows is answered as it says, and every other is refused."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pandas as pd
