@@ -82,7 +82,8 @@ def run(location: str, *words: str) -> str:
     each answer passes every check that it has.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", location, "--no-color", *words],
+        [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"]
+        + [location, "--no-color", *words],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
         capture_output=True,
         text=True,
