@@ -19,6 +19,7 @@ from servable.protocols.openapi_oip import oip_document
 from serving.making import publish_heavy, publish_iris
 
 HERE = Path(__file__).parent
+COMMAND = (sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"))
 REPORT = b"<!doctype html><title>report</title>"
 
 
@@ -82,8 +83,7 @@ def run(location: str, *words: str) -> str:
     each answer passes every check that it has.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"), "run"]
-        + [location, "--no-color", *words],
+        [*COMMAND, "run", location, "--no-color", *words],
         env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
         capture_output=True,
         text=True,

@@ -212,7 +212,8 @@ def _column_schema(field: Field) -> Schema:
         # An empty text stands for a missing one.
         schema["minLength"] = 1
     elif field.dtype == "int64":
-        schema |= {"minimum": -(2**63), "exclusiveMaximum": 2**63}
+        # Numbers are read as doubles, so these are the outermost that round to one of 64 bits.
+        schema |= {"minimum": -(2**63) - 1024, "maximum": 2**63 - 513}
     return schema
 
 
