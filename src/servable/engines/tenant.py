@@ -83,22 +83,32 @@ class Tenant:
         self._failure: ServableError | None = None
         self._rest_until = 0.0
 
+    @property
+    def settings(self) -> ServerSettings:
+        """Of the plan."""
+        return self._plan.settings
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request."""
+        settings = self.settings
         if self._application is None:
             try:
-                async with asyncio.timeout(self._plan.settings.request_timeout_s):
+                async with asyncio.timeout(settings.request_timeout_s):
                     await self.open()
             except TimeoutError:
                 error = ModelNotReady("The models are still being loaded; try again in a moment.")
-                await refuse(error, scope, send)
+                await refuse(error, scope, send, settings)
                 return
             except ServableError as error:
-                await refuse(ModelNotReady(f"The models are not ready: {error.message}"), scope, send)
+                await refuse(
+                    ModelNotReady(f"The models are not ready: {error.message}"), scope, send, settings
+                )
                 return
         application = self._application
         if application is None:
-            await refuse(ModelNotReady("The models were unloaded; try again in a moment."), scope, send)
+            await refuse(
+                ModelNotReady("The models were unloaded; try again in a moment."), scope, send, settings
+            )
             return
         await application(scope, receive, send)
 

@@ -242,7 +242,7 @@ class _Answer:
         except Exception as error:  # noqa: BLE001 - the border to the server: it gets an answer, the log the cause
             _log.exception("a request failed inside")
             if not begun:
-                await refuse(error, self._scope, send)
+                await refuse(error, self._scope, send, self._tenant.settings)
 
     async def _receive(self) -> Message:
         body, self._body = self._body, None
