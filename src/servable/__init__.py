@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from servable.client import AsyncClient, Client, Prediction, Predictions
+    from servable.engines.embedded import asgi
     from servable.engines.local import LocalServer, serve
+    from servable.engines.wsgi import wsgi
     from servable.errors import ServableError
     from servable.workflows.add import add
     from servable.workflows.deploy import deploy, rollback, undeploy
@@ -38,6 +40,7 @@ __all__ = [
     "Predictions",
     "ServableError",
     "add",
+    "asgi",
     "deploy",
     "describe",
     "evaluate",
@@ -51,6 +54,7 @@ __all__ = [
     "status",
     "train",
     "undeploy",
+    "wsgi",
 ]
 
 _HOMES = {
@@ -61,6 +65,7 @@ _HOMES = {
     "Predictions": "servable.client",
     "ServableError": "servable.errors",
     "add": "servable.workflows.add",
+    "asgi": "servable.engines.embedded",
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
     "evaluate": "servable.workflows.evaluate",
@@ -74,6 +79,7 @@ _HOMES = {
     "status": "servable.workflows.look",
     "train": "servable.workflows.train",
     "undeploy": "servable.workflows.deploy",
+    "wsgi": "servable.engines.wsgi",
 }
 
 

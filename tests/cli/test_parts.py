@@ -9,8 +9,8 @@ from rich.console import Console
 
 from servable.cli import options, payload, tables
 from servable.cli.progress import RichProgress
-from servable.cli.serving import is_path, name_of
 from servable.errors import DataError, FileMissing, InputError, SettingInvalid
+from servable.workflows.intake import is_path, name_of
 
 VERBS = (
     "demo",

@@ -270,6 +270,20 @@ def test_free_axes_must_agree_between_rows() -> None:
     assert "inputs" in problems(codec, {"inputs": [[1, 2], [3]]})
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    field = Field(name="x", kind="tensor", dtype="int64", shape=(3,))
+    signature = Signature(
+        task="transform", inputs=(field,), outputs=(Field(name="y", kind="tensor", dtype="int64"),)
+    )
+    codec = NativeCodec(signature)
+    arrays = codec.decode(b'{"input": [2.0, 9223372036854775807, -1e3]}', "id").arrays
+    assert arrays["x"].tolist() == [[2, 2**63 - 1, -1000]]
+    assert arrays["x"].dtype == np.int64
+    for bad in (b"2.5", b"1e300", b"true", b"null"):
+        with pytest.raises(RequestInvalid):
+            codec.decode(b'{"input": [2.0, 1, %b]}' % bad, "id")
+
+
 @pytest.mark.parametrize(
     ("dtype", "good", "bad"), [("uint8", 255, 256), ("int8", -128, 1.5), ("uint64", 2**63 - 1, -1)]
 )

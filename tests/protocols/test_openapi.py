@@ -177,7 +177,7 @@ def test_fields_are_typed(api: dict[str, Any]) -> None:
     assert "17 to 90" in columns["age"]["description"]
     assert columns["job"] == {"$ref": "#/components/schemas/income.Input.job"}
     job = schema(api, "income.Input.job")
-    assert (job["enum"], job["type"]) == (["cook", "nurse", None], ["string", "null"])
+    assert (job["enum"], job["type"]) == (["cook", "nurse", "", None], ["string", "null"])
     assert "enum" not in columns["city"]
     assert columns["since"]["type"] == ["string", "number", "null"]
     assert len(in_order["prefixItems"]) == in_order["minItems"] == in_order["maxItems"] == 5
@@ -204,7 +204,18 @@ def test_every_example_is_accepted_by_the_codec(api: dict[str, Any], name: str, 
 
 def test_errors_are_documented(api: dict[str, Any]) -> None:
     responses = api["paths"]["/models/income/predict"]["post"]["responses"]
-    assert set(responses) == {"200", *map(str, (400, 404, 406, 408, 413, 415, 421, 422, 500, 503, 504))}
+    errors = (400, 404, 405, 406, 408, 413, 415, 421, 422, 431, 500, 503, 504)
+    assert set(responses) == {"200", *map(str, errors)}
+    assert "Allow" in responses["405"]["headers"]
+    for path in ("/models", "/models/{name}", "/models/{name}/report", "/healthz", "/readyz", "/metrics"):
+        described = api["paths"][path]["get"]["responses"]
+        assert {"200", "405", "421", "500"} <= set(described)
+        assert all(content["schema"] for each in described.values() for content in each["content"].values())
+
+
+def test_a_mounted_server_says_where_it_is() -> None:
+    assert document([], "1")["servers"] == [{"url": "/"}]
+    assert document([], "1", "/ml")["servers"] == [{"url": "/ml"}]
 
 
 def test_operation_ids_differ_where_names_nearly_do_not() -> None:

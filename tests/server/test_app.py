@@ -19,7 +19,7 @@ import zstandard
 from servable.monitoring.metrics import Metrics
 from servable.registry.home import open_home
 from servable.server.app import Application
-from servable.server.pages import landing_page
+from servable.server.pages import Place, landing_page
 from servable.server.problems import STATUS, problem
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
@@ -272,13 +272,13 @@ def test_the_landing_page_shows_each_model_with_a_call_to_copy(visit: Callable[.
 
 
 def test_the_landing_page_without_models() -> None:
-    page = landing_page(Table(), frozenset(), "http://localhost:8000").decode()
+    page = landing_page(Table(), frozenset(), Place("http://localhost:8000")).decode()
     assert "No model is deployed yet." in page
 
 
 def test_the_landing_page_says_why_a_model_is_not_live() -> None:
     status = ModelStatus(model="a", version=2, state="failed", reason="The file <x> is damaged.")
-    page = landing_page(Table(statuses=(status,)), frozenset(), "http://localhost:8000").decode()
+    page = landing_page(Table(statuses=(status,)), frozenset(), Place("http://localhost:8000")).decode()
     assert "The file &lt;x&gt; is damaged." in page
     assert "<pre>" not in page
 

@@ -1,6 +1,5 @@
 """The verb ``serve``: model files are taken in first, then a server answers until it is stopped."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +8,6 @@ import typer
 from servable.cli import exits, options
 from servable.cli.output import Screen
 from servable.errors import SettingInvalid
-
-_LONGEST_NAME = 128
 
 
 def register(app: typer.Typer) -> None:
@@ -127,6 +124,7 @@ def serve(
     from servable.engines.local import serve as run
     from servable.server.lifecycle import bind
     from servable.settings import check_exposure, config_path, load_settings
+    from servable.workflows.intake import is_path
 
     flags = {
         "home": home,
@@ -194,6 +192,8 @@ def _say(screen: Screen, line: str) -> None:
 
 def _again(path: Path, trust: bool, sample: Path | None, home: str) -> list[str]:
     """The arguments of ``servable`` that take a model file in again, in a process of its own."""
+    from servable.workflows.intake import name_of
+
     arguments = ["add", str(path), "--name", name_of(path), "--deploy", "--home", home]
     if sample is not None:
         arguments += ["--sample", str(sample)]
@@ -206,56 +206,15 @@ def _taken_in(text: str, screen: Screen, trust: bool, sample: Path | None, home:
     Returns:
         The reference to serve.
     """
-    from servable.workflows.add import add
+    from servable.workflows.intake import take_in
 
-    path = Path(text)
-    name = name_of(path)
-    known = None if sample is not None else _same_file(path, name, home)
-    if known is not None:
-        screen.note(f"[bold]{known}[/bold] was made from this very file and serves again")
-        return name
     with screen.progress() as progress:
-        outcome = add(path, name=name, sample=sample, trust=trust, deploy=True, home=home, progress=progress)
+        taken = take_in(text, sample=sample, trust=trust, home=home, progress=progress)
+    reference, outcome = f"{taken.name}:{taken.version}", taken.outcome
+    if outcome is None:
+        screen.note(f"[bold]{reference}[/bold] was made from this very file and serves again")
+        return taken.name
     served = next((row for row in outcome.variants if row.chosen), None)
     faster = f", {served.speedup:,.0f}x faster than as trained" if served and served.speedup else ""
-    screen.note(f"[bold]{outcome.model}:{outcome.version}[/bold] serves as {outcome.serving}{faster}")
-    return name
-
-
-def _same_file(path: Path, name: str, home: Path | None) -> str | None:
-    """The newest version of a name, deployed, if it was made from a file with this content."""
-    from servable.errors import NotFoundError
-    from servable.workflows.deploy import deploy
-    from servable.workflows.look import describe
-    from servable.workflows.sources import file_digest
-
-    try:
-        found = describe(name, home=home)
-    except NotFoundError:
-        return None
-    if not path.is_file() or found.source.get("sha256") != file_digest(path):
-        return None
-    deploy(f"{name}:{found.version}", home=home)
-    return f"{name}:{found.version}"
-
-
-def is_path(text: str) -> bool:
-    """Whether an argument of ``serve`` means a file: it has a folder, a model file's ending, or exists."""
-    from servable.frameworks.lookup import KNOWN
-
-    endings = tuple(ending for known in KNOWN.values() for ending in known.suffixes)
-    return "/" in text or text.lower().endswith(endings) or Path(text).is_file()
-
-
-def name_of(path: Path) -> str:
-    """The model name made from a file's: ``My Model v2.pkl`` becomes ``my-model-v2``.
-
-    Raises:
-        SettingInvalid: nothing of the file's name can be used.
-    """
-    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:_LONGEST_NAME]
-    if not name:
-        raise SettingInvalid(
-            f"No model name can be made from {path.name}; use servable add {path} --name NAME --deploy."
-        )
-    return name
+    screen.note(f"[bold]{reference}[/bold] serves as {outcome.serving}{faster}")
+    return taken.name

@@ -256,9 +256,12 @@ def _cell_fits(dtype: str) -> tuple[Callable[[Any], bool], str]:
         greatest = float_limit(dtype)
         return (lambda cell: _is_number_within(cell, greatest)), "a number"
     least, most = limits
-    return (
-        lambda cell: isinstance(cell, int) and not isinstance(cell, bool) and least <= cell <= most
-    ), f"a whole number from {least} to {most}"
+    return (lambda cell: _is_whole(cell) and least <= cell <= most), f"a whole number from {least} to {most}"
+
+
+def _is_whole(cell: Any) -> bool:
+    """Whether it is a whole number in the sense of JSON, which knows no other: 2 and 2.0 are the same."""
+    return isinstance(cell, int | float) and not isinstance(cell, bool) and cell == cell // 1
 
 
 def _is_number_within(cell: Any, greatest: float) -> bool:

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of a server, typed for each of its models. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -16,20 +16,24 @@ Schema = dict[str, Any]
 _ERRORS = {
     "400": "The body is not of its content type, or is JSON and not an object.",
     "404": "No such model or version is served here.",
+    "405": "The address takes other verbs: those of the header `Allow`.",
     "406": "The header Accept takes none of the forms of an answer.",
     "408": "The request arrived too slowly.",
     "413": "More bytes or rows than this server allows.",
     "415": "A content type or an encoding of the body that is not read here.",
     "421": "A host name to which this server does not answer.",
     "422": "Values that do not fit the signature; every one is named in `details`.",
+    "431": "More headers, or more bytes of them, than this server allows.",
     "500": "The model or the server failed.",
     "503": "The model is not ready, or the queue is full; try again after `Retry-After`.",
     "504": "The time was over before the answer.",
 }
 
 
-_PASSING = ("503", "504")
+#: What any request may meet, whatever it asks for.
+_ALWAYS = ("405", "408", "421", "431", "500")
 _HEADERS: Schema = {
+    "Allow": {"description": "The verbs that the address takes.", "schema": {"type": "string"}},
     "RequestId": {
         "description": "Under which the server logged the request.",
         "schema": {"type": "string"},
@@ -57,12 +61,13 @@ class Described(NamedTuple):
     default: bool
 
 
-def document(models: Sequence[Described], server_version: str) -> Schema:
+def document(models: Sequence[Described], server_version: str, prefix: str = "") -> Schema:
     """The whole document.
 
     Args:
         models: the live models, in the order in which they are listed.
         server_version: of Servable.
+        prefix: under which the server is mounted; empty at the root.
     """
     paths: Schema = {}
     schemas: Schema = {"Error": _error_schema(), **_fixed_schemas()}
@@ -89,6 +94,7 @@ def document(models: Sequence[Described], server_version: str) -> Schema:
             "version": server_version,
             "description": "Models with typed requests and answers, from their signatures.",
         },
+        "servers": [{"url": prefix or "/"}],
         "tags": [
             *({"name": each.model, "description": _about(each)} for each in models),
             {"name": "server", "description": "What is served, and how the server is."},
@@ -136,7 +142,7 @@ def _predict(described: Described, operation_id: str, summary: str) -> Schema:
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
                 "content": {JSON: answer, **other_answers()},
             },
-            **{status: _error_response(text, passing=status in _PASSING) for status, text in _ERRORS.items()},
+            **_error_responses(_ERRORS),
         },
     }
 
@@ -170,12 +176,18 @@ def _parameters() -> Schema:
     }
 
 
-def _error_response(description: str, *, passing: bool = False) -> Schema:
-    headers: Schema = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
-    if passing:
-        headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
-    content = {"application/json": {"schema": reference("Error")}}
-    return {"description": description, "headers": headers, "content": content}
+def _error_responses(statuses: Iterable[str]) -> Schema:
+    """What may go wrong, as ``responses`` of an operation."""
+    more = {"405": "Allow", "503": "RetryAfter", "504": "RetryAfter"}
+    found: Schema = {}
+    for status in sorted(statuses):
+        headers: Schema = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+        if status in more:
+            name = {"RetryAfter": "Retry-After"}.get(more[status], more[status])
+            headers[name] = {"$ref": f"#/components/headers/{more[status]}"}
+        content = {"application/json": {"schema": reference("Error")}}
+        found[status] = {"description": _ERRORS[status], "headers": headers, "content": content}
+    return found
 
 
 def _examples(signature: Signature) -> Schema:
@@ -248,14 +260,16 @@ def _fixed_schemas() -> dict[str, Schema]:
 
 def _fixed_paths() -> Schema:
     model = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    missing = {
-        "404": _error_response("No such model is served here."),
-        "503": _error_response("The model is not ready.", passing=True),
-    }
+    missing = _error_responses(("404", "503"))
 
     def get(operation_id: str, summary: str, schema: str, media_type: str = "", **more: Any) -> Schema:
         content = {media_type: {"schema": {"type": "string"}}} if media_type else _json(schema)
-        responses = {"200": {"description": summary, "content": content}, **more.pop("responses", {})}
+        good = {
+            "description": summary,
+            "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
+            "content": content,
+        }
+        responses = {"200": good, **_error_responses(_ALWAYS), **more.pop("responses", {})}
         return {
             "get": {
                 "operationId": operation_id,

@@ -205,12 +205,15 @@ def _column_schema(field: Field) -> Schema:
     if field.dtype == "datetime":
         schema["pattern"] = DATE_PATTERN
     if field.kind == "category" and field.values and field.unknown == "refuse":
-        schema["enum"] = [*field.values, *([None] if field.missing else [])]
+        # An empty text stands for a missing one.
+        empty = [""] if field.dtype == "str" and "" not in field.values else []
+        schema["enum"] = [*field.values, *([*empty, None] if field.missing else [])]
     elif field.kind == "category" and field.dtype == "str" and not field.missing and "" not in field.values:
         # An empty text stands for a missing one.
         schema["minLength"] = 1
     elif field.dtype == "int64":
-        schema |= {"minimum": -(2**63), "exclusiveMaximum": 2**63}
+        # Numbers are read as doubles, so these are the outermost that round to one of 64 bits.
+        schema |= {"minimum": -(2**63) - 1024, "maximum": 2**63 - 513}
     return schema
 
 

@@ -11,7 +11,6 @@ import itertools
 import os
 from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any, cast
-from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
@@ -25,6 +24,7 @@ from servable.server.desk import Desk
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, Streaming
 from servable.server.http import Exchange, HttpRequest, Reply
+from servable.server.mounts import limited, routed, target_of
 from servable.server.problems import NATIVE, Style, problem
 from servable.server.replies import AsgiReply, read_body
 from servable.server.routes import routes
@@ -269,9 +269,9 @@ class Application:
                     await self._stream(asked, request, request_id, receive, send)
                     return
                 exchange = self.handle(request, reply)
-                await reply.sent(exchange)
+                await reply.sent(exchange, receive)
             else:
-                await self._route(scope, request_id, receive, send)
+                await self._route(scope, request_id, limited(receive, self._max_body), send)
         except HTTPException as error:
             self.refuse(_from_starlette(error), reply, request_id, style=request.style)
             await reply.sent(None)
@@ -297,16 +297,17 @@ class Application:
             await send(message)
 
         # Starlette raises for unknown paths and verbs, instead of answering, when an app is named.
-        scope["app"] = self
-        scope.setdefault("state", {})["request_id"] = request_id
-        await self._router(scope, receive, send_with_headers)
+        own_scope = {**routed(scope), "app": self, "state": {"request_id": request_id}}
+        await self._router(own_scope, receive, send_with_headers)
 
 
 def _request_of(scope: Mapping[str, Any]) -> HttpRequest:
     request = HttpRequest()
     request.method = scope["method"].encode("ascii")
-    request.target = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
-    request.headers = dict(scope["headers"])
+    request.target = target_of(scope)
+    for name, value in scope["headers"]:
+        before = request.headers.get(name)
+        request.headers[name] = value if before is None else before + b", " + value
     return request
 
 

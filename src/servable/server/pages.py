@@ -6,6 +6,7 @@ import shlex
 from functools import cache
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from servable.errors import DependencyMissing, RouteNotFound
 from servable.protocols.native_schema import example_row
@@ -35,7 +36,7 @@ _LONGEST_BODY = 4000
 
 _START = b"""window.addEventListener("load", function () {
   window.ui = SwaggerUIBundle({
-    url: "../openapi.json",
+    url: "openapi.json",
     dom_id: "#swagger-ui",
     deepLinking: true,
     tryItOutEnabled: true,
@@ -49,19 +50,19 @@ _START = b"""window.addEventListener("load", function () {
 });
 """
 
-_DOCS = b"""<!doctype html>
+_DOCS = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Servable: API</title>
-<link rel="icon" type="image/png" href="/docs/static/favicon-32x32.png">
-<link rel="stylesheet" href="/docs/static/swagger-ui.css">
+<link rel="icon" type="image/png" href="{prefix}/docs/static/favicon-32x32.png">
+<link rel="stylesheet" href="{prefix}/docs/static/swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="/docs/static/swagger-ui-bundle.js"></script>
-<script src="/docs/static/start.js"></script>
+<script src="{prefix}/docs/static/swagger-ui-bundle.js"></script>
+<script src="{prefix}/docs/static/start.js"></script>
 </body>
 </html>
 """
@@ -106,9 +107,13 @@ footer { color: var(--muted); font-size: 13px; padding-top: 28px; padding-bottom
 """
 
 
-def docs_page() -> bytes:
-    """The page that starts Swagger UI from this server's own files."""
-    return _DOCS
+def docs_page(prefix: str = "") -> bytes:
+    """The page that starts Swagger UI from this server's own files.
+
+    Args:
+        prefix: under which the server is mounted; empty at the root.
+    """
+    return _DOCS.replace("{prefix}", escape(prefix)).encode()
 
 
 @cache
@@ -130,15 +135,28 @@ def static_file(name: str) -> bytes:
     return (Path(found.submodule_search_locations[0]) / "static" / name).read_bytes()
 
 
-def landing_page(table: Table, reports: frozenset[str], address: str) -> bytes:
+class Place(NamedTuple):
+    """Where a reader reached this server.
+
+    Attributes:
+        origin: such as ``http://127.0.0.1:8000``.
+        prefix: under which the server is mounted there; empty at the root.
+    """
+
+    origin: str
+    prefix: str = ""
+
+
+def landing_page(table: Table, reports: frozenset[str], place: Place) -> bytes:
     """What is served here, with links and a call to copy for every model.
 
     Args:
         table: the live models.
         reports: names of the models that have an evaluation report.
-        address: of this server as the reader reached it, such as ``http://127.0.0.1:8000``.
+        place: of this server as the reader reached it.
     """
-    cards = "".join(_card(status, table, status.model in reports, address) for status in table.statuses)
+    base = escape(place.prefix)
+    cards = "".join(_card(status, table, status.model in reports, place) for status in table.statuses)
     count = len(table.models) + len({cold.model for cold in table.cold.values()})
     lead = "1 model answers here." if count == 1 else f"{count} models answer here."
     empty = '<section class="card"><p>No model is deployed yet.</p><pre>servable deploy NAME</pre></section>'
@@ -147,21 +165,21 @@ def landing_page(table: Table, reports: frozenset[str], address: str) -> bytes:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Servable</title><style>{_STYLE}</style></head><body>"
         f'<header><div><h1>Servable</h1><p class="lead">{lead}</p>'
-        '<nav><a href="/docs">Try it</a><a href="/openapi.json">OpenAPI</a>'
-        '<a href="/models">Models as JSON</a>'
-        '<a href="/readyz">Readiness</a><a href="/metrics">Metrics</a></nav></div></header>'
+        f'<nav><a href="{base}/docs">Try it</a><a href="{base}/openapi.json">OpenAPI</a>'
+        f'<a href="{base}/models">Models as JSON</a>'
+        f'<a href="{base}/readyz">Readiness</a><a href="{base}/metrics">Metrics</a></nav></div></header>'
         f"<main>{cards or empty}</main>"
         "<footer>This page shows the moment at which it was loaded.</footer></body></html>"
     ).encode()
 
 
-def _card(status: ModelStatus, table: Table, report: bool, address: str) -> str:
-    name = escape(status.model)
+def _card(status: ModelStatus, table: Table, report: bool, place: Place) -> str:
+    name, base = escape(status.model), escape(place.prefix)
     live = table.targets.get(f"{status.model}:{status.version}")
     chips = [f'<span class="chip {status.state}">{status.state}</span>']
     head = f"<h2>{name}</h2>"
     if status.state in ("live", "cold"):
-        head = f'<h2><a href="/models/{name}">{name}</a></h2>'
+        head = f'<h2><a href="{base}/models/{name}">{name}</a></h2>'
         if status.model == table.default_name:
             chips.append('<span class="chip">default</span>')
     if live is None:
@@ -169,11 +187,11 @@ def _card(status: ModelStatus, table: Table, report: bool, address: str) -> str:
         links = ""
     else:
         rest = (
-            f'<p class="why muted">{_about(live, status)}</p><pre>{escape(_call(live, table, address))}</pre>'
+            f'<p class="why muted">{_about(live, status)}</p><pre>{escape(_call(live, table, place))}</pre>'
         )
-        links = f'<a href="/docs#/{name}/{operation_id(status.model)}">Try it</a>'
+        links = f'<a href="{base}/docs#/{name}/{operation_id(status.model)}">Try it</a>'
         if report and live is table.models.get(status.model):
-            links = f'<a href="/models/{name}/report">Report</a>{links}'
+            links = f'<a href="{base}/models/{name}/report">Report</a>{links}'
     return (
         f'<section class="card"><div class="top">{head}<span class="muted">version {status.version}</span>'
         f"{''.join(chips)}<nav>{links}</nav></div>{rest}</section>"
@@ -190,7 +208,7 @@ def _about(live: Live, status: ModelStatus) -> str:
     return escape(f"{signature.task.capitalize()}{answer} from {taken} · {status.variant}, {took}")
 
 
-def _call(live: Live, table: Table, address: str) -> str:
+def _call(live: Live, table: Table, place: Place) -> str:
     """A shell line that asks the model about its example."""
     newest = live is table.models.get(live.model)
     path = (
@@ -200,4 +218,5 @@ def _call(live: Live, table: Table, address: str) -> str:
     if len(body) > _LONGEST_BODY:
         body = "@row.json"
     # The address is what the caller said in its Host header, so it is quoted for the shell as well.
-    return f"curl {shlex.quote(address + path)} -H 'content-type: application/json' -d {shlex.quote(body)}"
+    address = shlex.quote(place.origin + place.prefix + path)
+    return f"curl {address} -H 'content-type: application/json' -d {shlex.quote(body)}"

@@ -5,6 +5,7 @@ from typing import Any
 
 from servable.server.checks import too_large
 from servable.server.http import Exchange, Handler, Headers, HttpRequest
+from servable.server.mounts import Receive
 
 _BODILESS = frozenset({204, 304})
 
@@ -53,15 +54,40 @@ class AsgiReply:
             content = b"" if self._head_only else body
             self._messages.set_result((start, {"type": "http.response.body", "body": content}))
 
-    async def sent(self, exchange: Exchange | None) -> None:
-        """Wait for the answer and send it. Cancelling this cancels the exchange."""
+    async def sent(self, exchange: Exchange | None, receive: Receive | None = None) -> None:
+        """Wait for the answer and send it. Cancelling this cancels the exchange.
+
+        Args:
+            exchange: what is cancelled when nobody waits any more.
+            receive: of ASGI, after the whole body: tells that the caller hung up; None not to ask.
+        """
         try:
+            if receive is not None and not self._messages.done():
+                await self._answered_or_gone(receive)
+                if not self._messages.done():
+                    return
             start, body = await self._messages
         finally:
             if exchange is not None:
                 exchange.cancel()
         await self._send(start)
         await self._send(body)
+
+    async def _answered_or_gone(self, receive: Receive) -> None:
+        gone = asyncio.ensure_future(_hung_up(receive))
+        try:
+            either: list[asyncio.Future[Any]] = [self._messages, gone]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            # Whatever the host raises about a connection that is over concerns nobody here.
+            await asyncio.gather(gone, return_exceptions=True)
+
+
+async def _hung_up(receive: Receive) -> None:
+    """Return once the caller left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def read_body(receive: Any, most: int) -> bytes | None:

@@ -14,6 +14,7 @@ from servable.artifact.manifest import REPORT_FILE
 from servable.errors import NotFoundError, ServableError
 from servable.protocols.openapi import Described, document
 from servable.server import pages
+from servable.server.mounts import prefix_of
 from servable.server.workers import Link
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live, ModelStatus, Table
@@ -65,15 +66,15 @@ class _Looks:
         self._host = host
         self._version = version
         self._link = link
-        self._document: tuple[tuple[Described, ...], bytes] | None = None
+        self._document: tuple[tuple[tuple[Described, ...], str], bytes] | None = None
 
     async def landing(self, request: Request) -> Response:
         """The page that links everything."""
         table = self._host.table
         reports = frozenset(name for name, live in table.models.items() if _has_report(live))
-        return _html(
-            pages.landing_page(table, reports, str(request.base_url).rstrip("/")), pages.STILL_POLICY
-        )
+        origin = f"{request.url.scheme}://{request.url.netloc}"
+        place = pages.Place(origin, prefix_of(request.scope))
+        return _html(pages.landing_page(table, reports, place), pages.STILL_POLICY)
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""
@@ -95,12 +96,12 @@ class _Looks:
         totals = await self._link.totals(metrics.snapshot())
         return Response(metrics.render(totals), media_type=metrics.content_type)
 
-    async def openapi(self, _request: Request) -> Response:
+    async def openapi(self, request: Request) -> Response:
         """The OpenAPI document; made anew when other models are described than the last time."""
-        described = await self._described()
-        if self._document is None or self._document[0] != described:
-            made = await asyncio.to_thread(lambda: _encode(document(described, self._version)))
-            self._document = (described, made)
+        described, prefix = await self._described(), prefix_of(request.scope)
+        if self._document is None or self._document[0] != (described, prefix):
+            made = await asyncio.to_thread(lambda: _encode(document(described, self._version, prefix)))
+            self._document = ((described, prefix), made)
         return Response(self._document[1], media_type="application/json")
 
     async def _described(self) -> tuple[Described, ...]:
@@ -120,9 +121,9 @@ class _Looks:
                 found.append(Described(name, cold.version, signature, name == default))
         return tuple(sorted(found, key=lambda each: each.model))
 
-    async def docs(self, _request: Request) -> Response:
+    async def docs(self, request: Request) -> Response:
         """Swagger UI."""
-        return _html(pages.docs_page(), pages.DOCS_POLICY)
+        return _html(pages.docs_page(prefix_of(request.scope)), pages.DOCS_POLICY)
 
     async def static(self, request: Request) -> Response:
         """A file of Swagger UI."""
@@ -131,20 +132,22 @@ class _Looks:
         headers = {"content-type": pages.STATIC[name], "cache-control": "public, max-age=3600"}
         return Response(content, headers=headers)
 
-    async def models(self, _request: Request) -> Response:
+    async def models(self, request: Request) -> Response:
         """Every wanted version and its state."""
         table = self._host.table
         default = table.default_name or None
-        return _json({"models": [_summary(status, table) for status in table.statuses], "default": default})
+        prefix = prefix_of(request.scope)
+        listed = [_summary(status, table, prefix) for status in table.statuses]
+        return _json({"models": listed, "default": default})
 
     async def model(self, request: Request) -> Response:
         """One model with its signature; a cold one stays cold."""
-        live = self._host.find(request.path_params["name"])
+        live, prefix = self._host.find(request.path_params["name"]), prefix_of(request.scope)
         if isinstance(live, Cold):
             signature = await self._host.signature(live)
             return _json(
                 {
-                    **_summary(live.status(), self._host.table),
+                    **_summary(live.status(), self._host.table, prefix),
                     "aliases": live.wanted.aliases,
                     "package": live.wanted.digest,
                     "signature": msgspec.json.decode(signatures.encode(signature)),
@@ -154,7 +157,7 @@ class _Looks:
         table = self._host.table
         return _json(
             {
-                **_summary(live.status(), table),
+                **_summary(live.status(), table, prefix),
                 "framework": manifest.framework,
                 "created_at": manifest.created_at,
                 "metrics": manifest.metrics,
@@ -181,7 +184,7 @@ def _has_report(live: Live) -> bool:
     return any(entry.path == REPORT_FILE for entry in live.loaded.package.manifest.files)
 
 
-def _summary(status: ModelStatus, table: Table) -> dict[str, Any]:
+def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
     live = table.targets.get(f"{status.model}:{status.version}")
     summary: dict[str, Any] = {
         "name": status.model,
@@ -189,7 +192,7 @@ def _summary(status: ModelStatus, table: Table) -> dict[str, Any]:
         "state": status.state,
         "reason": status.reason,
         "default": status.model == table.default_name and status.state in ("live", "cold"),
-        "predict": f"/models/{status.model}/predict",
+        "predict": f"{prefix}/models/{status.model}/predict",
     }
     if live is not None:
         summary["task"] = live.signature.task

@@ -57,13 +57,17 @@ def _plain(said: bytes) -> str:
 
 def _routes(desk: Desk) -> list[Route]:
     async def load(request: Request) -> Response:
-        name = _name_in(await desk.body_of(request))
+        refused = MethodNotAllowed(
+            "Models are not loaded over HTTP; deploy this one with: servable deploy NAME.", ["GET"]
+        )
+        body = await desk.body_of(request)
+        if not body:
+            # Nobody wants a model loaded: the address is the native one, and the verb is not.
+            raise refused
         try:
-            desk.find(name)
+            desk.find(_name_in(body))
         except NotFoundError:
-            raise MethodNotAllowed(
-                "Models are not loaded over HTTP; deploy this one with: servable deploy NAME.", ["GET"]
-            ) from None
+            raise refused from None
         raise ConflictError("A model of this name is loaded already; deploy versions with: servable deploy.")
 
     async def unload(request: Request) -> Response:

@@ -1,0 +1,126 @@
+"""Every request that the OpenAPI document allows is answered as it says, and every other is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import servable
+from servable.protocols.openapi_oip import oip_document
+from serving.making import publish_heavy, publish_iris
+
+HERE = Path(__file__).parent
+COMMAND = (sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"))
+REPORT = b"<!doctype html><title>report</title>"
+
+
+def write_sum(path: Path, kind: int) -> Path:
+    """A graph that adds the six numbers of each row: as little as can be wrong with a tensor."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["wide", "axes"], ["total"], keepdims=0),
+        ],
+        "sum",
+        [helper.make_tensor_value_info("pixels", kind, [None, 2, 3])],
+        [helper.make_tensor_value_info("total", TensorProto.FLOAT, [None])],
+        [numpy_helper.from_array(np.array([1, 2], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def customers() -> pd.DataFrame:
+    """A table with a column of every kind; the young on the basic plan leave."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "age": random.integers(18, 80, 300),
+            "income": random.normal(3000, 500, 300).round(2),
+            "plan": random.choice(["basic", "family", "premium"], 300),
+            "member": random.choice([True, False], 300),
+            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(random.integers(0, 2000, 300), unit="D"),
+        }
+    )
+    frame.loc[::17, "income"] = np.nan
+    frame["churned"] = np.where((frame.age < 40) & (frame["plan"] == "basic"), "yes", "no")
+    return frame
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of two classifiers of tables, a regression and two models of tensors."""
+    folder = tmp_path_factory.mktemp("schemathesis")
+    home = folder / "home"
+    servable.train(
+        customers(), target="churned", name="churn", model="logistic", time_budget_s=1, home=home, deploy=True
+    )
+    publish_iris(home, report=REPORT, default=True)
+    publish_heavy(home, "value", width=8, layers=1)
+    for name, kind in (("floats", TensorProto.FLOAT), ("bytes", TensorProto.UINT8)):
+        path = write_sum(folder / f"{name}.onnx", kind)
+        servable.add(path, name=name, home=home, deploy=True)
+    server = servable.serve(home=home, port=0, background=True)
+    assert server is not None
+    yield server.url
+    server.stop()
+
+
+def run(location: str, *words: str) -> str:
+    """Let schemathesis ask a server everything that a description allows and much that it does not.
+
+    Its own command is used, so that examples, corner cases, random bodies and sequences are all asked, and
+    each answer passes every check that it has.
+    """
+    done = subprocess.run(
+        [*COMMAND, "run", location, "--no-color", *words],
+        env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-20_000:]
+    return said
+
+
+@pytest.mark.slow
+def test_our_own_document_holds(url: str) -> None:
+    said = run(f"{url}/openapi.json", "--checks", "all", "--seed", "20", "--max-examples", "15")
+    assert "No issues found" in said
+
+
+#: What a protocol that leaves names, shapes and values open can be held to.
+OPEN_CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,unsupported_method"
+)
+
+
+@pytest.mark.slow
+def test_the_open_inference_protocol_holds(url: str, tmp_path: Path) -> None:
+    if httpx.get(f"{url}/v2").status_code == 404:
+        pytest.skip("the Open Inference Protocol is not served here")
+    document = oip_document(["churn", "iris", "value", "floats", "bytes", "nobody"], ["1", "7"])
+    description = tmp_path / "oip.json"
+    description.write_text(json.dumps(document))
+    words = ("--url", url, "--checks", OPEN_CHECKS, "--seed", "20", "--max-examples", "25")
+    assert "No issues found" in run(str(description), *words)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_our_own_document_holds_for_long(url: str) -> None:
+    for seed in range(10):
+        run(f"{url}/openapi.json", "--checks", "all", "--seed", str(seed), "--max-examples", "100")

@@ -1,0 +1,103 @@
+"""The examples run as a reader would run them: each in a process of its own, behind a real server."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from e2e.conftest import free_port
+from serving.making import BIAS, CLASSES, expected, publish_iris, write_graph
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROW = [5.1, 3.5, 1.4, 0.2]
+
+ASGI = """
+import sys, uvicorn
+uvicorn.run(sys.argv[1] + ":app", host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+"""
+WSGI = """
+import importlib, socketserver, sys
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+class Threads(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *args): pass
+application = getattr(importlib.import_module(sys.argv[1]), sys.argv[3])
+make_server("127.0.0.1", int(sys.argv[2]), application, Threads, Quiet).serve_forever()
+"""
+ALL = [
+    ("fastapi_app", ASGI, ""),
+    ("starlette_app", ASGI, ""),
+    ("flask_app", WSGI, "app"),
+    ("django_app", WSGI, "application"),
+]
+
+
+@contextmanager
+def running(name: str, server: str, attribute: str, home: Path, model: str) -> Iterator[str]:
+    """An example behind a server; demands that it ends without a word."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", server, name, str(port), attribute],
+        cwd=EXAMPLES,
+        env=os.environ | {"SERVABLE_HOME": str(home), "MODEL": model},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        transport = httpx.HTTPTransport(retries=10)
+        with httpx.Client(transport=transport, base_url=url, timeout=60) as client:
+            while process.poll() is None:
+                try:
+                    client.get("/")
+                    break
+                except httpx.ConnectError:
+                    continue
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert "servable" not in said.replace("KeyboardInterrupt", ""), said
+
+
+def check(url: str, model: str) -> None:
+    """The application's own page is where it was, and the model answers below its prefix as itself."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        assert client.get("/").json() == {"application": "shop"}
+        answer = client.post("/ml/predict", json={"input": ROW})
+        assert answer.status_code == 200, answer.text
+        label, chances = expected(ROW, BIAS)
+        said = answer.json()
+        assert said["model"] == model
+        # The file alone does not know what its classes are called.
+        assert said["prediction"] == (label if model == "iris" else CLASSES.index(label))
+        assert list(said["probabilities"].values()) == pytest.approx(list(chances))
+        assert client.get("/ml/readyz").json()["ready"]
+        assert client.get("/ml/openapi.json").json()["servers"] == [{"url": "/ml"}]
+        assert client.post("/predict", json={"input": ROW}).status_code in (404, 405)
+
+
+@pytest.mark.parametrize(("name", "server", "attribute"), ALL)
+def test_a_deployed_model(home: Path, name: str, server: str, attribute: str) -> None:
+    publish_iris(home)
+    with running(name, server, attribute, home, "iris") as url:
+        check(url, "iris")
+
+
+@pytest.mark.parametrize(("name", "server", "attribute"), [ALL[0], ALL[2]])
+def test_a_model_file(home: Path, tmp_path: Path, name: str, server: str, attribute: str) -> None:
+    path = tmp_path / "My Iris.onnx"
+    write_graph(path)
+    with running(name, server, attribute, home, str(path)) as url:
+        check(url, "my-iris")
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {name for name, _, _ in ALL}
