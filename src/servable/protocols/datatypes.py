@@ -54,10 +54,10 @@ def size_of(shape: Sequence[int], name: str) -> int:
     """
     if len(shape) > 32 or any(size < 0 for size in shape):
         raise RequestMalformed(f"The shape of the input {name} is none: every size must be 0 or more.")
-    count = math.prod(shape)
-    if count > _MOST_ELEMENTS:
+    # The sizes beside an empty one count as well, because numpy multiplies them all the same.
+    if math.prod(size or 1 for size in shape) > _MOST_ELEMENTS:
         raise RequestMalformed(f"The shape of the input {name} has more elements than any memory holds.")
-    return count
+    return math.prod(shape)
 
 
 def from_raw(datatype: str, shape: Sequence[int], raw: Body, name: str) -> Any:
