@@ -72,7 +72,14 @@ class Face:
         fields = self._signature.inputs
         if self._whole is not None and self._whole.name == NUMBERS:
             return (Tensor(WHOLE, "FP64", (-1, len(fields))),)
-        return tuple(Tensor(field.name, _shown_datatype(field), _shown_shape(field)) for field in fields)
+        return self.columns(self._signature)
+
+    @staticmethod
+    def columns(signature: Signature) -> tuple[Tensor, ...]:
+        """Every field of a signature as a tensor of its own."""
+        return tuple(
+            Tensor(field.name, _shown_datatype(field), _shown_shape(field)) for field in signature.inputs
+        )
 
     def _shown_outputs(self) -> tuple[Tensor, ...]:
         signature = self._signature

@@ -107,7 +107,8 @@ class WholeArray:
             raise refuse("input", f"an array of {self.dtype}", f"an array of {array.dtype.name}")
         if array.dtype != self.dtype:
             array = self._converted(array, single)
-        return np.require(array, requirements=("C", "A"))
+        flags = array.flags
+        return array if flags.c_contiguous and flags.aligned else np.require(array, requirements=("C", "A"))
 
     def _converted(self, array: Any, single: bool) -> Any:
         limits = tensor_limits(self.dtype.name) if self.dtype.kind in "iu" else None

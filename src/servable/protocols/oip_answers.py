@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from servable.errors import ServableError
 from servable.protocols.base import Encoded
-from servable.protocols.datatypes import datatype_of, to_raw
+from servable.protocols.datatypes import BYTES, datatype_of, to_raw
 from servable.protocols.oip_binary import LENGTH, MEDIA_TYPE, SIZE
 from servable.protocols.oip_parameters import Chosen
 
@@ -21,31 +22,29 @@ _LEVEL = 1
 _encode = msgspec.json.Encoder().encode
 
 
-def output_of(array: Any, chosen: Chosen, labels: tuple[str, ...], blobs: list[bytes]) -> dict[str, Any]:
+def output_of(
+    array: Any, chosen: Chosen, labels: Mapping[str, tuple[str, ...]], blobs: list[bytes]
+) -> dict[str, Any]:
     """One output as an object for JSON; its bytes, if it is binary, are put behind the others.
 
     Args:
         array: the values, rows first.
         chosen: in which form.
-        labels: what the indices of the last axis mean.
+        labels: what the indices of the last axis of an output mean, by its name.
         blobs: bytes so far.
     """
-    if chosen.classes:
-        array = best_of(array, chosen.classes, labels)
-    output: dict[str, Any] = {
-        "name": chosen.name,
-        "datatype": datatype_of(array.dtype),
-        "shape": array.shape,
-    }
-    if chosen.binary:
+    name, binary, classes = chosen
+    if classes:
+        array = best_of(array, classes, labels[name])
+    datatype = datatype_of(array.dtype)
+    if binary:
         raw = to_raw(array)
         blobs.append(raw)
-        output["parameters"] = {SIZE: len(raw)}
-    else:
-        output["data"] = (array if array.ndim == 1 else array.reshape(-1)).tolist()
-        if array.dtype == object:
-            output["data"] = [_text(each) for each in output["data"]]
-    return output
+        return {"name": name, "datatype": datatype, "shape": array.shape, "parameters": {SIZE: len(raw)}}
+    data = (array if array.ndim == 1 else array.ravel()).tolist()
+    if datatype == BYTES:
+        data = list(map(_text, data))
+    return {"name": name, "datatype": datatype, "shape": array.shape, "data": data}
 
 
 def _text(value: Any) -> str:

@@ -127,27 +127,37 @@ def _read_large(text: bytes) -> Envelope | None:
 
 
 def _from_document(document: Any, lists: int) -> Envelope | None:
-    content = {key: _plain(value) for key, value in document.items() if key != "inputs"}
+    content = _members(document, "inputs")
     used = 1 if content.get("outputs") is None else 2
     inputs = []
     for index, each in enumerate(document["inputs"]):
-        given = dict(each.items())
-        data = given.pop("data", UNSET)
-        found = msgspec.convert({key: _plain(value) for key, value in given.items()}, Given)
+        found = msgspec.convert(_members(each, "data"), Given)
         used += 1
-        if data is not UNSET:
-            array = large_array_of(found.datatype, found.shape, data, f"inputs[{index}]")
+        if "data" in each.keys():  # noqa: SIM118 - simdjson knows no other way
+            array = large_array_of(found.datatype, found.shape, each["data"], f"inputs[{index}]")
             if array is None:
                 return None
             found.data, more = array
             used += more
         inputs.append(found)
-    # Some number stands in a list of its own, or a name holds a bracket.
+    # Otherwise some number stands in a list of its own, or a name holds a bracket.
     if used != lists:
         return None
     envelope = msgspec.convert({**content, "inputs": []}, Envelope)
     envelope.inputs = inputs
     return envelope
+
+
+def _members(value: Any, without: str) -> dict[str, Any]:
+    """An object's members but one.
+
+    Raises:
+        ValueError: a key is given twice, of which simdjson hands out the first.
+    """
+    keys = list(value.keys())
+    if len(set(keys)) != len(keys):
+        raise ValueError(without)
+    return {key: _plain(value[key]) for key in keys if key != without}
 
 
 def _plain(value: Any) -> Any:

@@ -28,6 +28,7 @@ from servable.protocols.oip_answers import JSON, assembled, coding_of, error_bod
 from servable.protocols.oip_binary import SIZE, Blobs, json_length, raw_tensor
 from servable.protocols.oip_envelope import Envelope, Given, read
 from servable.protocols.oip_parameters import Chosen, chosen, flag, no_shared_memory, terms_of
+from servable.protocols.oip_quick import QuickReader
 from servable.protocols.oip_values import array_of, from_base64
 from servable.tensors import Body, Request, Response, Terms
 
@@ -63,6 +64,7 @@ class OipCodec:
 
     def __init__(self, signature: Signature, limits: CodecLimits) -> None:
         self._face = face = Face(signature, limits)
+        self._quick = QuickReader(signature, limits)
         self._limits = limits
         cells = most_cells(signature)
         self._most_commas = None if cells is None else limits.max_rows * cells + _SPARE_COMMAS
@@ -98,7 +100,8 @@ class OipCodec:
         if len(text) >= LARGE_BYTES:
             self._check_size(bytes(text))
         envelope = read(text, self._limits.max_depth)
-        arrays, rows = self._face.request(self._tensors(envelope, blobs))
+        found = self._quick.read(envelope) if blobs is None and envelope.parameters is None else None
+        arrays, rows = found or self._face.request(self._tensors(envelope, blobs))
         if envelope.parameters is None and envelope.outputs is None and not coding:
             wish = self._plain if envelope.id is None else Wish(envelope.id, self._all[False])
             return Request(arrays, rows, request_id, False, wish)
@@ -182,12 +185,10 @@ class OipCodec:
         wish: Wish = response.wish or self._plain
         answers = self._face.answers(response)
         blobs: list[bytes] = []
-        outputs = []
-        for each in wish.outputs:
-            array = answers.get(each.name)
-            if array is None:
-                raise ValueError(f"the model gave no {each.name}")
-            outputs.append(output_of(array, each, self._labels[each.name], blobs))
+        try:
+            outputs = [output_of(answers[each.name], each, self._labels, blobs) for each in wish.outputs]
+        except KeyError as error:
+            raise ValueError("the model left an output out") from error
         content: dict[str, Any] = {"model_name": response.model, "model_version": str(response.version)}
         if wish.id is not None:
             content["id"] = wish.id

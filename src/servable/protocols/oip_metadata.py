@@ -229,7 +229,9 @@ def _statistics(figures: Figures) -> dict[str, Any]:
             }
             for rows, (count, seconds) in sorted(figures.batch_sizes.items())
         ],
-        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": figures.memory_bytes}],
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": held}]
+        if (held := figures.memory_bytes)
+        else [],
     }
 
 

@@ -19,8 +19,8 @@ from servable.tensors import MISSING_STRING
 #: Datatypes that JSON does not carry.
 BINARY_ONLY = frozenset({"FP16", BF16})
 _FLOATS = frozenset({"FP32", "FP64"})
-_NUMBERS = {int, float}
-_NULLABLE = {int, float, type(None)}
+_NUMBERS = frozenset({int, float})
+_NULLABLE = frozenset({int, float, type(None)})
 #: How simdjson names the numbers that it hands out, by the kind of the dtype.
 _BUFFERS: dict[str, tuple[Any, Any]] = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("u", np.uint64)}
 _FP32_MOST = float(np.finfo(np.float32).max)
@@ -38,7 +38,8 @@ def array_of(datatype: str, shape: Sequence[int], data: Any, place: str) -> Any:
         place: of the input, for messages, such as ``inputs[0]``.
 
     Returns:
-        An array of this shape; of texts for BYTES. A null is NaN in a float and the missing text in BYTES.
+        An array of this shape; of texts for BYTES. A null is NaN in numbers, which are floats then,
+        and the missing text in BYTES.
 
     Raises:
         RequestMalformed: no such datatype, none for JSON, or no possible shape.
@@ -90,9 +91,8 @@ def _flat(data: Any, shape: Sequence[int], place: str) -> list[Any]:
 
 
 def _floats(datatype: str, values: list[Any], place: str) -> Any:
-    kinds = set(map(type, values))
-    if not kinds <= _NUMBERS:
-        if not kinds <= _NULLABLE:
+    if not _NUMBERS.issuperset(map(type, values)):
+        if not _NULLABLE.issuperset(map(type, values)):
             raise _odd(values, (int, float, type(None)), f"a number ({datatype})", place)
         values = [math.nan if value is None else value for value in values]
     try:
@@ -117,8 +117,14 @@ def _whole(datatype: str, values: list[Any], place: str) -> Any:
         return np.array(values, dtype)
     if not values:
         return np.zeros(0, dtype)
-    if set(map(type, values)) != {int}:
-        raise _odd(values, (int,), f"a whole number ({datatype})", place)
+    if not {int}.issuperset(map(type, values)):
+        if not {int, type(None)}.issuperset(map(type, values)):
+            raise _odd(values, (int, type(None)), f"a whole number ({datatype})", place)
+        present = [value for value in values if value is not None]
+        if present:
+            _whole(datatype, present, place)
+        # As in a data frame, a column of whole numbers with gaps is one of floats.
+        return np.array([math.nan if value is None else value for value in values])
     limits = np.iinfo(dtype)
     if min(values) < limits.min or max(values) > limits.max:
         index = next(i for i, value in enumerate(values) if not limits.min <= value <= limits.max)
