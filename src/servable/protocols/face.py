@@ -112,6 +112,8 @@ class Face:
             (name, array), whole = next(iter(tensors.items())), self._whole
             if name not in self._fields or len(self._fields) == 1:
                 return self._of_whole(name, array, whole)
+        if len(tensors) == 1 and len(self._fields) == 1:
+            tensors = dict(zip(self._fields, tensors.values(), strict=True))
         problems = Problems()
         for name in tensors:
             if name not in self._fields:

@@ -19,6 +19,7 @@ JSON = "application/json"
 #: Shorter answers are not worth compressing; longer ones would keep everybody else waiting.
 COMPRESSED_FROM, COMPRESSED_TO = 1024, 1024 * 1024
 _LEVEL = 1
+_TEXTS = frozenset({str})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,7 +43,7 @@ def output_of(
         blobs.append(raw)
         return {"name": name, "datatype": datatype, "shape": array.shape, "parameters": {SIZE: len(raw)}}
     data = (array if array.ndim == 1 else array.ravel()).tolist()
-    if datatype == BYTES:
+    if datatype == BYTES and not _TEXTS.issuperset(map(type, data)):
         data = list(map(_text, data))
     return {"name": name, "datatype": datatype, "shape": array.shape, "data": data}
 

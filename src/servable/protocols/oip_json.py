@@ -34,6 +34,8 @@ from servable.tensors import Body, Request, Response, Terms
 
 #: Commas beyond those of a full request that are still looked at: shapes, parameters and small mistakes.
 _SPARE_COMMAS = 10_000
+#: The parameters of a request whose outputs are all binary and which says nothing else.
+_BINARY_OUTPUT = {"binary_data_output": True}
 #: What the values of an input may be said to be; anything else would change their meaning.
 _CONTENT_TYPES = frozenset({"np", "pd", "str", "base64", "datetime"})
 
@@ -88,25 +90,38 @@ class OipCodec:
         accepted = head.get(b"accept-encoding")
         coding = coding_of(accepted) if accepted else ""
         length = json_length(head, body)
-        if length is None:
-            text, blobs = body, None
-        elif length:
-            view = memoryview(body)
-            text, blobs = view[:length], Blobs(view[length:])
-        else:
+        if length == 0:
             tensors = {self._face.inputs[0].name: raw_tensor(self._face.inputs, body)}
             arrays, rows = self._face.request(tensors)
             return Request(arrays, rows, request_id, False, Wish(None, self._all[True], coding))
-        if len(text) >= LARGE_BYTES:
-            self._check_size(bytes(text))
-        envelope = read(text, self._limits.max_depth)
-        found = self._quick.read(envelope) if blobs is None and envelope.parameters is None else None
-        arrays, rows = found or self._face.request(self._tensors(envelope, blobs))
-        if envelope.parameters is None and envelope.outputs is None and not coding:
-            wish = self._plain if envelope.id is None else Wish(envelope.id, self._all[False])
-            return Request(arrays, rows, request_id, False, wish)
+        envelope: Envelope
+        if length is not None:
+            view = memoryview(body)
+            envelope = self._read(view[:length])
+            rest = view[length:]
+            arrays, rows = self._quick.read_bytes(envelope, rest) or self._slowly(envelope, Blobs(rest))
+        elif len(body) < LARGE_BYTES and (plain := self._quick.read_text(body)) is not None:
+            (arrays, rows), envelope = plain
+        else:
+            envelope = self._read(body)
+            found = None if envelope.parameters else self._quick.read(envelope)
+            arrays, rows = found or self._slowly(envelope, None)
+        if envelope.outputs is None and not coding:
+            if envelope.parameters is None:
+                wish = self._plain if envelope.id is None else Wish(envelope.id, self._all[False])
+                return Request(arrays, rows, request_id, False, wish)
+            if envelope.parameters == _BINARY_OUTPUT:
+                return Request(arrays, rows, request_id, False, Wish(envelope.id, self._all[True]))
         wish, terms = self._wish(envelope, coding)
         return Request(arrays, rows, request_id, False, wish, terms)
+
+    def _read(self, text: Body) -> Envelope:
+        if len(text) >= LARGE_BYTES:
+            self._check_size(bytes(text))
+        return read(text, self._limits.max_depth)
+
+    def _slowly(self, envelope: Envelope, blobs: Blobs | None) -> tuple[dict[str, Any], int]:
+        return self._face.request(self._tensors(envelope, blobs))
 
     def _check_size(self, text: bytes) -> None:
         if self._most_commas is not None and more_commas_than(text, self._most_commas):
