@@ -7,13 +7,13 @@ from servable.artifact.signature import Field, Signature
 from servable.protocols.base import CodecLimits
 from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
 from servable.protocols.mlflow import MlflowCodec
+from servable.protocols.oip_generate import GenerateCodec, StreamCodec
+from servable.protocols.oip_json import OipCodec
 from servable.protocols.openai import EmbeddingsCodec
 from servable.protocols.openai_text import CHAT, COMPLETION, TextCodec
 from servable.protocols.sagemaker import InvocationsCodec
 from servable.protocols.tfserving import ClassifyCodec, PredictCodec, RegressCodec
 from servable.protocols.torchserve import TorchServeCodec
-from servable.protocols.oip_generate import GenerateCodec, StreamCodec
-from servable.protocols.oip_json import OipCodec
 from servable.tensors import PREDICTION, PROBABILITIES, Response
 from servable.testing import check_codec, fake_signature
 
@@ -243,6 +243,17 @@ ROW_FORMATS = {
         },
         [b"[1, 2]", b'[{"x0": 1}]', b"[]", np.array([1, np.inf, 2]).tobytes()],
         NUMBERS_OF_3,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROW_FORMATS.values(), ids=ROW_FORMATS.keys())
+def test_formats_of_rows(case):
+    maker, signature, good, invalid, response = case
+    codec = maker(signature, CodecLimits())
+    check_codec(codec, good=good, invalid=invalid, response=response)
+
+
 def oip(*inputs: str, more: str = "") -> bytes:
     return f'{{"inputs": [{", ".join(inputs)}]{more}}}'.encode()
 
@@ -290,11 +301,6 @@ OIP = {
 }
 
 
-@pytest.mark.parametrize("case", ROW_FORMATS.values(), ids=ROW_FORMATS.keys())
-def test_formats_of_rows(case):
-    maker, signature, good, invalid, response = case
-    codec = maker(signature, CodecLimits())
-    check_codec(codec, good=good, invalid=invalid, response=response)
 @pytest.mark.parametrize("name", OIP)
 def test_open_inference_protocol(name):
     good, invalid = OIP[name]

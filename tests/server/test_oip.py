@@ -298,7 +298,8 @@ def test_plain_json_without_a_library(http: httpx.Client, request_of: dict[str, 
 @pytest.mark.parametrize(
     ("verb", "path", "status"),
     [
-        ("GET", "/v2/nothing", 404), ("POST", "/v2/models/nobody/infer", 404), ("GET", "/v2/models/nobody", 404),
+        ("GET", "/v2/nothing", 404), ("POST", "/v2/models/nobody/infer", 404),
+        ("GET", "/v2/models/nobody", 404),
         ("POST", "/v2/models/iris/versions/v10/infer", 404), ("GET", "/v2/models/iris/versions/v10", 404),
         ("GET", "/v2/models/nobody/stats", 404), ("GET", "/v2/models/nobody/ready", 404),
         ("GET", "/v2/models/iris%40nobody", 404), ("POST", "/v2/models/a%2Fb/infer", 404),

@@ -22,6 +22,7 @@ from servable.tensors import NUMBERS, Body
 
 #: Packed arrays, and how many rows.
 Found = tuple[dict[str, Any], int]
+_WHOLE = frozenset({int, type(None)})
 
 
 class PlainGiven(Given, gc=False, kw_only=True):
@@ -140,6 +141,7 @@ class QuickReader:
                 or given.shape not in shapes
                 or type(data) is not list
                 or len(data) != rows
+                or (given.datatype == "INT64" and not _WHOLE.issuperset(map(type, data)))
             ):
                 return None
             columns[index] = data

@@ -16,7 +16,7 @@ from servable.protocols import oip_metadata as metadata
 from servable.protocols.oip_answers import error_body
 from servable.protocols.oip_envelope import read_slowly
 from servable.server.desk import Desk
-from servable.server.formats.base import Door, Format
+from servable.server.formats.base import Door, Format, reference_of
 from servable.server.problems import Style
 from servable.serving.live import Live, ModelStatus
 
@@ -124,7 +124,7 @@ class _Looks:
 
     async def model(self, request: Request) -> Response:
         """What a model takes and gives; a cold one stays cold."""
-        reference = _reference(request)
+        reference = reference_of(request.path_params)
         found = self._desk.find(reference)
         versions = {status.version for status in _served(self._desk) if status.model == found.model}
         signature = await self._desk.signature(reference)
@@ -132,13 +132,13 @@ class _Looks:
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model answers; a cold one does, unless it could not be loaded."""
-        found = self._desk.find(_reference(request))
+        found = self._desk.find(reference_of(request.path_params))
         ready = isinstance(found, Live) or not found.failure
         return _json({"name": found.model, "ready": ready}, 200 if ready else 503)
 
     async def config(self, request: Request) -> Response:
         """The configuration of a model; a cold one stays cold."""
-        reference = _reference(request)
+        reference = reference_of(request.path_params)
         found = self._desk.find(reference)
         return _json(
             metadata.model_config(
@@ -153,7 +153,7 @@ class _Looks:
     async def statistics(self, request: Request) -> Response:
         """What was counted: of one model, or of all that are served."""
         if "name" in request.path_params:
-            found = self._desk.find(_reference(request))
+            found = self._desk.find(reference_of(request.path_params))
             wanted = [(found.model, found.version)]
         else:
             wanted = [(status.model, status.version) for status in _served(self._desk)]
@@ -228,11 +228,6 @@ class _Repository:
 def _served(desk: Desk) -> list[ModelStatus]:
     """The versions that answer, if need be after a cold start."""
     return [status for status in desk.host.table.statuses if status.state in ("live", "cold")]
-
-
-def _reference(request: Request) -> str:
-    name, version = request.path_params["name"], request.path_params.get("version")
-    return f"{name}:{version}" if version else str(name)
 
 
 def _unserved(why: str) -> Handler:
