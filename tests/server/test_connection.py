@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from servable.errors import ServableError
-from servable.server.connection import Connection, Shared
+from servable.server.connection import Connection
+from servable.server.shared import Shared
 from servable.server.http import HttpRequest, Reply
 from servable.server.problems import STATUS
 from servable.settings import ServerSettings

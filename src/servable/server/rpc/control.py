@@ -1,0 +1,121 @@
+"""The methods of the inference service that are no predictions. Each takes a message and gives one."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf import json_format  # type: ignore[import-untyped]
+
+from servable.errors import MethodNotAllowed, RequestMalformed, ServableError
+from servable.protocols import oip_metadata
+from servable.protocols.oip_messages import PACKAGE, messages
+from servable.server.desk import Desk
+from servable.serving.live import Live
+
+Method = Callable[[bytes], Awaitable[bytes]]
+
+
+def methods(desk: Desk) -> dict[str, Method]:
+    """The methods by name."""
+    control = _Control(desk)
+    return {
+        name: _method(name, way)
+        for name, way in {
+            "ServerLive": control.server_live,
+            "ServerReady": control.server_ready,
+            "ModelReady": control.model_ready,
+            "ServerMetadata": control.server_metadata,
+            "ModelMetadata": control.model_metadata,
+            "ModelConfig": control.model_config,
+            "ModelStatistics": control.model_statistics,
+            "RepositoryIndex": control.repository_index,
+            "RepositoryModelLoad": control.load,
+            "RepositoryModelUnload": control.unload,
+        }.items()
+    }
+
+
+def _method(name: str, way: Callable[[Any], Awaitable[dict[str, Any]]]) -> Method:
+    async def method(message: bytes) -> bytes:
+        known = messages()
+        # Whatever the library raises here is about the bytes.
+        try:
+            request = known[f"{PACKAGE}.{name}Request"].FromString(message)
+        except Exception as error:
+            raise RequestMalformed(f"The message is no {name}Request.") from error
+        answer = known[f"{PACKAGE}.{name}Response"]()
+        # Fields that the service definition does not have are for callers over HTTP.
+        json_format.ParseDict(await way(request), answer, ignore_unknown_fields=True)
+        data: bytes = answer.SerializeToString()
+        return data
+
+    return method
+
+
+def _reference(request: Any) -> str:
+    return f"{request.name}:{request.version}" if request.version else str(request.name)
+
+
+class _Control:
+    """What the methods do, as plain objects."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def server_live(self, _request: Any) -> dict[str, Any]:
+        return {"live": True}
+
+    async def server_ready(self, _request: Any) -> dict[str, Any]:
+        return {"ready": self._desk.ready}
+
+    async def model_ready(self, request: Any) -> dict[str, Any]:
+        # A model that is loaded on demand answers when it is called.
+        try:
+            self._desk.find(_reference(request))
+        except ServableError:
+            return {"ready": False}
+        return {"ready": True}
+
+    async def server_metadata(self, _request: Any) -> dict[str, Any]:
+        return oip_metadata.server_metadata(self._desk.version)
+
+    async def model_metadata(self, request: Any) -> dict[str, Any]:
+        reference = _reference(request)
+        found = self._desk.find(reference)
+        signature = await self._desk.signature(reference)
+        return oip_metadata.model_metadata(found.model, [found.version], signature)
+
+    async def model_config(self, request: Any) -> dict[str, Any]:
+        reference = _reference(request)
+        found = self._desk.find(reference)
+        signature = await self._desk.signature(reference)
+        batched = not (isinstance(found, Live) and found.loaded.batching.reason)
+        return {
+            "config": oip_metadata.model_config(
+                found.model, signature, max_rows=self._desk.settings.max_rows, batched=batched
+            )
+        }
+
+    async def model_statistics(self, request: Any) -> dict[str, Any]:
+        figures = (await self._desk.totals()).models
+        if request.name:
+            found = self._desk.find(_reference(request))
+            wanted = (found.model, found.version)
+            figures = tuple(each for each in figures if (each.model, each.version) == wanted)
+        return oip_metadata.model_statistics(figures)
+
+    async def repository_index(self, request: Any) -> dict[str, Any]:
+        entries = [
+            oip_metadata.index_entry(each.model, each.version, each.state, each.reason)
+            for each in self._desk.host.table.statuses
+        ]
+        return {"models": [each for each in entries if not request.ready or each["state"] == "READY"]}
+
+    async def load(self, request: Any) -> dict[str, Any]:
+        await self._desk.live(request.model_name)
+        return {}
+
+    async def unload(self, request: Any) -> dict[str, Any]:
+        self._desk.find(request.model_name)
+        raise MethodNotAllowed(
+            "Models are taken out of service with: servable undeploy NAME.", ["RepositoryModelLoad"]
+        )
