@@ -1,9 +1,9 @@
 """Protocol Buffers messages from tables of fields: no compiler, no generated code.
 
-A table has one line for each message, which may go on in lines that begin with a bar: its name, and after bars its fields as name, number and type.
-``*`` before a type repeats it, ``map:`` makes it the value of a map with texts for keys, ``?name`` behind it puts
-the field into that choice. A type in capitals is a message of the table or of another one; an
-enumeration begins with ``enum``. A dot in a name nests.
+A table has one line for each message, which may go on in lines that begin with a bar: its name, and after
+bars its fields as name, number and type. ``*`` before a type repeats it, ``map:`` makes it the value of a map
+with texts for keys, ``?name`` behind it puts the field into that choice. A type in capitals is a message of
+the table; an enumeration begins with ``enum``. A dot in a name nests.
 
 The messages live in a pool of their own: a program that also uses a generated module of the same protocol
 would otherwise find its names taken.

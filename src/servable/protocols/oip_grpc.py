@@ -1,9 +1,11 @@
-"""The Open Inference Protocol over gRPC: ``ModelInferRequest`` to a Request, a Response to ``ModelInferResponse``.
+"""The Open Inference Protocol over gRPC: requests and answers of ``ModelInfer``.
 
 A caller sends the same message again and again with other numbers in it. So a message is cut in two: the raw
-tensors and the id, which differ, are found by walking over its fields and looked at where they lie; the rest,
-names and shapes, is given to the library and remembered. The answer is put together the same way.
-Answers hold raw tensors always, because clients read nothing else.
+tensors and the id, which differ, are found by walking over its fields and looked at where they lie; the
+rest, names and shapes, is given to the library and remembered. The answer is put together the same way.
+Where a model takes one array, what was found out about a head is remembered too, so that the next message
+with the same one needs no more than a look at its numbers. Answers hold raw tensors always, because
+clients read nothing else.
 """
 
 from collections.abc import Mapping
@@ -17,8 +19,11 @@ from servable.errors import RequestMalformed, ServableError
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
 from servable.protocols.datatypes import BYTES, DATATYPES, PLAIN, datatype_of, from_raw, size_of, to_raw
 from servable.protocols.face import Face
+from servable.protocols.native_array import WholeArray
+from servable.protocols.oip_answers import best_of
 from servable.protocols.oip_messages import messages
-from servable.tensors import Body, Request, Response
+from servable.protocols.oip_parameters import Chosen, chosen, no_shared_memory, terms_of
+from servable.tensors import Body, Request, Response, Terms
 
 #: The tags of fields that are bytes or messages.
 _NAME, _VERSION, _ID, _RAW_IN = 0x0A, 0x12, 0x1A, 0x3A
@@ -28,6 +33,10 @@ _LONGEST_HEAD = 8192
 #: Bytes from which on pieces of a message are looked at, not copied.
 _LARGE = 2048
 _MOST_INPUTS = 10_000
+#: Heads that a model remembers.
+_MOST_HEADS = 256
+#: Dtypes of which an array's own bytes are those of the protocol.
+_AS_THEY_ARE = frozenset(dtype for dtype in PLAIN.values() if dtype.isnative)
 #: The request parameter that asks for a mark on the last answer of a stream, and the mark.
 _WANTS_FINAL = "triton_enable_empty_final_response"
 _FINAL = b'"\x1b\n\x15triton_final_response\x12\x02\x08\x01'
@@ -63,27 +72,55 @@ class Asked(NamedTuple):
         model: its name.
         version: which one; empty for the live one.
         inputs: in order.
-        outputs: that are wanted; empty for all.
+        outputs: that are wanted, with their parameters; empty for all.
         parameters: of the request.
     """
 
     model: str
     version: str
     inputs: tuple[Input, ...]
-    outputs: tuple[str, ...]
+    outputs: tuple[tuple[str, Mapping[str, Any]], ...]
     parameters: Mapping[str, Any]
 
 
 class Wish(NamedTuple):
-    """What a caller asks of the answer."""
+    """What a caller asks of the answer.
+
+    Attributes:
+        id: that it gave.
+        outputs: that it wants; empty for all.
+        final: whether it wants the last answer of a stream to be marked.
+    """
 
     id: bytes
-    outputs: tuple[str, ...]
+    outputs: tuple[Chosen, ...] = ()
+    final: bool = False
+
+
+class _Known(NamedTuple):
+    """What a head says of the only array of a request.
+
+    Attributes:
+        whole: looks at the values.
+        dtype: of the array.
+        shape: of the array.
+        size: its bytes.
+        outputs: that are wanted.
+        final: as in the wish.
+        terms: of the request.
+    """
+
+    whole: WholeArray
+    dtype: Any
+    shape: tuple[int, ...]
+    size: int
+    outputs: tuple[Chosen, ...]
     final: bool
+    terms: Terms | None
 
 
 class OipGrpcCodec:
-    """Immutable and safe to share.
+    """Immutable but for what it remembers, and safe to share.
 
     Args:
         signature: what the model takes and gives.
@@ -94,7 +131,10 @@ class OipGrpcCodec:
 
     def __init__(self, signature: Signature, limits: CodecLimits) -> None:
         self._face = Face(signature, limits)
-        self._names = frozenset(tensor.name for tensor in self._face.outputs)
+        self._outputs = {tensor.name: tensor for tensor in self._face.outputs}
+        self._whole = WholeArray.of(signature)
+        #: Heads of requests for one array that were found good.
+        self._known: dict[bytes, _Known] = {}
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """One ``ModelInferRequest``.
@@ -105,54 +145,94 @@ class OipGrpcCodec:
             RequestTooLarge: more rows than allowed.
         """
         rest, own_id, raws = _cut(body)
+        known = self._known.get(rest)
+        if known is not None and len(raws) == 1 and len(raws[0]) == known.size:
+            array: Any = np.frombuffer(raws[0], known.dtype).reshape(known.shape)
+            # Models read numbers where they belong; in a message they lie anywhere.
+            array = known.whole.checked(array if array.flags.aligned else array.copy(), False)
+            wish = Wish(own_id, known.outputs, known.final)
+            return Request({known.whole.name: array}, known.shape[0], request_id, False, wish, known.terms)
         asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
-        tensors: dict[str, Any] = {}
-        if raws and len(raws) != len(asked.inputs):
-            raise RequestMalformed(
-                f"The request has {len(asked.inputs)} inputs and raw contents for {len(raws)} of them; "
-                "send all inputs raw or none."
+        arrays, rows = self._face.request(_tensors(asked, raws))
+        outputs = tuple(
+            chosen(name, parameters, self._outputs, binary=True, place=f"outputs[{index}]")
+            for index, (name, parameters) in enumerate(asked.outputs)
+        )
+        wish = Wish(own_id, outputs, asked.parameters.get(_WANTS_FINAL) is True)
+        terms = terms_of(asked.parameters)
+        if len(rest) <= _LONGEST_HEAD:
+            self._remember(rest, asked, raws, arrays, wish, terms)
+        return Request(arrays, rows, request_id, False, wish, terms)
+
+    def _remember(
+        self,
+        rest: bytes,
+        asked: Asked,
+        raws: list[Body],
+        arrays: dict[str, Any],
+        wish: Wish,
+        terms: Terms | None,
+    ) -> None:
+        """What a head says of the only array, when its bytes went to the model as they were."""
+        whole = self._whole
+        if whole is None or len(raws) != 1 or len(self._known) >= _MOST_HEADS:
+            return
+        given = asked.inputs[0]
+        array = arrays.get(whole.name)
+        as_it_was = PLAIN.get(given.datatype) == whole.wire_dtype
+        if as_it_was and array is not None and array.shape == given.shape:
+            self._known[rest] = _Known(
+                whole, whole.wire_dtype, given.shape, len(raws[0]), wish.outputs, wish.final, terms
             )
-        for index, (name, datatype, shape, contents) in enumerate(asked.inputs):
-            if raws:
-                array = from_raw(datatype, shape, raws[index], name)
-                # Models read numbers where they belong; in a message they lie anywhere.
-                tensors[name] = array if array.flags.aligned else array.copy()
-            else:
-                tensors[name] = _typed(name, datatype, shape, contents)
-        if len(tensors) != len(asked.inputs):
-            raise RequestMalformed("Two inputs of the request have the same name.")
-        for name in asked.outputs:
-            if name not in self._names:
-                known = ", ".join(sorted(self._names))
-                raise RequestMalformed(
-                    f"The request wants an output that does not exist; there are: {known}."
-                )
-        arrays, rows = self._face.request(tensors)
-        wish = Wish(own_id, asked.outputs, asked.parameters.get(_WANTS_FINAL) is True)
-        return Request(arrays, rows, request_id, False, wish)
 
     def encode(self, response: Response) -> bytes:
         """One ``ModelInferResponse`` with raw tensors."""
-        wish: Wish = response.wish or Wish(b"", (), False)
+        wish: Wish = response.wish or Wish(b"")
         answers = self._face.answers(response)
         if wish.outputs:
-            answers = {name: answers[name] for name in wish.outputs if name in answers}
-        arrays = [array if isinstance(array, np.ndarray) else np.asarray(array) for array in answers.values()]
-        described = tuple(
-            (name, datatype_of(array.dtype), array.shape) for name, array in zip(answers, arrays, strict=True)
-        )
+            answers = {
+                each.name: best_of(answers[each.name], each.classes, self._outputs[each.name].labels)
+                if each.classes
+                else answers[each.name]
+                for each in wish.outputs
+            }
+        described = tuple([(name, array.dtype, array.shape) for name, array in answers.items()])
         parts = [_described(response.model, response.version, described)]
         if wish.id:
             parts.append(_field(_OUT_ID, wish.id))
         if wish.final:
             parts.append(_FINAL)
-        for array in arrays:
-            parts.append(_field(_RAW_OUT, to_raw(array)))
+        for array in answers.values():
+            raw = array.tobytes() if array.dtype in _AS_THEY_ARE else to_raw(array)
+            parts.append(_field(_RAW_OUT, raw))
         return b"".join(parts)
 
     def encode_error(self, error: ServableError, request_id: str) -> bytes:
         """The message alone: over gRPC errors travel in trailers."""
         return error.message.encode()
+
+
+def _tensors(asked: Asked, raws: list[Body]) -> dict[str, Any]:
+    """The inputs by name.
+
+    Raises:
+        RequestMalformed: they are not what they claim to be.
+    """
+    if raws and len(raws) != len(asked.inputs):
+        raise RequestMalformed(
+            f"The request has {len(asked.inputs)} inputs and raw contents for {len(raws)} of them; "
+            "send all inputs raw or none."
+        )
+    tensors: dict[str, Any] = {}
+    for index, (name, datatype, shape, contents) in enumerate(asked.inputs):
+        if raws:
+            array = from_raw(datatype, shape, raws[index], name)
+            tensors[name] = array if array.flags.aligned else array.copy()
+        else:
+            tensors[name] = _typed(name, datatype, shape, contents)
+    if len(tensors) != len(asked.inputs):
+        raise RequestMalformed("Two inputs of the request have the same name.")
+    return tensors
 
 
 def leading(body: Body) -> bytes:
@@ -284,14 +364,25 @@ def _asked(rest: bytes) -> Asked:
     return Asked(
         message.model_name,
         message.model_version,
-        tuple(
-            Input(each.name, each.datatype, tuple(each.shape), each.contents if each.HasField("contents") else None)
-            for each in message.inputs
-        ),
-        tuple(each.name for each in message.outputs),
-        {name: getattr(value, value.WhichOneof("parameter_choice") or "bool_param")
-         for name, value in message.parameters.items()},
-    )  # fmt: skip
+        tuple(_input(each) for each in message.inputs),
+        tuple((each.name, _parameters(each)) for each in message.outputs),
+        _parameters(message),
+    )
+
+
+def _input(message: Any) -> Input:
+    if "shared_memory_region" in message.parameters:
+        raise no_shared_memory(f"The input {message.name}")
+    contents = message.contents if message.HasField("contents") else None
+    return Input(message.name, message.datatype, tuple(message.shape), contents)
+
+
+def _parameters(message: Any) -> dict[str, Any]:
+    """Parameters by name; one that holds nothing counts as false."""
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "bool_param")
+        for name, value in message.parameters.items()
+    }
 
 
 def _typed(name: str, datatype: str, shape: tuple[int, ...], contents: Any) -> Any:
@@ -330,10 +421,10 @@ def _field(tag: int, content: bytes) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _described(model: str, version: int, outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+def _described(model: str, version: int, outputs: tuple[tuple[str, Any, tuple[int, ...]], ...]) -> bytes:
     """An answer without its tensors."""
     message = messages()["inference.ModelInferResponse"](model_name=model, model_version=str(version))
-    for name, datatype, shape in outputs:
-        message.outputs.add(name=name, datatype=datatype, shape=shape)
+    for name, dtype, shape in outputs:
+        message.outputs.add(name=name, datatype=datatype_of(dtype), shape=shape)
     data: bytes = message.SerializeToString()
     return data

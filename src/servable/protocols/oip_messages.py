@@ -1,8 +1,8 @@
 """The messages of the Open Inference Protocol over gRPC, of health and of reflection, as tables.
 
 Sources: the specification of the protocol, the description of Triton's extensions, and the service
-definitions of gRPC itself. Names and numbers are theirs; a field that means nothing here is left out, and a message
-that holds it is still read.
+definitions of gRPC itself. Names and numbers are theirs; a field that means nothing here is left out, and a
+message that holds it is still read.
 """
 
 from functools import cache

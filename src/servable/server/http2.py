@@ -22,7 +22,7 @@ from servable.server.reader import SINGLE
 from servable.server.shared import Shared
 
 #: Streams after which a connection retires; zttp ends it rudely at 4,096.
-RETIRE_AFTER = 1000
+RETIRE_AFTER = 2000
 #: Bytes that a client may send ahead on one stream, and on all of them together. zttp gives back credit for
 #: what it has read, so that these only have to be granted once.
 _STREAM_WINDOW, _WINDOW = 1 << 20, 1 << 24

@@ -5,11 +5,12 @@ from typing import Any
 
 from google.protobuf import json_format  # type: ignore[import-untyped]
 
-from servable.errors import MethodNotAllowed, RequestMalformed, ServableError
+from servable.errors import InputError, RequestMalformed, ServableError
+from servable.monitoring.totals import ModelFigures
 from servable.protocols import oip_metadata
 from servable.protocols.oip_messages import PACKAGE, messages
 from servable.server.desk import Desk
-from servable.serving.live import Live
+from servable.serving.live import Live, ModelStatus
 
 Method = Callable[[bytes], Awaitable[bytes]]
 
@@ -68,12 +69,12 @@ class _Control:
         return {"ready": self._desk.ready}
 
     async def model_ready(self, request: Any) -> dict[str, Any]:
-        # A model that is loaded on demand answers when it is called.
+        # By custom a model that does not exist is not ready, and no error.
         try:
-            self._desk.find(_reference(request))
+            found = self._desk.find(_reference(request))
         except ServableError:
             return {"ready": False}
-        return {"ready": True}
+        return {"ready": isinstance(found, Live) or not found.failure}
 
     async def server_metadata(self, _request: Any) -> dict[str, Any]:
         return oip_metadata.server_metadata(self._desk.version)
@@ -82,13 +83,15 @@ class _Control:
         reference = _reference(request)
         found = self._desk.find(reference)
         signature = await self._desk.signature(reference)
-        return oip_metadata.model_metadata(found.model, [found.version], signature)
+        versions = {each.version for each in self._served() if each.model == found.model}
+        return oip_metadata.model_metadata(found.model, sorted(versions | {found.version}), signature)
 
     async def model_config(self, request: Any) -> dict[str, Any]:
         reference = _reference(request)
         found = self._desk.find(reference)
         signature = await self._desk.signature(reference)
-        batched = not (isinstance(found, Live) and found.loaded.batching.reason)
+        # What is not loaded has not said yet whether its rows may share a run.
+        batched = isinstance(found, Live) and found.loaded.batching.shared
         return {
             "config": oip_metadata.model_config(
                 found.model, signature, max_rows=self._desk.settings.max_rows, batched=batched
@@ -96,11 +99,13 @@ class _Control:
         }
 
     async def model_statistics(self, request: Any) -> dict[str, Any]:
-        figures = (await self._desk.totals()).models
         if request.name:
             found = self._desk.find(_reference(request))
-            wanted = (found.model, found.version)
-            figures = tuple(each for each in figures if (each.model, each.version) == wanted)
+            wanted = [(found.model, found.version)]
+        else:
+            wanted = [(each.model, each.version) for each in self._served()]
+        known = {(each.model, each.version): each for each in (await self._desk.totals()).models}
+        figures = [known.get(key) or ModelFigures(model=key[0], version=key[1]) for key in wanted]
         return oip_metadata.model_statistics(figures)
 
     async def repository_index(self, request: Any) -> dict[str, Any]:
@@ -108,14 +113,28 @@ class _Control:
             oip_metadata.index_entry(each.model, each.version, each.state, each.reason)
             for each in self._desk.host.table.statuses
         ]
-        return {"models": [each for each in entries if not request.ready or each["state"] == "READY"]}
+        return {
+            "models": [each for each in entries if not request.ready or each["state"] == oip_metadata.READY]
+        }
 
     async def load(self, request: Any) -> dict[str, Any]:
+        if request.parameters:
+            raise InputError(
+                "Models and their configuration are not taken from a call; register them with servable add "
+                "or servable train, then deploy them with servable deploy."
+            )
         await self._desk.live(request.model_name)
         return {}
 
     async def unload(self, request: Any) -> dict[str, Any]:
-        self._desk.find(request.model_name)
-        raise MethodNotAllowed(
-            "Models are taken out of service with: servable undeploy NAME.", ["RepositoryModelLoad"]
-        )
+        found = self._desk.find(request.model_name)
+        if not await self._desk.host.cool(found):
+            raise InputError(
+                f"{found.model} stays loaded because its deployment wants it; "
+                f"take it back with: servable undeploy {found.model}."
+            )
+        return {}
+
+    def _served(self) -> list[ModelStatus]:
+        """The versions that answer, if need be after a cold start."""
+        return [each for each in self._desk.host.table.statuses if each.state in ("live", "cold")]
