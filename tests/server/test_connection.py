@@ -8,9 +8,9 @@ import pytest
 
 from servable.errors import ServableError
 from servable.server.connection import Connection
-from servable.server.shared import Shared
 from servable.server.http import HttpRequest, Reply
 from servable.server.problems import STATUS
+from servable.server.shared import Shared
 from servable.settings import ServerSettings
 from servable.testing.transports import RecordedTransport
 

@@ -8,8 +8,8 @@ import pytest
 import uvloop
 
 from servable.server.connection import Connection
-from servable.server.shared import Shared
 from servable.server.filling import BodyFiller, worth_lending
+from servable.server.shared import Shared
 from servable.settings import ServerSettings
 from server.test_connection import Application
 
