@@ -40,6 +40,9 @@ _CALM = 11
 _LAST = 2**31 - 1
 _PING = b"servable"
 _PING_FRAME = b"\0\0\x08\x06\0\0\0\0\0" + _PING
+# Of the module's own, because each is compared for every frame.
+_REQUEST, _DATA, _END = zttp.Request, zttp.Data, zttp.EndOfMessage
+_NEED_DATA, _CONNECTION_CLOSED = zttp.NEED_DATA, zttp.CONNECTION_CLOSED
 #: How the end of a connection comes: not yet, announced, said which stream is the last.
 _OPEN, _ANNOUNCED, _RETIRED = range(3)
 
@@ -129,16 +132,16 @@ class Http2Connection(Sending, asyncio.Protocol):
             while True:
                 event = next_event()
                 kind = type(event)
-                if kind is zttp.Request:
+                if kind is _REQUEST:
                     self._open(cast(zttp.Request, event))
-                elif kind is zttp.Data:
+                elif kind is _DATA:
                     piece = cast(zttp.Data, event)
                     stream = streams.get(piece.stream_id)
                     if stream is not None:
                         self._piece(stream, piece.data)
-                elif kind is zttp.EndOfMessage:
+                elif kind is _END:
                     self._whole(cast(zttp.EndOfMessage, event).stream_id)
-                elif event is zttp.NEED_DATA or event is zttp.CONNECTION_CLOSED:
+                elif event is _NEED_DATA or event is _CONNECTION_CLOSED:
                     break
                 else:
                     self._rare(event)
@@ -236,12 +239,13 @@ class Http2Connection(Sending, asyncio.Protocol):
         stream.data(data)
 
     def _whole(self, number: int) -> None:
-        self._lingering.pop(number, None)
         stream = self._streams.get(number)
         if stream is None:
+            self._lingering.pop(number, None)
             return
         stream.arriving = False
-        self.taken(stream, stream.size)
+        self._bodies -= stream.size
+        stream.size = 0
         stream.end()
 
     def _rare(self, event: Any) -> None:

@@ -192,11 +192,15 @@ class Sending:
         if out.pending_bytes:
             self._parked.add(number)
         self._forget(stream)
-        self._rest()
-        self._soon()
+        if not self._streams:
+            self._rest()
+        if not self._inside and not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def _forget(self, stream: Stream) -> None:
-        self.taken(stream, stream.size)
+        if stream.size:
+            self.taken(stream, stream.size)
         stream.arriving = False
         del self._streams[stream.number]
         if self._held and stream.number in self._held:

@@ -100,8 +100,7 @@ class Stream:
         self.request = request
         self.arriving = True
         self.since = carrier.now
-        self.size = 0
-        self.came = 0
+        self.size = self.came = 0
 
     def begin(self) -> None:
         """The headers are there."""

@@ -69,7 +69,8 @@ class RecordedTransport(asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Who is told."""
-        return self._protocol
+        told: asyncio.BaseProtocol = self._protocol
+        return told
 
     def pause_reading(self) -> None:
         """Remember it."""

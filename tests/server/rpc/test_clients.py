@@ -1,15 +1,16 @@
 """Real clients of gRPC against a real server: every method, every error, large tensors, many connections."""
 
 import asyncio
+import contextlib
 import queue
 import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -18,6 +19,7 @@ from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.utils import InferenceServerException
 
+import grpc
 from faults.load import Served, serving
 from servable.protocols.oip_messages import messages
 from servable.server.http2 import RETIRE_AFTER
@@ -29,8 +31,12 @@ MOST = 12 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = make_home(tmp_path_factory.mktemp("rpc"))
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_home(tmp_path_factory.mktemp("rpc"))
+
+
+@pytest.fixture(scope="module")
+def served(home: Path) -> Iterator[Served]:
     with serving(home, max_body_bytes=MOST) as server:
         yield server
 
@@ -298,6 +304,31 @@ def test_many_calls_over_many_connections_lose_none(address: str, served: Served
         for wrong in pool.map(lambda _: hammer(address, calls, 16), range(channels)):
             assert wrong == []
     assert metric(served, "connections_total") - before >= channels * calls // RETIRE_AFTER
+
+
+def test_a_server_that_stops_answers_what_it_has_and_ends_what_waits(home: Path) -> None:
+    request = messages()["grpc.health.v1.HealthCheckRequest"]().SerializeToString()
+    waits: queue.Queue[bytes] = queue.Queue()
+    with contextlib.ExitStack() as stack:
+        with serving(home) as server:
+            channel = stack.enter_context(grpc.insecure_channel(server.url.removeprefix("http://")))
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(request)
+            assert next(watch) == b"\x08\1"
+            open_stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            stream = open_stream(iter(waits.get, b""))
+            waits.put(message())
+            assert next(stream)
+            call = channel.unary_unary(INFER)
+            running = call.future(message(np.ones((ROWS, WIDTH), np.float32), "slow", "x"))
+            # Streams of one connection begin in their order.
+            assert call(message())
+        # The server has ended with status 0, and not because it ran out of time.
+        assert running.result(timeout=30)
+        assert list(watch) == [b"\x08\2"]
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        waits.put(b"")
 
 
 @pytest.mark.soak

@@ -9,6 +9,7 @@ from servable.server.checks import too_large
 from servable.server.http import Exchange, Headers, HttpRequest
 from servable.server.http2_stream import Carrier, Stream
 from servable.server.rpc.framing import (
+    ACCEPTS,
     DONE,
     HEADS,
     PREFIX,
@@ -86,13 +87,14 @@ class Call(Stream):
     ) -> None:
         """The answer: head, message and trailers at once."""
         self._exchange = None
-        head: list[tuple[bytes, bytes]] = [*HEADS, (b"x-request-id", request_id.encode("ascii"))]
-        encoding = b""
+        head: list[tuple[bytes, bytes]] = [HEADS[0], (b"x-request-id", request_id.encode("ascii"))]
         if b"grpc-encoding" in self.request.headers:
             encoding = encoding_for(self.request.headers)
-            if encoding:
-                head.append((b"grpc-encoding", encoding))
-        self.carrier.send_whole(self, 200, head, frame(body, encoding), DONE)
+            head += [ACCEPTS, (b"grpc-encoding", encoding or b"identity")]
+            framed = frame(body, encoding)
+        else:
+            framed = b"\0" + len(body).to_bytes(4, "big") + body
+        self.carrier.send_whole(self, 200, head, framed, DONE)
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """A prediction that came to nothing."""
@@ -102,7 +104,7 @@ class Call(Stream):
         """An error: nothing but trailers."""
         self._exchange = None
         self._parts = []
-        self.carrier.send_whole(self, 200, [*HEADS, *failed(status, body), *_told(headers)], b"")
+        self.carrier.send_whole(self, 200, [*HEADS, ACCEPTS, *failed(status, body), *_told(headers)], b"")
 
 
 def _told(headers: Headers) -> Headers:

@@ -36,8 +36,10 @@ CODES: dict[int, int] = {
 MEDIA_TYPE = b"application/grpc"
 #: Content types of which the messages are read.
 MEDIA_TYPES = frozenset({MEDIA_TYPE, b"application/grpc+proto"})
-#: Every answer begins with these.
-HEADS = ((b"content-type", MEDIA_TYPE), (b"grpc-accept-encoding", b"identity,deflate,gzip"))
+#: Every answer begins with these. The encodings that are read are told to those who use one: every header
+#: costs on every call.
+HEADS = ((b"content-type", MEDIA_TYPE),)
+ACCEPTS = (b"grpc-accept-encoding", b"identity,deflate,gzip")
 DONE = ((b"grpc-status", b"0"),)
 #: Bytes before each message: whether it is compressed, and its length.
 PREFIX = 5

@@ -7,7 +7,17 @@ from servable.protocols.oip_grpc import id_of, streamed, streamed_error
 from servable.server.checks import too_large
 from servable.server.http import Exchange, Headers, HttpRequest
 from servable.server.http2_stream import Carrier, Stream
-from servable.server.rpc.framing import DONE, HEADS, PREFIX, STYLE, encoding_for, failed, frame, unpack
+from servable.server.rpc.framing import (
+    ACCEPTS,
+    DONE,
+    HEADS,
+    PREFIX,
+    STYLE,
+    encoding_for,
+    failed,
+    frame,
+    unpack,
+)
 from servable.server.rpc.inference import Inference
 from servable.tensors import Body
 
@@ -81,7 +91,7 @@ class StreamCall(Stream):
             self._begun = True
             head = [*HEADS, (b"x-request-id", self._request_id.encode("ascii"))]
             if self._encoding:
-                head.append((b"grpc-encoding", self._encoding))
+                head += [ACCEPTS, (b"grpc-encoding", self._encoding)]
             self.carrier.send_head(self, 200, head)
         self.carrier.send_body(self, frame(message, self._encoding))
 

@@ -49,7 +49,7 @@ class Calls:
             number: of the stream.
             request: its headers.
         """
-        given = request.headers.get(b"content-type", b"")
+        given = request.headers[b"content-type"]
         if given not in MEDIA_TYPES and given.partition(b";")[0].strip().lower() not in MEDIA_TYPES:
             return OtherType(carrier, number, request, MediaTypeUnsupported(
                 "Calls of gRPC are read as application/grpc or application/grpc+proto."
