@@ -17,7 +17,7 @@ from servable.protocols.oip_grpc import (
     OipGrpcCodec,
     id_of,
     leading,
-    reference_of,
+    model_of,
     streamed,
     streamed_error,
 )
@@ -240,15 +240,15 @@ def test_too_many_rows() -> None:
 def test_the_model_is_found_from_the_first_bytes_or_from_all() -> None:
     body = asked(model_version="3").SerializeToString()
     assert leading(body) == b"\n\1m\x12\0013"
-    assert reference_of(body) == "m:3"
+    assert model_of(body) == ("m", "3")
     # Fields in another order, as the format allows.
     turned = body[len(leading(body)) :] + leading(body)
     assert leading(turned) == b""
-    assert reference_of(turned) == "m:3"
+    assert model_of(turned) == ("m", "3")
     assert codec().decode(turned, "id").rows == 2
     with pytest.raises(RequestMalformed, match="more than once"):
-        reference_of(body + b"\n\1n")
-    assert reference_of(b"") == ""
+        model_of(body + b"\n\1n")
+    assert model_of(b"") == ("", "")
 
 
 def test_streams() -> None:
@@ -265,7 +265,7 @@ def test_streams() -> None:
 @given(st.binary(max_size=80))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     codec_ = codec()
-    for use in (lambda: codec_.decode(body, "id"), lambda: reference_of(body)):
+    for use in (lambda: codec_.decode(body, "id"), lambda: model_of(body)):
         with contextlib.suppress(InputError):
             use()
     leading(body)

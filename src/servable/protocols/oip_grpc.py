@@ -246,15 +246,15 @@ def leading(body: Body) -> bytes:
     return bytes(body[:end]) if end <= size else b""
 
 
-def reference_of(body: Body) -> str:
-    """The model that a request names: ``name``, ``name:version``, or empty.
+def model_of(body: Body) -> tuple[str, str]:
+    """The model that a request names and which version of it, each perhaps empty.
 
     Raises:
         RequestMalformed: no such message.
     """
     rest, _, _ = _cut(body)
     asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
-    return f"{asked.model}:{asked.version}" if asked.version else asked.model
+    return asked.model, asked.version
 
 
 def streamed(answer: bytes) -> bytes:

@@ -10,6 +10,7 @@ from servable.monitoring.totals import ModelFigures
 from servable.protocols import oip_metadata
 from servable.protocols.oip_messages import PACKAGE, messages
 from servable.server.desk import Desk
+from servable.server.formats.base import reference_of
 from servable.serving.live import Live, ModelStatus
 
 Method = Callable[[bytes], Awaitable[bytes]]
@@ -53,7 +54,7 @@ def _method(name: str, way: Callable[[Any], Awaitable[dict[str, Any]]]) -> Metho
 
 
 def _reference(request: Any) -> str:
-    return f"{request.name}:{request.version}" if request.version else str(request.name)
+    return reference_of({"name": request.name, "version": request.version})
 
 
 class _Control:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Coroutine
 from typing import Any
 
-from servable.protocols.oip_grpc import OipGrpcCodec, leading, reference_of
+from servable.protocols.oip_grpc import OipGrpcCodec, leading, model_of
 from servable.server import checks as check
+from servable.server.formats.base import reference_of
 from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
@@ -129,7 +130,7 @@ class Inference:
         first = leading(message)
         live = self._known.get(first)
         if live is None:
-            found = self._host.find(reference_of(message))
+            found = self._host.find(_reference(message))
             if not isinstance(found, Live):
                 return None
             live = found
@@ -153,7 +154,7 @@ class Inference:
             if packed:
                 encoding = request.headers.get(b"grpc-encoding", b"")
                 message = await asyncio.to_thread(unpack, message, encoding, self._most)
-            reference = reference_of(message)
+            reference = _reference(message)
             live: Live | None = None
             while live is None or live.retired:
                 found = self._host.find(reference)
@@ -166,3 +167,8 @@ class Inference:
         prediction = Prediction(live, codec, request_id, reply, limit - spent, weight)
         prediction.begin(message, request.headers)
         return prediction
+
+
+def _reference(message: Body) -> str:
+    name, version = model_of(message)
+    return reference_of({"name": name, "version": version})
