@@ -21,8 +21,8 @@ $(STAMP): requirements/test.lock pyproject.toml
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-setup-system: ## Debian packages for benchmarks and pictures (wrk, chromium, poppler); run needs none, test needs none
-	apt-get install --yes --no-install-recommends wrk chromium poppler-utils
+setup-system: ## Debian packages for benchmarks and pictures (wrk, h2load, chromium, poppler); run needs none, test needs none
+	apt-get install --yes --no-install-recommends wrk nghttp2-client chromium poppler-utils
 
 run: setup ## The main job: choose, train, prove, serve and call a model, then keep serving
 	@$(BIN)/servable demo

@@ -15,7 +15,7 @@ from typing import Any
 # One thread for each session and each library, in every process that is started from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench import compiled, envs, formats, models, own, report, score, series, start
+from bench import compiled, envs, formats, grpc, models, own, report, score, series, start
 from bench.promises import promises
 
 _OWN: dict[str, Callable[..., dict[str, Any]]] = {
@@ -24,6 +24,7 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {
     "overload": own.overload,
     "slow": own.slow,
     "score": score.run,
+    "grpc": grpc.run,
 }
 SECTIONS = ("compiled", "formats", "start", *(each.name for each in series.SERIES), *_OWN)
 

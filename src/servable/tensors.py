@@ -10,7 +10,7 @@ Inside ``strings`` a missing value is the empty string, which is also what an em
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,6 +33,18 @@ PROBABILITIES = "probabilities"
 MISSING_STRING = ""
 
 
+class Terms(NamedTuple):
+    """What a request itself says about when it is answered; None where it says nothing.
+
+    Attributes:
+        limit_s: seconds within which the caller wants the answer; never extends what the server allows.
+        weight: its share against other requests when there is a queue, above 0.
+    """
+
+    limit_s: float | None = None
+    weight: float | None = None
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """Rows to be answered, decoded and checked; immutable, safe to share between threads.
 
@@ -42,6 +54,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         id: the request's id, as the client sent it or as the server made it.
         single: whether the caller sent one row on its own and wants one answer on its own.
         wish: what the caller asks of the answer's form; only the codec that made it knows what it means.
+        terms: what the caller asks of the answer's time, in formats that say so in the body.
     """
 
     arrays: dict[str, Any]
@@ -49,6 +62,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     id: str
     single: bool = False
     wish: Any = None
+    terms: Terms | None = None
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):

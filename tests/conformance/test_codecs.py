@@ -7,6 +7,8 @@ from servable.artifact.signature import Field, Signature
 from servable.protocols.base import CodecLimits
 from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
 from servable.protocols.mlflow import MlflowCodec
+from servable.protocols.oip_generate import GenerateCodec, StreamCodec
+from servable.protocols.oip_json import OipCodec
 from servable.protocols.openai import EmbeddingsCodec
 from servable.protocols.openai_text import CHAT, COMPLETION, TextCodec
 from servable.protocols.sagemaker import InvocationsCodec
@@ -250,3 +252,76 @@ def test_formats_of_rows(case):
     maker, signature, good, invalid, response = case
     codec = maker(signature, CodecLimits())
     check_codec(codec, good=good, invalid=invalid, response=response)
+
+
+def oip(*inputs: str, more: str = "") -> bytes:
+    return f'{{"inputs": [{", ".join(inputs)}]{more}}}'.encode()
+
+
+AGE = '{"name": "age", "shape": [2, 1], "datatype": "FP64", "data": [null, 4]}'
+PLAN = '{"name": "plan", "shape": [2], "datatype": "BYTES", "data": ["pro", "basic"]}'
+MEMBER = '{"name": "member", "shape": [2], "datatype": "BOOL", "data": [true, false]}'
+SINCE = '{"name": "since", "shape": [2], "datatype": "BYTES", "data": ["2026-01-31", null]}'
+OIP = {
+    "regression": (
+        {
+            oip('{"name": "input", "shape": [1, 2], "datatype": "FP64", "data": [1, 2.5]}'): 1,
+            oip('{"name": "input", "shape": [2, 2], "datatype": "INT8", "data": [[1, 2], [3, 4]]}'): 2,
+            oip(
+                '{"name": "x0", "shape": [1], "datatype": "FP32", "data": [1]}',
+                '{"name": "x1", "shape": [1, 1], "datatype": "FP64", "data": [[1]]}',
+                more=', "id": "a", "outputs": [{"name": "prediction"}]',
+            ): 1,
+        },
+        [
+            oip(),
+            oip('{"name": "input", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3]}'),
+            oip('{"name": "x0", "shape": [1], "datatype": "FP64", "data": [1]}'),
+            b'{"input": [1, 2]}',
+        ],
+    ),
+    "classification": (
+        {oip(AGE, PLAN, MEMBER, SINCE): 2, oip(SINCE, PLAN, MEMBER): 2},
+        [
+            oip(AGE, PLAN),
+            oip(AGE, PLAN.replace("pro", "gold"), MEMBER, SINCE),
+            oip(MEMBER, PLAN.replace("[2]", "[1]")),
+        ],
+    ),
+    "tensor": (
+        {
+            oip('{"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}'): 1,
+            oip('{"name": "any", "shape": [1, 2, 2], "datatype": "FP64", "data": [[[1, 2], [3, 4]]]}'): 1,
+        },
+        [
+            oip('{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}'),
+            oip('{"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": [[1, 2, 3, 4]]}'),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OIP)
+def test_open_inference_protocol(name):
+    good, invalid = OIP[name]
+    signature, _, _, response = CASES[name]
+    check_codec(OipCodec(signature, CodecLimits()), good=good, invalid=invalid, response=response)
+
+
+@pytest.mark.parametrize("kind", [GenerateCodec, StreamCodec])
+def test_generate(kind):
+    signature = Signature(
+        task="transform",
+        inputs=(Field(name="text", kind="text", dtype="str"),),
+        outputs=(
+            Field(name="said", kind="tensor", dtype="str", shape=()),
+            Field(name="sure", kind="tensor", dtype="float32", shape=()),
+        ),
+    )
+    said = np.array(["a", "b"], object)
+    check_codec(
+        kind(signature, CodecLimits()),
+        good={b'{"text_input": "a"}': 1, b'{"text_input": ["a", "b"]}': 2},
+        invalid=[b'{"text_input": 5}', b"{}", b'{"text_input": []}'],
+        response=Response({"said": said, "sure": np.ones(2, np.float32)}, 2, "id", "m", 1),
+    )

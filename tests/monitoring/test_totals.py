@@ -21,6 +21,7 @@ COUNTS = st.integers(0, 2**40)
 #: Binary fractions, whose sums are exact in any order.
 SECONDS = st.integers(0, 2**20).map(lambda ticks: ticks / 1024)
 CODES = st.dictionaries(st.sampled_from(["ok", "invalid_request", "model_died"]), COUNTS)
+SIZES = st.sampled_from([{}, {1: (3, 0.5)}, {1: (2**40, 0.25), 7: (1, 2.0)}])
 GAUGES = frozenset({"queued", "cache_bytes", "memory_bytes", "processes", "load_seconds"})
 PROCESS_GAUGES = frozenset({"resident_bytes", "virtual_bytes", "open_fds", "max_fds", "started_at"})
 
@@ -35,6 +36,8 @@ def figures(draw: st.DrawFn, model: str, version: int) -> ModelFigures:
     for field in msgspec.structs.fields(ModelFigures)[2:]:
         if field.name == "codes":
             values[field.name] = draw(CODES)
+        elif field.name == "batch_sizes":
+            values[field.name] = draw(SIZES)
         elif field.name.endswith("buckets"):
             values[field.name] = draw(buckets(BATCH_BOUNDS if field.name.startswith("batch") else BOUNDS))
         else:

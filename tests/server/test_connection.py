@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from servable.errors import ServableError
-from servable.server.connection import Connection, Shared
+from servable.server.connection import Connection
 from servable.server.http import HttpRequest, Reply
 from servable.server.problems import STATUS
+from servable.server.shared import Shared
 from servable.settings import ServerSettings
 from servable.testing.transports import RecordedTransport
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import uvloop
 
-from servable.server.connection import Connection, Shared
+from servable.server.connection import Connection
 from servable.server.filling import BodyFiller, worth_lending
+from servable.server.shared import Shared
 from servable.settings import ServerSettings
 from server.test_connection import Application
 

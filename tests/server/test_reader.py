@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from servable.errors import HeadersTooLarge, InputError, RequestMalformed, RequestTooLarge
 from servable.server.http import HttpRequest
-from servable.server.reader import BODY, HEAD, IDLE, RequestReader
+from servable.server.reader import BODY, HEAD, IDLE, PREFACE, RequestReader
 from servable.settings import ServerSettings
 
 LIMITS = ServerSettings(max_headers=20, max_header_bytes=2048, max_body_bytes=4096)
@@ -104,7 +104,6 @@ def test_repeated_headers_are_joined_unless_they_decide_something() -> None:
         b"GET /\r\nHost: a\r\n\r\n",
         b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )  # fmt: skip
@@ -160,3 +159,12 @@ def test_a_client_that_asks_for_leave() -> None:
     assert reader.expects
     reader.feed(b"hello")
     assert not reader.expects
+
+
+def test_http2_is_told_from_its_first_bytes() -> None:
+    for cut in range(1, len(PREFACE)):
+        reader = RequestReader(ServerSettings(), lambda _: None)
+        assert reader.feed(PREFACE[:cut])
+        assert not reader.http2
+        assert not reader.feed(PREFACE[cut:] + b"\0\0")
+        assert reader.http2 == PREFACE + b"\0\0"

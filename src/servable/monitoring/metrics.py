@@ -6,6 +6,7 @@ versions of models that are or were live, and our own code words, so their numbe
 whatever a caller makes up never becomes a label.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snaps
 
 #: The code of an answer that was no error.
 OK = "ok"
+#: Sizes of batches of which runs and seconds are kept apart, for each model.
+MOST_SIZES = 64
+_wall = time.time
 
 
 class Held(NamedTuple):
@@ -41,6 +45,7 @@ class Meter:
         "batch_buckets",
         "batch_rows",
         "batch_seconds",
+        "batch_sizes",
         "batches",
         "buckets",
         "cache_bytes",
@@ -48,11 +53,15 @@ class Meter:
         "cache_misses",
         "codes",
         "expired",
+        "failed_seconds",
+        "last_run",
         "load_seconds",
         "model",
         "queued",
         "replacements",
         "rows",
+        "run_requests",
+        "run_seconds",
         "seconds",
         "version",
         "wait_buckets",
@@ -71,6 +80,12 @@ class Meter:
         self.batch_buckets = [0] * (len(BATCH_BOUNDS) + 1)
         self.batch_rows = 0
         self.batch_seconds = 0.0
+        #: Runs and seconds by rows; a size beyond ``MOST_SIZES`` of them is not kept apart.
+        self.batch_sizes: dict[int, list[float]] = {}
+        self.run_requests = 0
+        self.run_seconds = 0.0
+        self.last_run = 0.0
+        self.failed_seconds = 0.0
         self.wait_buckets = [0] * (len(BOUNDS) + 1)
         self.wait_seconds = 0.0
         #: Requests that wait now.
@@ -85,12 +100,21 @@ class Meter:
         self.cache_misses = 0
         self.cache_bytes = 0
 
-    def batch(self, rows: int, seconds: float) -> None:
-        """A batch of so many rows ran for so long."""
+    def batch(self, rows: int, seconds: float, requests: int = 1) -> None:
+        """A batch of so many rows of so many requests ran for so long."""
         self.batches += 1
         self.batch_rows += rows
         self.batch_seconds += seconds
         self.batch_buckets[bisect_left(BATCH_BOUNDS, rows)] += 1
+        self.run_requests += requests
+        self.run_seconds += seconds * requests
+        self.last_run = _wall()
+        size = self.batch_sizes.get(rows)
+        if size is not None:
+            size[0] += 1
+            size[1] += seconds
+        elif len(self.batch_sizes) < MOST_SIZES:
+            self.batch_sizes[rows] = [1, seconds]
 
     def waited(self, seconds: float) -> None:
         """A request was started after so long in the queue."""
@@ -109,6 +133,8 @@ class Meter:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
         self.rows += rows
+        if code != OK:
+            self.failed_seconds += seconds
 
     def figures(self, held: Held = NOTHING) -> ModelFigures:
         """What was counted so far and what is held now, as a record of its own."""
@@ -116,6 +142,9 @@ class Meter:
         for name in ("buckets", "batch_buckets", "wait_buckets"):
             values[name] = tuple(values[name])
         values["codes"] = dict(self.codes)
+        values["batch_sizes"] = {
+            rows: (int(count), seconds) for rows, (count, seconds) in self.batch_sizes.items()
+        }
         return ModelFigures(**values, **held._asdict())
 
 

@@ -2,8 +2,9 @@
 
 Every process counts for itself. ``merge`` adds what they counted, so that one process and eight look
 alike to whoever reads the figures: counters and gauges are summed, and where a sum would mean nothing
-the larger (how long a load took) or the earlier (when the server began) is kept. ``past`` is what
-remains of a process that ended: its counters stay, what it held is gone, so no counter ever falls.
+the larger (how long a load took, when the last run was) or the earlier (when the server began) is
+kept. ``past`` is what remains of a process that ended: its counters stay, what it held is gone, so no
+counter ever falls.
 """
 
 import os
@@ -40,11 +41,16 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
         codes: requests by outcome.
         buckets: requests by duration, one count per bound and one for what is above.
         seconds: the durations' sum.
+        failed_seconds: the sum of those of requests that were no success.
         rows: rows answered.
         batches: batches run.
         batch_buckets: batches by rows.
         batch_rows: their rows' sum.
         batch_seconds: their run times' sum.
+        batch_sizes: batches and the sum of their run times by rows, for the first few sizes that came.
+        run_requests: requests in the batches, one that was run in parts once for each.
+        run_seconds: the batches' run times, counted once for every request in them.
+        last_run: when the last batch ended, in seconds since 1970; 0 when there was none.
         wait_buckets: requests by time in the queue.
         wait_seconds: these times' sum.
         expired: requests whose time was over before they were started.
@@ -64,11 +70,16 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     codes: dict[str, int] = {}
     buckets: tuple[int, ...] = ()
     seconds: float = 0.0
+    failed_seconds: float = 0.0
     rows: int = 0
     batches: int = 0
     batch_buckets: tuple[int, ...] = ()
     batch_rows: int = 0
     batch_seconds: float = 0.0
+    batch_sizes: dict[int, tuple[int, float]] = {}
+    run_requests: int = 0
+    run_seconds: float = 0.0
+    last_run: float = 0.0
     wait_buckets: tuple[int, ...] = ()
     wait_seconds: float = 0.0
     expired: int = 0
@@ -209,7 +220,19 @@ def _buckets(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(map(sum, zip_longest(*rows, fillvalue=0)))
 
 
+def _sizes(all_sizes: Iterable[Mapping[int, tuple[int, float]]]) -> dict[int, tuple[int, float]]:
+    """Runs and seconds by rows, added."""
+    total: dict[int, tuple[int, float]] = {}
+    for sizes in all_sizes:
+        for rows, (count, seconds) in sizes.items():
+            counted, spent = total.get(rows, (0, 0.0))
+            total[rows] = (counted + count, spent + seconds)
+    return dict(sorted(total.items()))
+
+
 _MERGING: dict[str, Callable[..., object]] = {
+    "batch_sizes": _sizes,
+    "last_run": max,
     "codes": _counts,
     "buckets": _buckets,
     "batch_buckets": _buckets,

@@ -32,14 +32,20 @@ PLAIN: dict[str, np.dtype[Any]] = {
 BYTES, BF16 = "BYTES", "BF16"
 #: Every datatype.
 DATATYPES = (*PLAIN, BF16, BYTES)
-_NAMES = {dtype.newbyteorder("="): name for name, dtype in PLAIN.items()}
+#: By the letter of a dtype, which says nothing of its byte order; some sizes have two letters.
+_NAMES = {
+    letter: name
+    for letter in "?bBhHiIlLqQefd"
+    for name, dtype in PLAIN.items()
+    if np.dtype(letter) == dtype.newbyteorder("=")
+}
 #: Elements beyond this are in no tensor that fits into memory.
 _MOST_ELEMENTS = 2**40
 
 
 def datatype_of(dtype: Any) -> str:
     """The datatype of a numpy dtype; what is neither number nor boolean is BYTES."""
-    return _NAMES.get(np.dtype(dtype).newbyteorder("="), BYTES)
+    return _NAMES.get(np.dtype(dtype).char, BYTES)
 
 
 def size_of(shape: Sequence[int], name: str) -> int:
@@ -52,10 +58,13 @@ def size_of(shape: Sequence[int], name: str) -> int:
     Raises:
         RequestMalformed: a size is negative, or there would be more elements than any memory holds.
     """
+    count = math.prod(shape)
+    if len(shape) <= 32 and 0 < count <= _MOST_ELEMENTS and min(shape, default=1) > 0:
+        return count
     if len(shape) > 32 or any(size < 0 for size in shape):
         raise RequestMalformed(f"The shape of the input {name} is none: every size must be 0 or more.")
-    count = math.prod(shape)
-    if count > _MOST_ELEMENTS:
+    # The sizes beside an empty one count as well, because numpy multiplies them all the same.
+    if math.prod(size or 1 for size in shape) > _MOST_ELEMENTS:
         raise RequestMalformed(f"The shape of the input {name} has more elements than any memory holds.")
     return count
 

@@ -72,7 +72,14 @@ class Face:
         fields = self._signature.inputs
         if self._whole is not None and self._whole.name == NUMBERS:
             return (Tensor(WHOLE, "FP64", (-1, len(fields))),)
-        return tuple(Tensor(field.name, _shown_datatype(field), _shown_shape(field)) for field in fields)
+        return self.columns(self._signature)
+
+    @staticmethod
+    def columns(signature: Signature) -> tuple[Tensor, ...]:
+        """Every field of a signature as a tensor of its own."""
+        return tuple(
+            Tensor(field.name, _shown_datatype(field), _shown_shape(field)) for field in signature.inputs
+        )
 
     def _shown_outputs(self) -> tuple[Tensor, ...]:
         signature = self._signature
@@ -105,6 +112,8 @@ class Face:
             (name, array), whole = next(iter(tensors.items())), self._whole
             if name not in self._fields or len(self._fields) == 1:
                 return self._of_whole(name, array, whole)
+        if len(tensors) == 1 and len(self._fields) == 1:
+            tensors = dict(zip(self._fields, tensors.values(), strict=True))
         problems = Problems()
         for name in tensors:
             if name not in self._fields:

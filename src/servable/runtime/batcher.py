@@ -305,7 +305,7 @@ class Batcher:
         else:
             self._batches += 1
             self._rows += rows
-            self._meter.batch(rows, now - started)
+            self._meter.batch(rows, now - started, len(batch))
             self._curve.observe(rows, now - started)
             if self._curve.fits != self._fits:
                 self._learn()

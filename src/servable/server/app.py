@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Coroutine, Mapping, MutableMapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
@@ -34,6 +34,10 @@ from servable.serving.answer import Prediction
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live, Table
 from servable.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from servable.server.http2_stream import Carrier, Stream
+    from servable.server.rpc.table import Calls
 
 _log = logger("server")
 _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
@@ -95,6 +99,8 @@ class Application:
         self._limit_s = settings.request_timeout_s
         link = link or NoLink()
         self._desk = Desk(host, settings, version, link, lambda: self.ready)
+        self._calls: Calls | None = None
+        self._preparing: asyncio.Future[None] | None = None
         self._doors = doors_of(settings)
         every = format_routes(self._desk, routes(self, host, version, link))
         self._router = Router(list(every), redirect_slashes=False)
@@ -213,6 +219,29 @@ class Application:
         if given is not None and check.REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return f"{self._prefix}{next(self._numbers):08x}"
+
+    # ------------------------------------------------------------------ gRPC
+
+    def prepare_calls(self) -> "asyncio.Future[None] | None":
+        """Load what calls need, away from the event loop; see ``http.Handler``."""
+        if self._calls is not None:
+            return None
+        if self._preparing is None:
+            loop = asyncio.get_running_loop()
+            self._preparing = loop.run_in_executor(None, self._load_calls)
+        return self._preparing
+
+    def _load_calls(self) -> None:
+        # A server without callers of gRPC never loads the library of its messages.
+        from servable.server.rpc.table import Calls
+
+        self._calls = Calls(self, self._desk)
+
+    def call(self, carrier: "Carrier", number: int, request: HttpRequest) -> "Stream":
+        """Begin a call; see ``http.Handler``."""
+        if self._calls is None:
+            self._load_calls()
+        return cast("Calls", self._calls).open(carrier, number, request)
 
     # ------------------------------------------------------------------ errors
 

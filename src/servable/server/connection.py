@@ -13,15 +13,14 @@ that the answer is not lost with a reset.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from servable.errors import RequestTimeout, ServableError
 from servable.server.cycle import Cycle
 from servable.server.filling import BodyFiller, worth_lending
-from servable.server.http import Dates, Exchange, Handler, Headers, HttpRequest, head_bytes
+from servable.server.http import Exchange, Headers, HttpRequest, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
-from servable.settings import ServerSettings
+from servable.server.shared import Shared
 
 #: Phases besides those of the reader. BUSY: a request is being answered. LINGER: the last answer was
 #: written, and the client has not closed yet.
@@ -33,60 +32,11 @@ _LINGER_S = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Shared:
-    """What all connections of a server have in common.
-
-    Args:
-        application: answers.
-        settings: limits.
-        server: address and port that are listened on.
-        changed: is told how many connections are open whenever that changes.
-
-    Attributes:
-        now: seconds of the loop's clock, read a few times a second, because reading it for every request
-            would cost more than it tells.
-        draining: whether connections end with their next answer.
-        shut: whether no connection may begin any more; nothing of it was read, its client may go elsewhere.
-        connections: those that are open.
-        empty: set whenever the last one has closed.
-    """
-
-    def __init__(
-        self,
-        application: Handler,
-        settings: ServerSettings,
-        server: Any,
-        changed: Callable[[int], None] = lambda _: None,
-    ) -> None:
-        self._changed = changed
-        self.application = application
-        self.limits = settings
-        self.server = server
-        self.dates = Dates()
-        self.now = 0.0
-        self.draining = False
-        self.shut = False
-        self.connections: set[Connection] = set()
-        self.empty = asyncio.Event()
-
-    def opened(self, connection: "Connection") -> bool:
-        """A connection begins; false when there are as many as are allowed."""
-        if self.shut or len(self.connections) >= self.limits.max_connections:
-            return False
-        self.connections.add(connection)
-        self._changed(len(self.connections))
-        return True
-
-    def closed(self, connection: "Connection") -> None:
-        """A connection ended."""
-        self.connections.discard(connection)
-        self._changed(len(self.connections))
-        if not self.connections:
-            self.empty.set()
-
-
 class Connection(asyncio.Protocol):
-    """Talks to one client. Belongs to one event loop; implements ``http.Reply`` for its present request."""
+    """Talks to one client, until it turns out to speak HTTP/2. Belongs to one event loop.
+
+    Implements ``http.Reply`` and ``cycle.Pieces`` for its present request.
+    """
 
     __slots__ = (
         "_ahead",
@@ -105,6 +55,9 @@ class Connection(asyncio.Protocol):
         "_unsent",
         "_writable",
     )
+
+    #: A body of unknown length is written in chunks.
+    chunks = True
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -157,6 +110,9 @@ class Connection(asyncio.Protocol):
             if not reader.feed(data):
                 self._current.keep_alive = False
                 self._deaf = True
+                if reader.http2:
+                    self._become_http2(reader.http2)
+                    return
         except ServableError as error:
             self._refuse(error)
             return
@@ -209,6 +165,18 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         self._transport.set_protocol(protocol)
         self._transport.resume_reading()
+
+    # ------------------------------------------------------------------ another protocol
+
+    def _become_http2(self, came: bytes) -> None:
+        """Hand the transport over to a connection that speaks HTTP/2, with everything that came."""
+        # Imported when the first client wants it, so that a server without such clients does not pay for it.
+        from servable.server.http2 import Http2Connection
+
+        successor = Http2Connection(self._shared, self._transport)
+        self._shared.replaced(self, successor)
+        self._transport.set_protocol(successor)
+        successor.begin(came)
 
     # ------------------------------------------------------------------ one request after another
 

@@ -15,8 +15,11 @@ _DROPPED = frozenset({b"content-length", b"date", b"connection", b"transfer-enco
 class Pieces(Protocol):
     """A connection that takes an answer in pieces."""
 
+    #: Whether a body of unknown length must be cut into chunks; other protocols have frames of their own.
+    chunks: bool
+
     def head(self, status: int, headers: Headers, length: int | None) -> bytes:
-        """The bytes of the head, to be written with the first of the body."""
+        """The bytes of the head, to be written with the first of the body; empty when it is on its way."""
         ...
 
     def write(self, data: bytes) -> bool:
@@ -35,7 +38,7 @@ class Cycle:
         request: whole.
         connection: where the answer goes.
         application: is called.
-        addresses: ``client`` and ``server`` of the ASGI scope.
+        addresses: ``client`` and ``server`` of the ASGI scope, and ``http_version`` unless it is 1.1.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class Cycle:
         headers = [(name.lower(), value) for name, value in message["headers"]]
         length = next((int(value) for name, value in headers if name == b"content-length"), None)
         bodiless = message["status"] in (204, 304)
-        self._chunked = length is None and not bodiless
+        self._chunked = length is None and not bodiless and self._connection.chunks
         kept = [pair for pair in headers if pair[0] not in _DROPPED]
         self._head = self._connection.head(message["status"], kept, length)
         self._body = self._body and not bodiless
@@ -119,7 +122,7 @@ def scope_of(request: HttpRequest, addresses: Mapping[str, Any]) -> dict[str, An
 
     Args:
         request: its target may be a path or, as HTTP allows, a whole address.
-        addresses: ``client`` and ``server``.
+        addresses: ``client`` and ``server``, and ``http_version`` unless it is 1.1.
     """
     path, query = split_target(request.target)
     return {

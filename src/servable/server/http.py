@@ -1,5 +1,6 @@
 """What the parts of the server say to one another about one HTTP exchange, and the bytes of an answer."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from email.utils import formatdate
@@ -125,6 +126,23 @@ class Handler(Protocol):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer anything; see the ASGI specification."""
+        ...
+
+    def prepare_calls(self) -> "asyncio.Future[None] | None":
+        """Load what calls of gRPC need, away from the event loop; None when it is there."""
+        ...
+
+    def call(self, carrier: Any, number: int, request: HttpRequest) -> Any:
+        """Begin a call of gRPC.
+
+        Args:
+            carrier: an HTTP/2 connection, ``http2_stream.Carrier``.
+            number: of the stream.
+            request: before its body.
+
+        Returns:
+            The stream that takes the body and answers, an ``http2_stream.Stream``.
+        """
         ...
 
 

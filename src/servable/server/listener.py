@@ -5,8 +5,9 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from servable.server.connection import Connection, Shared
+from servable.server.connection import Connection
 from servable.server.http import Handler
+from servable.server.shared import Shared
 from servable.server.turns import Accepting
 from servable.server.workers import Link
 from servable.settings import ServerSettings

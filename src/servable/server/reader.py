@@ -17,7 +17,12 @@ from servable.settings import ServerSettings
 #: How far a request has come: not begun, in its headers, in its body.
 IDLE, HEAD, BODY = range(3)
 #: Headers that make a message ambiguous when they come twice.
-_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"})
+SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"})
+
+#: How HTTP/2 begins for a client that knows the server speaks it.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#: What the parser says when it has read exactly that.
+_PREFACE_READ = "PRI/Upgrade"
 
 
 class RequestReader:
@@ -32,10 +37,12 @@ class RequestReader:
         request: that request.
         body_size: bytes of its body so far.
         expects: whether its client waits for leave to send the body; the connection sets it back.
+        http2: everything that came, when the client speaks HTTP/2.
     """
 
     __slots__ = (
         "_chunk",
+        "_fresh",
         "_head_size",
         "_limits",
         "_parser",
@@ -46,6 +53,7 @@ class RequestReader:
         "arriving",
         "body_size",
         "expects",
+        "http2",
         "request",
     )
 
@@ -57,18 +65,22 @@ class RequestReader:
         self._head_size = 0
         self._chunk = 0
         self._whole = False
+        #: Whether no request has come to its end yet.
+        self._fresh = True
         self._refusal: ServableError | None = None
         self.arriving = IDLE
         self.request = HttpRequest()
         self.body_size = 0
         self.expects = False
+        self.http2 = b""
 
     def feed(self, data: bytes) -> bool:
         """Read on.
 
         Returns:
             False when the client offers another protocol: HTTP allows to pass that over and to answer
-            the request, but what follows it cannot be read.
+            the request, but what follows it cannot be read. When it is HTTP/2 from the first byte on,
+            ``http2`` holds what came.
 
         Raises:
             RequestMalformed: this is no HTTP/1.1, or can be read in two ways.
@@ -82,6 +94,10 @@ class RequestReader:
         except httptools.HttpParserUpgrade:
             return False
         except httptools.HttpParserError as foreign:
+            if self._fresh and _PREFACE_READ in str(foreign):
+                # The pieces before this one were the beginning of the preface, and nothing else.
+                self.http2 = PREFACE + data[len(PREFACE) - self._head_size :]
+                return False
             raise self._refusal or RequestMalformed("The request is not valid HTTP/1.1.") from foreign
         if self.arriving == HEAD and not self._whole:
             # Of bytes that ended a request before, only what comes after them is counted: the next piece.
@@ -134,7 +150,7 @@ class RequestReader:
             )
         if key in headers:
             request.repeated += 1
-            if key in _SINGLE:
+            if key in SINGLE:
                 self._refuse(RequestMalformed(f"The header {key.decode('ascii')} is there twice."))
             headers[key] = headers[key] + b", " + value
         else:
@@ -177,6 +193,7 @@ class RequestReader:
             self._parts = []
         self.arriving = IDLE
         self._whole = True
+        self._fresh = False
         self.expects = False
         self._take(request)
 

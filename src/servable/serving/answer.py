@@ -15,7 +15,7 @@ from servable.monitoring.metrics import OK
 from servable.protocols.base import NO_HEAD, Codec, Encoded, Head
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live
-from servable.tensors import Body, Response
+from servable.tensors import Body, Response, Terms
 
 _log = logger("serving")
 _now = time.monotonic
@@ -83,6 +83,8 @@ class Prediction(Waiting):
             self.rows = request.rows
             self._single = request.single
             self._wish = request.wish
+            if request.terms is not None:
+                self._agree(request.terms)
             key = live.cache.key(request.arrays)
             if key:
                 known = live.cache.get(key)
@@ -93,6 +95,13 @@ class Prediction(Waiting):
             live.batcher.submit(self)
         except Exception as error:  # noqa: BLE001 - the border of the request: the caller is answered whatever went wrong
             self.settle(None, error)
+
+    def _agree(self, terms: Terms) -> None:
+        """Take what the body says about time; of two limits the shorter holds."""
+        if terms.limit_s is not None:
+            self.deadline = min(self.deadline, self._started + terms.limit_s)
+        if terms.weight is not None:
+            self.weight = terms.weight
 
     def settle(self, arrays: dict[str, Any] | None, error: BaseException | None) -> None:
         """The answers are there, or the reason why not; called once."""

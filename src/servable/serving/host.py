@@ -328,6 +328,19 @@ class Host:
         self.metrics.set_loaded(len(self._lives))
         return None
 
+    async def cool(self, found: Live | Cold) -> bool:
+        """Unload a model that is loaded on demand, after its last request; the next call loads it again.
+
+        Returns:
+            Whether it is cold now; a model that its deployment wants in memory stays there.
+        """
+        if isinstance(found, Cold):
+            return True
+        free = any(live is found and may for live, may in self._counted())
+        if free:
+            await self._unload([found])
+        return free
+
     def _counted(self) -> Iterator[tuple[Live, bool]]:
         """Every model in memory, and whether it may be unloaded: its cold self can bring it back."""
         for live in self._lives.values():

@@ -18,7 +18,7 @@ class RecordedTransport(asyncio.Transport):
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__({"peername": ("127.0.0.1", 9)})
-        self._protocol = protocol
+        self._protocol: Any = protocol
         self.written = bytearray()
         self.closed = False
         self.aborted = False
@@ -62,6 +62,15 @@ class RecordedTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """What the test says."""
         return self.unsent
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """From now on another protocol is told."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who is told."""
+        told: asyncio.BaseProtocol = self._protocol
+        return told
 
     def pause_reading(self) -> None:
         """Remember it."""

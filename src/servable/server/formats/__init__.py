@@ -10,6 +10,7 @@ from servable.server.formats import (
     kserve_v1,
     mlflow,
     native,
+    oip,
     openai,
     sagemaker,
     tfserving,
@@ -23,6 +24,7 @@ from servable.settings import ServerSettings
 #: Every format; where two could claim an address, the first one has it.
 FORMATS: tuple[Format, ...] = (
     native.FORMAT,
+    oip.FORMAT,
     tfserving.FORMAT,
     kserve_v1.FORMAT,
     torchserve.FORMAT,

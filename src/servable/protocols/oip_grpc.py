@@ -1,0 +1,430 @@
+"""The Open Inference Protocol over gRPC: requests and answers of ``ModelInfer``.
+
+A caller sends the same message again and again with other numbers in it. So a message is cut in two: the raw
+tensors and the id, which differ, are found by walking over its fields and looked at where they lie; the
+rest, names and shapes, is given to the library and remembered. The answer is put together the same way.
+Where a model takes one array, what was found out about a head is remembered too, so that the next message
+with the same one needs no more than a look at its numbers. Answers hold raw tensors always, because
+clients read nothing else.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from servable.artifact.signature import Signature
+from servable.errors import RequestMalformed, ServableError
+from servable.protocols.base import NO_HEAD, CodecLimits, Head
+from servable.protocols.datatypes import BYTES, DATATYPES, PLAIN, datatype_of, from_raw, size_of, to_raw
+from servable.protocols.face import Face
+from servable.protocols.native_array import WholeArray
+from servable.protocols.oip_answers import best_of
+from servable.protocols.oip_messages import messages
+from servable.protocols.oip_parameters import Chosen, chosen, no_shared_memory, terms_of
+from servable.tensors import Body, Request, Response, Terms
+
+#: The tags of fields that are bytes or messages.
+_NAME, _VERSION, _ID, _RAW_IN = 0x0A, 0x12, 0x1A, 0x3A
+_OUT_ID, _OUT_PARAMETERS, _RAW_OUT = 0x1A, 0x22, 0x32
+#: Longer heads hold tensors and are not remembered.
+_LONGEST_HEAD = 8192
+#: Bytes from which on pieces of a message are looked at, not copied.
+_LARGE = 2048
+_MOST_INPUTS = 10_000
+#: Heads that a model remembers.
+_MOST_HEADS = 256
+#: Dtypes of which an array's own bytes are those of the protocol.
+_AS_THEY_ARE = frozenset(dtype for dtype in PLAIN.values() if dtype.isnative)
+#: The request parameter that asks for a mark on the last answer of a stream, and the mark.
+_WANTS_FINAL = "triton_enable_empty_final_response"
+_FINAL = b'"\x1b\n\x15triton_final_response\x12\x02\x08\x01'
+_TYPED = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}
+
+
+class Input(NamedTuple):
+    """One input of a request, without raw bytes."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    contents: Any
+
+
+class Asked(NamedTuple):
+    """What stands in a request besides its id and its raw tensors.
+
+    Attributes:
+        model: its name.
+        version: which one; empty for the live one.
+        inputs: in order.
+        outputs: that are wanted, with their parameters; empty for all.
+        parameters: of the request.
+    """
+
+    model: str
+    version: str
+    inputs: tuple[Input, ...]
+    outputs: tuple[tuple[str, Mapping[str, Any]], ...]
+    parameters: Mapping[str, Any]
+
+
+class Wish(NamedTuple):
+    """What a caller asks of the answer.
+
+    Attributes:
+        id: that it gave.
+        outputs: that it wants; empty for all.
+        final: whether it wants the last answer of a stream to be marked.
+    """
+
+    id: bytes
+    outputs: tuple[Chosen, ...] = ()
+    final: bool = False
+
+
+class _Known(NamedTuple):
+    """What a head says of the only array of a request.
+
+    Attributes:
+        whole: looks at the values.
+        dtype: of the array.
+        shape: of the array.
+        size: its bytes.
+        outputs: that are wanted.
+        final: as in the wish.
+        terms: of the request.
+    """
+
+    whole: WholeArray
+    dtype: Any
+    shape: tuple[int, ...]
+    size: int
+    outputs: tuple[Chosen, ...]
+    final: bool
+    terms: Terms | None
+
+
+class OipGrpcCodec:
+    """Immutable but for what it remembers, and safe to share.
+
+    Args:
+        signature: what the model takes and gives.
+        limits: more rows are refused.
+    """
+
+    media_type = "application/grpc"
+
+    def __init__(self, signature: Signature, limits: CodecLimits) -> None:
+        self._face = Face(signature, limits)
+        self._outputs = {tensor.name: tensor for tensor in self._face.outputs}
+        self._whole = WholeArray.of(signature)
+        #: Heads of requests for one array that were found good.
+        self._known: dict[bytes, _Known] = {}
+
+    def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
+        """One ``ModelInferRequest``.
+
+        Raises:
+            RequestMalformed: no such message, or its tensors are not what they claim to be.
+            RequestInvalid: the values do not fit the signature.
+            RequestTooLarge: more rows than allowed.
+        """
+        rest, own_id, raws = _cut(body)
+        known = self._known.get(rest)
+        if known is not None and len(raws) == 1 and len(raws[0]) == known.size:
+            array: Any = np.frombuffer(raws[0], known.dtype).reshape(known.shape)
+            # Models read numbers where they belong; in a message they lie anywhere.
+            array = known.whole.checked(array if array.flags.aligned else array.copy(), False)
+            wish = Wish(own_id, known.outputs, known.final)
+            return Request({known.whole.name: array}, known.shape[0], request_id, False, wish, known.terms)
+        asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
+        arrays, rows = self._face.request(_tensors(asked, raws))
+        outputs = tuple(
+            chosen(name, parameters, self._outputs, binary=True, place=f"outputs[{index}]")
+            for index, (name, parameters) in enumerate(asked.outputs)
+        )
+        wish = Wish(own_id, outputs, asked.parameters.get(_WANTS_FINAL) is True)
+        terms = terms_of(asked.parameters)
+        if len(rest) <= _LONGEST_HEAD:
+            self._remember(rest, asked, raws, arrays, wish, terms)
+        return Request(arrays, rows, request_id, False, wish, terms)
+
+    def _remember(
+        self,
+        rest: bytes,
+        asked: Asked,
+        raws: list[Body],
+        arrays: dict[str, Any],
+        wish: Wish,
+        terms: Terms | None,
+    ) -> None:
+        """What a head says of the only array, when its bytes went to the model as they were."""
+        whole = self._whole
+        if whole is None or len(raws) != 1 or len(self._known) >= _MOST_HEADS:
+            return
+        given = asked.inputs[0]
+        array = arrays.get(whole.name)
+        as_it_was = PLAIN.get(given.datatype) == whole.wire_dtype
+        if as_it_was and array is not None and array.shape == given.shape:
+            self._known[rest] = _Known(
+                whole, whole.wire_dtype, given.shape, len(raws[0]), wish.outputs, wish.final, terms
+            )
+
+    def encode(self, response: Response) -> bytes:
+        """One ``ModelInferResponse`` with raw tensors."""
+        wish: Wish = response.wish or Wish(b"")
+        answers = self._face.answers(response)
+        if wish.outputs:
+            answers = {
+                each.name: best_of(answers[each.name], each.classes, self._outputs[each.name].labels)
+                if each.classes
+                else answers[each.name]
+                for each in wish.outputs
+            }
+        described = tuple([(name, array.dtype, array.shape) for name, array in answers.items()])
+        parts = [_described(response.model, response.version, described)]
+        if wish.id:
+            parts.append(_field(_OUT_ID, wish.id))
+        if wish.final:
+            parts.append(_FINAL)
+        for array in answers.values():
+            raw = array.tobytes() if array.dtype in _AS_THEY_ARE else to_raw(array)
+            parts.append(_field(_RAW_OUT, raw))
+        return b"".join(parts)
+
+    def encode_error(self, error: ServableError, request_id: str) -> bytes:
+        """The message alone: over gRPC errors travel in trailers."""
+        return error.message.encode()
+
+
+def _tensors(asked: Asked, raws: list[Body]) -> dict[str, Any]:
+    """The inputs by name.
+
+    Raises:
+        RequestMalformed: they are not what they claim to be.
+    """
+    if raws and len(raws) != len(asked.inputs):
+        raise RequestMalformed(
+            f"The request has {len(asked.inputs)} inputs and raw contents for {len(raws)} of them; "
+            "send all inputs raw or none."
+        )
+    tensors: dict[str, Any] = {}
+    for index, (name, datatype, shape, contents) in enumerate(asked.inputs):
+        if raws:
+            array = from_raw(datatype, shape, raws[index], name)
+            tensors[name] = array if array.flags.aligned else array.copy()
+        else:
+            tensors[name] = _typed(name, datatype, shape, contents)
+    if len(tensors) != len(asked.inputs):
+        raise RequestMalformed("Two inputs of the request have the same name.")
+    return tensors
+
+
+def leading(body: Body) -> bytes:
+    """The first bytes of a request when they name the model and perhaps its version; empty if they do not."""
+    size = len(body)
+    if size < 2 or body[0] != _NAME or body[1] >= 0x80:
+        return b""
+    end = 2 + body[1]
+    if end + 1 < size and body[end] == _VERSION and body[end + 1] < 0x80:
+        end += 2 + body[end + 1]
+    return bytes(body[:end]) if end <= size else b""
+
+
+def model_of(body: Body) -> tuple[str, str]:
+    """The model that a request names and which version of it, each perhaps empty.
+
+    Raises:
+        RequestMalformed: no such message.
+    """
+    rest, _, _ = _cut(body)
+    asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
+    return asked.model, asked.version
+
+
+def streamed(answer: bytes) -> bytes:
+    """An answer as ``ModelStreamInferResponse``."""
+    return _field(0x12, answer)
+
+
+def streamed_error(message: str, own_id: bytes = b"") -> bytes:
+    """An error as ``ModelStreamInferResponse``; the id tells which request it belongs to."""
+    return _field(0x0A, message.encode()) + (_field(0x12, _field(_OUT_ID, own_id)) if own_id else b"")
+
+
+def id_of(body: Body) -> bytes:
+    """The id in a request; empty when there is none, or no request."""
+    try:
+        return _cut(body)[1]
+    except RequestMalformed:
+        return b""
+
+
+def _malformed() -> RequestMalformed:
+    return RequestMalformed("The message is no ModelInferRequest; check which service definition was used.")
+
+
+def _cut(body: Body) -> tuple[bytes, bytes, list[Body]]:
+    """A message without its id and raw tensors; its id; its raw tensors, looked at where they lie."""
+    end = len(body)
+    raws: list[Body] = []
+    own_id: bytes = b""
+    kept: list[Body] = []
+    view = memoryview(body) if end > _LARGE else body
+    position = start = 0
+    try:
+        while position < end:
+            begin = position
+            tag = body[position]
+            position += 1
+            kind = tag & 7
+            if tag >= 0x80:
+                _, position = _varint(body, position)
+            if kind == 2:
+                size = body[position]
+                position += 1
+                if size >= 0x80:
+                    more, position = _varint(body, position)
+                    size = (size & 0x7F) | more << 7
+                content = position
+                position += size
+                if position > end:
+                    raise _malformed()
+                if tag == _RAW_IN:
+                    raws.append(view[content:position])
+                elif tag == _ID:
+                    own_id = bytes(view[content:position])
+                else:
+                    continue
+                if begin > start:
+                    kept.append(view[start:begin])
+                start = position
+            elif kind == 0:
+                _, position = _varint(body, position)
+            elif kind in (1, 5):
+                position += 8 if kind == 1 else 4
+            else:
+                raise _malformed()
+    except IndexError:
+        raise _malformed() from None
+    if position != end:
+        raise _malformed()
+    if start < end:
+        kept.append(view[start:end])
+    return bytes(kept[0]) if len(kept) == 1 else b"".join(kept), own_id, raws
+
+
+def _varint(body: Body, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = body[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise _malformed()
+
+
+@lru_cache(maxsize=1024)
+def _asked(rest: bytes) -> Asked:
+    """What stands in a request besides its id and its raw tensors.
+
+    Raises:
+        RequestMalformed: no such message, or it names two models.
+    """
+    # Whatever the library raises here is about the bytes.
+    try:
+        message = messages()["inference.ModelInferRequest"].FromString(rest)
+    except Exception as error:
+        raise _malformed() from error
+    front = leading(rest)
+    if front and front != leading(_field(_NAME, message.model_name.encode()) + (
+        _field(_VERSION, message.model_version.encode()) if message.model_version else b""
+    )):  # fmt: skip
+        raise RequestMalformed("The request names its model more than once.")
+    if len(message.inputs) > _MOST_INPUTS:
+        raise RequestMalformed(f"The request has more than {_MOST_INPUTS} inputs.")
+    return Asked(
+        message.model_name,
+        message.model_version,
+        tuple(_input(each) for each in message.inputs),
+        tuple((each.name, _parameters(each)) for each in message.outputs),
+        _parameters(message),
+    )
+
+
+def _input(message: Any) -> Input:
+    if "shared_memory_region" in message.parameters:
+        raise no_shared_memory(f"The input {message.name}")
+    contents = message.contents if message.HasField("contents") else None
+    return Input(message.name, message.datatype, tuple(message.shape), contents)
+
+
+def _parameters(message: Any) -> dict[str, Any]:
+    """Parameters by name; one that holds nothing counts as false."""
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "bool_param")
+        for name, value in message.parameters.items()
+    }
+
+
+def _typed(name: str, datatype: str, shape: tuple[int, ...], contents: Any) -> Any:
+    """A tensor whose elements stand in fields of their own."""
+    place = _TYPED.get(datatype)
+    if place is None:
+        if datatype in DATATYPES:
+            raise RequestMalformed(f"The input {name} of datatype {datatype} can only be sent raw.")
+        raise RequestMalformed(f"The input {name} has no known datatype; use one of {', '.join(DATATYPES)}.")
+    values = getattr(contents, place) if contents is not None else ()
+    count = size_of(shape, name)
+    if len(values) != count:
+        raise RequestMalformed(
+            f"The input {name} holds {len(values)} elements in {place}; its shape needs {count}."
+        )
+    if datatype == BYTES:
+        array = np.empty(count, object)
+        array[:] = list(values)
+        return array.reshape(shape)
+    try:
+        return np.array(values, PLAIN[datatype]).reshape(shape)
+    except OverflowError:
+        raise RequestMalformed(f"The input {name} holds numbers beyond its datatype {datatype}.") from None
+
+
+def _field(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    head = bytearray((tag,))
+    while size >= 0x80:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + content
+
+
+@lru_cache(maxsize=4096)
+def _described(model: str, version: int, outputs: tuple[tuple[str, Any, tuple[int, ...]], ...]) -> bytes:
+    """An answer without its tensors."""
+    message = messages()["inference.ModelInferResponse"](model_name=model, model_version=str(version))
+    for name, dtype, shape in outputs:
+        message.outputs.add(name=name, datatype=datatype_of(dtype), shape=shape)
+    data: bytes = message.SerializeToString()
+    return data

@@ -1,0 +1,141 @@
+"""The methods of the inference service that are no predictions. Each takes a message and gives one."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf import json_format  # type: ignore[import-untyped]
+
+from servable.errors import InputError, RequestMalformed, ServableError
+from servable.monitoring.totals import ModelFigures
+from servable.protocols import oip_metadata
+from servable.protocols.oip_messages import PACKAGE, messages
+from servable.server.desk import Desk
+from servable.server.formats.base import reference_of
+from servable.serving.live import Live, ModelStatus
+
+Method = Callable[[bytes], Awaitable[bytes]]
+
+
+def methods(desk: Desk) -> dict[str, Method]:
+    """The methods by name."""
+    control = _Control(desk)
+    return {
+        name: _method(name, way)
+        for name, way in {
+            "ServerLive": control.server_live,
+            "ServerReady": control.server_ready,
+            "ModelReady": control.model_ready,
+            "ServerMetadata": control.server_metadata,
+            "ModelMetadata": control.model_metadata,
+            "ModelConfig": control.model_config,
+            "ModelStatistics": control.model_statistics,
+            "RepositoryIndex": control.repository_index,
+            "RepositoryModelLoad": control.load,
+            "RepositoryModelUnload": control.unload,
+        }.items()
+    }
+
+
+def _method(name: str, way: Callable[[Any], Awaitable[dict[str, Any]]]) -> Method:
+    async def method(message: bytes) -> bytes:
+        known = messages()
+        # Whatever the library raises here is about the bytes.
+        try:
+            request = known[f"{PACKAGE}.{name}Request"].FromString(message)
+        except Exception as error:
+            raise RequestMalformed(f"The message is no {name}Request.") from error
+        answer = known[f"{PACKAGE}.{name}Response"]()
+        # Fields that the service definition does not have are for callers over HTTP.
+        json_format.ParseDict(await way(request), answer, ignore_unknown_fields=True)
+        data: bytes = answer.SerializeToString()
+        return data
+
+    return method
+
+
+def _reference(request: Any) -> str:
+    return reference_of({"name": request.name, "version": request.version})
+
+
+class _Control:
+    """What the methods do, as plain objects."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def server_live(self, _request: Any) -> dict[str, Any]:
+        return {"live": True}
+
+    async def server_ready(self, _request: Any) -> dict[str, Any]:
+        return {"ready": self._desk.ready}
+
+    async def model_ready(self, request: Any) -> dict[str, Any]:
+        # By custom a model that does not exist is not ready, and no error.
+        try:
+            found = self._desk.find(_reference(request))
+        except ServableError:
+            return {"ready": False}
+        return {"ready": isinstance(found, Live) or not found.failure}
+
+    async def server_metadata(self, _request: Any) -> dict[str, Any]:
+        return oip_metadata.server_metadata(self._desk.version)
+
+    async def model_metadata(self, request: Any) -> dict[str, Any]:
+        reference = _reference(request)
+        found = self._desk.find(reference)
+        signature = await self._desk.signature(reference)
+        versions = {each.version for each in self._served() if each.model == found.model}
+        return oip_metadata.model_metadata(found.model, sorted(versions | {found.version}), signature)
+
+    async def model_config(self, request: Any) -> dict[str, Any]:
+        reference = _reference(request)
+        found = self._desk.find(reference)
+        signature = await self._desk.signature(reference)
+        # What is not loaded has not said yet whether its rows may share a run.
+        batched = isinstance(found, Live) and found.loaded.batching.shared
+        return {
+            "config": oip_metadata.model_config(
+                found.model, signature, max_rows=self._desk.settings.max_rows, batched=batched
+            )
+        }
+
+    async def model_statistics(self, request: Any) -> dict[str, Any]:
+        if request.name:
+            found = self._desk.find(_reference(request))
+            wanted = [(found.model, found.version)]
+        else:
+            wanted = [(each.model, each.version) for each in self._served()]
+        known = {(each.model, each.version): each for each in (await self._desk.totals()).models}
+        figures = [known.get(key) or ModelFigures(model=key[0], version=key[1]) for key in wanted]
+        return oip_metadata.model_statistics(figures)
+
+    async def repository_index(self, request: Any) -> dict[str, Any]:
+        entries = [
+            oip_metadata.index_entry(each.model, each.version, each.state, each.reason)
+            for each in self._desk.host.table.statuses
+        ]
+        return {
+            "models": [each for each in entries if not request.ready or each["state"] == oip_metadata.READY]
+        }
+
+    async def load(self, request: Any) -> dict[str, Any]:
+        if request.parameters:
+            raise InputError(
+                "Models and their configuration are not taken from a call; register them with servable add "
+                "or servable train, then deploy them with servable deploy."
+            )
+        await self._desk.live(request.model_name)
+        return {}
+
+    async def unload(self, request: Any) -> dict[str, Any]:
+        found = self._desk.find(request.model_name)
+        if not await self._desk.host.cool(found):
+            raise InputError(
+                f"{found.model} stays loaded because its deployment wants it; "
+                f"take it back with: servable undeploy {found.model}."
+            )
+        return {}
+
+    def _served(self) -> list[ModelStatus]:
+        """The versions that answer, if need be after a cold start."""
+        return [each for each in self._desk.host.table.statuses if each.state in ("live", "cold")]

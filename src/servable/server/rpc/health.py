@@ -1,0 +1,112 @@
+"""The health service of gRPC: ``Check`` and ``Watch``."""
+
+from collections.abc import Callable
+from typing import Any
+
+from servable.errors import ModelNotReady, RequestMalformed, ServableError
+from servable.protocols.oip_messages import HEALTH_PACKAGE, PACKAGE, SERVICE, messages
+from servable.server.desk import Desk
+from servable.server.http import HttpRequest
+from servable.server.http2_stream import Carrier
+from servable.server.rpc.streams import StreamCall
+from servable.serving.live import Cold, Live
+
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+#: Services that are healthy when the server is.
+_SERVICES = frozenset({"", f"{PACKAGE}.{SERVICE}", f"{HEALTH_PACKAGE}.Health"})
+
+
+def asked(message: bytes) -> str:
+    """The service that a ``HealthCheckRequest`` names; a model's name is taken as well.
+
+    Raises:
+        RequestMalformed: no such message.
+    """
+    # Whatever the library raises here is about the bytes.
+    try:
+        name: str = messages()["grpc.health.v1.HealthCheckRequest"].FromString(message).service
+    except Exception as error:
+        raise RequestMalformed("The message is no HealthCheckRequest.") from error
+    return name
+
+
+def status_of(desk: Desk, service: str) -> int:
+    """How a service, or the model of that name, is."""
+    if service in _SERVICES:
+        return SERVING if desk.ready else NOT_SERVING
+    try:
+        found: Live | Cold = desk.find(service)
+    except ModelNotReady:
+        return NOT_SERVING
+    except ServableError:
+        return SERVICE_UNKNOWN
+    return SERVING if found is not None and desk.ready else NOT_SERVING
+
+
+def answer(status: int) -> bytes:
+    """A ``HealthCheckResponse``."""
+    data: bytes = messages()["grpc.health.v1.HealthCheckResponse"](status=status).SerializeToString()
+    return data
+
+
+class Watch(StreamCall):
+    """Tells how a service is, and again whenever that changed."""
+
+    __slots__ = ("_desk", "_known", "_service")
+
+    def __init__(
+        self, carrier: Carrier, number: int, request: HttpRequest, request_id: str, desk: Desk
+    ) -> None:
+        super().__init__(carrier, number, request, request_id)
+        self._desk = desk
+        self._service: str | None = None
+        self._known = 0
+
+    def message(self, message: bytes, packed: bool) -> None:
+        """Which service."""
+        # Whatever is wrong with the message is the caller's to know.
+        try:
+            self._service = asked(bytes(self.unpacked(message)) if packed else message)
+        except ServableError as error:
+            self.refuse(error)
+            return
+        self._tell()
+
+    def end(self) -> None:
+        """The question is whole; the answers go on."""
+        if self._service is None:
+            self.refuse(RequestMalformed("The call holds no message."))
+
+    def lost(self) -> None:
+        """Nobody listens any more."""
+
+    def look(self, now: float) -> None:
+        """Tell of a change."""
+        super().look(now)
+        self._tell()
+
+    def closing(self) -> None:
+        """The server goes down: say so, and end."""
+        self._tell()
+        self.finish()
+
+    def _tell(self) -> None:
+        if self._service is None:
+            return
+        status = status_of(self._desk, self._service)
+        if status != self._known:
+            self._known = status
+            self.send(answer(status))
+
+
+def check(desk: Desk) -> Callable[[bytes], Any]:
+    """The method ``Check``."""
+
+    async def method(message: bytes) -> bytes:
+        status = status_of(desk, asked(message))
+        if status == SERVICE_UNKNOWN:
+            # By the service's definition an unknown service is an error here, and a status in Watch.
+            desk.find(asked(message))
+        return answer(status)
+
+    return method

@@ -1,0 +1,81 @@
+"""What all connections of a server have in common, whichever protocol they speak."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from servable.server.http import Dates, Handler
+from servable.settings import ServerSettings
+
+
+class Member(Protocol):
+    """One connection."""
+
+    def look(self, now: float) -> None:
+        """End it if it has been in its phase for too long."""
+        ...
+
+    def end(self) -> None:
+        """Close it as soon as nobody waits for anything on it."""
+        ...
+
+    def abort(self) -> None:
+        """Drop it at once."""
+        ...
+
+
+class Shared:
+    """What all connections of a server have in common.
+
+    Args:
+        application: answers.
+        settings: limits.
+        server: address and port that are listened on.
+        changed: is told how many connections are open whenever that changes.
+
+    Attributes:
+        now: seconds of the loop's clock, read a few times a second, because reading it for every request
+            would cost more than it tells.
+        draining: whether connections end with their next answer.
+        shut: whether no connection may begin any more; nothing of it was read, its client may go elsewhere.
+        connections: those that are open.
+        empty: set whenever the last one has closed.
+    """
+
+    def __init__(
+        self,
+        application: Handler,
+        settings: ServerSettings,
+        server: Any,
+        changed: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._changed = changed
+        self.application = application
+        self.limits = settings
+        self.server = server
+        self.dates = Dates()
+        self.now = 0.0
+        self.draining = False
+        self.shut = False
+        self.connections: set[Member] = set()
+        self.empty = asyncio.Event()
+
+    def opened(self, connection: Member) -> bool:
+        """A connection begins; false when there are as many as are allowed."""
+        if self.shut or len(self.connections) >= self.limits.max_connections:
+            return False
+        self.connections.add(connection)
+        self._changed(len(self.connections))
+        return True
+
+    def closed(self, connection: Member) -> None:
+        """A connection ended."""
+        self.connections.discard(connection)
+        self._changed(len(self.connections))
+        if not self.connections:
+            self.empty.set()
+
+    def replaced(self, connection: Member, successor: Member) -> None:
+        """A connection goes on as another object."""
+        self.connections.discard(connection)
+        self.connections.add(successor)
