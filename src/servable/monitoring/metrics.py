@@ -60,9 +60,9 @@ class Meter:
         "queued",
         "replacements",
         "rows",
-        "run_requests",
-        "run_seconds",
         "seconds",
+        "shared_requests",
+        "shared_seconds",
         "version",
         "wait_buckets",
         "wait_seconds",
@@ -82,8 +82,9 @@ class Meter:
         self.batch_seconds = 0.0
         #: Runs and seconds by rows; a size beyond ``MOST_SIZES`` of them is not kept apart.
         self.batch_sizes: dict[int, list[float]] = {}
-        self.run_requests = 0
-        self.run_seconds = 0.0
+        #: Requests in batches beyond the first of each, and what their batches' run times add up to.
+        self.shared_requests = 0
+        self.shared_seconds = 0.0
         self.last_run = 0.0
         self.failed_seconds = 0.0
         self.wait_buckets = [0] * (len(BOUNDS) + 1)
@@ -106,8 +107,9 @@ class Meter:
         self.batch_rows += rows
         self.batch_seconds += seconds
         self.batch_buckets[bisect_left(BATCH_BOUNDS, rows)] += 1
-        self.run_requests += requests
-        self.run_seconds += seconds * requests
+        if requests > 1:
+            self.shared_requests += requests - 1
+            self.shared_seconds += seconds * (requests - 1)
         self.last_run = _wall()
         size = self.batch_sizes.get(rows)
         if size is not None:
@@ -142,6 +144,8 @@ class Meter:
         for name in ("buckets", "batch_buckets", "wait_buckets"):
             values[name] = tuple(values[name])
         values["codes"] = dict(self.codes)
+        values["run_requests"] = self.batches + values.pop("shared_requests")
+        values["run_seconds"] = self.batch_seconds + values.pop("shared_seconds")
         values["batch_sizes"] = {
             rows: (int(count), seconds) for rows, (count, seconds) in self.batch_sizes.items()
         }
