@@ -65,6 +65,10 @@ class Application:
         self.refused.append(error.code)
         reply.respond(STATUS[error.code], (), error.message.encode())
 
+    def reject(self, error: Any, request: HttpRequest, reply: Reply) -> None:
+        assert request.target.startswith((b"/", b"*"))
+        self.refuse(error, reply)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         assert scope["http_version"] == "2"
         assert (await receive())["body"] == b""
