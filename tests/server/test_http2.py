@@ -383,12 +383,14 @@ def _frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize(
-    "frame", [_frame(6, 0, 0, b"12345678"), _frame(4, 0, 0, b"\0\4\0\0\xff\xff")], ids=["ping", "settings"]
+    "frame",
+    [_frame(6, 0, 0, b"12345678"), _frame(4, 0, 0, b"\0\4\0\0\xff\xff"), _frame(8, 0, 0, b"\0\0\0\1")],
+    ids=["ping", "settings", "window"],
 )
 def test_floods_of_control_frames_end_the_connection(frame: bytes) -> None:
     async def course(scene: Scene) -> None:
         for _ in range(20):
-            scene.say(frame * 100)
+            scene.say(frame * 600)
             if scene.transport.ended:
                 break
         assert goaways(scene.hear())[-1][0] == 11
