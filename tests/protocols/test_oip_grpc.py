@@ -13,14 +13,8 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from servable.artifact.signature import Field, Signature
 from servable.errors import InputError, RequestInvalid, RequestMalformed, RequestTooLarge
 from servable.protocols.base import CodecLimits
-from servable.protocols.oip_grpc import (
-    OipGrpcCodec,
-    id_of,
-    leading,
-    model_of,
-    streamed,
-    streamed_error,
-)
+from servable.protocols.oip_grpc import OipGrpcCodec, model_of
+from servable.protocols.oip_grpc_wire import id_of, leading, streamed, streamed_error
 from servable.protocols.oip_messages import messages
 from servable.tensors import Response
 

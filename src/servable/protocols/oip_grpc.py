@@ -21,17 +21,22 @@ from servable.protocols.datatypes import BYTES, DATATYPES, PLAIN, datatype_of, f
 from servable.protocols.face import Face
 from servable.protocols.native_array import WholeArray
 from servable.protocols.oip_answers import best_of
+from servable.protocols.oip_grpc_wire import (
+    NAME,
+    OUT_ID,
+    RAW_OUT,
+    VERSION,
+    cut,
+    field,
+    leading,
+    malformed,
+)
 from servable.protocols.oip_messages import messages
 from servable.protocols.oip_parameters import Chosen, chosen, no_shared_memory, terms_of
 from servable.tensors import Body, Request, Response, Terms
 
-#: The tags of fields that are bytes or messages.
-_NAME, _VERSION, _ID, _RAW_IN = 0x0A, 0x12, 0x1A, 0x3A
-_OUT_ID, _OUT_PARAMETERS, _RAW_OUT = 0x1A, 0x22, 0x32
 #: Longer heads hold tensors and are not remembered.
 _LONGEST_HEAD = 8192
-#: Bytes from which on pieces of a message are looked at, not copied.
-_LARGE = 2048
 _MOST_INPUTS = 10_000
 #: Heads that a model remembers.
 _MOST_HEADS = 256
@@ -144,7 +149,7 @@ class OipGrpcCodec:
             RequestInvalid: the values do not fit the signature.
             RequestTooLarge: more rows than allowed.
         """
-        rest, own_id, raws = _cut(body)
+        rest, own_id, raws = cut(body)
         known = self._known.get(rest)
         if known is not None and len(raws) == 1 and len(raws[0]) == known.size:
             array: Any = np.frombuffer(raws[0], known.dtype).reshape(known.shape)
@@ -199,12 +204,12 @@ class OipGrpcCodec:
         described = tuple([(name, array.dtype, array.shape) for name, array in answers.items()])
         parts = [_described(response.model, response.version, described)]
         if wish.id:
-            parts.append(_field(_OUT_ID, wish.id))
+            parts.append(field(OUT_ID, wish.id))
         if wish.final:
             parts.append(_FINAL)
         for array in answers.values():
             raw = array.tobytes() if array.dtype in _AS_THEY_ARE else to_raw(array)
-            parts.append(_field(_RAW_OUT, raw))
+            parts.append(field(RAW_OUT, raw))
         return b"".join(parts)
 
     def encode_error(self, error: ServableError, request_id: str) -> bytes:
@@ -235,111 +240,15 @@ def _tensors(asked: Asked, raws: list[Body]) -> dict[str, Any]:
     return tensors
 
 
-def leading(body: Body) -> bytes:
-    """The first bytes of a request when they name the model and perhaps its version; empty if they do not."""
-    size = len(body)
-    if size < 2 or body[0] != _NAME or body[1] >= 0x80:
-        return b""
-    end = 2 + body[1]
-    if end + 1 < size and body[end] == _VERSION and body[end + 1] < 0x80:
-        end += 2 + body[end + 1]
-    return bytes(body[:end]) if end <= size else b""
-
-
 def model_of(body: Body) -> tuple[str, str]:
     """The model that a request names and which version of it, each perhaps empty.
 
     Raises:
         RequestMalformed: no such message.
     """
-    rest, _, _ = _cut(body)
+    rest, _, _ = cut(body)
     asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
     return asked.model, asked.version
-
-
-def streamed(answer: bytes) -> bytes:
-    """An answer as ``ModelStreamInferResponse``."""
-    return _field(0x12, answer)
-
-
-def streamed_error(message: str, own_id: bytes = b"") -> bytes:
-    """An error as ``ModelStreamInferResponse``; the id tells which request it belongs to."""
-    return _field(0x0A, message.encode()) + (_field(0x12, _field(_OUT_ID, own_id)) if own_id else b"")
-
-
-def id_of(body: Body) -> bytes:
-    """The id in a request; empty when there is none, or no request."""
-    try:
-        return _cut(body)[1]
-    except RequestMalformed:
-        return b""
-
-
-def _malformed() -> RequestMalformed:
-    return RequestMalformed("The message is no ModelInferRequest; check which service definition was used.")
-
-
-def _cut(body: Body) -> tuple[bytes, bytes, list[Body]]:
-    """A message without its id and raw tensors; its id; its raw tensors, looked at where they lie."""
-    end = len(body)
-    raws: list[Body] = []
-    own_id: bytes = b""
-    kept: list[Body] = []
-    view = memoryview(body) if end > _LARGE else body
-    position = start = 0
-    try:
-        while position < end:
-            begin = position
-            tag = body[position]
-            position += 1
-            kind = tag & 7
-            if tag >= 0x80:
-                _, position = _varint(body, position)
-            if kind == 2:
-                size = body[position]
-                position += 1
-                if size >= 0x80:
-                    more, position = _varint(body, position)
-                    size = (size & 0x7F) | more << 7
-                content = position
-                position += size
-                if position > end:
-                    raise _malformed()
-                if tag == _RAW_IN:
-                    raws.append(view[content:position])
-                elif tag == _ID:
-                    own_id = bytes(view[content:position])
-                else:
-                    continue
-                if begin > start:
-                    kept.append(view[start:begin])
-                start = position
-            elif kind == 0:
-                _, position = _varint(body, position)
-            elif kind in (1, 5):
-                position += 8 if kind == 1 else 4
-            else:
-                raise _malformed()
-    except IndexError:
-        raise _malformed() from None
-    if position != end:
-        raise _malformed()
-    if start < end:
-        kept.append(view[start:end])
-    return bytes(kept[0]) if len(kept) == 1 else b"".join(kept), own_id, raws
-
-
-def _varint(body: Body, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = body[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise _malformed()
 
 
 @lru_cache(maxsize=1024)
@@ -353,10 +262,10 @@ def _asked(rest: bytes) -> Asked:
     try:
         message = messages()["inference.ModelInferRequest"].FromString(rest)
     except Exception as error:
-        raise _malformed() from error
+        raise malformed() from error
     front = leading(rest)
-    if front and front != leading(_field(_NAME, message.model_name.encode()) + (
-        _field(_VERSION, message.model_version.encode()) if message.model_version else b""
+    if front and front != leading(field(NAME, message.model_name.encode()) + (
+        field(VERSION, message.model_version.encode()) if message.model_version else b""
     )):  # fmt: skip
         raise RequestMalformed("The request names its model more than once.")
     if len(message.inputs) > _MOST_INPUTS:
@@ -406,18 +315,6 @@ def _typed(name: str, datatype: str, shape: tuple[int, ...], contents: Any) -> A
         return np.array(values, PLAIN[datatype]).reshape(shape)
     except OverflowError:
         raise RequestMalformed(f"The input {name} holds numbers beyond its datatype {datatype}.") from None
-
-
-def _field(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    head = bytearray((tag,))
-    while size >= 0x80:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head) + content
 
 
 @lru_cache(maxsize=4096)
