@@ -17,6 +17,7 @@ from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import id_of, leading, streamed, streamed_error
 from servable.protocols.oip_messages import messages
 from servable.tensors import Response
+from servable.testing import check_codec
 
 FLOWERS = Signature(
     task="classification",
@@ -285,3 +286,12 @@ def test_what_is_asked_arrives(rows: list[list[float]], own_id: str) -> None:
     request = codec().decode(asked(array, id=own_id).SerializeToString(), "id")
     assert request.arrays["numbers"].tolist() == array.tolist()
     assert request.wish.id.decode() == own_id
+
+
+def test_the_codec_keeps_the_seam() -> None:
+    good = {asked().SerializeToString(): 2, asked(ROWS[:1]).SerializeToString(): 1}
+    invalid = [
+        asked(ROWS[:, :3].copy()).SerializeToString(),
+        asked(np.full((1, 4), np.inf)).SerializeToString(),
+    ]
+    check_codec(codec(), good=good, invalid=invalid, response=answered(None))
