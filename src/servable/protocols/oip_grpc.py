@@ -24,6 +24,7 @@ from servable.protocols.oip_answers import best_of
 from servable.protocols.oip_grpc_wire import (
     NAME,
     OUT_ID,
+    RAW_IN,
     RAW_OUT,
     VERSION,
     cut,
@@ -110,6 +111,7 @@ class _Known(NamedTuple):
         dtype: of the array.
         shape: of the array.
         size: its bytes.
+        front: what stands before them in a message that has no id and its tensor last.
         outputs: that are wanted.
         final: as in the wish.
         terms: of the request.
@@ -119,6 +121,7 @@ class _Known(NamedTuple):
     dtype: Any
     shape: tuple[int, ...]
     size: int
+    front: bytes
     outputs: tuple[Chosen, ...]
     final: bool
     terms: Terms | None
@@ -140,6 +143,8 @@ class OipGrpcCodec:
         self._whole = WholeArray.of(signature)
         #: Heads of requests for one array that were found good.
         self._known: dict[bytes, _Known] = {}
+        #: The one that came last.
+        self._last: _Known | None = None
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """One ``ModelInferRequest``.
@@ -149,14 +154,16 @@ class OipGrpcCodec:
             RequestInvalid: the values do not fit the signature.
             RequestTooLarge: more rows than allowed.
         """
+        known = self._last
+        if known is not None and type(body) is bytes and body.startswith(known.front):
+            size = len(known.front)
+            if len(body) == size + known.size:
+                return self._again(known, body[size:], b"", request_id)
         rest, own_id, raws = cut(body)
         known = self._known.get(rest)
         if known is not None and len(raws) == 1 and len(raws[0]) == known.size:
-            array: Any = np.frombuffer(raws[0], known.dtype).reshape(known.shape)
-            # Models read numbers where they belong; in a message they lie anywhere.
-            array = known.whole.checked(array if array.flags.aligned else array.copy(), False)
-            wish = Wish(own_id, known.outputs, known.final)
-            return Request({known.whole.name: array}, known.shape[0], request_id, False, wish, known.terms)
+            self._last = known
+            return self._again(known, raws[0], own_id, request_id)
         asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
         arrays, rows = self._face.request(_tensors(asked, raws))
         outputs = tuple(
@@ -168,6 +175,15 @@ class OipGrpcCodec:
         if len(rest) <= _LONGEST_HEAD:
             self._remember(rest, asked, raws, arrays, wish, terms)
         return Request(arrays, rows, request_id, False, wish, terms)
+
+    @staticmethod
+    def _again(known: _Known, raw: Body, own_id: bytes, request_id: str) -> Request:
+        """A request of which only the numbers and the id are new."""
+        array: Any = np.frombuffer(raw, known.dtype).reshape(known.shape)
+        # Models read numbers where they belong; in a message they lie anywhere.
+        array = known.whole.checked(array if array.flags.aligned else array.copy(), False)
+        wish = Wish(own_id, known.outputs, known.final)
+        return Request({known.whole.name: array}, known.shape[0], request_id, False, wish, known.terms)
 
     def _remember(
         self,
@@ -186,8 +202,10 @@ class OipGrpcCodec:
         array = arrays.get(whole.name)
         as_it_was = PLAIN.get(given.datatype) == whole.wire_dtype
         if as_it_was and array is not None and array.shape == given.shape:
+            size = len(raws[0])
+            front = rest + field(RAW_IN, bytes(size))[: -size or None]
             self._known[rest] = _Known(
-                whole, whole.wire_dtype, given.shape, len(raws[0]), wish.outputs, wish.final, terms
+                whole, whole.wire_dtype, given.shape, size, front, wish.outputs, wish.final, terms
             )
 
     def encode(self, response: Response) -> bytes:
