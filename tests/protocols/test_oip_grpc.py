@@ -13,16 +13,11 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from servable.artifact.signature import Field, Signature
 from servable.errors import InputError, RequestInvalid, RequestMalformed, RequestTooLarge
 from servable.protocols.base import CodecLimits
-from servable.protocols.oip_grpc import (
-    OipGrpcCodec,
-    id_of,
-    leading,
-    model_of,
-    streamed,
-    streamed_error,
-)
+from servable.protocols.oip_grpc import OipGrpcCodec, model_of
+from servable.protocols.oip_grpc_wire import id_of, leading, streamed, streamed_error
 from servable.protocols.oip_messages import messages
 from servable.tensors import Response
+from servable.testing import check_codec
 
 FLOWERS = Signature(
     task="classification",
@@ -105,16 +100,20 @@ def test_every_message_is_the_real_one() -> None:
         }
 
 
-def test_numbers_come_as_they_were_sent_and_again_with_a_known_head() -> None:
+@pytest.mark.parametrize("own_id", ["r", ""])
+def test_numbers_come_as_they_were_sent_and_again_with_a_known_head(own_id: str) -> None:
     codec_ = codec()
-    for index in range(3):
-        body = asked(ROWS + index, id=f"r{index}").SerializeToString()
+    for index in range(4):
+        body = asked(ROWS + index, id=own_id * index).SerializeToString()
         request = codec_.decode(body, "id")
         assert request.rows == 2
         assert request.arrays["numbers"].tolist() == (ROWS + index).tolist()
-        assert request.wish.id == b"r%d" % index
+        assert request.wish.id.decode() == own_id * index
     with pytest.raises(RequestInvalid):
-        codec_.decode(asked(np.full((2, 4), np.inf), id="r").SerializeToString(), "id")
+        codec_.decode(asked(np.full((2, 4), np.inf), id=own_id).SerializeToString(), "id")
+    with pytest.raises(RequestMalformed):
+        codec_.decode(asked(ROWS, id=own_id).SerializeToString() + b"\x3a\0", "id")
+    assert codec_.decode(asked(ROWS[:1]).SerializeToString(), "id").rows == 1
 
 
 def test_large_messages_are_looked_at_where_they_lie() -> None:
@@ -291,3 +290,12 @@ def test_what_is_asked_arrives(rows: list[list[float]], own_id: str) -> None:
     request = codec().decode(asked(array, id=own_id).SerializeToString(), "id")
     assert request.arrays["numbers"].tolist() == array.tolist()
     assert request.wish.id.decode() == own_id
+
+
+def test_the_codec_keeps_the_seam() -> None:
+    good = {asked().SerializeToString(): 2, asked(ROWS[:1]).SerializeToString(): 1}
+    invalid = [
+        asked(ROWS[:, :3].copy()).SerializeToString(),
+        asked(np.full((1, 4), np.inf)).SerializeToString(),
+    ]
+    check_codec(codec(), good=good, invalid=invalid, response=answered(None))

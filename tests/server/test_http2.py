@@ -65,6 +65,10 @@ class Application:
         self.refused.append(error.code)
         reply.respond(STATUS[error.code], (), error.message.encode())
 
+    def reject(self, error: Any, request: HttpRequest, reply: Reply) -> None:
+        assert request.target.startswith((b"/", b"*"))
+        self.refuse(error, reply)
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         assert scope["http_version"] == "2"
         assert (await receive())["body"] == b""
@@ -379,12 +383,14 @@ def _frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize(
-    "frame", [_frame(6, 0, 0, b"12345678"), _frame(4, 0, 0, b"\0\4\0\0\xff\xff")], ids=["ping", "settings"]
+    "frame",
+    [_frame(6, 0, 0, b"12345678"), _frame(4, 0, 0, b"\0\4\0\0\xff\xff"), _frame(8, 0, 0, b"\0\0\0\1")],
+    ids=["ping", "settings", "window"],
 )
 def test_floods_of_control_frames_end_the_connection(frame: bytes) -> None:
     async def course(scene: Scene) -> None:
         for _ in range(20):
-            scene.say(frame * 100)
+            scene.say(frame * 600)
             if scene.transport.ended:
                 break
         assert goaways(scene.hear())[-1][0] == 11

@@ -21,17 +21,23 @@ from servable.protocols.datatypes import BYTES, DATATYPES, PLAIN, datatype_of, f
 from servable.protocols.face import Face
 from servable.protocols.native_array import WholeArray
 from servable.protocols.oip_answers import best_of
+from servable.protocols.oip_grpc_wire import (
+    NAME,
+    OUT_ID,
+    RAW_IN,
+    RAW_OUT,
+    VERSION,
+    cut,
+    field,
+    leading,
+    malformed,
+)
 from servable.protocols.oip_messages import messages
 from servable.protocols.oip_parameters import Chosen, chosen, no_shared_memory, terms_of
 from servable.tensors import Body, Request, Response, Terms
 
-#: The tags of fields that are bytes or messages.
-_NAME, _VERSION, _ID, _RAW_IN = 0x0A, 0x12, 0x1A, 0x3A
-_OUT_ID, _OUT_PARAMETERS, _RAW_OUT = 0x1A, 0x22, 0x32
 #: Longer heads hold tensors and are not remembered.
 _LONGEST_HEAD = 8192
-#: Bytes from which on pieces of a message are looked at, not copied.
-_LARGE = 2048
 _MOST_INPUTS = 10_000
 #: Heads that a model remembers.
 _MOST_HEADS = 256
@@ -105,6 +111,7 @@ class _Known(NamedTuple):
         dtype: of the array.
         shape: of the array.
         size: its bytes.
+        front: what stands before them in a message that has no id and its tensor last.
         outputs: that are wanted.
         final: as in the wish.
         terms: of the request.
@@ -114,6 +121,7 @@ class _Known(NamedTuple):
     dtype: Any
     shape: tuple[int, ...]
     size: int
+    front: bytes
     outputs: tuple[Chosen, ...]
     final: bool
     terms: Terms | None
@@ -135,6 +143,8 @@ class OipGrpcCodec:
         self._whole = WholeArray.of(signature)
         #: Heads of requests for one array that were found good.
         self._known: dict[bytes, _Known] = {}
+        #: The one that came last.
+        self._last: _Known | None = None
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """One ``ModelInferRequest``.
@@ -144,14 +154,16 @@ class OipGrpcCodec:
             RequestInvalid: the values do not fit the signature.
             RequestTooLarge: more rows than allowed.
         """
-        rest, own_id, raws = _cut(body)
+        known = self._last
+        if known is not None and type(body) is bytes and body.startswith(known.front):
+            size = len(known.front)
+            if len(body) == size + known.size:
+                return self._again(known, body[size:], b"", request_id)
+        rest, own_id, raws = cut(body)
         known = self._known.get(rest)
         if known is not None and len(raws) == 1 and len(raws[0]) == known.size:
-            array: Any = np.frombuffer(raws[0], known.dtype).reshape(known.shape)
-            # Models read numbers where they belong; in a message they lie anywhere.
-            array = known.whole.checked(array if array.flags.aligned else array.copy(), False)
-            wish = Wish(own_id, known.outputs, known.final)
-            return Request({known.whole.name: array}, known.shape[0], request_id, False, wish, known.terms)
+            self._last = known
+            return self._again(known, raws[0], own_id, request_id)
         asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
         arrays, rows = self._face.request(_tensors(asked, raws))
         outputs = tuple(
@@ -163,6 +175,15 @@ class OipGrpcCodec:
         if len(rest) <= _LONGEST_HEAD:
             self._remember(rest, asked, raws, arrays, wish, terms)
         return Request(arrays, rows, request_id, False, wish, terms)
+
+    @staticmethod
+    def _again(known: _Known, raw: Body, own_id: bytes, request_id: str) -> Request:
+        """A request of which only the numbers and the id are new."""
+        array: Any = np.frombuffer(raw, known.dtype).reshape(known.shape)
+        # Models read numbers where they belong; in a message they lie anywhere.
+        array = known.whole.checked(array if array.flags.aligned else array.copy(), False)
+        wish = Wish(own_id, known.outputs, known.final)
+        return Request({known.whole.name: array}, known.shape[0], request_id, False, wish, known.terms)
 
     def _remember(
         self,
@@ -181,8 +202,10 @@ class OipGrpcCodec:
         array = arrays.get(whole.name)
         as_it_was = PLAIN.get(given.datatype) == whole.wire_dtype
         if as_it_was and array is not None and array.shape == given.shape:
+            size = len(raws[0])
+            front = rest + field(RAW_IN, bytes(size))[: -size or None]
             self._known[rest] = _Known(
-                whole, whole.wire_dtype, given.shape, len(raws[0]), wish.outputs, wish.final, terms
+                whole, whole.wire_dtype, given.shape, size, front, wish.outputs, wish.final, terms
             )
 
     def encode(self, response: Response) -> bytes:
@@ -199,12 +222,12 @@ class OipGrpcCodec:
         described = tuple([(name, array.dtype, array.shape) for name, array in answers.items()])
         parts = [_described(response.model, response.version, described)]
         if wish.id:
-            parts.append(_field(_OUT_ID, wish.id))
+            parts.append(field(OUT_ID, wish.id))
         if wish.final:
             parts.append(_FINAL)
         for array in answers.values():
             raw = array.tobytes() if array.dtype in _AS_THEY_ARE else to_raw(array)
-            parts.append(_field(_RAW_OUT, raw))
+            parts.append(field(RAW_OUT, raw))
         return b"".join(parts)
 
     def encode_error(self, error: ServableError, request_id: str) -> bytes:
@@ -235,111 +258,15 @@ def _tensors(asked: Asked, raws: list[Body]) -> dict[str, Any]:
     return tensors
 
 
-def leading(body: Body) -> bytes:
-    """The first bytes of a request when they name the model and perhaps its version; empty if they do not."""
-    size = len(body)
-    if size < 2 or body[0] != _NAME or body[1] >= 0x80:
-        return b""
-    end = 2 + body[1]
-    if end + 1 < size and body[end] == _VERSION and body[end + 1] < 0x80:
-        end += 2 + body[end + 1]
-    return bytes(body[:end]) if end <= size else b""
-
-
 def model_of(body: Body) -> tuple[str, str]:
     """The model that a request names and which version of it, each perhaps empty.
 
     Raises:
         RequestMalformed: no such message.
     """
-    rest, _, _ = _cut(body)
+    rest, _, _ = cut(body)
     asked = _asked(rest) if len(rest) <= _LONGEST_HEAD else _asked.__wrapped__(rest)
     return asked.model, asked.version
-
-
-def streamed(answer: bytes) -> bytes:
-    """An answer as ``ModelStreamInferResponse``."""
-    return _field(0x12, answer)
-
-
-def streamed_error(message: str, own_id: bytes = b"") -> bytes:
-    """An error as ``ModelStreamInferResponse``; the id tells which request it belongs to."""
-    return _field(0x0A, message.encode()) + (_field(0x12, _field(_OUT_ID, own_id)) if own_id else b"")
-
-
-def id_of(body: Body) -> bytes:
-    """The id in a request; empty when there is none, or no request."""
-    try:
-        return _cut(body)[1]
-    except RequestMalformed:
-        return b""
-
-
-def _malformed() -> RequestMalformed:
-    return RequestMalformed("The message is no ModelInferRequest; check which service definition was used.")
-
-
-def _cut(body: Body) -> tuple[bytes, bytes, list[Body]]:
-    """A message without its id and raw tensors; its id; its raw tensors, looked at where they lie."""
-    end = len(body)
-    raws: list[Body] = []
-    own_id: bytes = b""
-    kept: list[Body] = []
-    view = memoryview(body) if end > _LARGE else body
-    position = start = 0
-    try:
-        while position < end:
-            begin = position
-            tag = body[position]
-            position += 1
-            kind = tag & 7
-            if tag >= 0x80:
-                _, position = _varint(body, position)
-            if kind == 2:
-                size = body[position]
-                position += 1
-                if size >= 0x80:
-                    more, position = _varint(body, position)
-                    size = (size & 0x7F) | more << 7
-                content = position
-                position += size
-                if position > end:
-                    raise _malformed()
-                if tag == _RAW_IN:
-                    raws.append(view[content:position])
-                elif tag == _ID:
-                    own_id = bytes(view[content:position])
-                else:
-                    continue
-                if begin > start:
-                    kept.append(view[start:begin])
-                start = position
-            elif kind == 0:
-                _, position = _varint(body, position)
-            elif kind in (1, 5):
-                position += 8 if kind == 1 else 4
-            else:
-                raise _malformed()
-    except IndexError:
-        raise _malformed() from None
-    if position != end:
-        raise _malformed()
-    if start < end:
-        kept.append(view[start:end])
-    return bytes(kept[0]) if len(kept) == 1 else b"".join(kept), own_id, raws
-
-
-def _varint(body: Body, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = body[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise _malformed()
 
 
 @lru_cache(maxsize=1024)
@@ -353,10 +280,10 @@ def _asked(rest: bytes) -> Asked:
     try:
         message = messages()["inference.ModelInferRequest"].FromString(rest)
     except Exception as error:
-        raise _malformed() from error
+        raise malformed() from error
     front = leading(rest)
-    if front and front != leading(_field(_NAME, message.model_name.encode()) + (
-        _field(_VERSION, message.model_version.encode()) if message.model_version else b""
+    if front and front != leading(field(NAME, message.model_name.encode()) + (
+        field(VERSION, message.model_version.encode()) if message.model_version else b""
     )):  # fmt: skip
         raise RequestMalformed("The request names its model more than once.")
     if len(message.inputs) > _MOST_INPUTS:
@@ -406,18 +333,6 @@ def _typed(name: str, datatype: str, shape: tuple[int, ...], contents: Any) -> A
         return np.array(values, PLAIN[datatype]).reshape(shape)
     except OverflowError:
         raise RequestMalformed(f"The input {name} holds numbers beyond its datatype {datatype}.") from None
-
-
-def _field(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    head = bytearray((tag,))
-    while size >= 0x80:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head) + content
 
 
 @lru_cache(maxsize=4096)

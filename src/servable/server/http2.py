@@ -30,6 +30,8 @@ _STREAM_WINDOW, _WINDOW = 1 << 20, 1 << 24
 _STREAMS, _HEADER_LIST = 128, 65_536
 #: Frames between two looks that ask for nothing but an acknowledgement, and resets by the client.
 _MOST_CONTROL, _MOST_RESETS = 1000, 200
+#: A window that grows by less counts as a part of such a frame: a client may do so for each short answer.
+_SMALL, _SMALL_WEIGHS = 1024, 0.1
 #: How many times the largest body all bodies that arrive on a connection may hold together.
 _BODIES = 4
 #: Seconds for which what still comes on an answered stream, or on a closed connection, is thrown away.
@@ -86,7 +88,8 @@ class Http2Connection(Sending, asyncio.Protocol):
         super().__init__(shared, transport)
         self._opened = 0
         self._last = 0
-        self._control = self._resets = 0
+        self._control = 0.0
+        self._resets = 0
         self._end = _OPEN
         self._ended_at = 0.0
         self._deaf = False
@@ -261,8 +264,12 @@ class Http2Connection(Sending, asyncio.Protocol):
             self._rest()
         elif isinstance(event, zttp.WindowUpdate):
             self._unpark()
-            for each in tuple(self._streams.values()):
-                each.writable()
+            if event.increment < _SMALL:
+                self._control += _SMALL_WEIGHS
+            stream = self._streams.get(event.stream_id)
+            for each in tuple(self._streams.values()) if event.stream_id == 0 else (stream,):
+                if each is not None:
+                    each.writable()
         elif isinstance(event, zttp.Ping):
             if event.ack and event.data == _PING and self._end == _ANNOUNCED:
                 self._retire()
@@ -326,7 +333,7 @@ class Http2Connection(Sending, asyncio.Protocol):
         Args:
             now: of the shared clock, in seconds.
         """
-        self._control = self._resets = 0
+        self._control, self._resets = 0.0, 0
         if self._stalls(now):
             return
         if self._closed:

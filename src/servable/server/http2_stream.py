@@ -187,7 +187,7 @@ class HttpStream(Stream):
 
     def refuse(self, error: ServableError) -> None:
         """Answer with an error before the request is whole."""
-        self.carrier.application.refuse(error, self, close=True)
+        self.carrier.application.reject(error, self.request, self)
 
     def writable(self) -> None:
         """The client has caught up."""

@@ -20,6 +20,7 @@ CODES: dict[int, int] = {
     403: 7,
     404: NOT_FOUND,
     405: UNIMPLEMENTED,
+    406: UNIMPLEMENTED,
     408: 4,
     409: 9,
     413: 8,

@@ -6,7 +6,8 @@ import os
 from collections.abc import Coroutine
 from typing import Any
 
-from servable.protocols.oip_grpc import OipGrpcCodec, leading, model_of
+from servable.protocols.oip_grpc import OipGrpcCodec, model_of
+from servable.protocols.oip_grpc_wire import leading
 from servable.server import checks as check
 from servable.server.formats.base import reference_of
 from servable.server.http import Exchange, Handler, HttpRequest, Reply

@@ -3,7 +3,7 @@
 from collections import deque
 
 from servable.errors import RequestMalformed, ServerStopping
-from servable.protocols.oip_grpc import id_of, streamed, streamed_error
+from servable.protocols.oip_grpc_wire import id_of, streamed, streamed_error
 from servable.server.checks import too_large
 from servable.server.http import Exchange, Headers, HttpRequest
 from servable.server.http2_stream import Carrier, Stream
