@@ -45,6 +45,7 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "model_not_found": (404, "ModelNotFoundException"),
         "version_not_found": (404, "ModelVersionNotFoundException"),
         "method_not_allowed": (405, "MethodNotAllowedException"),
+        "not_acceptable": (406, "BadRequestException"),
         "not_offered": (501, "NotImplementedException"),
         "unavailable": (503, "ServiceUnavailableException"),
         "model_not_ready": (503, "ServiceUnavailableException"),
