@@ -31,6 +31,7 @@ class Known(NamedTuple):
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
+    "torch": Known("servable.frameworks.torch", "torch", (".pt2", ".pt", ".pth", ".safetensors")),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
 }
 

@@ -35,6 +35,7 @@ class Form(NamedTuple):
 #: The module of each framework whose models have other forms.
 MODULES = {
     "sklearn": "servable.optimization.sklearn_forms",
+    "torch": "servable.optimization.torch_forms",
 }
 
 
