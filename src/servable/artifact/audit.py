@@ -173,7 +173,7 @@ def _audited(path: Path, file: IO[bytes]) -> Audit:
         )
     found = _pickle(path, decompressed(file, compression))
     kind: Kind = "joblib" if compression or found.joblib else "pickle"
-    return Audit(kind, tuple(sorted(found.names)), found.complete)
+    return Audit(kind, tuple(sorted(found.names)), found.complete and not found.persistent)
 
 
 def _pickle(path: Path, stream: Stream) -> Findings:

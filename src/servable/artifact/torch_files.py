@@ -170,9 +170,9 @@ def _asked(graph: Any) -> Iterator[str]:
         for key in ("target", "as_operator"):
             target = entry.get(key)
             # Elsewhere a target is the name of a buffer, which nobody calls.
-            if isinstance(target, str) and (key == "as_operator" or "inputs" in entry):
-                if not _computes(target):
-                    yield target[:80]
+            called = key == "as_operator" or "inputs" in entry
+            if isinstance(target, str) and called and not _computes(target):
+                yield target[:80]
         expression = entry.get("expr_str")
         if expression is not None and not (isinstance(expression, str) and _is_size(expression)):
             yield f"the expression {str(expression)[:60]!r}"

@@ -27,6 +27,14 @@ def deploy(
         ExecutorName | None,
         typer.Option(help="Where it runs; auto: by measurement at load.", rich_help_panel=options.SERVING),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="What computes it: cpu, cuda, cuda:1, or auto for the fastest that is there.",
+            rich_help_panel=options.SERVING,
+        ),
+    ] = None,
     processes: Annotated[
         int | None,
         typer.Option(
@@ -107,6 +115,7 @@ def deploy(
         reference,
         default=default,
         executor=executor,
+        device=device,
         processes=processes,
         spares=spares,
         threads=threads,

@@ -1,10 +1,13 @@
-"""Where models may run: the words for devices. Pure; needs no library of any framework."""
+"""What computes a model: the words for devices. Pure; needs no library of any framework."""
 
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from servable.frameworks.base import DEVICE
+import msgspec
+
+from servable.artifact.manifest import Variant
+from servable.frameworks.base import DEVICE, Predictor
 
 #: The fastest thing that is there.
 AUTO = "auto"
@@ -14,7 +17,7 @@ _CUDA = re.compile(r"cuda(?::(\d{1,3}))?")
 
 
 class Placed(NamedTuple):
-    """Where a model runs.
+    """What computes a model.
 
     Attributes:
         device: ``cpu``, ``cuda:0`` ...
@@ -23,6 +26,16 @@ class Placed(NamedTuple):
 
     device: str
     note: str = ""
+
+
+def on_device(variant: Variant, device: str) -> Variant:
+    """The variant as it is to be loaded there."""
+    return msgspec.structs.replace(variant, options={**variant.options, DEVICE: device})
+
+
+def placed_of(predictor: Predictor) -> Placed:
+    """Where a predictor runs; those that say nothing run on the processor."""
+    return Placed(str(getattr(predictor, "device", PROCESSOR)), str(getattr(predictor, "device_note", "")))
 
 
 def is_device(text: str) -> bool:

@@ -16,7 +16,8 @@ def reader(spec: Mapping[str, Any]) -> Reader:
 
     Forms: ``label`` a class label per row, looked up in ``classes``; ``argmax`` scores ``[rows, classes]``
     whose largest wins; ``zipmap`` a list of dicts from label to probability; ``positive`` the probability of
-    the second of two classes; ``flat`` values as float64 ``[rows]``; ``index`` integers as int64 ``[rows]``.
+    the second of two classes; ``flat`` values as float64 ``[rows]``; ``index`` integers as int64 ``[rows]``;
+    ``value`` numbers as float64, ``[rows]`` where there is one for each row.
 
     Raises:
         KeyError: an unknown form.
@@ -35,7 +36,12 @@ def reader(spec: Mapping[str, Any]) -> Reader:
         second = np.ravel(raw).astype(np.float64)
         return np.stack([1.0 - second, second], axis=1)
 
+    def value(raw: Any) -> Any:
+        numbers = np.asarray(raw, dtype=np.float64)
+        return numbers.reshape(len(numbers)) if numbers[0].size == 1 else numbers
+
     table: dict[str, Reader] = {
+        "value": value,
         "label": label,
         "zipmap": zipmap,
         "positive": positive,

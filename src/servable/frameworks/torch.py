@@ -1,7 +1,7 @@
 """PyTorch: exported programs (``.pt2``), TorchScript, and weights for a class that the user names.
 
 The first two are data as long as they only compute, see ``artifact.torch_files``. A class is code: its file
-is copied into the package, loading it needs trust, and it runs in a process of its own. Options of a variant::
+is copied into the package, loading it needs trust, and it runs in a process of its own. Its options::
 
     {"style": "program", "head": "logits", "batch": 0,
      "feeds": [{"input": "x", "source": "x", "dtype": "float32"}], "outputs": ["y"]}
@@ -51,10 +51,8 @@ class TorchPredictor:
         headed = Headed(opened.module, options["head"])
         if self._gpu:
             headed = headed.to(self._device)
-        self._model: Any = headed.eval() if opened.style != "program" else headed
-        self._feeds = [
-            (str(feed["source"]), getattr(torch, str(feed["dtype"]))) for feed in options["feeds"]
-        ]
+        self._model: Any = headed
+        self._feeds = [(str(feed["source"]), getattr(torch, str(feed["dtype"]))) for feed in options["feeds"]]
         self._head = str(options["head"])
         self._names = answer_names(options)
         self._batch = int(options.get("batch", 0))
@@ -195,7 +193,7 @@ def _copied_code(opened: Opened, folder: Path) -> str:
 
 
 def _libraries() -> dict[str, str]:
-    return {"torch": torch.__version__, "numpy": np.__version__}
+    return {"torch": str(torch.__version__), "numpy": np.__version__}
 
 
 ADAPTER = TorchAdapter()

@@ -141,9 +141,9 @@ def _readable(path: Path, what: str) -> Iterator[None]:
 def _refused_pickle(path: Path, names: tuple[str, ...]) -> ArtifactUntrusted:
     told = ", ".join(name for name in names if name not in PLAIN_TENSORS)[:300] or "code"
     return ArtifactUntrusted(
-        f"{path.name} was not opened, because it is a pickle that would run {told}, and pickles of PyTorch are "
-        "opened with weights_only alone, --trust or not; save it with torch.export.save, or save its "
-        "state_dict() and name the class with --entry.",
+        f"{path.name} was not opened, because it is a pickle that would run {told}, and pickles of "
+        "PyTorch are opened with weights_only alone, --trust or not; save it with torch.export.save, or save "
+        "its state_dict() and name the class with --entry.",
         names,
     )
 
@@ -177,7 +177,7 @@ def _is_flat(example: Any) -> bool:
     return all(isinstance(each, torch.Tensor) for each in (*args, *kwargs.values()))
 
 
-class _ByName(nn.Module):
+class _ByName(nn.Module):  # type: ignore[misc]
     """A module whose last arguments are keywords, taken in order."""
 
     def __init__(self, module: nn.Module, plain: int, keywords: list[str]) -> None:
@@ -236,7 +236,7 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
         from safetensors.torch import load_file
     except ModuleNotFoundError as missing:
         raise DependencyMissing(
-            "Files of safetensors need safetensors, which is not installed; run: pip install 'servable[torch]'"
+            "A .safetensors needs safetensors, which is not installed; run: pip install 'servable[torch]'"
         ) from missing
     with _readable(path, "safetensors"):
         tensors: dict[str, torch.Tensor] = load_file(path)
@@ -298,7 +298,9 @@ def _made(entry: str) -> nn.Module:
     """
     place, colon, name = entry.rpartition(":")
     if not colon or not name.isidentifier():
-        raise SettingInvalid(f"The entry {entry!r} names no class; write it as net.py:Net or package.net:Net.")
+        raise SettingInvalid(
+            f"The entry {entry!r} names no class; write it as net.py:Net or package.net:Net."
+        )
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
         made = getattr(module, name)()
@@ -345,4 +347,3 @@ def _parameters(module: nn.Module) -> tuple[str, ...]:
     return tuple(
         each.name for each in taken if each.kind in kinds and each.default is inspect.Parameter.empty
     )
-

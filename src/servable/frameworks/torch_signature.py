@@ -1,4 +1,4 @@
-"""What a model of PyTorch takes and gives: from its file, from hints, from sample rows, and from trying it."""
+"""What a model of PyTorch takes and gives: from its file, from hints, from sample rows, from trying it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -41,7 +41,7 @@ _DTYPES = frozenset(
 Options = dict[str, Any]
 
 
-class Headed(nn.Module):
+class Headed(nn.Module):  # type: ignore[misc]
     """A model whose outputs are the answers, in order of ``answer_names``: what runs, and what is exported.
 
     Args:
@@ -53,6 +53,8 @@ class Headed(nn.Module):
         super().__init__()
         self.module = module
         self.head = head
+        # Not ``eval()``: the modules of exported programs refuse it, and all others are in that mode already.
+        self.training = False
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The answers to rows."""
@@ -113,7 +115,7 @@ def derive(opened: Opened, sample: Any | None, hints: Hints) -> tuple[Signature,
         probabilities=probabilities,
         example={field.name: field.example for field in fields if field.example is not None},
     )
-    options = {"style": opened.style, "feeds": feeds, "head": head, "batch": tried.batch}
+    options: Options = {"style": opened.style, "feeds": feeds, "head": head, "batch": tried.batch}
     if head == "raw":
         options["outputs"] = [field.name for field in outputs]
     return signature, options
@@ -145,8 +147,10 @@ def _inputs(
             'dtype = "float32", shape = [3, 32, 32].'
         )
     fields = tuple(_field(opened, each) for each in arguments)
-    return fields, [_feed(each.name, field.name, each.dtype) for each, field in _pairs(opened, fields)], (
-        arguments
+    return (
+        fields,
+        [_feed(each.name, field.name, each.dtype) for each, field in _pairs(opened, fields)],
+        (arguments),
     )
 
 
@@ -193,9 +197,7 @@ def _hinted(
         _check_agreement(opened, argument, field)
         dtype = argument.dtype or field.dtype
         whole.append(argument._replace(dtype=dtype, shape=argument.shape or (-1, *field.shape)))
-    feeds = [
-        _feed(each.name, field.name, each.dtype) for each, field in zip(whole, given, strict=True)
-    ]
+    feeds = [_feed(each.name, field.name, each.dtype) for each, field in zip(whole, given, strict=True)]
     return given, feeds, tuple(whole)
 
 
@@ -206,7 +208,9 @@ def _check_agreement(opened: Opened, argument: Argument, field: Field) -> None:
         SettingInvalid: it cannot.
     """
     if field.dtype not in _DTYPES:
-        raise SettingInvalid(f"The described input {field.name!r} has the dtype {field.dtype!r}; use float32.")
+        raise SettingInvalid(
+            f"The described input {field.name!r} has the dtype {field.dtype!r}; use float32."
+        )
     if argument.dtype not in ("", field.dtype, "bfloat16"):
         raise SettingInvalid(
             f"The described input {field.name!r} is {field.dtype}, and {opened.source.name} takes "
@@ -244,9 +248,7 @@ def _table(
     return given, [_feed(argument.name, NUMBERS, dtype)], (argument._replace(dtype=dtype, shape=shape),)
 
 
-def _sampled(
-    opened: Opened, sample: Any
-) -> tuple[tuple[Field, ...], list[Options], tuple[Argument, ...]]:
+def _sampled(opened: Opened, sample: Any) -> tuple[tuple[Field, ...], list[Options], tuple[Argument, ...]]:
     """The sample's columns, which together are the one matrix that the model takes.
 
     Raises:
@@ -319,9 +321,9 @@ def _tried(opened: Opened, arguments: tuple[Argument, ...]) -> _Tried:
     rows = batch or 2
     first = _run(opened, arguments, rows)
     if not first or any(each.dim() < 1 or each.shape[0] != rows for each in first):
-        shapes = ", ".join(str(list(each.shape)) for each in first) or "nothing"
+        given = ", ".join(str(list(each.shape)) for each in first) or "nothing"
         raise ArtifactUnsupported(
-            f"{opened.source.name} answers {rows} rows with {shapes}; the first axis of every output must be "
+            f"{opened.source.name} answers {rows} rows with {given}; the first axis of every output must be "
             "the rows."
         )
     shapes = [tuple(each.shape[1:]) for each in first]
@@ -358,7 +360,8 @@ def _run(
         told = (str(foreign).strip().splitlines() or [""])[0][:200].rstrip(".")
         shapes = ", ".join(f"{list(each.shape)} {dtype_name(each.dtype)}" for each in given)
         raise ArtifactUnsupported(
-            f"{opened.source.name} does not answer made-up rows of {shapes} ({type(foreign).__name__}: {told})."
+            f"{opened.source.name} does not answer made-up rows of {shapes} "
+            f"({type(foreign).__name__}: {told})."
         ) from foreign
 
 

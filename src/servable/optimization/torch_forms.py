@@ -40,7 +40,7 @@ def _make(trained: Trained, folder: Path) -> Variant:
     arguments = described(opened, trained)
     path = f"{FOLDER}/{NAME}.onnx"
     export(
-        Headed(opened.module, options["head"]).eval(),
+        Headed(opened.module, options["head"]),
         tuple(made_up(each, int(options["batch"]) or 2) for each in arguments),
         folder / path,
         inputs=[each.name for each in arguments],
@@ -67,7 +67,9 @@ def described(opened: Opened, trained: Trained) -> tuple[Argument, ...]:
 def free_axes(argument: Argument) -> dict[int, str]:
     """Names for the axes that may have any size: the rows, and what the model leaves open."""
     shape = argument.shape or (-1,)
-    return {place: f"{argument.name}_{place}" if place else "rows" for place, size in enumerate(shape) if size < 0}
+    return {
+        place: f"{argument.name}_{place}" if place else "rows" for place, size in enumerate(shape) if size < 0
+    }
 
 
 def export(
@@ -98,10 +100,10 @@ def export(
     try:
         with _silent(), torch.no_grad():
             if scripted:
-                axes = {name: held for name, held in zip(inputs, dynamic or (), strict=False)}
+                axes = dict(zip(inputs, dynamic or (), strict=False))
                 axes |= {name: {0: "rows"} for name in outputs} if dynamic else {}
                 torch.onnx.export(
-                    module,
+                    torch.jit.trace(module, given, check_trace=False),
                     given,
                     str(path),
                     input_names=inputs,

@@ -22,6 +22,7 @@ from servable.artifact.package import open_package
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ServableError
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
+from servable.frameworks.devices import on_device, placed_of
 from servable.runtime.arena import Area
 from servable.runtime.confine import bound_loading, bound_working, confine, resident_bytes
 from servable.runtime.framing import (
@@ -144,13 +145,15 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     except KeyError as error:
         raise ArtifactUnreadable(f"{manifest.model} has no variant {error}.") from error
     adapter = lookup.adapter(variant.format)
-    predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
+    placed = on_device(variant, load.device)
+    predictor = adapter.load(package.folder, placed, signature, trust=manifest.trusted)
     seconds = rehearse(predictor, signature, manifest.model)
     bound_working(load.memory_bytes)
     # What was loaded stays for good; looking through it again and again would only cost pauses.
     gc.collect()
     gc.freeze()
-    return predictor, Ready(seconds, time.perf_counter() - started, resident_bytes())
+    device, note = placed_of(predictor)
+    return predictor, Ready(seconds, time.perf_counter() - started, resident_bytes(), device, note)
 
 
 def main(arguments: list[str]) -> int:

@@ -201,6 +201,8 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
             "variant": status.variant,
             "executor": status.placement,
             "reason": status.placement_reason,
+            "device": status.device,
+            **({"device_reason": status.device_reason} if status.device_reason else {}),
             "example_us": round(status.example_seconds * 1e6, 1),
             "batching": status.batching_reason or "rows of several requests share a run",
             "memory_bytes": status.memory_bytes,

@@ -177,9 +177,15 @@ class Loader:
                 model=wanted.reference,
                 variant=loaded.variant.name,
                 runs=loaded.placement,
+                device=loaded.device.device,
                 seconds=round(loaded.load_seconds, 3),
             ),
         )
+        if loaded.device.note:
+            _log.warning(
+                "the model runs on the processor",
+                extra=fields(model=wanted.reference, reason=loaded.device.note),
+            )
         return live
 
     def _parts(self, wanted: Wanted, loaded: LoadedModel, meter: Meter) -> Parts:

@@ -29,7 +29,7 @@ def hints_of(describe: Path | None, *, labels: str = "", entry: str = "") -> Hin
 
     Args:
         describe: a TOML or JSON file with any of ``task``, ``entry``, ``labels``, ``inputs``, ``files``,
-            ``scores``; an input has the fields of ``signature.Field``. Paths in it are relative to its folder.
+            ``scores``; an input has the fields of ``signature.Field``. Paths are relative to its folder.
         labels: classes with commas between them, or the path of a file with one a line.
         entry: ``file.py:Name`` or ``package.module:Name``.
 
