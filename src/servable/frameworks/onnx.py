@@ -42,6 +42,7 @@ from servable.frameworks.onnx_session import (
     session_options,
     stored_choice,
 )
+from servable.frameworks.tokens import TEXT, TextPredictor, Tokenizer
 from servable.tensors import Arrays, row_count
 
 #: onnxruntime raises classes of its own without a common base, besides Python's.
@@ -107,14 +108,22 @@ def open_session(path: Path, options: Mapping[str, Any] | None = None) -> ort.In
         ) from foreign
 
 
-def predictor_with(path: Path, options: Mapping[str, Any], choice: SessionChoice) -> "OnnxPredictor | None":
+def predictor_with(path: Path, options: Mapping[str, Any], choice: SessionChoice) -> Predictor | None:
     """A predictor with exactly these session options; None when they cannot be had for this file."""
     try:
         session = _session(path, choice)
     except _FAILURES:
         return None
     # onnxruntime falls back to the processor without a word when a provider cannot be used.
-    return OnnxPredictor(session, options) if session.get_providers()[0] == choice.provider else None
+    return _predictor(path, session, options) if session.get_providers()[0] == choice.provider else None
+
+
+def _predictor(path: Path, session: ort.InferenceSession, options: Mapping[str, Any]) -> Predictor:
+    """A predictor over a session; one that cuts texts into tokens first where the options say so."""
+    inner = OnnxPredictor(session, options)
+    if TEXT not in options:
+        return inner
+    return TextPredictor(Tokenizer.of(path.parent, options[TEXT]), inner, options[TEXT])
 
 
 def _session(path: Path, choice: SessionChoice, gpu: int = 0) -> ort.InferenceSession:
@@ -299,7 +308,8 @@ class OnnxAdapter:
             ArtifactUnreadable: the file or its options are damaged.
         """
         try:
-            return OnnxPredictor(open_session(folder / variant.path, variant.options), variant.options)
+            path = folder / variant.path
+            return _predictor(path, open_session(path, variant.options), variant.options)
         except (KeyError, TypeError, AttributeError) as foreign:
             raise ArtifactUnreadable(f"The options of variant {variant.name!r} are damaged.") from foreign
 

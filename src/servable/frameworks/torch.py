@@ -153,7 +153,7 @@ class TorchAdapter:
         """A predictor over the model in a package, on the device that its options ask for."""
         trained = self.restore(folder, variant, signature, trust=trust)
         try:
-            return TorchPredictor(trained.model, variant.options, _device(wanted(variant.options)))
+            return TorchPredictor(trained.model, variant.options, device_for(wanted(variant.options)))
         except (KeyError, TypeError, AttributeError, ValueError) as foreign:
             raise ArtifactUnreadable(f"The options of variant {variant.name!r} are damaged.") from foreign
 
@@ -162,7 +162,7 @@ class TorchAdapter:
         return TorchPredictor(trained.model, trained.options, Placed(PROCESSOR))
 
 
-def _device(wish: str) -> Placed:
+def device_for(wish: str) -> Placed:
     """The device for a wish, as PyTorch sees this machine."""
     with quiet():
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

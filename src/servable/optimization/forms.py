@@ -36,6 +36,7 @@ class Form(NamedTuple):
 MODULES = {
     "sklearn": "servable.optimization.sklearn_forms",
     "torch": "servable.optimization.torch_forms",
+    "transformers": "servable.optimization.huggingface_forms",
 }
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,9 @@ def export(
 
 
 def _dims(dynamic: list[dict[int, str]]) -> Iterator[dict[int, Any]]:
-    """Free axes for the exporter; those of one name are one size."""
+    """Free axes for the exporter, which finds out itself which of them are of one size."""
     for axes in dynamic:
-        yield {place: torch.export.Dim.DYNAMIC if place else torch.export.Dim("rows") for place in axes}
+        yield dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
 
 
 @contextlib.contextmanager
@@ -153,10 +153,16 @@ def _options(trained: Trained, arguments: tuple[Argument, ...]) -> dict[str, Any
         same = not packed and trained.signature.input(feed["source"]).dtype == argument.dtype
         dtype = "asis" if same else argument.dtype
         feeds.append({"input": argument.name, "source": feed["source"], "dtype": dtype})
-    names = answer_names(trained.options)
-    outputs: dict[str, Any] = {name: {"output": name, "form": "plain"} for name in names}
-    if names == [PREDICTION]:
-        outputs = {PREDICTION: {"output": PREDICTION, "form": "value"}}
-    elif trained.options["head"] != "raw":
-        outputs = {PREDICTION: {"output": PROBABILITIES, "form": "argmax"}, **outputs}
+    outputs = outputs_of(trained.options)
     return {"feeds": feeds, "outputs": outputs, "batch": int(trained.options["batch"])}
+
+
+def outputs_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How the graph of ``Headed`` is read."""
+    names = answer_names(options)
+    if names == [PREDICTION]:
+        return {PREDICTION: {"output": PREDICTION, "form": "value"}}
+    outputs: dict[str, Any] = {name: {"output": name, "form": "plain"} for name in names}
+    if options["head"] == "raw":
+        return outputs
+    return {PREDICTION: {"output": PROBABILITIES, "form": "argmax"}, **outputs}
