@@ -1,4 +1,4 @@
-"""Tiny folders of transformers, made on the spot: random weights from a seed, a tokenizer trained on a page."""
+"""Tiny folders of transformers: random weights from a seed, a tokenizer trained on four lines."""
 
 from pathlib import Path
 from typing import Any

@@ -53,4 +53,4 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
-    assert set(KNOWN) == {"sklearn", "onnx"}
+    assert set(KNOWN) == {"sklearn", "onnx", "torch", "transformers"}

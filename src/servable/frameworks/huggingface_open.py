@@ -1,4 +1,4 @@
-"""Opening folders that transformers wrote: what is in them, without the network and without code of theirs."""
+"""Opening folders that transformers wrote: what is in them; no network, no code of theirs."""
 
 import inspect
 import json

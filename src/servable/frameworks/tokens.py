@@ -28,7 +28,7 @@ IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 #: A tokenizer file is data, and a larger one than this is none.
 _LARGEST = 256 * 1024 * 1024
 #: Output of the inner model for ``entities``: a probability for each token and label.
-TOKEN_SCORES = "token_scores"
+TOKEN_SCORES = "token_scores"  # noqa: S105 - the name of an array
 ENTITIES = "entities"
 
 

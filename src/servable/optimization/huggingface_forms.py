@@ -11,10 +11,10 @@ from servable.artifact.manifest import Variant
 from servable.frameworks.base import Trained
 from servable.frameworks.huggingface import Model
 from servable.frameworks.tokens import TEXT, Tokenizer
-from servable.frameworks.torch_signature import Headed, answer_names, made_up
+from servable.frameworks.torch_signature import Headed, made_up
 from servable.optimization.forms import FOLDER, Form
 from servable.optimization.graph import Unconvertible
-from servable.optimization.torch_forms import NAME, export, free_axes, outputs_of
+from servable.optimization.torch_forms import NAME, export, free_axes, graph_names, outputs_of
 
 #: Texts of different length to export with.
 _TEXTS = ("An example.", "A second one, which is somewhat longer than the first.")
@@ -57,7 +57,7 @@ def _make(trained: Trained, folder: Path) -> Variant:
         given,
         folder / path,
         inputs=[each.name for each in arguments],
-        outputs=answer_names(options),
+        outputs=graph_names(options),
         dynamic=[free_axes(each) for each in arguments],
     )
     return Variant(name=NAME, format="onnx", path=path, options=compiled)

@@ -20,9 +20,10 @@ def compare(trained: Arrays, variant: Arrays, *, tolerance: float = TOLERANCE) -
     """Hold a variant's answers against the trained model's, row for row.
 
     Equal means: whole-number answers (labels, clusters) the same on every row, texts the same but for
-    fractions in them, every other value within ``tolerance``, absolutely or relative to the trained value, whichever is smaller. A missing or infinite
-    value equals only itself. A tie in the trained probabilities excuses nothing: the label that the
-    trained model gave is the right one, and a variant that breaks ties otherwise is refused.
+    fractions in them, every other value within ``tolerance``, absolutely or relative to the trained value,
+    whichever is smaller. A missing or infinite value equals only itself. A tie in the trained
+    probabilities excuses nothing: the label that the trained model gave is the right one, and a variant
+    that breaks ties otherwise is refused.
 
     Args:
         trained: what the trained model answered.

@@ -44,7 +44,7 @@ def _make(trained: Trained, folder: Path) -> Variant:
         tuple(made_up(each, int(options["batch"]) or 2) for each in arguments),
         folder / path,
         inputs=[each.name for each in arguments],
-        outputs=answer_names(options),
+        outputs=graph_names(options),
         dynamic=None if options["batch"] else [free_axes(each) for each in arguments],
         scripted=opened.style == "script",
     )
@@ -159,10 +159,15 @@ def _options(trained: Trained, arguments: tuple[Argument, ...]) -> dict[str, Any
 
 def outputs_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """How the graph of ``Headed`` is read."""
-    names = answer_names(options)
-    if names == [PREDICTION]:
-        return {PREDICTION: {"output": PREDICTION, "form": "value"}}
-    outputs: dict[str, Any] = {name: {"output": name, "form": "plain"} for name in names}
+    names = dict(zip(answer_names(options), graph_names(options), strict=True))
+    if options["head"] == "value":
+        return {PREDICTION: {"output": names[PREDICTION], "form": "value"}}
+    outputs: dict[str, Any] = {name: {"output": given, "form": "plain"} for name, given in names.items()}
     if options["head"] == "raw":
         return outputs
-    return {PREDICTION: {"output": PROBABILITIES, "form": "argmax"}, **outputs}
+    return {PREDICTION: {"output": names[PROBABILITIES], "form": "argmax"}, **outputs}
+
+
+def graph_names(options: Mapping[str, Any]) -> list[str]:
+    """Names for the outputs of the graph that none of its inner values has."""
+    return [f"answer_{name}" for name in answer_names(options)]
