@@ -80,7 +80,8 @@ def write(results: dict[str, Any], folder: Path) -> str:
     }
     parts += [make(results[name]) for name, make in makers.items() if name in results]
     parts += [results[name]["page"] for name in ("grpc", "compiled", "start") if name in results]
-    parts.append(_versions())
+    if any(series.name in results for series in SERIES):
+        parts.append(_versions())
     page = "\n\n".join(parts) + "\n"
     (folder / "RESULTS.md").write_text(page, encoding="utf-8")
     return page
@@ -258,15 +259,16 @@ def _formats(found: dict[str, Any]) -> str:
     parts = [
         f"""## Reading and writing each wire format
 `python -m bench --only formats`: one process on one thread without any server, {found["rounds"]} rounds in
-which the formats take turns of {found["seconds"]:g} s. *Reading* is the bytes of a request to packed arrays,
-every value checked against the model's signature; *writing* is the arrays of an answer to bytes of the same
-format. Both are shares of the time that plain `json` of the standard library takes for the same values in the
-same round, medians of the rounds: 0.50x is half of its time. Plain `json` checks nothing; it is
-`np.asarray(json.loads(body)["inputs"], dtype)` and `json.dumps({{name: array.tolist(), ...}})`.
+which the formats take turns of {found["seconds"]:g} s of the processor. *Reading* is the bytes of a request
+to packed arrays, every value checked against the model's signature; *writing* is the arrays of an answer to
+bytes of the same format. Both are shares of the processor's time that plain `json` of the standard library
+takes for the same values in the same round, medians of the rounds: 0.50x is half of it, 1/800 next to
+nothing. Plain `json` checks nothing; it is `np.asarray(json.loads(body)["inputs"], dtype)` and
+`json.dumps({{name: array.tolist(), ...}})`.
 
 Rows are four float64 each, answered by a label of three and their probabilities; formats that answer with
 labels alone (TF Serving's, TorchServe's, MLflow's, SageMaker's, npy) are compared with plain `json` that does
-so. The picture is float32 and is answered by as many numbers; texts are answered by vectors of 128 float32.
+so. The picture is float32 and is answered by as many numbers; texts are answered by vectors of 64 float32.
 Every format reads the same bytes again and again, so that gRPC knows the head of its message, as it does when
 a caller asks one model for more than one answer.
 
@@ -288,10 +290,17 @@ def _format_table(figures: list[dict[str, Any]], shapes: list[str], what: str, t
             figure = cells.get((name, shape), {})
             micros, ratio = figure.get(f"{what}_us"), figure.get(f"{what}_ratio")
             plain = name in (formats.PLAIN, formats.PLAIN_BARE)
-            row.append("" if micros is None else f"{micros:,.1f} us" if plain else f"{ratio:.2f}x")
+            row.append("" if micros is None else f"{micros:,.1f} us" if plain else _share(ratio))
         if any(row):
             lines.append(f"| {name} | {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+def _share(ratio: float) -> str:
+    """Times; very small ones as a fraction."""
+    if ratio < 0.01:
+        return f"1/{1 / ratio:,.0f}"
+    return f"{ratio:,.0f}x" if ratio >= 20 else f"{ratio:.2f}x"
 
 
 def _versions() -> str:
