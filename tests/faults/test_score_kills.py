@@ -86,7 +86,7 @@ def test_killed_runs_end_with_the_same_bytes_as_an_undisturbed_one(
 
 
 #: What a run may hold, whatever the size of its file, and the least size of a file that shows it.
-ALLOWED, LARGE = 512 << 20, 2 << 30
+ALLOWED, LARGE = 640 << 20, 2560 << 20
 
 
 def watched(argv: list[str]) -> list[int]:
@@ -117,9 +117,9 @@ def test_memory_does_not_grow_with_the_file(form: str, forest_home: Path, tmp_pa
         # Nobody looks at gigabytes that pytest would keep.
         data.unlink()
         output.unlink(missing_ok=True)
-    parts = [max(part) >> 20 for part in np.array_split(np.array(seen), 10)]
+    parts = [int(max(part)) >> 20 for part in np.array_split(np.array(seen), 10)]
     print(f"{form}: {size / 2**30:.2f} GiB, {written:,} rows in {seconds:.0f} s, most MiB by tenths: {parts}")
-    assert size >= LARGE >= 4 * ALLOWED
+    assert size >= 4 * ALLOWED
     assert max(seen) < ALLOWED
     # The first tenths hold the start; what leaks would show between the thirds after it.
     assert max(parts[7:]) < 1.1 * max(parts[1:4])
