@@ -19,8 +19,8 @@ them: ``X-Amzn-SageMaker-Custom-Attributes`` and ``X-Amzn-SageMaker-Inference-Id
 
 import csv
 import io
+import math
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -239,26 +239,28 @@ def _given_back(head: Head) -> tuple[tuple[bytes, bytes], ...]:
 
 def _csv(values: list[Any]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    for value in values:
-        writer.writerow([_cell(cell) for cell in _cells(value)])
+    csv.writer(text, lineterminator="\n").writerows(map(_cells, values))
     return text.getvalue().encode()
 
 
-def _cells(value: Any) -> Iterator[Any]:
+def _cells(value: Any) -> list[Any]:
     """The plain values of an answer, one after the other."""
     if isinstance(value, dict):
         value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            yield from _cells(part)
-    else:
-        yield value
+    if not isinstance(value, list):
+        return [_cell(value)]
+    cells: list[Any] = []
+    for part in value:
+        if isinstance(part, list | dict):
+            cells += _cells(part)
+        else:
+            cells.append(_cell(part))
+    return cells
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and not np.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return ""
     return value
