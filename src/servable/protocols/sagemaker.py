@@ -21,6 +21,7 @@ import csv
 import io
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -239,23 +240,23 @@ def _given_back(head: Head) -> tuple[tuple[bytes, bytes], ...]:
 
 def _csv(values: list[Any]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(map(_cells, values))
+    writer = csv.writer(text, lineterminator="\n")
+    for value in values:
+        # One label or number a row is what most models answer.
+        nested = isinstance(value, dict | list)
+        writer.writerow([_cell(cell) for cell in _cells(value)] if nested else [_cell(value)])
     return text.getvalue().encode()
 
 
-def _cells(value: Any) -> list[Any]:
+def _cells(value: Any) -> Iterator[Any]:
     """The plain values of an answer, one after the other."""
     if isinstance(value, dict):
         value = list(value.values())
-    if not isinstance(value, list):
-        return [_cell(value)]
-    cells: list[Any] = []
-    for part in value:
-        if isinstance(part, list | dict):
-            cells += _cells(part)
-        else:
-            cells.append(_cell(part))
-    return cells
+    if isinstance(value, list):
+        for part in value:
+            yield from _cells(part)
+    else:
+        yield value
 
 
 def _cell(value: Any) -> Any:
