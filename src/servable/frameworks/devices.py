@@ -1,7 +1,8 @@
-"""What computes a model: the words for devices. Pure; needs no library of any framework."""
+"""What computes a model: the words for devices. Needs no library of any framework."""
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from servable.artifact.manifest import Variant
 from servable.frameworks.base import DEVICE, Predictor
 
+#: Formats of variants that can be computed on GPUs.
+ON_GPUS = frozenset({"onnx", "torch", "transformers"})
 #: The fastest thing that is there.
 AUTO = "auto"
 PROCESSOR = "cpu"
@@ -26,6 +29,11 @@ class Placed(NamedTuple):
 
     device: str
     note: str = ""
+
+
+def may_use_gpu(device: str) -> bool:
+    """Whether a wish for a device may lead to a GPU of this machine. Looks at the machine."""
+    return device != PROCESSOR and Path("/dev/nvidiactl").exists()
 
 
 def on_device(variant: Variant, device: str) -> Variant:

@@ -22,8 +22,8 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
+from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
-from servable.frameworks.devices import on_device, placed_of
 from servable.monitoring.metrics import Meter
 from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
@@ -229,9 +229,10 @@ def _children(
     limits: LoadLimits,
     meter: Meter | None,
 ) -> ProcessExecutor:
+    device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
     return ProcessExecutor(
-        ChildSpec(package.folder, package.digest, variant.name, policy.device),
+        ChildSpec(package.folder, package.digest, variant.name, device),
         name=package.manifest.model,
         processes=placed.slots,
         spares=policy.spares,
