@@ -72,7 +72,8 @@ def test_every_form_of_file_answers_like_pytorch_over_http_and_grpc(tmp_path: Pa
                 home=home,
             )
             assert outcome.serving == ("trained" if suffix else "onnx-fp32"), outcome.variants
-    with running_server(home) as url:
+    # Loaded when they are first called, so that a busy machine does not load all of them at once.
+    with running_server(home, "--memory", "64GiB", "--request-timeout", "300") as url:
         for name, (_, _, module) in forms.items():
             wanted = expected(module)
             for suffix in ("", "-trained") if name in ("program", "weights") else ("",):
@@ -163,7 +164,7 @@ def test_one_score_for_two_classes(tmp_path: Path, labels: Any, scores: Any, wan
     module = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Sigmoid()).eval()
     path = made.program(tmp_path / "one.pt2", module)
     trained = adapter("torch").read(path, sample=None, trust=False, hints=Hints(labels=labels, scores=scores))
-    found = adapter("torch").wrap(trained).predict({"x": ROWS} if False else {"input": ROWS})
+    found = adapter("torch").wrap(trained).predict({"input": ROWS})
     with torch.inference_mode():
         raw = module(torch.from_numpy(ROWS)).numpy()[:, 0]
     np.testing.assert_allclose(found["probabilities"][:, 1], wanted(raw), atol=1e-6)

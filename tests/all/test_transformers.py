@@ -67,7 +67,8 @@ def test_every_task_answers_like_transformers_over_http_and_grpc(tmp_path: Path,
         assert outcome.serving == ("trained" if name == "writer" else "onnx-fp32"), outcome.variants
     servable.add(kept["sentiment"], name="slow", tolerance=-1.0, deploy=True, home=home)
     rows = [{"text": text} for text in TEXTS]
-    with running_server(home) as url:
+    # Loaded when they are first called, so that a busy machine does not load all of them at once.
+    with running_server(home, "--memory", "64GiB", "--request-timeout", "300") as url:
         wanted = [
             out.logits.softmax(-1)[0]
             for _, out in asked(kept["sentiment"], transformers.AutoModelForSequenceClassification)

@@ -13,7 +13,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 def over_http(url: str, name: str, rows: list[Any]) -> dict[str, Any]:
     """The native answer to rows."""
-    answer = httpx.post(f"{url}/models/{name}/predict", json={"inputs": rows}, timeout=60)
+    answer = httpx.post(f"{url}/models/{name}/predict", json={"inputs": rows}, timeout=300)
     assert answer.status_code == 200, answer.text[:500]
     body: dict[str, Any] = answer.json()
     return body
