@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servable.artifact.signature import Field, Signature
-from servable.errors import InputError, MediaTypeUnsupported, RequestInvalid, RequestMalformed, ServableError
+from servable.errors import (
+    InputError,
+    MediaTypeUnsupported,
+    RequestInvalid,
+    RequestMalformed,
+    RequestTooLarge,
+    ServableError,
+)
 from servable.protocols.base import NO_HEAD, CodecLimits
 from servable.protocols.multipart import parts_of
 from servable.protocols.native import NativeCodec
@@ -154,7 +161,7 @@ def test_forms_that_are_none_are_refused() -> None:
         with pytest.raises(RequestMalformed, match="boundary"):
             decode(PLAIN, good, head)
     many = b'--xyz\r\ncontent-disposition: form-data; name="a"\r\n\r\n1\r\n' * 1001 + b"--xyz--\r\n"
-    with pytest.raises(RequestMalformed, match="1000 parts"):
+    with pytest.raises(RequestTooLarge, match="1000 parts"):
         decode(PLAIN, many, kind)
 
 
