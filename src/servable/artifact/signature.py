@@ -12,7 +12,9 @@ import msgspec
 
 from servable.tensors import NUMBERS, STRINGS
 
-Kind = Literal["number", "category", "boolean", "date", "text", "tensor"]
+Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image", "audio"]
+#: Kinds whose values are whole tensors under the field's own name.
+TENSORS = frozenset({"tensor", "image", "audio"})
 Task = Literal["classification", "regression", "clustering", "transform"]
 
 #: Dtypes that travel in the packed text array; all others travel as numbers.
@@ -49,9 +51,14 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     description: str = ""
 
     @property
+    def is_tensor(self) -> bool:
+        """Whether its values are tensors under its own name, and no columns of a table."""
+        return self.kind in TENSORS
+
+    @property
     def array(self) -> str:
         """The name of the array in a Request that carries this field."""
-        if self.kind == "tensor":
+        if self.is_tensor:
             return self.name
         return STRINGS if self.dtype in STRING_DTYPES else NUMBERS
 
@@ -86,7 +93,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def packed(self, array: str) -> tuple[Field, ...]:
         """The fields that travel in ``numbers`` or ``strings``, in order."""
         # A tensor may be named like a packed array, and is still none of its columns.
-        return tuple(field for field in self.inputs if field.array == array and field.kind != "tensor")
+        return tuple(field for field in self.inputs if field.array == array and not field.is_tensor)
 
     def input(self, name: str) -> Field:
         """The input of this name.
@@ -107,7 +114,7 @@ def names(fields: Iterable[Field]) -> tuple[str, ...]:
 
 def is_table(fields: Sequence[Field]) -> bool:
     """Whether all fields are columns, so that a row is a flat object or list."""
-    return all(field.kind != "tensor" for field in fields)
+    return not any(field.is_tensor for field in fields)
 
 
 def encode(signature: Signature) -> bytes:
