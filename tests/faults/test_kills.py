@@ -17,6 +17,8 @@ from servable.registry.home import open_home, publish
 
 PATH = "/models/sum/predict"
 RUN_LIMIT_S = 1.0
+#: For so long it is measured how much load is possible.
+CAPACITY_S = 1.0
 #: What is done to a model process, from outside or by a row that wedges it a moment later.
 FAULTS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, "loop")
 
@@ -70,8 +72,8 @@ async def break_one(served: Served, client: Client, fault: Any) -> None:
 async def siege(served: Served, faults: int) -> tuple[Load, list[float]]:
     """So many faults under a load of 60 % of what is possible."""
     address = served.address
-    closed = await Load(address, row, clients=8).during(2.0)
-    load = Load(address, row, clients=8, per_second=0.6 * len(closed.seconds) / 2.0)
+    closed = await Load(address, row, clients=8).during(CAPACITY_S)
+    load = Load(address, row, clients=8, per_second=0.6 * len(closed.seconds) / CAPACITY_S)
     running = asyncio.ensure_future(load.run())
     times = []
     async with Client(address) as client:
