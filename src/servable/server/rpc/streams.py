@@ -157,7 +157,7 @@ class InferStream(StreamCall):
     __slots__ = ("_holding", "_inference", "_places", "strict")
 
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest, inference: Inference) -> None:
-        super().__init__(carrier, number, request, inference.request_id(request))
+        super().__init__(carrier, number, request, inference.request_id(request.headers))
         self._inference = inference
         self._places: deque[_Place] = deque()
         self._holding = False
