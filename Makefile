@@ -39,8 +39,8 @@ lint: setup ## ruff, mypy --strict and the layer contracts
 bench: setup ## Measure against ten other servers, half an hour; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
 
-soak: setup ## The tests that take too long for every change
-	@$(BIN)/pytest -q -m soak
+soak: setup ## The tests that take too long for every change, and every property on many more examples
+	@SERVABLE_TEST_EXAMPLES=10 $(BIN)/pytest -q -m "soak or hypothesis"
 
 lock: setup ## Write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --group test --group build --extra train pyproject.toml -o requirements/test.lock

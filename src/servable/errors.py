@@ -76,9 +76,10 @@ class ServableError(Exception):
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
 
-    def __init_subclass__(cls, *, code: str) -> None:
+    def __init_subclass__(cls, *, code: str = "") -> None:
         super().__init_subclass__()
-        cls.code = code
+        # Whoever names none keeps the parent's.
+        cls.code = code or cls.code
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

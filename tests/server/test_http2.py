@@ -16,6 +16,7 @@ from servable.server.shared import Shared
 from servable.settings import ServerSettings
 from servable.testing.transports import RecordedTransport
 from server.scenes import Application, played, turns
+from thoroughness import examples
 
 SETTINGS = ServerSettings(
     body_grace_s=10, min_body_rate=1000, write_timeout_s=30, keep_alive_s=75, max_header_bytes=2048,
@@ -428,7 +429,7 @@ def test_the_first_client_waits_until_calls_are_ready_and_loses_nothing() -> Non
     play(course)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_garbage_ends_the_connection_and_nothing_else(pieces: list[bytes]) -> None:
     async def course(scene: Scene) -> None:
