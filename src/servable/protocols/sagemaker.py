@@ -19,6 +19,7 @@ them: ``X-Amzn-SageMaker-Custom-Attributes`` and ``X-Amzn-SageMaker-Inference-Id
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -237,7 +238,9 @@ def _csv(values: list[Any]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     for value in values:
-        writer.writerow([_cell(cell) for cell in _cells(value)])
+        # One label or number a row is what most models answer.
+        nested = isinstance(value, dict | list)
+        writer.writerow([_cell(cell) for cell in _cells(value)] if nested else [_cell(value)])
     return text.getvalue().encode()
 
 
@@ -255,6 +258,6 @@ def _cells(value: Any) -> Iterator[Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and not np.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return ""
     return value
