@@ -54,8 +54,8 @@ lint: setup ## ruff, mypy --strict and the layer contracts
 bench: setup ## Measure against ten other servers, half an hour; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
 
-soak: setup ## The tests that take too long for every change
-	@$(BIN)/pytest -q -m soak
+soak: setup ## The tests that take too long for every change, and every property on many more examples
+	@SERVABLE_TEST_EXAMPLES=10 $(BIN)/pytest -q -m "soak or hypothesis"
 
 # PyTorch comes from requirements/torch.txt, without the libraries for GPUs that other builds bring.
 NOT_LOCKED := --no-emit-package torch --no-emit-package triton

@@ -12,6 +12,8 @@ from servable.frameworks.base import DEVICE, Predictor
 
 #: Formats of variants that can be computed on GPUs.
 ON_GPUS = frozenset({"onnx", "torch", "transformers"})
+#: Formats whose library starts a thread for each core by itself.
+THREADED = frozenset({"keras", "tensorflow", "torch", "transformers"})
 #: The fastest thing that is there.
 AUTO = "auto"
 PROCESSOR = "cpu"

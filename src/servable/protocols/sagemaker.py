@@ -22,6 +22,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,6 +36,7 @@ from servable.errors import (
     RequestMalformed,
     ServableError,
 )
+from servable.protocols.accept import preferred
 from servable.protocols.answers import answer_values
 from servable.protocols.base import NO_HEAD, CodecLimits, Encoded, Head
 from servable.protocols.codecs import NPY, native_codecs
@@ -212,22 +214,16 @@ def _unwrapped(rows: list[Any]) -> list[Any]:
     return [row["features"] if type(row) is dict and row.keys() == {"features"} else row for row in rows]
 
 
+@lru_cache(maxsize=512)
 def accepted(accept: bytes, usual: str) -> str:
-    """The form of the answer: the known one of the highest weight, the usual one when none is named.
+    """The form of the answer that a caller prefers, by the rules of ``preferred``.
 
     Args:
         accept: the header.
         usual: for ``*/*``, for nothing, and for forms that are not known here.
     """
-    best, weight = usual, 0.0
-    for part in accept.decode("latin-1").lower().split(",")[:32]:
-        name, *parameters = (word.strip() for word in part.split(";"))
-        form = usual if name in ("*/*", "") else _ALSO.get(name, name)
-        said = next((word[2:] for word in parameters if word.startswith("q=")), "1")
-        share = float(said) if re.fullmatch(r"[01](\.\d{0,3})?", said) else 0.0
-        if form in TAKEN and share > weight:
-            best, weight = form, share
-    return best
+    found = preferred(accept.decode("latin-1"), (usual, *TAKEN, *_ALSO)) or usual
+    return _ALSO.get(found, found)
 
 
 def _given_back(head: Head) -> tuple[tuple[bytes, bytes], ...]:

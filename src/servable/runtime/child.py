@@ -22,7 +22,7 @@ from servable.artifact.package import open_package
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ServableError
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
-from servable.frameworks.devices import may_use_gpu, on_device, placed_of
+from servable.frameworks.devices import THREADED, may_use_gpu, on_device, placed_of
 from servable.runtime.arena import Area
 from servable.runtime.confine import bound_loading, bound_working, confine, resident_bytes
 from servable.runtime.framing import (
@@ -152,7 +152,8 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     predictor = adapter.load(package.folder, placed, signature, trust=manifest.trusted)
     seconds = rehearse(predictor, signature, manifest.model)
     if bounded:
-        bound_working(load.memory_bytes)
+        cores = len(os.sched_getaffinity(0)) if variant.format in THREADED else 0
+        bound_working(load.memory_bytes, cores)
     # What was loaded stays for good; looking through it again and again would only cost pauses.
     gc.collect()
     gc.freeze()
