@@ -1,5 +1,8 @@
 """Sounds as tensors: read with soundfile, resampled and turned into features with scipy and numpy.
 
+Of the many formats that libsndfile knows, four are handed to it, told by their first bytes. MP3 is none of
+them: its reader writes lines about damaged files straight to the standard error output.
+
 Where the features come from:
 
 - Mel scale ``htk``: 2595 log10(1 + f / 700), O'Shaughnessy, Speech Communication (1987), and the HTK Book
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from servable.artifact.preparation import AudioInput
 from servable.inputs.needed import FileUnfit, library
 
+_A_SOUND = "a sound (WAV, FLAC, Ogg or AIFF)"
 #: Power below which nothing is told apart.
 _FLOOR = 1e-10
 #: Highest rate that a file may claim; recorders stop at 768 kHz.
@@ -50,7 +54,7 @@ def prepare(data: bytes, how: AudioInput, dtype: str = "float32") -> NDArray[Any
     """One sound file as the tensor of one row.
 
     Args:
-        data: the bytes of the file: WAV, FLAC, Ogg, MP3, AIFF and what else libsndfile reads.
+        data: the bytes of the file: WAV, FLAC, Ogg (Vorbis or Opus) or AIFF.
         how: what is done with it; see there for the order.
         dtype: of the tensor, a floating one.
 
@@ -78,11 +82,10 @@ def read(data: bytes, how: AudioInput) -> tuple[Floats, int]:
         raise FileUnfit(f"a sound of at most {how.max_bytes} bytes", f"{len(data)} bytes")
     if not data:
         raise FileUnfit("the bytes of a sound", "an empty file")
-    if data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little") < _UNKNOWN_SIZE:
-        raise FileUnfit("a whole sound", "a truncated one")
+    _check_form(data)
     soundfile = library("soundfile", "audio")
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_Bytes(data)) as file:
             rate, channels = int(file.samplerate), int(file.channels)
             if not 0 < rate <= _FASTEST or not 0 < channels <= _MOST_CHANNELS:
                 raise FileUnfit("a sound of a usual rate and number of channels", "an odd header")
@@ -90,8 +93,35 @@ def read(data: bytes, how: AudioInput) -> tuple[Floats, int]:
                 raise FileUnfit(_longest(how), f"one of {file.frames / rate:.0f} seconds at {rate} Hz")
             return _mixed(file, rate, channels, how), rate
     except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError, TypeError) as error:
-        expected = "a sound (WAV, FLAC, Ogg, MP3 or AIFF)"
-        raise FileUnfit(expected, f"{len(data)} bytes of something else, or damaged ones") from error
+        raise FileUnfit(_A_SOUND, f"{len(data)} damaged bytes") from error
+
+
+class _Bytes(io.BytesIO):
+    """Bytes as a file in which a damaged header may ask for any place: outside is the end."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place; never raises for one that is not there."""
+        base = (0, self.tell(), len(self.getbuffer()))[whence]
+        return super().seek(max(0, base + offset))
+
+
+def _check_form(data: bytes) -> None:
+    """Whether it begins like a sound and is as long as it says.
+
+    Raises:
+        FileUnfit: it is not.
+    """
+    head, kind = data[:4], data[8:12]
+    if head == b"RIFF" and kind == b"WAVE":
+        size = 8 + int.from_bytes(data[4:8], "little")
+    elif head == b"FORM" and kind in (b"AIFF", b"AIFC"):
+        size = 8 + int.from_bytes(data[4:8], "big")
+    elif head in (b"fLaC", b"OggS"):
+        size = 0
+    else:
+        raise FileUnfit(_A_SOUND, f"{len(data)} bytes of something else")
+    if len(data) < size < _UNKNOWN_SIZE:
+        raise FileUnfit("a whole sound", "a truncated one")
 
 
 def _most_frames(rate: int, how: AudioInput) -> int:
@@ -213,7 +243,7 @@ def _bands(sound: Floats, how: AudioInput) -> Floats:
     frames = frames[: 1 + len(sound) // how.hop]
     spectrum = fft.rfft(frames * _hann(how.n_fft), axis=1)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    bands: Floats = _filters(how) @ power.T
+    bands: Floats = _filters(how) @ np.ascontiguousarray(power.T)
     if how.log == "none":
         return bands
     logs = np.log(np.maximum(bands, _FLOOR))
@@ -229,8 +259,8 @@ def _hann(size: int) -> Floats:
 
 
 @functools.lru_cache(maxsize=64)
-def _filters(how: AudioInput) -> Floats:
-    """The triangles of the bands ``[mels, bins]``; nobody writes to them."""
+def _filters(how: AudioInput) -> Any:
+    """The triangles of the bands ``[mels, bins]``, sparse: a few bins each, and no library's own threads."""
     to_mel, to_hz = (_htk, _htk_back) if how.mel_scale == "htk" else (_slaney, _slaney_back)
     corners = to_hz(np.linspace(to_mel(np.float64(how.low_hz)), to_mel(np.float64(how.top_hz)), how.mels + 2))
     bins = np.arange(how.n_fft // 2 + 1) * (how.rate / how.n_fft)
@@ -239,9 +269,7 @@ def _filters(how: AudioInput) -> Floats:
     made = np.maximum(0.0, np.minimum(below, above))
     if how.mel_scale == "slaney":
         made *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
-    short: Floats = made.astype(np.float32)
-    short.setflags(write=False)
-    return short
+    return library("scipy.sparse", "audio").csr_array(made.astype(np.float32))
 
 
 def _htk(hz: Any) -> Any:

@@ -43,9 +43,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def wav(rate: int = _RATE, samples: int = _SAMPLES) -> bytes:
     """A short tone in 8 bits; needs no library."""
     tone = np.sin(2 * np.pi * 440 * np.arange(samples) / rate)
-    data = np.rint(128 + 100 * tone).astype(np.uint8).tobytes()
+    data = bytes(np.rint(128 + 100 * tone).astype(np.uint8))
     head = struct.pack("<HHIIHH", 1, 1, rate, rate, 1, 8)
-    body = (
-        b"WAVE" + b"fmt " + struct.pack("<I", len(head)) + head + b"data" + struct.pack("<I", samples) + data
-    )
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+    parts = [b"WAVE", b"fmt ", struct.pack("<I", len(head)), head, b"data", struct.pack("<I", samples), data]
+    return b"RIFF" + struct.pack("<I", sum(map(len, parts))) + b"".join(parts)
