@@ -8,7 +8,7 @@ conformance suite.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from servable.artifact.manifest import Variant
 from servable.artifact.signature import Field, Signature, Task
@@ -67,10 +67,14 @@ class Hints(NamedTuple):
 
     Attributes:
         task: what the model does.
-        inputs: what it takes, in order; a field may leave out what the model itself says.
+        inputs: what it takes, in order or by name; a field may leave out what the model itself says: its name
+            and dtype are empty then, and its shape.
         labels: a classifier's classes, in the order of its scores.
         entry: the class or function that belongs to the file, as ``file.py:Name`` or ``package.module:Name``.
         files: files and folders that the model needs beside it.
+        scores: what a classifier gives for each label: ``logits`` become probabilities by the softmax
+            function (one logit for two labels by the logistic one), ``probabilities`` are shown as they are;
+            when it is empty and the model does not say, callers get labels only.
     """
 
     task: Task | None = None
@@ -78,6 +82,7 @@ class Hints(NamedTuple):
     labels: tuple[str | bool | int | float, ...] = ()
     entry: str = ""
     files: tuple[Path, ...] = ()
+    scores: Literal["", "logits", "probabilities"] = ""
 
 
 NO_HINTS = Hints()
