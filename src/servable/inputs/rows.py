@@ -68,15 +68,24 @@ class Preparer:
             DependencyMissing: a library for this kind of file is not installed.
         """
         self.check(arrays)
+        made, problems = self.look(arrays)
+        if problems:
+            raise RequestInvalid([problem for _, problem in problems])
+        return made
+
+    def look(self, arrays: Arrays) -> tuple[dict[str, Any], list[tuple[int, FieldProblem]]]:
+        """The same without an error for files that do not fit: problems with their rows; none of any limit.
+
+        Raises:
+            DependencyMissing: a library for this kind of file is not installed.
+        """
         made = dict(arrays)
-        problems: list[FieldProblem] = []
+        problems: list[tuple[int, FieldProblem]] = []
         for name, field in self._fields.items():
             files = arrays.get(name)
             if files is not None and files.dtype == object:
                 made[name] = _tensors(field, files.tolist(), problems)
-        if problems:
-            raise RequestInvalid(problems)
-        return made
+        return made, problems
 
 
 def row_bytes(field: Field) -> int:
@@ -84,14 +93,14 @@ def row_bytes(field: Field) -> int:
     return math.prod(field.shape) * np.dtype(field.dtype).itemsize
 
 
-def _tensors(field: Field, files: list[bytes], problems: list[FieldProblem]) -> Any:
+def _tensors(field: Field, files: list[bytes], problems: list[tuple[int, FieldProblem]]) -> Any:
     made = np.zeros((len(files), *field.shape), field.dtype)
     for row, data in enumerate(files):
         try:
             made[row] = one(field, data)
         except FileUnfit as error:
             path = field.name if len(files) == 1 else f"{field.name}[{row}]"
-            problems.append(FieldProblem(path, error.expected, error.got))
+            problems.append((row, FieldProblem(path, error.expected, error.got)))
             if len(problems) >= _MOST_PROBLEMS:
                 break
     return made

@@ -17,7 +17,8 @@ from servable.protocols.client_shape import (
     quoted,
     words,
 )
-from servable.protocols.client_typescript_runtime import OUTDATED, RUNTIME
+from servable.protocols.client_typescript_runtime import CARRIED, OUTDATED, RUNTIME
+from servable.protocols.files import takes_files
 
 _TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment", "Options", "Call")
 _WIDE = 70
@@ -91,6 +92,12 @@ class _Writer:
     def runtime(self) -> str:
         """What is the same for every model."""
         parts = [RUNTIME, OUTDATED] if self._listed else [RUNTIME]
+        if takes_files(self._signature):
+            parts = [
+                RUNTIME.replace("JSON.stringify(content)", "JSON.stringify(content, carried)"),
+                *parts[1:],
+            ]
+            parts.append(CARRIED)
         return "\n\n".join(part.replace("§", self._prefix).strip("\n") for part in parts)
 
     # ------------------------------------------------------------------ inputs
@@ -116,7 +123,8 @@ class _Writer:
 
     def _input_type(self, field: Field) -> str:
         if field.is_tensor:
-            return _nested("readonly ", _cell_type(field.dtype), len(field.shape))
+            tensor = _nested("readonly ", _cell_type(field.dtype), len(field.shape))
+            return f"Uint8Array | string | {tensor}" if field.takes_files else tensor
         choice = self._choices.get(field.name)
         kind = choice.type_name if choice else _column_type(field)
         if field.dtype == "datetime":

@@ -5,8 +5,7 @@ the model turns them into tensors. In JSON a file is a text: base64, or a data U
 """
 
 import binascii
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,25 +16,6 @@ _URL = "data:"
 _MARK = ";base64"
 #: A data URL names its type in no more characters than this.
 _LONGEST_HEAD = 256
-#: The first bytes of files, and what they are.
-_BEGINNINGS: Mapping[bytes, str] = MappingProxyType(
-    {
-        b"\x89PNG\r\n\x1a\n": "image/png",
-        b"\xff\xd8\xff": "image/jpeg",
-        b"GIF8": "image/gif",
-        b"BM": "image/bmp",
-        b"II*\x00": "image/tiff",
-        b"MM\x00*": "image/tiff",
-        b"P5": "image/x-portable-graymap",
-        b"P6": "image/x-portable-pixmap",
-        b"fLaC": "audio/flac",
-        b"OggS": "audio/ogg",
-    }
-)
-#: Of files in containers, by the four letters from the ninth byte on.
-_CONTAINED: Mapping[bytes, str] = MappingProxyType(
-    {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AIFF": "audio/aiff", b"AIFC": "audio/aiff"}
-)
 _WORDS = {"image": "a picture", "audio": "a sound"}
 
 
@@ -54,14 +34,6 @@ def takes_files(signature: Signature) -> bool:
 def words(field: Field) -> str:
     """What the file of a field is, with its article."""
     return _WORDS.get(field.kind, "a file")
-
-
-def media_type_of(data: bytes | bytearray | memoryview) -> str:
-    """The content type of a file by its first bytes; empty when they are of no picture and no sound."""
-    head = bytes(data[:12])
-    if head[:4] in (b"RIFF", b"FORM"):
-        return _CONTAINED.get(head[8:12], "")
-    return next((kind for mark, kind in _BEGINNINGS.items() if head.startswith(mark)), "")
 
 
 def file_of(text: str) -> bytes:

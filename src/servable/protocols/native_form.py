@@ -23,7 +23,8 @@ from servable.errors import (
 )
 from servable.inputs.rows import raw_files
 from servable.protocols.base import NO_HEAD, Codec, Head
-from servable.protocols.files import lone_file, media_type_of
+from servable.protocols.file_types import media_type_of
+from servable.protocols.files import lone_file
 from servable.protocols.native import NativeAnswer
 from servable.protocols.native_schema import joined
 from servable.protocols.rows import RowReader

@@ -19,7 +19,8 @@ from servable.errors import MediaTypeUnsupported, RequestMalformed, ServableErro
 from servable.protocols.answers import answer_values
 from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head
 from servable.protocols.codecs import AUDIO, IMAGE, JSON, NPY, RAW, canonical, native_codecs
-from servable.protocols.files import lone_file, media_type_of
+from servable.protocols.file_types import media_type_of
+from servable.protocols.files import lone_file
 from servable.protocols.multipart import FORM, parts_of
 from servable.protocols.native_bytes import BytesCodec
 from servable.protocols.native_schema import Problems

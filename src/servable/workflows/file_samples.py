@@ -9,7 +9,8 @@ from servable.artifact.signature import Signature
 from servable.errors import DataError, converted
 from servable.inputs.needed import FileUnfit
 from servable.inputs.rows import one, row_bytes
-from servable.protocols.files import lone_file, media_type_of
+from servable.protocols.file_types import media_type_of
+from servable.protocols.files import lone_file
 from servable.tensors import Arrays
 
 #: Most files that are prepared, and most bytes of their tensors: the sample travels with the package.
