@@ -1,4 +1,4 @@
-"""What ``call`` sends: JSON from the command line, a file or standard input, CSV rows, a picture or a sound."""
+"""What ``call`` sends: JSON from the command line, a file or standard input, CSV rows, a picture, a sound."""
 
 import csv
 import sys
