@@ -1,4 +1,4 @@
-"""Features of waveforms, against sums written out; files of sounds are tested where soundfile is installed."""
+"""Features of waveforms, against sums written out; files of sounds are tested where soundfile is."""
 
 import numpy as np
 import pytest
@@ -70,20 +70,14 @@ def written_out(sound: np.ndarray, how: AudioInput) -> np.ndarray:
 
 def test_mel_bands_are_what_their_definition_says():
     sound = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
-    how = AudioInput(rate=RATE, features="mel", n_fft=256, hop=100, mels=20, low_hz=50, log="none")
+    said = {"rate": RATE, "features": "mel", "n_fft": 256, "hop": 100, "mels": 20, "low_hz": 50}
+    how = AudioInput(log="none", **said)
     want = written_out(sound, how)
     found = of_waveform(sound, RATE, how)
     assert found.shape == how.shape == want.shape
     np.testing.assert_allclose(found, want, rtol=2e-4, atol=1e-4)
-    logs = of_waveform(
-        sound, RATE, AudioInput(rate=RATE, features="mel", n_fft=256, hop=100, mels=20, low_hz=50)
-    )
-    np.testing.assert_allclose(logs, np.log(want), atol=1e-3)
-    decibels = of_waveform(
-        sound,
-        RATE,
-        AudioInput(rate=RATE, features="mel", n_fft=256, hop=100, mels=20, low_hz=50, log="decibel"),
-    )
+    np.testing.assert_allclose(of_waveform(sound, RATE, AudioInput(**said)), np.log(want), atol=1e-3)
+    decibels = of_waveform(sound, RATE, AudioInput(log="decibel", **said))
     np.testing.assert_allclose(decibels, 10 * np.log10(want), atol=1e-2)
 
 
