@@ -235,7 +235,7 @@ def add(
 ) -> None:
     """Take in a model trained elsewhere, compile it and prove it equal.
 
-    Examples:
+    Example:
     [bold]servable add model.skops --name churn --sample customers.csv --deploy[/bold]
     [bold]servable add net.onnx --describe net.toml --labels cat,dog --sample pictures/ --name pets[/bold]
     [bold]servable add weights.pt --entry net.py:Net --labels cat,dog --describe net.toml --name pets[/bold]

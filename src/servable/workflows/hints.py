@@ -71,6 +71,9 @@ def _completed(held: Any) -> Any:
     made = []
     for each in inputs:
         if isinstance(each, dict):
+            strange = sorted(map(str, each.keys() - set(Field.__struct_fields__)))
+            if strange:
+                raise ValueError(f"an input has no key {strange[0]!r}")
             how = each.get("preparation")
             told = how.get("type", "tensor") if isinstance(how, dict) else "tensor"
             each = {"name": "", "dtype": "", "kind": told, **each}
