@@ -120,7 +120,7 @@ def test_an_hour_is_refused_by_its_header(how: AudioInput):
 
 def test_a_header_of_an_absurd_rate_buys_no_memory():
     data = bytearray(file(np.zeros(30_000_000, np.int16), "FLAC", 96_000))
-    with pytest.raises(FileUnfit, match="at 96000 Hz|at most"):
+    with pytest.raises(FileUnfit, match=r"at 96000 Hz|at most"):
         prepare(bytes(data), AudioInput(rate=RATE, max_seconds=200, normalise="peak"))
 
 
