@@ -11,7 +11,7 @@ from servable.inputs.image import prepare
 from servable.inputs.needed import library
 from servable.inputs.rows import Preparer, raw_files
 from servable.inputs.samples import example_of, png, wav
-from servable.protocols.file_types import media_type_of
+from servable.protocols.file_types import file_type_of
 from servable.protocols.files import file_of
 
 HOW = ImageInput(width=8, height=8)
@@ -51,8 +51,8 @@ def test_memory_is_bounded_before_a_file_is_opened():
 
 def test_examples_are_small_files():
     data = file_of(example_of(HOW))
-    assert (data, media_type_of(data)) == (png(3), "image/png")
-    assert media_type_of(wav()) == "audio/wav"
+    assert (data, file_type_of(data)) == (png(3), "image/png")
+    assert file_type_of(wav()) == "audio/wav"
     assert len(example_of(HOW)) < 200
 
 

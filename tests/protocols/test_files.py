@@ -17,7 +17,7 @@ from servable.errors import MediaTypeUnsupported, RequestInvalid, RequestMalform
 from servable.inputs.samples import data_url, png, wav
 from servable.protocols.base import CodecLimits
 from servable.protocols.codecs import Reads, native_codecs, read_types
-from servable.protocols.file_types import media_type_of
+from servable.protocols.file_types import file_type_of
 from servable.protocols.files import file_of
 from servable.protocols.native_schema import example_row
 from servable.protocols.oip_json import OipCodec
@@ -267,7 +267,7 @@ def test_the_codecs_conform(media_type: str):
 
 
 def test_files_are_known_by_their_beginning():
-    assert (media_type_of(FILE), media_type_of(wav()), media_type_of(b"RIFF")) == (
+    assert (file_type_of(FILE), file_type_of(wav()), file_type_of(b"RIFF")) == (
         "image/png",
         "audio/wav",
         "",

@@ -100,7 +100,8 @@ def test_one_number_is_the_score_of_the_second_of_two_labels(tmp_path: Path, sco
 def test_axes_of_one_element_are_added_and_flat_models_are_fed_flat(tmp_path: Path, taken: Any):
     nodes = [helper.make_node("Flatten", ["x"], ["y"])]
     model = network(tmp_path / "n.onnx", nodes, ("x", taken), ("y", [None, 16]))
-    text = '[[inputs]]\nname = "image"\n[inputs.preparation]\ntype = "image"\nwidth = 4\nheight = 4\nchannels = 1\n'
+    how = 'type = "image"\nwidth = 4\nheight = 4\nchannels = 1\n'
+    text = f'[[inputs]]\nname = "image"\n[inputs.preparation]\n{how}'
     signature, predictor = taken_in(model, text, ",".join(map(str, range(16))))
     assert signature.inputs[0].kind == "image"
     rows = np.random.default_rng(0).random((2, 1, 4, 4), np.float32)

@@ -18,7 +18,7 @@ from servable.errors import (
     ServerUnreachable,
     SettingInvalid,
 )
-from servable.protocols.file_types import media_type_of
+from servable.protocols.file_types import file_type_of
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ def predict(
         return Call("POST", path, read, encoding.json_body(table, one), request_id or "")
 
     if file is not None and one:
-        kind = media_type_of(file) or RAW
+        kind = file_type_of(file) or RAW
         return Call("POST", path, read, file, request_id or "", kind, instead=as_json)
     array = encoding.npy_body(table)
     if array is None:

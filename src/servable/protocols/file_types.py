@@ -24,7 +24,7 @@ _CONTAINED: Mapping[bytes, str] = MappingProxyType(
 )
 
 
-def media_type_of(data: bytes | bytearray | memoryview) -> str:
+def file_type_of(data: bytes | bytearray | memoryview) -> str:
     """The content type of a file by its first bytes; empty when they are of no picture and no sound."""
     head = bytes(data[:12])
     if head[:4] in (b"RIFF", b"FORM"):

@@ -8,7 +8,7 @@ from servable.artifact.signature import Field, Signature
 from servable.errors import FieldProblem, RequestInvalid
 from servable.inputs.rows import raw_files
 from servable.protocols.base import NO_HEAD, Codec, Head
-from servable.protocols.file_types import media_type_of
+from servable.protocols.file_types import file_type_of
 from servable.protocols.native import NativeAnswer
 from servable.tensors import Body, Request
 
@@ -65,6 +65,6 @@ class AnyBytesCodec(BytesCodec):
             RequestInvalid: there are none, or they are as many as no rows have.
             RequestTooLarge: more rows than allowed.
         """
-        if self._tensors is None or media_type_of(body):
+        if self._tensors is None or file_type_of(body):
             return super().decode(body, request_id, head)
         return self._tensors.decode(body, request_id, head)

@@ -17,9 +17,9 @@ import msgspec
 from servable.artifact.signature import Signature
 from servable.errors import MediaTypeUnsupported, RequestMalformed, ServableError
 from servable.protocols.answers import answer_values
-from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head
+from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head, media_type_of
 from servable.protocols.codecs import AUDIO, IMAGE, JSON, NPY, RAW, canonical, native_codecs
-from servable.protocols.file_types import media_type_of
+from servable.protocols.file_types import file_type_of
 from servable.protocols.files import lone_file
 from servable.protocols.multipart import FORM, parts_of
 from servable.protocols.native_bytes import BytesCodec
@@ -109,13 +109,13 @@ class TorchServeCodec:
             RequestTooLarge: more rows than allowed.
             MediaTypeUnsupported: a content type that this model is not asked in.
         """
-        kind = _kind_of(head)
+        kind = media_type_of(head)
         if kind == FORM:
             parts = parts_of(plain_bytes(body), head[b"content-type"])
             part = next((part for part in parts if part.name in ("data", "body")), None)
             if part is None:
                 raise RequestMalformed('The form has no part "data"; send the rows as that part.')
-            body, kind = part.body, _kind_of(part.head)
+            body, kind = part.body, part.media_type
         if kind in _SAY_NOTHING:
             return self._by_bytes(plain_bytes(body), request_id)
         if _JSON_LIKE.fullmatch(kind):
@@ -131,7 +131,7 @@ class TorchServeCodec:
     def _by_bytes(self, body: bytes, request_id: str) -> Request:
         if body.startswith(_NPY_MAGIC) and NPY in self._natives:
             return self._native(NPY, body, request_id, NO_HEAD)
-        if self._file and media_type_of(body):
+        if self._file and file_type_of(body):
             return self._native(self._file, body, request_id, NO_HEAD)
         plain = body.strip()
         raw = RAW in self._natives
@@ -223,10 +223,6 @@ def error_body(error: ServableError, _request_id: str) -> bytes:
     """``{"code": status, "type": class name, "message"}``."""
     status, kind = ERRORS.get(error.code, _UNKNOWN)
     return _encode({"code": status, "type": kind, "message": error.message})
-
-
-def _kind_of(head: Head) -> str:
-    return head.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _levels(value: Any) -> int:

@@ -9,7 +9,7 @@ from servable.artifact.signature import Signature
 from servable.errors import DataError, converted
 from servable.inputs.needed import FileUnfit
 from servable.inputs.rows import one, row_bytes
-from servable.protocols.file_types import media_type_of
+from servable.protocols.file_types import file_type_of
 from servable.protocols.files import lone_file
 from servable.tensors import Arrays
 
@@ -53,4 +53,4 @@ def packed_files(folder: Path, signature: Signature) -> Arrays:
 
 def _is(path: Path, kind: str) -> bool:
     with path.open("rb") as stream:
-        return media_type_of(stream.read(12)).startswith(f"{kind}/")
+        return file_type_of(stream.read(12)).startswith(f"{kind}/")
