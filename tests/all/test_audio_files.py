@@ -19,6 +19,7 @@ from servable.artifact.preparation import AudioInput
 from servable.inputs.audio import of_waveform, prepare
 from servable.inputs.needed import FileUnfit
 from servable.workflows.hints import hints_of
+from thoroughness import examples
 
 soundfile = pytest.importorskip("soundfile", reason="needs the extra audio; make test-all has it")
 pytestmark = pytest.mark.frameworks
@@ -85,7 +86,7 @@ def test_cut_at_every_byte_a_sound_is_refused_or_sound(form: str, capfd: pytest.
     assert capfd.readouterr() == ("", "")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(["WAV", "FLAC", "OGG", "AIFF"]), st.data())
 def test_a_changed_sound_is_a_sound_or_refused(form: str, data: st.DataObject):
     whole = bytearray(file(tone(seconds=0.02), form))

@@ -14,6 +14,7 @@ from servable.artifact.preparation import ImageInput
 from servable.inputs.image import prepare
 from servable.inputs.needed import FileUnfit
 from servable.inputs.samples import png
+from thoroughness import examples
 
 PLAIN = ImageInput(width=20, height=12)
 
@@ -148,7 +149,7 @@ def test_cut_at_every_byte_a_picture_is_refused_or_whole(form: str):
     assert refused > len(data) / 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"]), st.data())
 def test_a_changed_picture_is_a_picture_or_refused(form: str, data: st.DataObject):
     whole = bytearray(saved(noise(6, 4), form))
@@ -162,7 +163,7 @@ def test_a_changed_picture_is_a_picture_or_refused(form: str, data: st.DataObjec
     assert np.isfinite(found).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_picture_are_refused(data: bytes):
     with pytest.raises(FileUnfit):

@@ -26,6 +26,7 @@ from servable.protocols.tfserving import PredictCodec
 from servable.protocols.torchserve import TorchServeCodec
 from servable.tensors import PREDICTION, Response
 from servable.testing import check_codec
+from thoroughness import examples
 
 HOW = ImageInput(width=2, height=2, channels=1)
 IMAGE = Field(name="image", kind="image", dtype="float32", shape=HOW.shape, preparation=HOW)
@@ -96,7 +97,7 @@ def test_what_is_no_file_is_named(content: Any, path: str, said: str):
     assert said in caught.value.problems[0].expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.booleans())
 def test_any_bytes_come_out_as_they_went_in(data: bytes, url: bool):
     text = base64.b64encode(data).decode()
@@ -107,7 +108,7 @@ def test_any_bytes_come_out_as_they_went_in(data: bytes, url: bool):
     assert found.arrays["image"].tolist() == [data, data]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_file_or_refused(text: str):
     try:
