@@ -11,6 +11,10 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 
+from inputs.models import LABELS, SIDE, colours
+from servable.artifact.preparation import ImageInput
+from servable.artifact.signature import Field
+from servable.frameworks.base import Hints
 from servable.frameworks.lookup import KNOWN, adapter
 from servable.tensors import NUMBERS
 from servable.testing import check_adapter
@@ -41,10 +45,17 @@ def exported(path: Path) -> Specimen:
     return Specimen(file, {"X": rows})
 
 
+def pictured(path: Path) -> Specimen:
+    field = Field(name="image", kind="image", dtype="", preparation=ImageInput(width=SIDE, height=SIDE))
+    rows = np.random.default_rng(0).random((7, 3, SIDE, SIDE), np.float32)
+    hints = Hints(inputs=(field,), labels=LABELS, scores="logits")
+    return Specimen(colours(path), {"image": rows}, hints=hints)
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported)],
-    ids=["pickle", "skops", "onnx"],
+    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("onnx", pictured)],
+    ids=["pickle", "skops", "onnx", "onnx of pictures"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"

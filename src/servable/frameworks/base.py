@@ -16,6 +16,8 @@ from servable.tensors import Arrays
 
 #: Option of a trained variant whose loading executes code; the manifest must then say ``trusted``.
 EXECUTES = "executes"
+#: What the scores of a classifier are; empty where nobody said.
+Scores = Literal["", "logits", "probabilities"]
 
 
 class Predictor(Protocol):
@@ -82,7 +84,7 @@ class Hints(NamedTuple):
     labels: tuple[str | bool | int | float, ...] = ()
     entry: str = ""
     files: tuple[Path, ...] = ()
-    scores: Literal["", "logits", "probabilities"] = ""
+    scores: Scores = ""
 
 
 NO_HINTS = Hints()

@@ -14,6 +14,7 @@ from servable.artifact.preparation import TextInput, shape_of
 from servable.artifact.signature import Field
 from servable.errors import SettingInvalid
 from servable.frameworks.base import Hints
+from servable.inputs.samples import example_of
 
 
 class Joined(NamedTuple):
@@ -78,9 +79,9 @@ def _joined(own: Field, hint: Field) -> Joined:
     if how is not None and own.dtype in ("str", "bool"):
         raise SettingInvalid(f"The model takes {name} as {own.dtype}, which no file becomes.")
     changed = {"name": name, "dtype": own.dtype, "shape": shape}
-    if how is None:
-        # What was made up by the adapter says less than what a person says.
-        changed["example"] = own.example if hint.example is None else hint.example
+    if hint.example is None:
+        # What callers send: a small file, or what the adapter made up.
+        changed["example"] = own.example if how is None else example_of(how)
     return Joined(own, msgspec.structs.replace(hint, **changed), reshaped)
 
 

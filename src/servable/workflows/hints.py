@@ -2,13 +2,13 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from servable.artifact.signature import Field, Task
 from servable.errors import FileMissing, SettingInvalid
-from servable.frameworks.base import Hints
+from servable.frameworks.base import Hints, Scores
 
 _LARGEST = 1024 * 1024
 
@@ -21,7 +21,7 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str | bool | int | float, ...] = ()
     inputs: tuple[Field, ...] = ()
     files: tuple[str, ...] = ()
-    scores: Literal["", "logits", "probabilities"] = ""
+    scores: Scores = ""
 
 
 def hints_of(describe: Path | None, *, labels: str = "", entry: str = "") -> Hints:
