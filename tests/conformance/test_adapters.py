@@ -9,10 +9,15 @@ import skops.io as sio
 from skl2onnx import to_onnx
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from servable.frameworks.lookup import KNOWN, adapter
-from servable.tensors import NUMBERS
+from servable.frameworks.sklearn import ADAPTER as SKLEARN
+from servable.frameworks.text_program import write_compiled
+from servable.optimization.text_linear import compile_text
+from servable.tensors import NUMBERS, STRINGS
 from servable.testing import check_adapter
 from servable.testing.adapters import Specimen
 
@@ -41,10 +46,18 @@ def exported(path: Path) -> Specimen:
     return Specimen(file, {"X": rows})
 
 
+def texted(path: Path) -> Specimen:
+    texts = ["a good film", "a bad film", "good", "bad, bad"]
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    folder = path / "model"
+    write_compiled(compile_text(SKLEARN.take(pipeline, sample=None)), folder)
+    return Specimen(folder, {STRINGS: np.array([texts], dtype=object).T}, breakable="text.json")
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported)],
-    ids=["pickle", "skops", "onnx"],
+    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("text", texted)],
+    ids=["pickle", "skops", "onnx", "text"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -53,4 +66,4 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
-    assert set(KNOWN) == {"sklearn", "onnx"}
+    assert set(KNOWN) == {"sklearn", "onnx", "text", "recurrent"}

@@ -30,7 +30,7 @@ from servable.errors import (
 from servable.frameworks import sklearn_signature
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.frame import to_frame
-from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Arrays, row_count
+from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays, row_count
 
 #: Types beyond skops' own list that are loaded from a ``.skops`` without being asked: data holders of
 #: scikit-learn and LightGBM whose loading runs nothing of the file's choosing, and our own transformers.
@@ -104,6 +104,8 @@ class SklearnPredictor:
     def _given(self, arrays: Arrays) -> Any:
         if self._style == "array":
             return arrays[NUMBERS]
+        if self._style == sklearn_signature.TEXTS:
+            return arrays[STRINGS][:, 0]
         return to_frame(arrays, self._signature, "pandas" if self._style == "pandas" else "canonical")
 
     def _answer(self, given: Any) -> dict[str, Any]:

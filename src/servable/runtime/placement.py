@@ -14,8 +14,11 @@ INLINE_SECONDS = 500e-6
 #: Runs of a compiled model at once where no search has found the best number: they release the lock of
 #: the interpreter, so each core takes one.
 _USUAL_SLOTS = 8
-#: Formats whose graphs are declarative, so that running one in the server cannot surprise.
-DECLARATIVE = frozenset({"onnx"})
+#: Formats that hold data and no code, so that running one in the server cannot surprise.
+DECLARATIVE = frozenset({"onnx", "text"})
+#: Those of them whose cost is a matter of the single row: a text may be of any length, so they run in a
+#: thread however short the example is, and one at a time, because they hold the interpreter.
+UNEVEN = frozenset({"text"})
 
 
 class Placed(NamedTuple):
@@ -57,6 +60,8 @@ def place(
     if policy.executor == "auto":
         if not declarative:
             return _process(policy, "it runs Python code, which would hold up the server")
+        if format in UNEVEN:
+            return _thread(policy, options, cores, "a text may be of any length", declarative=False)
         if example_seconds is None:
             return _thread(policy, options, cores, "its time is not known before it is loaded")
         if example_seconds <= INLINE_SECONDS:
@@ -78,7 +83,7 @@ def found_here(variant: Variant) -> Mapping[str, Any]:
     Empty when there is nothing. Reads what this machine is, so it is not pure; the first call for a
     variant of ONNX imports onnxruntime.
     """
-    if variant.format not in DECLARATIVE:
+    if variant.format != "onnx":
         return {}
     from servable.frameworks.onnx_session import stored_choice  # Lazily: see above.
 
