@@ -6,6 +6,7 @@ trust, and is kept as it came when it does not survive the way through skops.
 
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ _LARGEST_WINS = frozenset(
     }
 )
 _SKOPS = "model.skops"
+#: Bytes of a ``.skops`` from which on it is compressed.
+_LARGE = 8_000_000
 #: Where ``read`` keeps the path of the original for ``write``; never goes into a package.
 _ORIGIN = "origin"
 
@@ -288,6 +291,9 @@ def _as_skops(trained: Trained) -> bytes | None:
     """The model in skops form, None when that is not possible or answers differently."""
     try:
         data: bytes = sio.dumps(trained.model)
+        if len(data) > _LARGE:
+            # A vocabulary takes hundreds of bytes for each token, nearly all of them the same.
+            data = sio.dumps(trained.model, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
         if set(sio.get_untrusted_types(data=data)) - ALLOWED:
             return None
         again = sio.loads(data, trusted=sorted(ALLOWED))
