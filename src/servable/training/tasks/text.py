@@ -19,7 +19,14 @@ from servable.training.data import Problem
 from servable.training.evaluate import Evaluation
 from servable.training.outcome import libraries, metrics_of
 from servable.training.profile import profile
-from servable.training.search import COMPARE_FOLDS, COMPARE_SHARE, TUNE_SHARE, TrainingResult, check_classes
+from servable.training.search import (
+    COMPARE_FOLDS,
+    COMPARE_SHARE,
+    TUNE_SHARE,
+    TrainingResult,
+    check_classes,
+    recipe_of,
+)
 from servable.training.split import HOLDOUT, Rows, hold_out
 from servable.training.tasks import text_pipelines
 from servable.training.tasks.text_compare import compare, make_ring, tuned
@@ -98,6 +105,12 @@ def train(
         notes.append(
             f"{repeated} rows repeat the texts of others; such rows were kept on one side of the split"
         )
+    asked = {
+        "split": {"share": holdout, "order": "time" if problem.time_order else "random", "seed": seed},
+        "trials": trials,
+        "time_budget_s": time_budget_s,
+        "libraries": libraries() | dict(chosen.trained.libraries),
+    }
     return TrainingResult(
         trained=chosen.trained,
         evaluation=evaluation,
@@ -107,22 +120,7 @@ def train(
         sample=take(problem.arrays, parts.train[measures.sample(len(parts.train), 2000, seed)]),
         leaderboard=tuple(board),
         profile=profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train)),
-        recipe={
-            "estimator": pick.name,
-            "title": pick.title,
-            "params": pick.params,
-            "seed": seed,
-            "metric": ring.metric,
-            "task": problem.task,
-            "target": problem.target,
-            "split": {"share": holdout, "order": "time" if problem.time_order else "random", "seed": seed},
-            "folds": COMPARE_FOLDS,
-            "trials": trials,
-            "time_budget_s": time_budget_s,
-            "rows_train": len(parts.train),
-            "rows_holdout": len(parts.holdout),
-            "libraries": libraries() | dict(chosen.trained.libraries),
-        },
+        recipe=recipe_of(problem, parts, pick, seed) | asked,
         columns=problem.columns,
         dropped=problem.dropped,
         notes=tuple(notes),
