@@ -47,7 +47,7 @@ def test_a_pipeline_from_elsewhere_is_served_as_it_answers(tmp_path: Path, home:
     assert answer.json()["predictions"] == model.predict(ASKED).tolist()
     served = [[row[label] for label in model.classes_] for row in answer.json()["probabilities"]]
     np.testing.assert_allclose(served, expected, atol=1e-9)
-    alone = httpx.post(f"{url}/models/reviews/predict", json={"input": "a good café"})
+    alone = httpx.post(f"{url}/models/reviews/predict", json={"input": ["a good café"]})
     assert alone.json()["prediction"] == model.predict(ASKED[:1])[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

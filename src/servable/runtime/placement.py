@@ -57,10 +57,12 @@ def place(
         cores: cores that this server process may keep busy, at least 1.
     """
     declarative = format in DECLARATIVE
+    # Whether it lets go of the interpreter while it computes.
+    released = declarative and format not in UNEVEN
     if policy.executor == "auto":
         if not declarative:
             return _process(policy, "it runs Python code, which would hold up the server")
-        if format in UNEVEN:
+        if not released:
             return _thread(policy, options, cores, "a text may be of any length", declarative=False)
         if example_seconds is None:
             return _thread(policy, options, cores, "its time is not known before it is loaded")
@@ -72,9 +74,9 @@ def place(
     if policy.executor == "process":
         return _process(policy, "the deployment asks for it")
     if policy.executor == "thread":
-        reason = f"the deployment asks for it{_lock(declarative)}"
-        return _thread(policy, options, cores, reason, declarative=declarative)
-    return Placed("inline", 1, f"the deployment asks for it{_held_up(declarative, example_seconds)}")
+        reason = f"the deployment asks for it{_lock(released)}"
+        return _thread(policy, options, cores, reason, declarative=released)
+    return Placed("inline", 1, f"the deployment asks for it{_held_up(released, example_seconds)}")
 
 
 def found_here(variant: Variant) -> Mapping[str, Any]:
