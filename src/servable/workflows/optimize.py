@@ -93,7 +93,9 @@ def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) ->
     digests = {entry.path: entry.sha256 for entry in package.manifest.files}
     return tuple(
         with_findings(variant, former[variant.path])
-        if variant.path in former and file_digest(folder / variant.path) == digests.get(variant.path)
+        if variant.path in former
+        and (folder / variant.path).is_file()
+        and file_digest(folder / variant.path) == digests.get(variant.path)
         else variant
         for variant in made
     )

@@ -117,7 +117,7 @@ def test_in_time_order_a_repeated_text_is_not_learned_from():
 def test_counting_once_gives_what_the_pipeline_of_a_fold_would(name):
     found = problem(english().assign(stars=np.arange(160) % 5 + 0.5))
     rows = np.arange(found.size, dtype=np.int64)
-    known = candidate("classification", name, spaced=True)
+    known = candidate(found.signature, name, spaced=True)
     fit, check = rows[:100], rows[100:]
     seen, asked = Counts(found, rows, blanks=True).matrices(known, fit, check)
     prepare = pipeline(found.signature, known, {}, rows=len(fit), spaced=True, seed=0).named_steps["prepare"]
@@ -142,7 +142,7 @@ LINEAR = {"dummy", "words", "characters", "words_characters", "naive_bayes"}
 @pytest.mark.parametrize("frame", [english(), chinese()], ids=["english", "chinese"])
 def test_families_compete_and_opinions_are_learned(frame):
     found = problem(frame)
-    linear = sorted(LINEAR & names(listed("classification", spaced=spaced(found, np.arange(found.size)))))
+    linear = sorted(LINEAR & names(listed(found.signature, spaced=spaced(found, np.arange(found.size)))))
     results = tasks.select(found, models=linear, folds_wanted=3, time_budget_s=60)
     assert names(results) == set(linear)
     assert results[0].score > 0.9
@@ -176,6 +176,19 @@ def test_a_column_beside_the_texts_is_used():
     result = tasks.train(problem(frame, kinds={"review": "text"}), model="words", time_budget_s=30)
     assert result.evaluation.metrics["accuracy"] == 1.0
     assert result.evaluation.importance[0].name == "stars"
+
+
+def test_trees_that_see_no_text_show_what_the_texts_are_worth():
+    frame = english().assign(stars=np.arange(160) % 5 + 0.5, source=["a", "b"] * 80)
+    frame.loc[frame["label"] == "good", "stars"] += 3
+    results = tasks.select(problem(frame), models=["lightgbm", "words"], folds_wanted=2, time_budget_s=30)
+    scores = {result.name: result.score for result in results}
+    assert set(scores) == {"dummy", "words", "lightgbm"}
+    assert scores["dummy"] < scores["lightgbm"]
+    assert "without the texts" in next(result.title for result in results if result.name == "lightgbm")
+    name, trained = tasks.fit(problem(frame), "lightgbm", {})
+    assert name == "sklearn"
+    assert len(adapter(name).wrap(trained).predict(problem(frame).arrays)[PREDICTION]) == 160
 
 
 def test_numbers_are_predicted_from_texts():

@@ -31,7 +31,7 @@ from servable.training.split import HOLDOUT, Rows, hold_out
 from servable.training.tasks import text_pipelines
 from servable.training.tasks.text_compare import compare, make_ring, tuned
 from servable.training.tasks.text_counts import spaced
-from servable.training.tasks.text_fit import Fitted, answers, fit_candidate, has_torch
+from servable.training.tasks.text_fit import Fitted, Subject, answers, fit_candidate, has_torch
 from servable.training.tasks.text_pipelines import PLAIN, RECURRENT
 
 _NO_TORCH = "the recurrent network was left out, as PyTorch is not installed (the extra torch)"
@@ -59,9 +59,9 @@ def fit(problem: Problem, name: str, params: Mapping[str, Any], *, seed: int = 0
     """Fit one candidate on all rows: the adapter's name and the model."""
     rows = np.arange(problem.size, dtype=np.int64)
     blanks = spaced(problem, rows)
-    known = text_pipelines.candidate(problem.task, name, spaced=blanks)
+    known = text_pipelines.candidate(problem.signature, name, spaced=blanks)
     until = time.monotonic() + float(params.get("seconds", 60.0))
-    fitted = fit_candidate(problem, rows, known, params, blanks, until, seed, NoProgress())
+    fitted = fit_candidate(Subject(problem, blanks, seed), rows, known, params, until, NoProgress())
     fitted.predictor.close()
     return fitted.adapter, fitted.trained
 
@@ -92,11 +92,11 @@ def train(
     ring = make_ring(problem, parts.train, COMPARE_FOLDS, seed)
     board = compare(ring, model, time_budget_s * COMPARE_SHARE, watched)
     pick = next(each for each in board if (each.name == model if model != "auto" else each.name != DUMMY))
-    known = text_pipelines.candidate(problem.task, pick.name, spaced=ring.spaced)
+    known = text_pipelines.candidate(problem.signature, pick.name, spaced=ring.spaced)
     pick, trials = tuned(ring, known, pick, started + time_budget_s * TUNE_SHARE, watched)
     board = sorted([pick, *(each for each in board if each.name != pick.name)], key=lambda each: -each.score)
     deadline = started + time_budget_s
-    chosen, baselines = _final(problem, parts.train, ring.spaced, pick, deadline, seed, watched)
+    chosen, baselines = _final(ring.subject, parts.train, pick, deadline, watched)
     evaluation = _evaluated(problem, parts.holdout, chosen, baselines, seed, watched)
     chosen.predictor.close()
     repeated = 0 if groups is None else problem.size - len(np.unique(groups))
@@ -131,13 +131,7 @@ def train(
 
 
 def _final(
-    problem: Problem,
-    rows: Rows,
-    blanks: bool,
-    pick: CandidateResult,
-    deadline: float,
-    seed: int,
-    progress: Progress,
+    subject: Subject, rows: Rows, pick: CandidateResult, deadline: float, progress: Progress
 ) -> tuple[Fitted, dict[str, Fitted]]:
     """The chosen model and the baselines, each fitted on all rows that may be learned from."""
     wanted: dict[str, Mapping[str, Any]] = {DUMMY: {}, PLAIN: {}, pick.name: pick.params}
@@ -145,9 +139,9 @@ def _final(
     progress.begin("Fit the final model", total=None if network else len(wanted))
     fitted = {}
     for name, params in wanted.items():
-        known = text_pipelines.candidate(problem.task, name, spaced=blanks)
+        known = text_pipelines.candidate(subject.problem.signature, name, spaced=subject.spaced)
         until = max(deadline, time.monotonic() + float(params.get("seconds", 0.0)))
-        fitted[name] = fit_candidate(problem, rows, known, params, blanks, until, seed, progress)
+        fitted[name] = fit_candidate(subject, rows, known, params, until, progress)
         progress.advance(1, name)
     progress.done(f"{pick.name} on {len(rows)} rows")
     baselines = {name: fitted[name] for name in (DUMMY, PLAIN)}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,21 @@ from numpy.typing import NDArray
 from servable.errors import DependencyMissing, SettingInvalid
 from servable.progress import NoProgress, Progress
 from servable.tensors import PREDICTION, take
-from servable.training import measures
+from servable.training import candidates, measures
 from servable.training.candidates import DUMMY
-from servable.training.crossval import CandidateResult, fit_quietly, selection_metric
+from servable.training.crossval import (
+    Arena,
+    CandidateResult,
+    fit_quietly,
+    score_candidate,
+    selection_metric,
+)
 from servable.training.data import Problem
 from servable.training.split import Rows, folds
 from servable.training.tasks import text_pipelines
 from servable.training.tasks.text_counts import Counts, spaced
-from servable.training.tasks.text_fit import fit_network, has_torch
-from servable.training.tasks.text_pipelines import PLAIN, RECURRENT, TextCandidate
+from servable.training.tasks.text_fit import Subject, fit_network, has_torch
+from servable.training.tasks.text_pipelines import PLAIN, RECURRENT, TABLE, TextCandidate
 
 #: Share of the time for the comparison that the linear models leave to the network.
 _LINEAR_SHARE = 0.5
@@ -35,6 +41,11 @@ class Ring:
     counts: Counts
     spaced: bool
     seed: int
+
+    @property
+    def subject(self) -> Subject:
+        """What is learned, whatever the rows."""
+        return Subject(self.problem, self.spaced, self.seed)
 
     @property
     def metric(self) -> str:
@@ -70,14 +81,14 @@ def _competing(ring: Ring, models: str | list[str]) -> list[TextCandidate]:
         SettingInvalid: no such candidate.
         DependencyMissing: the recurrent network was named, and PyTorch is not installed.
     """
-    task = ring.problem.task
-    known = text_pipelines.listed(task, spaced=ring.spaced)
+    signature = ring.problem.signature
+    known = text_pipelines.listed(signature, spaced=ring.spaced)
     if models == "auto":
         return [each for each in known if each.name != RECURRENT or has_torch()]
     names = [models] if isinstance(models, str) else list(models)
     if not names:
         raise SettingInvalid("No model was named; say auto or give names.")
-    named = [text_pipelines.candidate(task, name, spaced=ring.spaced) for name in dict.fromkeys(names)]
+    named = [text_pipelines.candidate(signature, name, spaced=ring.spaced) for name in dict.fromkeys(names)]
     if any(each.name == RECURRENT for each in named) and not has_torch():
         raise DependencyMissing(
             "The recurrent network needs PyTorch, which is not installed; run: pip install 'servable[torch]'"
@@ -101,7 +112,10 @@ def compare(
             progress.advance(1, f"{known.name}: no time left")
             continue
         until = max(started + budget_s, time.monotonic() + budget_s * (1 - _LINEAR_SHARE))
-        result = _network_score(ring, known, until) if network else _score(ring, known, {})
+        if network:
+            result = _network_score(ring, known, until)
+        else:
+            result = _table_score(ring, known) if known.name == TABLE else _score(ring, known, {})
         results.append(result)
         progress.advance(1, f"{known.name} {result.score:.4f}")
     results.sort(key=lambda result: -result.score)
@@ -136,6 +150,22 @@ def _score(ring: Ring, known: TextCandidate, params: Mapping[str, Any]) -> Candi
     )
 
 
+def _table_score(ring: Ring, known: TextCandidate) -> CandidateResult:
+    """Cross-validate boosted trees on the columns that are no text."""
+    problem, rows = ring.problem, ring.rows
+    arena = Arena(
+        problem.signature,
+        problem.frame(rows),
+        problem.truth_at(rows),
+        ring.folds,
+        ring.metric,
+        ring.seed,
+        candidates.threads(len(rows)),
+    )
+    found = score_candidate(arena, candidates.candidate(problem.task, TABLE), {})
+    return replace(found, title=known.title)
+
+
 def _network_score(ring: Ring, known: TextCandidate, until: float) -> CandidateResult:
     """Fit the network on as many folds as there is time for, and at least one."""
     scores: list[float] = []
@@ -145,7 +175,7 @@ def _network_score(ring: Ring, known: TextCandidate, until: float) -> CandidateR
         if scores and time.monotonic() + max(seconds) > until:
             break
         started = time.monotonic()
-        fitted = fit_network(ring.problem, ring.rows[fit_at], ring.spaced, until, ring.seed, NoProgress())
+        fitted = fit_network(ring.subject, ring.rows[fit_at], until, NoProgress())
         seconds.append(time.monotonic() - started)
         given = fitted.predictor.predict(take(ring.problem.arrays, ring.rows[check]))
         fitted.predictor.close()

@@ -12,19 +12,33 @@ from servable.frameworks.lookup import adapter
 from servable.progress import Progress
 from servable.tensors import STRINGS, take
 from servable.training import measures
-from servable.training.candidates import DUMMY
+from servable.training.candidates import DUMMY, tidy
 from servable.training.crossval import fit_quietly
 from servable.training.data import Problem
 from servable.training.evaluate import Curve, Telling
 from servable.training.outcome import trained_of
 from servable.training.split import Rows
 from servable.training.tasks import text_pipelines
-from servable.training.tasks.text_pipelines import RECURRENT, TextCandidate
+from servable.training.tasks.text_pipelines import RECURRENT, TABLE, TextCandidate
 from servable.training.tasks.text_telling import telling
 
 #: Rows that the telling tokens are averaged over.
 _TELLING_ROWS = 2_000
 _CHUNK = 512
+
+
+class Subject(NamedTuple):
+    """What is learned, whatever the rows.
+
+    Attributes:
+        problem: with texts.
+        spaced: whether their script puts blanks between words.
+        seed: of solvers and networks.
+    """
+
+    problem: Problem
+    spaced: bool
+    seed: int
 
 
 class Fitted(NamedTuple):
@@ -43,61 +57,58 @@ def has_torch() -> bool:
 
 
 def fit_candidate(
-    problem: Problem,
+    subject: Subject,
     rows: Rows,
     known: TextCandidate,
     params: Mapping[str, Any],
-    blanks: bool,
     until: float,
-    seed: int,
     progress: Progress,
 ) -> Fitted:
     """Fit a candidate on some rows of a problem.
 
     Args:
-        problem: with texts.
+        subject: what is learned.
         rows: those that are learned from.
         known: the candidate.
         params: its parameters.
-        blanks: whether the script puts blanks between words.
         until: the ``time.monotonic`` moment after which the network begins no further epoch.
-        seed: of solvers and networks.
         progress: told of every epoch.
     """
     if known.name == RECURRENT:
-        return fit_network(problem, rows, blanks, until, seed, progress)
+        return fit_network(subject, rows, until, progress)
+    problem, seed = subject.problem, subject.seed
     pipeline = text_pipelines.pipeline(
-        problem.signature, known, params, rows=len(rows), spaced=blanks, seed=seed
+        problem.signature, known, params, rows=len(rows), spaced=subject.spaced, seed=seed
     )
     frame = problem.frame(rows)
     fit_quietly(pipeline, frame, problem.truth_at(rows))
+    tidy(pipeline)
     for _, step, _ in pipeline.named_steps["prepare"].transformers_:
         if hasattr(step, "vocabulary_"):
             # Plain numbers instead of numpy's, of which each would take a file of its own in a package.
             step.vocabulary_ = {token: int(place) for token, place in step.vocabulary_.items()}
     trained = trained_of(pipeline, problem.signature)
     some = frame.iloc[measures.sample(len(rows), _TELLING_ROWS, seed)]
-    said = [] if known.name == DUMMY else telling(pipeline, some, problem.signature)
+    said = [] if known.name in (DUMMY, TABLE) else telling(pipeline, some, problem.signature)
     return Fitted("sklearn", trained, adapter("sklearn").wrap(trained), said, [])
 
 
-def fit_network(
-    problem: Problem, rows: Rows, blanks: bool, until: float, seed: int, progress: Progress
-) -> Fitted:
+def fit_network(subject: Subject, rows: Rows, until: float, progress: Progress) -> Fitted:
     """Fit the recurrent network; see ``fit_candidate``."""
     # Heavy, and there only with the extra torch.
     from servable.frameworks.recurrent import ADAPTER, trained_of
     from servable.training.tasks.text_network import learn
 
+    problem = subject.problem
     groups = problem.groups()
     truth = problem.truth_at(rows)
     learned = learn(
         problem.signature,
         problem.arrays[STRINGS][rows],
         np.asarray(truth),
-        spaced=blanks,
+        spaced=subject.spaced,
         until=until,
-        seed=seed,
+        seed=subject.seed,
         progress=progress,
         groups=None if groups is None else groups[rows],
     )

@@ -16,6 +16,8 @@ from servable.training import candidates
 from servable.training.candidates import DUMMY
 
 RECURRENT = "recurrent"
+#: The one candidate that reads everything but the texts, and so shows what they are worth.
+TABLE = "lightgbm"
 #: The plain model beside every other one.
 PLAIN = "words"
 #: Words of one letter count too; scikit-learn's own pattern leaves them out.
@@ -91,13 +93,14 @@ class TextCandidate(NamedTuple):
     others: bool = True
 
 
-def listed(task: str, *, spaced: bool) -> tuple[TextCandidate, ...]:
-    """The candidates of a task, in the order in which they are tried.
+def listed(signature: Signature, *, spaced: bool) -> tuple[TextCandidate, ...]:
+    """The candidates of a problem, in the order in which they are tried.
 
     Args:
-        task: classification or regression.
+        signature: of the problem.
         spaced: whether the script puts blanks between words.
     """
+    task = signature.task
     words, runs = ("words", "character runs") if spaced else ("pairs of signs", "runs of up to 4 signs")
     if task == "regression":
         kind, strengths, parameter = "ridge regression", (1.0, 0.3, 3.0, 10.0), "alpha"
@@ -121,21 +124,25 @@ def listed(task: str, *, spaced: bool) -> tuple[TextCandidate, ...]:
             "naive_bayes", f"{words}, naive Bayes", ("words",), alphas, "alpha", others=False
         )
         found += [bayes, TextCandidate(RECURRENT, "recurrent network (GRU)", others=False)]
+    if any(field.kind != "text" for field in signature.inputs):
+        found.append(TextCandidate(TABLE, "LightGBM boosted trees without the texts"))
     return tuple(found)
 
 
-def candidate(task: str, name: str, *, spaced: bool) -> TextCandidate:
+def candidate(signature: Signature, name: str, *, spaced: bool) -> TextCandidate:
     """The candidate of this name.
 
     Raises:
         SettingInvalid: there is none; the message lists those there are.
     """
-    known = listed(task, spaced=spaced)
+    known = listed(signature, spaced=spaced)
     for each in known:
         if each.name == name:
             return each
     names = ", ".join(each.name for each in known)
-    raise SettingInvalid(f"No {task} model over texts is called {name!r}; choose auto or one of {names}.")
+    raise SettingInvalid(
+        f"No {signature.task} model over texts is called {name!r}; choose auto or one of {names}."
+    )
 
 
 def estimator(signature: Signature, known: TextCandidate, params: Params, seed: int) -> Any:
@@ -164,6 +171,8 @@ def pipeline(
     signature: Signature, known: TextCandidate, params: Params, *, rows: int, spaced: bool, seed: int
 ) -> Pipeline:
     """An unfitted pipeline of two steps, ``prepare`` and ``model``, for so many rows."""
+    if known.name == TABLE:
+        return candidates.build(signature, TABLE, params, seed=seed, jobs=candidates.threads(rows))
     texts = [field for field in signature.inputs if field.kind == "text"]
     steps: list[tuple[str, Any, Any]] = []
     for reading in known.readings or (PLAIN,):
