@@ -9,14 +9,19 @@ import skops.io as sio
 from skl2onnx import to_onnx
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from inputs.models import LABELS, SIDE, colours
 from servable.artifact.preparation import ImageInput
 from servable.artifact.signature import Field
 from servable.frameworks.base import Hints
 from servable.frameworks.lookup import KNOWN, adapter
-from servable.tensors import NUMBERS
+from servable.frameworks.sklearn import ADAPTER as SKLEARN
+from servable.frameworks.text_program import write_compiled
+from servable.optimization.text_linear import compile_text
+from servable.tensors import NUMBERS, STRINGS
 from servable.testing import check_adapter
 from servable.testing.adapters import Specimen
 
@@ -52,10 +57,18 @@ def pictured(path: Path) -> Specimen:
     return Specimen(colours(path), {"image": rows}, hints=hints)
 
 
+def texted(path: Path) -> Specimen:
+    texts = ["a good film", "a bad film", "good", "bad, bad"]
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    folder = path / "model"
+    write_compiled(compile_text(SKLEARN.take(pipeline, sample=None)), folder)
+    return Specimen(folder, {STRINGS: np.array([texts], dtype=object).T}, breakable="text.json")
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("onnx", pictured)],
-    ids=["pickle", "skops", "onnx", "onnx of pictures"],
+    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("onnx", pictured), ("text", texted)],
+    ids=["pickle", "skops", "onnx", "onnx of pictures", "text"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -64,4 +77,4 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
-    assert set(KNOWN) == {"sklearn", "onnx"}
+    assert set(KNOWN) == {"sklearn", "onnx", "text", "recurrent"}

@@ -31,6 +31,8 @@ class Known(NamedTuple):
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
+    "text": Known("servable.frameworks.text", "", marks=("text.json",)),
+    "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
 }
 
