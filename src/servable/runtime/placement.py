@@ -16,6 +16,8 @@ INLINE_SECONDS = 500e-6
 _USUAL_SLOTS = 8
 #: Formats whose graphs are declarative, so that running one in the server cannot surprise.
 DECLARATIVE = frozenset({"onnx"})
+#: Formats that are code of the model's author, which never runs in the server, whatever a policy says.
+ISOLATED = frozenset({"python"})
 
 
 class Placed(NamedTuple):
@@ -54,6 +56,8 @@ def place(
         cores: cores that this server process may keep busy, at least 1.
     """
     declarative = format in DECLARATIVE
+    if format in ISOLATED:
+        return _process(policy, "it is code of its author, which stays out of the server")
     if policy.executor == "auto":
         if not declarative:
             return _process(policy, "it runs Python code, which would hold up the server")
