@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Protocol, TypeVar, cast
 
@@ -22,7 +23,8 @@ _END = object()
 class Awaiter:
     """An event loop in a thread of its own, begun when the first thing is awaited. Safe to share.
 
-    The same loop serves every call, so that connections and tasks of the model live on between calls.
+    The same loop serves every call, so that connections and tasks of the model live on between calls. It ends
+    when nobody has the awaiter any more.
     """
 
     def __init__(self) -> None:
@@ -40,16 +42,19 @@ class Awaiter:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="servable-model", daemon=True).start()
+                loop = self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_run, args=[loop], name="servable-model", daemon=True).start()
+                weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
             return self._loop
 
-    def close(self) -> None:
-        """End the loop; its thread lets go of it."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop until it is stopped, and close it."""
+    try:
+        loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
 
 
 class Answering(Protocol):
@@ -142,7 +147,7 @@ class PythonPredictor:
     def close(self) -> None:
         """Drop the model; its memory goes with the last reference."""
         self._function = self._model = None
-        self._awaiter.close()
+        self._awaiter = Awaiter()
 
     # ------------------------------------------------------------------ calls
 
