@@ -110,6 +110,31 @@ class Hints(NamedTuple):
 NO_HINTS = Hints()
 
 
+class Inside(NamedTuple):
+    """What a folder of one framework holds for the adapter of another.
+
+    Attributes:
+        framework: of the other.
+        path: of its file or folder.
+        sample: for its ``read``.
+        hints: for its ``read``.
+    """
+
+    framework: str
+    path: Path
+    sample: Any | None
+    hints: Hints
+
+
+@runtime_checkable
+class Container(Protocol):
+    """What an adapter can do besides whose folders may hold models of other frameworks."""
+
+    def inside(self, path: Path, *, sample: Any | None, hints: Hints) -> Inside | None:
+        """What another adapter should read in this one's place; None when it reads the folder itself."""
+        ...
+
+
 class Adapter(Protocol):
     """One framework. Adapters hold no state and are safe to share."""
 

@@ -32,6 +32,7 @@ class Known(NamedTuple):
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
+    "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
     "python": Known("servable.frameworks.python", "", (".py",)),
 }
 

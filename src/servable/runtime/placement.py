@@ -17,7 +17,7 @@ _USUAL_SLOTS = 8
 #: Formats whose graphs are declarative, so that running one in the server cannot surprise.
 DECLARATIVE = frozenset({"onnx"})
 #: Formats that are code of the model's author, which never runs in the server, whatever a policy says.
-ISOLATED = frozenset({"python"})
+ISOLATED = frozenset({"mlflow", "python"})
 
 
 class Placed(NamedTuple):

@@ -8,7 +8,7 @@ import msgspec
 
 from servable.errors import DataError, InputError
 from servable.frameworks import lookup, python_source
-from servable.frameworks.base import NO_HINTS, Hints, Trained
+from servable.frameworks.base import NO_HINTS, Container, Hints, Trained
 from servable.frameworks.python_model import Model
 from servable.progress import NoProgress, Progress
 from servable.registry.references import checked_name
@@ -103,11 +103,16 @@ def _taken_in(model: Any, rows: Any, trust: bool, hints: Hints) -> tuple[str, Tr
         given, entry = python_source.split(model)
         path = model_path(given)
         hints = hints._replace(entry=f"{path}:{entry}") if entry else hints
-        framework = lookup.framework_of(path)
+        framework, place = lookup.framework_of(path), path
+        source = {"model": path.name, "sha256": model_digest(path)}
+        adapter = lookup.adapter(framework)
+        found = adapter.inside(path, sample=rows, hints=hints) if isinstance(adapter, Container) else None
+        if found is not None:
+            source["container"] = framework
+            framework, place, rows, hints = found
         if framework in FITTED:
             need_extra()
-        trained = lookup.adapter(framework).read(path, sample=rows, trust=trust, hints=hints)
-        return framework, trained, {"model": path.name, "sha256": model_digest(path)}
+        return framework, lookup.adapter(framework).read(place, sample=rows, trust=trust, hints=hints), source
     if inspect.isclass(model) or inspect.isfunction(model) or isinstance(model, Model):
         from servable.frameworks import python
 
