@@ -3,6 +3,8 @@
 import pickle
 from pathlib import Path
 
+import mlflow.models
+import mlflow.pyfunc
 import numpy as np
 import pytest
 import skops.io as sio
@@ -12,7 +14,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 
 from servable.frameworks.lookup import KNOWN, adapter
-from servable.tensors import NUMBERS
+from servable.tensors import NUMBERS, STRINGS
 from servable.testing import check_adapter
 from servable.testing.adapters import Specimen
 
@@ -41,10 +43,36 @@ def exported(path: Path) -> Specimen:
     return Specimen(file, {"X": rows})
 
 
+def written(path: Path) -> Specimen:
+    file = path / "model.py"
+    file.write_text(
+        "from typing import Literal\n"
+        "def predict(text: list[str], length: list[int]) -> list[Literal['short', 'long']]:\n"
+        "    return ['long' if len(each) > most else 'short' for each, most in zip(text, length)]\n"
+    )
+    rows = {STRINGS: np.array([["a"], ["abc"]], object), NUMBERS: np.array([[2.0], [2.0]])}
+    return Specimen(file, rows, executes=True)
+
+
+class Summing(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input.sum(axis=1).to_numpy()
+
+
+def saved(path: Path) -> Specimen:
+    rows = load_iris(as_frame=True).data[:7]
+    signature = mlflow.models.infer_signature(rows, rows.sum(axis=1).to_numpy())
+    folder = path / "saved"
+    mlflow.pyfunc.save_model(
+        str(folder), python_model=Summing(), signature=signature, pip_requirements=["numpy"]
+    )
+    return Specimen(folder, {NUMBERS: rows.to_numpy().copy()}, executes=True, breakable="MLmodel")
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported)],
-    ids=["pickle", "skops", "onnx"],
+    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("python", written), ("mlflow", saved)],
+    ids=["pickle", "skops", "onnx", "python", "mlflow"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -53,4 +81,4 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
-    assert set(KNOWN) == {"sklearn", "onnx"}
+    assert set(KNOWN) == {"sklearn", "onnx", "python", "mlflow"}

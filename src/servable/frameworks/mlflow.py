@@ -1,8 +1,8 @@
 """Model folders of MLflow. What an adapter of ours reads is handed to it; the rest runs as MLflow runs it.
 
 ``inside`` says which file of a folder another adapter takes, so that such a model is treated like any other
-of its framework. When there is none, the ``pyfunc`` is left: it unpickles and imports what the folder says, so
-it needs trust, MLflow, and a process of its own.
+of its framework. When there is none, the ``pyfunc`` is left: it unpickles and imports what the folder says,
+so it needs trust, MLflow, and a process of its own.
 """
 
 import inspect

@@ -104,6 +104,9 @@ def read_folder(folder: Path) -> MlflowModel:
         raise ArtifactUnreadable(
             f"{folder.name}/{MARK} cannot be read ({type(error).__name__}); save or copy the model again."
         ) from error
+    # Keys are sorted, and this is the last that every version writes.
+    if isinstance(held, dict) and held and "utc_time_created" not in held:
+        raise ArtifactUnreadable(f"{folder.name}/{MARK} ends too early; save or copy the model again.")
     flavours = held.get("flavors") if isinstance(held, dict) else None
     if not isinstance(flavours, dict) or not flavours or not all(map(_is_record, flavours.values())):
         raise ArtifactUnreadable(f"{folder.name}/{MARK} names no flavours; save or copy the model again.")

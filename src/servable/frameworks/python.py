@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from servable.artifact.audit import NAMES_SHOWN, dangerous
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUntrusted, DataError, InputError
@@ -190,7 +191,9 @@ def _forget(folder: Path) -> None:
 
 
 def _untrusted(files: source.Source) -> ArtifactUntrusted:
-    shown = f" and what it imports ({', '.join(files.names[:8])})" if files.names else ""
+    ranked = sorted(files.names, key=lambda name: (not dangerous(f"{name}.any"), name))
+    more = ", ..." if len(ranked) > NAMES_SHOWN else ""
+    shown = f" and what it imports ({', '.join(ranked[:NAMES_SHOWN])}{more})" if ranked else ""
     return ArtifactUntrusted(
         f"{files.file.name} was not opened, because a model in Python runs the code in it{shown}; "
         "if you know who wrote it, add --trust.",
