@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, cast
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,7 +19,7 @@ from servable.artifact.signature import Signature
 from servable.protocols.base import Codec, CodecLimits, Head, PieceCodec
 from servable.protocols.openai import EmbeddingsCodec, error_body, model_entry, model_of
 from servable.protocols.openai_text import CHAT, COMPLETION, TextCodec, wants_pieces
-from servable.server.desk import Desk, request_id_of
+from servable.server.desk import Desk, json_response, request_id_of
 from servable.server.formats.base import Format
 from servable.server.piece_answers import PiecesResponse, begin_at
 from servable.server.problems import Style
@@ -83,14 +82,20 @@ def _pieces(desk: Desk, name: str, body: Body, request: Request, choose: _Choice
     return cast(Response, made)
 
 
+def card_of(found: Live | Cold) -> dict[str, Any]:
+    """A model as OpenAI shows it; when a package was made that was never opened is not known."""
+    created = 0
+    if isinstance(found, Live):
+        created = int(datetime.fromisoformat(found.loaded.package.manifest.created_at).timestamp())
+    return model_entry(found.model, created)
+
+
 def _routes(desk: Desk) -> list[Route]:
     async def models(_request: Request) -> Response:
-        table = desk.host.table
-        names = sorted({*table.models, *(cold.model for cold in table.cold.values())})
-        return _json({"object": "list", "data": [_entry(desk.find(name)) for name in names]})
+        return json_response({"object": "list", "data": list(map(card_of, desk.models().values()))})
 
     async def model(request: Request) -> Response:
-        return _json(_entry(desk.find(request.path_params["name"])))
+        return json_response(card_of(desk.find(request.path_params["name"])))
 
     table = {
         "/embeddings": _asking(desk, _embeddings),
@@ -108,18 +113,6 @@ def _routes(desk: Desk) -> list[Route]:
         for path, handler in (("", models), ("/{name}", model))
     ]
     return [*asked, *looked]
-
-
-def _entry(found: Live | Cold) -> dict[str, Any]:
-    """A model, with the time when its version was made where that is known without loading it."""
-    created = 0
-    if isinstance(found, Live):
-        created = int(datetime.fromisoformat(found.loaded.package.manifest.created_at).timestamp())
-    return model_entry(found.model, created)
-
-
-def _json(content: Any) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
 
 
 FORMAT = Format(
