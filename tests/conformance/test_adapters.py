@@ -3,8 +3,6 @@
 import pickle
 from pathlib import Path
 
-import mlflow.models
-import mlflow.pyfunc
 import numpy as np
 import pytest
 import skops.io as sio
@@ -54,25 +52,10 @@ def written(path: Path) -> Specimen:
     return Specimen(file, rows, executes=True)
 
 
-class Summing(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input, params=None):
-        return model_input.sum(axis=1).to_numpy()
-
-
-def saved(path: Path) -> Specimen:
-    rows = load_iris(as_frame=True).data[:7]
-    signature = mlflow.models.infer_signature(rows, rows.sum(axis=1).to_numpy())
-    folder = path / "saved"
-    mlflow.pyfunc.save_model(
-        str(folder), python_model=Summing(), signature=signature, pip_requirements=["numpy"]
-    )
-    return Specimen(folder, {NUMBERS: rows.to_numpy().copy()}, executes=True, breakable="MLmodel")
-
-
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("python", written), ("mlflow", saved)],
-    ids=["pickle", "skops", "onnx", "python", "mlflow"],
+    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("python", written)],
+    ids=["pickle", "skops", "onnx", "python"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -81,4 +64,5 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
+    # That of MLflow is checked beside its other tests, because MLflow takes long to import.
     assert set(KNOWN) == {"sklearn", "onnx", "python", "mlflow"}

@@ -7,6 +7,7 @@ so it needs trust, MLflow, and a process of its own.
 
 import inspect
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,10 @@ def _loaded(folder: Path) -> Any:
         ArtifactUnreadable: it cannot be loaded.
     """
     try:
-        import mlflow.pyfunc
+        with warnings.catch_warnings():
+            # What MLflow warns of when it is imported concerns models that are written, not this one.
+            warnings.simplefilter("ignore")
+            import mlflow.pyfunc
     except ModuleNotFoundError as missing:
         raise DependencyMissing(
             f"{folder.name} only runs with MLflow, and {missing.name} is not installed; "
