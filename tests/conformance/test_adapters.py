@@ -65,10 +65,28 @@ def texted(path: Path) -> Specimen:
     return Specimen(folder, {STRINGS: np.array([texts], dtype=object).T}, breakable="text.json")
 
 
+def written(path: Path) -> Specimen:
+    file = path / "model.py"
+    file.write_text(
+        "from typing import Literal\n"
+        "def predict(text: list[str], length: list[int]) -> list[Literal['short', 'long']]:\n"
+        "    return ['long' if len(each) > most else 'short' for each, most in zip(text, length)]\n"
+    )
+    rows = {STRINGS: np.array([["a"], ["abc"]], object), NUMBERS: np.array([[2.0], [2.0]])}
+    return Specimen(file, rows, executes=True)
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("onnx", pictured), ("text", texted)],
-    ids=["pickle", "skops", "onnx", "onnx of pictures", "text"],
+    [
+        ("sklearn", pickled),
+        ("sklearn", skopsed),
+        ("onnx", exported),
+        ("onnx", pictured),
+        ("text", texted),
+        ("python", written),
+    ],
+    ids=["pickle", "skops", "onnx", "onnx of pictures", "text", "python"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -77,4 +95,5 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
-    assert set(KNOWN) == {"sklearn", "onnx", "text", "recurrent"}
+    assert set(KNOWN) == {"mlflow", "onnx", "python", "recurrent", "sklearn", "text"}
+    # That of MLflow is checked beside its other tests, because MLflow takes long to import.

@@ -34,6 +34,8 @@ KNOWN: dict[str, Known] = {
     "text": Known("servable.frameworks.text", "", marks=("text.json",)),
     "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
+    "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
+    "python": Known("servable.frameworks.python", "", (".py",)),
 }
 
 
