@@ -27,11 +27,26 @@ class Known(NamedTuple):
     looks_like: Callable[[Path], bool] | None = None
 
 
+def _begins(*starts: bytes) -> Callable[[Path], bool]:
+    """Whether a file begins with one of these bytes, white space aside."""
+
+    def looks(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.read(4096).lstrip().startswith(starts)
+
+    return looks
+
+
 #: Every framework that Servable knows, by the name that manifests use. Of several that could read a file or
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
+    "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
+    "lightgbm": Known("servable.frameworks.lightgbm", "train", (".txt",), looks_like=_begins(b"tree\n")),
+    "xgboost": Known(
+        "servable.frameworks.xgboost", "xgboost", (".ubj", ".model", ".json"), looks_like=_begins(b"{")
+    ),
 }
 
 
