@@ -8,7 +8,7 @@ conformance suite.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from servable.artifact.manifest import Variant
 from servable.artifact.signature import Field, Signature, Task
@@ -16,6 +16,9 @@ from servable.tensors import Arrays
 
 #: Option of a trained variant whose loading executes code; the manifest must then say ``trusted``.
 EXECUTES = "executes"
+
+#: What the scores of a classifier are; empty where nobody said.
+Scores = Literal["", "logits", "probabilities"]
 
 
 class Predictor(Protocol):
@@ -71,6 +74,8 @@ class Hints(NamedTuple):
         labels: a classifier's classes, in the order of its scores.
         entry: the class or function that belongs to the file, as ``file.py:Name`` or ``package.module:Name``.
         files: files and folders that the model needs beside it.
+        scores: whether a classifier's scores are logits, which softmax or the logistic function turns into
+            probabilities, or probabilities already; empty leaves it to the model, and else means logits.
     """
 
     task: Task | None = None
@@ -78,6 +83,7 @@ class Hints(NamedTuple):
     labels: tuple[str | bool | int | float, ...] = ()
     entry: str = ""
     files: tuple[Path, ...] = ()
+    scores: Scores = ""
 
 
 NO_HINTS = Hints()

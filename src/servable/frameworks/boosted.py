@@ -24,10 +24,10 @@ from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
 
 #: How a library's scores are read: numbers; the probability of the second of two classes; one for each class;
 #: the index of a class.
-Scores = Literal["values", "positive", "rows", "labels"]
+Meaning = Literal["values", "positive", "rows", "labels"]
 #: Option of the trained variant: for each coded column its categories, whose places are the codes.
 CODED = "coded"
-#: Option of the trained variant: see ``Scores``.
+#: Option of the trained variant: see ``Meaning``.
 SCORES = "scores"
 
 #: Option of XGBoost: how many rounds count; 0 for all.
@@ -60,7 +60,7 @@ class Column(NamedTuple):
 class Answers(NamedTuple):
     """What the scores mean; ``classes`` are those of the model itself, ``width`` how many there must be."""
 
-    scores: Scores
+    scores: Meaning
     classes: tuple[Value, ...] = ()
 
 
@@ -271,7 +271,7 @@ class BoostedPredictor:
 
     concurrent = False
 
-    def __init__(self, score: Callable[[Arrays], Any], scores: Scores) -> None:
+    def __init__(self, score: Callable[[Arrays], Any], scores: Meaning) -> None:
         self._score: Callable[[Arrays], Any] | None = score
         self._scores = scores
 

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from servable.optimization import booster_trees, trees
 from servable.optimization.columns import Matrix
-from servable.optimization.ensemble import Ensemble, add_ensemble
+from servable.optimization.ensemble import Ensemble, Split, add_ensemble
 from servable.optimization.graph import Graph, Unconvertible
 from servable.optimization.targets import Answer, Target, largest, softmax, typed, values
 
@@ -193,7 +193,7 @@ def xgboost(target: Target, model: Mapping[str, Any], matrix: Matrix, rounds: in
 def _categorical(ensemble: Ensemble) -> set[int]:
     """The columns with splits by sets of categories."""
     every = (node for tree in ensemble.trees for node in tree)
-    return {node.feature for node in every if isinstance(node, trees.Split) and node.members}
+    return {node.feature for node in every if isinstance(node, Split) and node.members}
 
 
 def _in_double(graph: Graph, operator: str, tensor: str, **attributes: Any) -> str:

@@ -35,8 +35,10 @@ class Form(NamedTuple):
 #: The module of each framework whose models have other forms.
 MODULES = {
     "catboost": "servable.optimization.boosted_forms",
+    "keras": "servable.optimization.tensorflow_forms",
     "lightgbm": "servable.optimization.boosted_forms",
     "sklearn": "servable.optimization.sklearn_forms",
+    "tensorflow": "servable.optimization.tensorflow_forms",
     "xgboost": "servable.optimization.boosted_forms",
 }
 

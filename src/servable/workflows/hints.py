@@ -8,7 +8,7 @@ import msgspec
 
 from servable.artifact.signature import Field, Task
 from servable.errors import FileMissing, SettingInvalid
-from servable.frameworks.base import Hints
+from servable.frameworks.base import Hints, Scores
 
 _LARGEST = 1024 * 1024
 
@@ -21,14 +21,15 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str | bool | int | float, ...] = ()
     inputs: tuple[Field, ...] = ()
     files: tuple[str, ...] = ()
+    scores: Scores = ""
 
 
 def hints_of(describe: Path | None, *, labels: str = "", entry: str = "") -> Hints:
     """The hints that options give; an option wins over the file.
 
     Args:
-        describe: a TOML or JSON file with any of ``task``, ``entry``, ``labels``, ``inputs``, ``files``; an
-            input has the fields of ``signature.Field``. Paths in it are relative to its folder.
+        describe: a TOML or JSON file with any of ``task``, ``entry``, ``labels``, ``inputs``, ``files``,
+            ``scores``; an input has the fields of ``signature.Field``. Paths are relative to its folder.
         labels: classes with commas between them, or the path of a file with one a line.
         entry: ``file.py:Name`` or ``package.module:Name``.
 
@@ -44,6 +45,7 @@ def hints_of(describe: Path | None, *, labels: str = "", entry: str = "") -> Hin
         labels=_labels(labels) if labels else found.labels,
         entry=entry or _placed(found.entry, beside),
         files=tuple(_there(beside / name) for name in found.files),
+        scores=found.scores,
     )
 
 

@@ -1,0 +1,123 @@
+"""What a SavedModel would do besides computing, found out from its graph before anything of it is run.
+
+Graphs may read and write files and call back into Python. An operation that has effects must be one of those
+that models are made of; one that opens files is refused outside of the functions that save and restore.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+
+from servable.artifact.audit import Audit, refusal
+from servable.errors import ArtifactUnreadable, converted
+
+FILE = "saved_model.pb"
+#: Operations without effects of their own by the registry's account that open files all the same.
+_OPENS_FILES = frozenset({"MatchingFiles", "ReadFile", "WriteFile", "MergeV2Checkpoints", "ImmutableConst"})
+#: Operations with effects that stay inside the model: variables, tables, random numbers, control.
+# fmt: off
+_INSIDE = frozenset(
+    {
+        "Assert", "AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "Case", "DestroyResourceOp",
+        "DisableCopyOnRead", "For", "HashTable", "HashTableV2", "If", "InitializeTable", "InitializeTableV2",
+        "LookupTableExport", "LookupTableExportV2", "LookupTableFind", "LookupTableFindV2", "LookupTableImport",
+        "LookupTableImportV2", "LookupTableInsertV2", "LookupTableSize", "LookupTableSizeV2",
+        "Multinomial", "MutableDenseHashTableV2", "MutableHashTableV2", "PartitionedCall",
+        "ParameterizedTruncatedNormal", "RandomGamma", "RandomPoissonV2", "RandomShuffle",
+        "RandomStandardNormal", "RandomUniform", "RandomUniformInt", "ReadVariableOp", "ResourceGather",
+        "ResourceGatherNd", "ResourceScatterAdd", "ResourceScatterUpdate", "RngReadAndSkip", "RngSkip",
+        "StatefulPartitionedCall", "StatefulStandardNormalV2", "StatefulUniform", "StatefulUniformInt",
+        "TruncatedNormal", "VarHandleOp", "VarIsInitializedOp", "VariableShape", "VariableV2", "While",
+        "IsVariableInitialized", "AnonymousHashTable", "AnonymousMutableHashTable", "XlaCallModule",
+        "InitializeTableFromTextFile", "InitializeTableFromTextFileV2",
+    }
+)
+# fmt: on
+#: What only the functions that save or restore variables may do.
+_RESTORES = frozenset({"RestoreV2", "RestoreSlice", "Restore"})
+
+
+def check(folder: Path, *, trust: bool) -> tuple[str, ...]:
+    """Look through a SavedModel.
+
+    Returns:
+        The operations that reach outside of it; empty without trust.
+
+    Raises:
+        ArtifactUntrusted: there are some, and ``trust`` is false.
+        ArtifactUnreadable: damaged.
+    """
+    path = folder / FILE
+    with converted({OSError: ArtifactUnreadable}, f"{path.name} cannot be read: {{}}."):
+        data = path.read_bytes()
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString(data)
+    except Exception as foreign:
+        raise ArtifactUnreadable(
+            f"{path.name} is truncated, damaged or no SavedModel; save or copy the folder again."
+        ) from foreign
+    if not saved.meta_graphs:
+        raise ArtifactUnreadable(f"{path.name} holds no graph; save or copy the folder again.")
+    names = tuple(sorted({name for graph in saved.meta_graphs for name in _reaching(graph)}))
+    if names and not trust:
+        raise refusal(folder, Audit("tensorflow", names, True))
+    return names
+
+
+def _reaching(graph: Any) -> Iterator[str]:
+    """The operations of a graph that reach outside."""
+    library = {function.signature.name: function for function in graph.graph_def.library.function}
+    saver = graph.saver_def
+    save, restore = saver.save_tensor_name.partition(":")[0], saver.restore_op_name
+    # In the older form the saver's nodes lie in the graph itself and are named after it.
+    prefix = save.partition("/")[0] + "/" if "/" in save else None
+    roots = [node for node in graph.graph_def.node if node.name not in (save, restore)]
+    bare = [node for node in roots if prefix is None or not node.name.startswith(prefix)]
+    saving = _closure(library, [node for node in graph.graph_def.node if node.name == save])
+    restoring = _closure(library, [node for node in graph.graph_def.node if node.name == restore])
+    every = set(library)
+    elsewhere = _closure(library, bare)
+    for name in every - saving - restoring:
+        elsewhere |= {name} | _closure(library, library[name].node_def)
+    yield from _outside(bare)
+    for name in every:
+        # What saves is never run here; what restores runs once, and reads the model's own variables.
+        if name in elsewhere:
+            yield from _outside(library[name].node_def)
+        elif name in restoring:
+            yield from (op for op in _outside(library[name].node_def) if op not in _RESTORES)
+
+
+def _closure(library: dict[str, Any], nodes: Iterable[Any]) -> set[str]:
+    """The functions that nodes call, and those that these call."""
+    found: set[str] = set()
+    waiting = [name for node in nodes for name in _called(node)]
+    while waiting:
+        name = waiting.pop()
+        if name in library and name not in found:
+            found.add(name)
+            waiting += [inner for node in library[name].node_def for inner in _called(node)]
+    return found
+
+
+def _called(node: Any) -> Iterator[str]:
+    yield node.op
+    for value in node.attr.values():
+        if value.HasField("func"):
+            yield value.func.name
+        yield from (function.name for function in value.list.func)
+
+
+def _outside(nodes: Iterable[Any]) -> Iterator[str]:
+    """The operations among nodes that are neither free of effects nor known to stay inside."""
+    for node in nodes:
+        if node.op in _OPENS_FILES:
+            yield node.op
+        elif node.op not in _INSIDE:
+            definition = op_def_registry.get(node.op)
+            if definition is not None and definition.is_stateful:
+                yield node.op
