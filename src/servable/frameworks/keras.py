@@ -7,10 +7,10 @@ runs in a process of its own.
 import contextlib
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import msgspec
 import numpy as np
 
@@ -18,11 +18,13 @@ from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported
-from servable.frameworks import quiet  # noqa: F401 - must come before Keras, which brings TensorFlow
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.boosted import ORIGIN, first_line
 from servable.frameworks.keras_audit import check
 from servable.frameworks.nets import HEAD, OUTPUTS, SOURCES, NetPredictor, Port, shape_of, signature_of
+from servable.frameworks.quiet import imported
+
+keras = imported("keras")
 
 _FILE = "model.keras"
 
@@ -39,7 +41,7 @@ class KerasAdapter:
         Raises:
             ArtifactUnreadable: empty, truncated, damaged or no Keras model.
             ArtifactUntrusted: it holds code, or classes that are none of Keras' own, and ``trust`` is false.
-            ArtifactUnsupported: the older form in HDF5; a model without inputs, or with a fixed number of rows.
+            ArtifactUnsupported: the older form in HDF5; no inputs, or a fixed number of rows.
             SettingInvalid: a hint contradicts the model.
         """
         executes = bool(check(path, trust=trust))
@@ -83,10 +85,17 @@ class KerasAdapter:
         model = trained.model
 
         def run(given: list[Any]) -> list[Any]:
-            answer = model.predict_on_batch(keras.tree.pack_sequence_as(model.input, given))
+            answer = model.predict_on_batch(arranged(model, given))
             return list(keras.tree.flatten(answer))
 
         return NetPredictor(run, trained.options)
+
+
+def arranged(model: Any, given: Sequence[Any]) -> Any:
+    """Values for a model's inputs in the structure in which it takes them: one, a list, a dict."""
+    if isinstance(model, keras.Sequential):
+        return given[0]
+    return keras.tree.pack_sequence_as(model.input, list(given))
 
 
 def _libraries() -> dict[str, str]:
@@ -114,7 +123,7 @@ def _loaded(path: Path, *, trust: bool) -> Any:
     except Exception as foreign:
         raise ArtifactUnreadable(
             f"{path.name} cannot be opened by Keras {keras.__version__} ({first_line(foreign)}); it may be "
-            "damaged, or need classes of its maker's; export it as a SavedModel (model.export), which needs none."
+            "damaged, or need classes of its maker's; export it as a SavedModel, which needs none."
         ) from foreign
 
 
@@ -144,7 +153,7 @@ def _ports(model: Any, which: str) -> list[Port]:
 
 
 def _activation(model: Any) -> str:
-    """The name of what the last layer does with its scores; empty when there are several, or none is known."""
+    """The name of what the last layer does with its scores; empty when none is known."""
     layer = model
     while getattr(layer, "layers", None):
         layer = layer.layers[-1]

@@ -1,4 +1,4 @@
-"""What a ``.keras`` file would execute, found out from its own description before Keras is asked to open it."""
+"""What a ``.keras`` file would execute, found out from its description before Keras opens it."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def _config(path: Path) -> Any:
             raise ArtifactUnreadable(f"{path.name} is empty (0 bytes); save or copy the model again.")
         if head == _HDF5:
             raise ArtifactUnsupported(
-                f"{path.name} is an HDF5 file: weights alone are no model, and whole models of this older form "
+                f"{path.name} is an HDF5 file: weights alone are no model, and whole models of that form "
                 "may hold code; load it with Keras and save it as .keras."
             )
         with zipfile.ZipFile(path) as archive, archive.open(_CONFIG) as member:

@@ -37,8 +37,8 @@ class Head(msgspec.Struct, frozen=True):
     """What is made of the outputs.
 
     Attributes:
-        form: ``plain`` for outputs under their own names; ``value`` for a number; ``rows`` for a score for each
-            class; ``positive`` for the score of the second of two classes.
+        form: ``plain`` for outputs under their own names; ``value`` for a number; ``rows`` for a score for
+            each class; ``positive`` for the score of the second of two classes.
         logits: whether scores are turned into probabilities by softmax or the logistic function.
     """
 

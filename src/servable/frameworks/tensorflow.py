@@ -9,17 +9,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import tensorflow as tf
 
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported
-from servable.frameworks import quiet  # noqa: F401 - must come before TensorFlow
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.boosted import ORIGIN, first_line
 from servable.frameworks.nets import HEAD, OUTPUTS, SOURCES, NetPredictor, Port, shape_of, signature_of
+from servable.frameworks.quiet import imported
 from servable.frameworks.tensorflow_audit import FILE, check
+
+tf = imported("tensorflow")
 
 #: The signature that serves, as TensorFlow Serving names it.
 SERVED = "serving_default"

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.framework import op_def_registry
-
 from servable.artifact.audit import Audit, refusal
 from servable.errors import ArtifactUnreadable, converted
+from servable.frameworks.quiet import imported
+
+saved_model_pb2 = imported("tensorflow.core.protobuf.saved_model_pb2")
+op_def_registry = imported("tensorflow.python.framework.op_def_registry")
 
 FILE = "saved_model.pb"
 #: Operations without effects of their own by the registry's account that open files all the same.
@@ -21,18 +22,20 @@ _OPENS_FILES = frozenset({"MatchingFiles", "ReadFile", "WriteFile", "MergeV2Chec
 # fmt: off
 _INSIDE = frozenset(
     {
-        "Assert", "AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "Case", "DestroyResourceOp",
-        "DisableCopyOnRead", "For", "HashTable", "HashTableV2", "If", "InitializeTable", "InitializeTableV2",
-        "LookupTableExport", "LookupTableExportV2", "LookupTableFind", "LookupTableFindV2", "LookupTableImport",
-        "LookupTableImportV2", "LookupTableInsertV2", "LookupTableSize", "LookupTableSizeV2",
-        "Multinomial", "MutableDenseHashTableV2", "MutableHashTableV2", "PartitionedCall",
-        "ParameterizedTruncatedNormal", "RandomGamma", "RandomPoissonV2", "RandomShuffle",
-        "RandomStandardNormal", "RandomUniform", "RandomUniformInt", "ReadVariableOp", "ResourceGather",
-        "ResourceGatherNd", "ResourceScatterAdd", "ResourceScatterUpdate", "RngReadAndSkip", "RngSkip",
-        "StatefulPartitionedCall", "StatefulStandardNormalV2", "StatefulUniform", "StatefulUniformInt",
-        "TruncatedNormal", "VarHandleOp", "VarIsInitializedOp", "VariableShape", "VariableV2", "While",
-        "IsVariableInitialized", "AnonymousHashTable", "AnonymousMutableHashTable", "XlaCallModule",
-        "InitializeTableFromTextFile", "InitializeTableFromTextFileV2",
+        "AnonymousHashTable", "AnonymousMutableHashTable", "Assert", "AssignAddVariableOp",
+        "AssignSubVariableOp", "AssignVariableOp", "Case", "DestroyResourceOp",
+        "DisableCopyOnRead", "For", "HashTable", "HashTableV2", "If", "InitializeTable",
+        "InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "InitializeTableV2",
+        "IsVariableInitialized", "LookupTableExport", "LookupTableExportV2", "LookupTableFind",
+        "LookupTableFindV2", "LookupTableImport", "LookupTableImportV2", "LookupTableInsertV2",
+        "LookupTableSize", "LookupTableSizeV2", "Multinomial", "MutableDenseHashTableV2",
+        "MutableHashTableV2", "ParameterizedTruncatedNormal", "PartitionedCall", "RandomGamma",
+        "RandomPoissonV2", "RandomShuffle", "RandomStandardNormal", "RandomUniform",
+        "RandomUniformInt", "ReadVariableOp", "ResourceGather", "ResourceGatherNd",
+        "ResourceScatterAdd", "ResourceScatterUpdate", "RngReadAndSkip", "RngSkip",
+        "StatefulPartitionedCall", "StatefulStandardNormalV2", "StatefulUniform",
+        "StatefulUniformInt", "TruncatedNormal", "VarHandleOp", "VarIsInitializedOp",
+        "VariableShape", "VariableV2", "While", "XlaCallModule",
     }
 )
 # fmt: on

@@ -10,17 +10,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
 from servable.artifact.files import write_file
 from servable.artifact.manifest import Variant
-from servable.frameworks import quiet  # noqa: F401 - must come before TensorFlow
 from servable.frameworks.base import Trained
 from servable.frameworks.nets import HEAD, OUTPUTS, SOURCES, Head
+from servable.frameworks.quiet import imported
 from servable.optimization.forms import FOLDER, Form
 from servable.optimization.graph import Unconvertible
 from servable.tensors import PREDICTION, PROBABILITIES
+
+tf = imported("tensorflow")
 
 NAME = "onnx-fp32"
 _OPSET = 18
@@ -59,7 +60,7 @@ def _make(trained: Trained, folder: Path) -> Variant:
 def _exported(trained: Trained) -> tuple[Any, list[str]]:
     """The graph as tf2onnx makes it, with the names of its outputs in order."""
     try:
-        import tf2onnx
+        tf2onnx = imported("tf2onnx")
     except ModuleNotFoundError as missing:
         raise Unconvertible("tf2onnx is not installed") from missing
     function, specs = _function(trained)
@@ -69,8 +70,21 @@ def _exported(trained: Trained) -> tuple[Any, list[str]]:
     except Exception as foreign:
         told = " ".join(str(foreign).split())[:200].rstrip(".")
         raise Unconvertible(f"tf2onnx cannot export it ({type(foreign).__name__}: {told})") from foreign
+    _mend(model.graph)
     names = [output.name for output in model.graph.output]
     return model, sorted(names, key=lambda name: int(name.lstrip("y").partition(":")[0]))
+
+
+def _mend(graph: Any) -> None:
+    """Write ``Erfc``, which tf2onnx takes for an operator of ONNX, as one minus ``Erf``."""
+    for place, node in reversed(list(enumerate(graph.node))):
+        if node.op_type == "Erfc" and not node.domain:
+            one, erf = f"{node.name}_one", f"{node.name}_erf"
+            graph.initializer.append(numpy_helper.from_array(np.asarray(1, dtype=np.float32), one))
+            graph.node.insert(place, helper.make_node("Erf", list(node.input), [erf], name=erf))
+            graph.node[place + 1].CopyFrom(
+                helper.make_node("Sub", [one, erf], list(node.output), name=f"{node.name}_sub")
+            )
 
 
 def _function(trained: Trained) -> tuple[Any, list[Any]]:
@@ -103,7 +117,7 @@ def _saved(trained: Trained) -> Any:
 
 
 def _of_keras(model: Any) -> Any:
-    import keras
+    from servable.frameworks.keras import arranged, keras
 
     if keras.backend.backend() != "tensorflow":
         raise Unconvertible(
@@ -111,7 +125,7 @@ def _of_keras(model: Any) -> Any:
         )
 
     def run(given: Any) -> list[Any]:
-        answer = model(keras.tree.pack_sequence_as(model.input, list(given)), training=False)
+        answer = model(arranged(model, list(given)), training=False)
         return list(keras.tree.flatten(answer))
 
     return run
