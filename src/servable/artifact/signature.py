@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from servable.artifact.preparation import Preparation
 from servable.tensors import NUMBERS, STRINGS
 
 Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image", "audio"]
@@ -36,6 +37,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         shape: of a tensor, without the row axis; -1 is a free size.
         example: a real or typical value.
         description: a sentence for the API's documentation.
+        preparation: how a file (of kind ``image`` or ``audio``) or a text becomes what the model takes; dtype
+            and shape are those of the tensor that comes out. None: callers send the tensor itself.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shape: tuple[int, ...] = ()
     example: Any = None
     description: str = ""
+    preparation: Preparation | None = None
 
     @property
     def is_tensor(self) -> bool:

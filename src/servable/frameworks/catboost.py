@@ -179,7 +179,7 @@ def _columns(model: Any, sample: Any | None) -> Iterator[Column]:
             continue
         column = None if sample is None else sample.iloc[:, place] if made_up else sample.get(name)
         whole = column is not None and pd.api.types.is_integer_dtype(column.dtype)
-        values = tuple(sorted({int(value) for value in column})) if whole else ()
+        values = tuple(sorted({int(value) for value in column})) if column is not None and whole else ()
         yield Column(shown, "whole" if whole else "text", values, missing=False)
 
 
