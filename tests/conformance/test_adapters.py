@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pytest
 import skops.io as sio
@@ -34,6 +35,13 @@ def skopsed(path: Path) -> Specimen:
     return Specimen(file, {NUMBERS: rows[:7].copy()})
 
 
+def boosted(path: Path) -> Specimen:
+    rows, values = load_diabetes(return_X_y=True)
+    file = path / "model.txt"
+    lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(rows, values).booster_.save_model(file)
+    return Specimen(file, {NUMBERS: rows[:7].copy()})
+
+
 def exported(path: Path) -> Specimen:
     rows = load_iris().data[:7].astype(np.float32)
     file = path / "model.onnx"
@@ -43,8 +51,8 @@ def exported(path: Path) -> Specimen:
 
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported)],
-    ids=["pickle", "skops", "onnx"],
+    [("sklearn", pickled), ("sklearn", skopsed), ("onnx", exported), ("lightgbm", boosted)],
+    ids=["pickle", "skops", "onnx", "lightgbm"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -53,4 +61,5 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
-    assert set(KNOWN) == {"sklearn", "onnx"}
+    """Those that need a framework outside the ordinary environment are checked under ``tests/all``."""
+    assert set(KNOWN) == {"catboost", "keras", "lightgbm", "onnx", "sklearn", "tensorflow", "xgboost"}

@@ -87,7 +87,7 @@ def _libraries() -> dict[str, str]:
 
 def _loaded(path: Path) -> Any:
     try:
-        return lightgbm.Booster(model_file=str(path), params={"verbose": -1})
+        return lightgbm.Booster(model_file=str(path))
     except (lightgbm.basic.LightGBMError, ValueError, UnicodeDecodeError) as foreign:
         raise ArtifactUnreadable(
             f"{path.name} is no LightGBM model that can be loaded ({first_line(foreign)}); save it again."
