@@ -207,6 +207,49 @@ def test_a_graph_that_writes_files_asks_for_trust_and_writes_nothing_before(tmp_
     assert marker.read_text() == "run"
 
 
+def tabled(folder: Path, words: Path, *, hidden: bool) -> Path:
+    """A SavedModel that looks words up in a file, which is among its own assets, or anywhere."""
+    tf = networks.tf
+    module = tf.Module()
+    if hidden:
+        module.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+        path = str(words)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
+        def find(word: Any) -> Any:
+            table = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+            tf.raw_ops.InitializeTableFromTextFileV2(
+                table_handle=table, filename=path, key_index=-2, value_index=-1
+            )
+            return {"place": tf.raw_ops.LookupTableFindV2(table_handle=table, keys=word, default_value=-1)}
+    else:
+        lines, whole = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
+        filled = tf.lookup.TextFileInitializer(str(words), tf.string, whole, tf.int64, lines)
+        module.table = tf.lookup.StaticHashTable(filled, -1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
+        def find(word: Any) -> Any:
+            return {"place": module.table.lookup(word)}
+
+    module.find = find
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": find})
+    return folder
+
+
+def test_words_are_looked_up_in_the_models_own_files_only(tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("cat\ndog\n")
+    trained = read(tabled(tmp_path / "own", words, hidden=False), Hints())
+    package = tmp_path / "package"
+    package.mkdir()
+    variant = lookup.adapter("tensorflow").write(trained, package)
+    loaded = lookup.adapter("tensorflow").load(package, variant, trained.signature, trust=False)
+    given = {"word": np.array(["dog", "cow"], dtype=object)}
+    assert loaded.predict(given)["place"].tolist() == [1, -1]
+    with pytest.raises(ArtifactUntrusted, match="TextFile"):
+        read(tabled(tmp_path / "any", words, hidden=True), Hints())
+
+
 def test_a_fixed_number_of_rows_is_refused_with_the_way_out(tmp_path):
     @networks.tf.function(input_signature=[networks.tf.TensorSpec([1, 4], networks.tf.float32, name="x")])
     def double(x: Any) -> Any:

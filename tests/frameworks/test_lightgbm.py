@@ -1,5 +1,6 @@
 """LightGBM's own model files."""
 
+import warnings
 from pathlib import Path
 
 import lightgbm
@@ -99,7 +100,8 @@ def test_thresholds_of_the_file_are_among_the_nasty_rows(tmp_path):
     trained = read(classifier(tmp_path), TABLE.numbers)
     found = nasty.thresholds_by_column(trained, pack(TABLE.numbers, trained.signature))
     dumped = trained.model.trees_to_dataframe()
-    splits = dumped[dumped.split_feature == "b"].threshold
+    splits = dumped[(dumped.split_feature == "b") & (dumped.threshold.abs() > 1e-30)].threshold
+    assert len(splits) > 3
     assert set(splits) <= set(found[1].tolist())
 
 
@@ -124,6 +126,25 @@ def test_numbers_that_lead_out_of_the_file_are_refused_before_the_library_follow
     path.write_text(changed)
     with pytest.raises(ArtifactUnreadable, match=said):
         read(path, None)
+
+
+def test_names_that_the_library_changed_are_those_of_the_sample(tmp_path):
+    sample = TABLE.numbers.rename(columns={"b": "sepal length (cm)"})
+    with warnings.catch_warnings():
+        # It says that it puts underscores for spaces.
+        warnings.simplefilter("ignore")
+        model = lightgbm.LGBMRegressor(**FEW).fit(sample, TABLE.value)
+    path = saved(model, tmp_path)
+    assert [field.name for field in read(path, sample).signature.inputs] == list(sample.columns)
+    assert "sepal_length_(cm)" in [field.name for field in read(path, None).signature.inputs]
+
+
+def test_linear_models_in_leaves_serve_as_they_are(tmp_path):
+    whole = TABLE.numbers.fillna(0)
+    model = lightgbm.LGBMRegressor(linear_tree=True, **FEW).fit(whole, TABLE.value)
+    found = optimised(saved(model, tmp_path), whole, tmp_path / "package")
+    assert [variant.name for variant in found.variants] == ["trained"]
+    assert "linear models in its leaves" in found.notes[0]
 
 
 def test_texts_that_are_no_models_are_not_taken_for_one(tmp_path):

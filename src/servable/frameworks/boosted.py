@@ -4,6 +4,7 @@ Such a model takes a matrix with one column for each feature. A category is the 
 those seen in training, or a number that is its own code.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -122,11 +123,9 @@ def _named(columns: Sequence[Column], sample: pd.DataFrame | None, hints: Hints)
             f"The description has {len(hints.inputs)} inputs, but the model takes {count} columns."
         )
     if all(column.name for column in columns):
-        if sample is not None:
-            for column in columns:
-                if column.name not in sample.columns:
-                    raise DataError(f"The sample has no column {column.name!r}, which the model takes.")
-        return list(columns)
+        if sample is None:
+            return list(columns)
+        return [column._replace(name=_in_sample(column.name, sample)) for column in columns]
     if sample is not None and sample.shape[1] != count:
         raise DataError(f"The model takes {count} columns, the sample has {sample.shape[1]}.")
     if sample is not None:
@@ -134,6 +133,20 @@ def _named(columns: Sequence[Column], sample: pd.DataFrame | None, hints: Hints)
     else:
         names = [field.name for field in hints.inputs] or [f"x{place}" for place in range(count)]
     return [column._replace(name=name) for column, name in zip(columns, names, strict=True)]
+
+
+def _in_sample(name: str, sample: pd.DataFrame) -> str:
+    """The name of the sample's column that a model calls so; LightGBM writes spaces as underscores.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name in sample.columns:
+        return name
+    for column in sample.columns:
+        if re.sub(r"\s", "_", str(column)) == name:
+            return str(column)
+    raise DataError(f"The sample has no column {name!r}, which the model takes.")
 
 
 def _field(column: Column, seen: pd.Series | None) -> Field:

@@ -3,6 +3,7 @@
 LightGBM trusts what such a file says, so its structure is checked here before the library sees it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def _texts_of(sample: Any | None, names: list[str], count: int) -> list[str]:
         DataError: they are not, or there is no sample.
     """
     if sample is not None:
-        found = [name for name in names if name in sample and sample[name].dtype.kind not in "biuf"]
+        texts = {re.sub(r"\s", "_", str(name)) for name in sample if sample[name].dtype.kind not in "biuf"}
+        found = [name for name in names if name in texts]
         if len(found) == count:
             return found
     raise DataError(

@@ -37,6 +37,16 @@ def _begins(*starts: bytes) -> Callable[[Path], bool]:
     return looks
 
 
+def _holds(word: bytes) -> Callable[[Path], bool]:
+    """Whether a file is no JSON, or JSON that has the word in its beginning."""
+
+    def looks(path: Path) -> bool:
+        with path.open("rb") as file:
+            return path.suffix.lower() != ".json" or word in file.read(4096)
+
+    return looks
+
+
 #: Every framework that Servable knows, by the name that manifests use. Of several that could read a file or
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
@@ -47,7 +57,7 @@ KNOWN: dict[str, Known] = {
     "lightgbm": Known("servable.frameworks.lightgbm", "train", (".txt",), looks_like=_begins(b"tree\n")),
     "tensorflow": Known("servable.frameworks.tensorflow", "tensorflow", marks=("saved_model.pb",)),
     "xgboost": Known(
-        "servable.frameworks.xgboost", "xgboost", (".ubj", ".model", ".json"), looks_like=_begins(b"{")
+        "servable.frameworks.xgboost", "xgboost", (".ubj", ".model", ".json"), looks_like=_holds(b"learner")
     ),
 }
 

@@ -25,7 +25,7 @@ _INSIDE = frozenset(
         "AnonymousHashTable", "AnonymousMutableHashTable", "Assert", "AssignAddVariableOp",
         "AssignSubVariableOp", "AssignVariableOp", "Case", "DestroyResourceOp",
         "DisableCopyOnRead", "For", "HashTable", "HashTableV2", "If", "InitializeTable",
-        "InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "InitializeTableV2",
+          "InitializeTableV2",
         "IsVariableInitialized", "LookupTableExport", "LookupTableExportV2", "LookupTableFind",
         "LookupTableFindV2", "LookupTableImport", "LookupTableImportV2", "LookupTableInsertV2",
         "LookupTableSize", "LookupTableSizeV2", "Multinomial", "MutableDenseHashTableV2",
@@ -41,6 +41,11 @@ _INSIDE = frozenset(
 # fmt: on
 #: What only the functions that save or restore variables may do.
 _RESTORES = frozenset({"RestoreV2", "RestoreSlice", "Restore"})
+
+
+#: What fills a table from a file: one of the folder's own, when its name is handed in from outside the graph.
+_READS_TABLES = frozenset({"InitializeTableFromTextFile", "InitializeTableFromTextFileV2"})
+_STRING = 7
 
 
 def check(folder: Path, *, trust: bool) -> tuple[str, ...]:
@@ -86,6 +91,10 @@ def _reaching(graph: Any) -> Iterator[str]:
     elsewhere = _closure(library, bare)
     for name in every - saving - restoring:
         elsewhere |= {name} | _closure(library, library[name].node_def)
+    if _holds_texts(graph):
+        # A text that the model keeps for itself may be handed in as the name of a file.
+        nodes = (node for function in library.values() for node in function.node_def)
+        yield from (f"{node.op} of a file named in the model" for node in nodes if node.op in _READS_TABLES)
     yield from _outside(bare)
     for name in every:
         # What saves is never run here; what restores runs once, and reads the model's own variables.
@@ -115,10 +124,22 @@ def _called(node: Any) -> Iterator[str]:
         yield from (function.name for function in value.list.func)
 
 
+def _holds_texts(graph: Any) -> bool:
+    """Whether the model keeps constants that are texts beside its variables and files."""
+    kept = {entry.constant.operation for entry in graph.object_graph_def.nodes if entry.HasField("constant")}
+    return any(node.name in kept and node.attr["dtype"].type == _STRING for node in graph.graph_def.node)
+
+
 def _outside(nodes: Iterable[Any]) -> Iterator[str]:
     """The operations among nodes that are neither free of effects nor known to stay inside."""
+    nodes = list(nodes)
+    made = {node.name for node in nodes}
     for node in nodes:
-        if node.op in _OPENS_FILES:
+        if node.op in _READS_TABLES:
+            # An argument of the function is no node of it.
+            if node.input[1].partition(":")[0] in made:
+                yield f"{node.op} of a file named in the graph"
+        elif node.op in _OPENS_FILES:
             yield node.op
         elif node.op not in _INSIDE:
             definition = op_def_registry.get(node.op)
