@@ -185,12 +185,12 @@ def test_a_vocabulary_in_another_file_is_refused(tmp_path):
 
 
 def test_the_older_form_is_refused_with_the_way_out(tmp_path):
-    path = tmp_path / "weights.h5"
-    network = networks.network("value")
-    network.save_weights(tmp_path / "w.weights.h5")
-    shutil.move(tmp_path / "w.weights.h5", path)
+    weights = tmp_path / "w.weights.h5"
+    networks.network("value").save_weights(weights)
+    with pytest.raises(ArtifactUnsupported, match=r"\.keras"):
+        read(weights)
     with pytest.raises(ArtifactUnsupported, match=r"save it as \.keras"):
-        read(path)
+        read(shutil.move(weights, tmp_path / "model.keras"))
 
 
 def test_a_graph_that_writes_files_asks_for_trust_and_writes_nothing_before(tmp_path):

@@ -33,7 +33,7 @@ class KerasAdapter:
     """Models of Keras 3."""
 
     name = "keras"
-    suffixes = (".keras", ".h5", ".hdf5")
+    suffixes = (".keras",)
 
     def read(self, path: Path, *, sample: Any | None, trust: bool, hints: Hints = NO_HINTS) -> Trained:
         """Take in a model file; see the seam.

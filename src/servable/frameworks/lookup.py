@@ -53,7 +53,7 @@ KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
     "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
-    "keras": Known("servable.frameworks.keras", "keras", (".keras", ".h5", ".hdf5")),
+    "keras": Known("servable.frameworks.keras", "keras", (".keras",)),
     "lightgbm": Known("servable.frameworks.lightgbm", "train", (".txt",), looks_like=_begins(b"tree\n")),
     "tensorflow": Known("servable.frameworks.tensorflow", "tensorflow", marks=("saved_model.pb",)),
     "xgboost": Known(

@@ -93,7 +93,10 @@ def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) ->
     digests = {entry.path: entry.sha256 for entry in package.manifest.files}
     return tuple(
         with_findings(variant, former[variant.path])
-        if variant.path in former and file_digest(folder / variant.path) == digests.get(variant.path)
+        # A trained form that is a folder has no findings: they are of single ONNX files.
+        if variant.path in former
+        and variant.path in digests
+        and file_digest(folder / variant.path) == digests[variant.path]
         else variant
         for variant in made
     )
