@@ -14,6 +14,7 @@ from servable.artifact.manifest import REPORT_FILE
 from servable.errors import NotFoundError, ServableError
 from servable.protocols.openapi import Described, document
 from servable.server import pages
+from servable.server.desk import json_response
 from servable.server.mounts import prefix_of
 from servable.server.workers import Link
 from servable.serving.host import Host
@@ -78,7 +79,7 @@ class _Looks:
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def readiness(self, _request: Request) -> Response:
         """Whether every model is ready, and what is not."""
@@ -88,7 +89,7 @@ class _Looks:
             for status in self._host.table.statuses
             if status.state not in ("live", "cold")
         ]
-        return _json({"ready": ready, "not_live": waiting}, 200 if ready else 503)
+        return json_response({"ready": ready, "not_live": waiting}, 200 if ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
         """Figures for Prometheus: the sum over all HTTP processes of this server."""
@@ -138,14 +139,14 @@ class _Looks:
         default = table.default_name or None
         prefix = prefix_of(request.scope)
         listed = [_summary(status, table, prefix) for status in table.statuses]
-        return _json({"models": listed, "default": default})
+        return json_response({"models": listed, "default": default})
 
     async def model(self, request: Request) -> Response:
         """One model with its signature; a cold one stays cold."""
         live, prefix = self._host.find(request.path_params["name"]), prefix_of(request.scope)
         if isinstance(live, Cold):
             signature = await self._host.signature(live)
-            return _json(
+            return json_response(
                 {
                     **_summary(live.status(), self._host.table, prefix),
                     "aliases": live.wanted.aliases,
@@ -155,7 +156,7 @@ class _Looks:
             )
         manifest = live.loaded.package.manifest
         table = self._host.table
-        return _json(
+        return json_response(
             {
                 **_summary(live.status(), table, prefix),
                 "framework": manifest.framework,
@@ -206,10 +207,6 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
             "memory_bytes": status.memory_bytes,
         }
     return summary
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(_encode(content), status, media_type="application/json")
 
 
 def _html(content: bytes, policy: str) -> Response:
