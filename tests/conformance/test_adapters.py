@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pytest
 import skops.io as sio
@@ -40,6 +41,13 @@ def skopsed(path: Path) -> Specimen:
     rows, values = load_diabetes(return_X_y=True)
     file = path / "model.skops"
     sio.dump(RandomForestRegressor(5, random_state=0).fit(rows, values), file)
+    return Specimen(file, {NUMBERS: rows[:7].copy()})
+
+
+def boosted(path: Path) -> Specimen:
+    rows, values = load_diabetes(return_X_y=True)
+    file = path / "model.txt"
+    lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(rows, values).booster_.save_model(file)
     return Specimen(file, {NUMBERS: rows[:7].copy()})
 
 
@@ -85,8 +93,9 @@ def written(path: Path) -> Specimen:
         ("onnx", pictured),
         ("text", texted),
         ("python", written),
+        ("lightgbm", boosted),
     ],
-    ids=["pickle", "skops", "onnx", "onnx of pictures", "text", "python"],
+    ids=["pickle", "skops", "onnx", "onnx of pictures", "text", "python", "lightgbm"],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -95,5 +104,18 @@ def test_adapters(name, make, tmp_path):
 
 
 def test_no_adapter_is_forgotten():
-    assert set(KNOWN) == {"mlflow", "onnx", "python", "recurrent", "sklearn", "text"}
+    """Those that need a framework outside the ordinary environment are checked under ``tests/all``."""
     # That of MLflow is checked beside its other tests, because MLflow takes long to import.
+    assert set(KNOWN) == {
+        "catboost",
+        "keras",
+        "lightgbm",
+        "mlflow",
+        "onnx",
+        "python",
+        "recurrent",
+        "sklearn",
+        "tensorflow",
+        "text",
+        "xgboost",
+    }

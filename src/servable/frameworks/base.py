@@ -103,7 +103,8 @@ class Hints(NamedTuple):
         files: files and folders that the model needs beside it.
         scores: what a classifier gives for each label: ``logits`` become probabilities by the softmax
             function (one logit for two labels by the logistic one), ``probabilities`` are shown as they are;
-            when it is empty and the model does not say, callers get labels only.
+            when it is empty the model's own last step decides, and where that does not tell, networks count
+            as giving logits and callers of ONNX files get labels only.
     """
 
     task: Task | None = None
