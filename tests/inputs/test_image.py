@@ -182,6 +182,21 @@ def test_a_bomb_is_refused_by_its_header():
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"lossless": True}, {"exif": b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x00\x00"}]
+)
+def test_the_size_of_a_webp_is_read_before_pillow_takes_memory(how: dict[str, Any]):
+    data = saved(noise(20, 12), "WEBP", **how)
+    prepare(data, ImageInput(width=4, height=4, max_pixels=240))
+    with pytest.raises(FileUnfit, match="20 x 12"):
+        prepare(data, ImageInput(width=4, height=4, max_pixels=239))
+    # A canvas of 16 million times as many pixels, of which the file holds none.
+    if data[12:16] == b"VP8X":
+        huge = data[:24] + b"\xff\xff\xff" * 2 + data[30:]
+        with pytest.raises(FileUnfit, match="16777216 x 16777216"):
+            prepare(huge, PLAIN)
+
+
 def test_limits_are_the_declared_ones():
     data = png(3, 16)
     prepare(data, ImageInput(width=4, height=4, max_pixels=256, max_bytes=len(data)))

@@ -93,6 +93,9 @@ def _failures(pillow: Any) -> tuple[type[Exception], ...]:
 
 def _opened(pillow: Any, data: bytes, how: ImageInput) -> Any:
     """The picture by its header, no pixel decoded yet."""
+    if data[:4] == b"RIFF":
+        # Pillow takes memory for a whole WebP when it opens it.
+        _check_size(_webp_size(data), how)
     try:
         picture = pillow.open(io.BytesIO(data), formats=FORMATS)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
@@ -101,11 +104,33 @@ def _opened(pillow: Any, data: bytes, how: ImageInput) -> Any:
     except _failures(pillow) as error:
         expected = "a picture (PNG, JPEG, WebP, GIF, BMP, TIFF or PPM)"
         raise FileUnfit(expected, f"{len(data)} bytes of something else, or damaged ones") from error
-    width, height = picture.size
-    if width * height > how.max_pixels:
+    try:
+        _check_size(picture.size, how)
+    except FileUnfit:
         picture.close()
-        raise FileUnfit(f"a picture of at most {how.max_pixels} pixels", f"one of {width} x {height}")
+        raise
     return picture
+
+
+def _check_size(size: tuple[int, int], how: ImageInput) -> None:
+    width, height = size
+    if width * height > how.max_pixels:
+        raise FileUnfit(f"a picture of at most {how.max_pixels} pixels", f"one of {width} x {height}")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a WebP, as RFC 9649 lays it out; zeros for anything else."""
+    kind, body = data[12:16], data[20:30]
+    if data[8:12] != b"WEBP" or len(body) < 10:
+        return 0, 0
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    return 0, 0
 
 
 def _plain(pillow: Any, picture: Any, how: ImageInput) -> Any:
