@@ -109,8 +109,8 @@ def check_executor(make: Callable[[Predictor], Executor]) -> None:
 def check_streams(make: Callable[[Predictor], Executor], ahead: int = AHEAD) -> None:
     """Try what the seam promises about answers in pieces.
 
-    Right pieces in order, several at once and beside batches, failures that stay alone, nothing made far ahead
-    of the reader, and an end when the reader leaves.
+    Right pieces in order, several at once and beside batches, failures that stay alone, nothing made far
+    ahead of the reader, and an end when the reader leaves.
 
     Args:
         make: makes an executor around a ``CountingPredictor``, or around an equal one elsewhere.
