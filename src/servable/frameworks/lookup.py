@@ -35,6 +35,26 @@ def _names_architectures(folder: Path) -> bool:
     return b'"keras' not in head and (not head.strip() or b'"architectures"' in head or b"model_type" in head)
 
 
+def _begins(*starts: bytes) -> Callable[[Path], bool]:
+    """Whether a file begins with one of these bytes, white space aside."""
+
+    def looks(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.read(4096).lstrip().startswith(starts)
+
+    return looks
+
+
+def _holds(word: bytes) -> Callable[[Path], bool]:
+    """Whether a file is no JSON, or JSON that has the word in its beginning."""
+
+    def looks(path: Path) -> bool:
+        with path.open("rb") as file:
+            return path.suffix.lower() != ".json" or word in file.read(4096)
+
+    return looks
+
+
 #: Every framework that Servable knows, by the name that manifests use. Of several that could read a file or
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
@@ -46,7 +66,18 @@ KNOWN: dict[str, Known] = {
         looks_like=_names_architectures,
     ),
     "torch": Known("servable.frameworks.torch", "torch", (".pt2", ".pt", ".pth", ".safetensors")),
+    "text": Known("servable.frameworks.text", "", marks=("text.json",)),
+    "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
+    "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
+    "python": Known("servable.frameworks.python", "", (".py",)),
+    "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
+    "keras": Known("servable.frameworks.keras", "keras", (".keras",)),
+    "lightgbm": Known("servable.frameworks.lightgbm", "train", (".txt",), looks_like=_begins(b"tree\n")),
+    "tensorflow": Known("servable.frameworks.tensorflow", "tensorflow", marks=("saved_model.pb",)),
+    "xgboost": Known(
+        "servable.frameworks.xgboost", "xgboost", (".ubj", ".model", ".json"), looks_like=_holds(b"learner")
+    ),
 }
 
 

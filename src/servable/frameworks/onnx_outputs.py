@@ -15,9 +15,10 @@ def reader(spec: Mapping[str, Any]) -> Reader:
     """What turns one raw output into the array that ``tensors`` describes.
 
     Forms: ``label`` a class label per row, looked up in ``classes``; ``argmax`` scores ``[rows, classes]``
-    whose largest wins; ``zipmap`` a list of dicts from label to probability; ``positive`` the probability of
-    the second of two classes; ``flat`` values as float64 ``[rows]``; ``index`` integers as int64 ``[rows]``;
-    ``value`` numbers as float64, ``[rows]`` where there is one for each row.
+    whose largest wins; ``softmax`` logits ``[rows, classes]``; ``zipmap`` a list of dicts from label to
+    probability; ``positive`` the probability of the second of two classes, ``sigmoid`` its logit, ``second``
+    either of them, with the number ``above`` which it wins; ``flat`` values as float64 ``[rows]``; ``index``
+    integers as int64 ``[rows]``; ``value`` numbers as float64, ``[rows]`` where there is one for each row.
 
     Raises:
         KeyError: an unknown form.
@@ -40,8 +41,23 @@ def reader(spec: Mapping[str, Any]) -> Reader:
         numbers = np.asarray(raw, dtype=np.float64)
         return numbers.reshape(len(numbers)) if numbers[0].size == 1 else numbers
 
+    def softmax(raw: Any) -> Any:
+        logits = np.asarray(raw, np.float64)
+        shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return shares / shares.sum(axis=-1, keepdims=True)
+
+    def sigmoid(raw: Any) -> Any:
+        logits = np.ravel(raw).astype(np.float64)
+        # By the half of the function that does not overflow.
+        small = np.exp(-np.abs(logits))
+        return positive(np.where(logits >= 0, 1.0, small) / (1.0 + small))
+
+    above = float(spec.get("above", 0.0))
     table: dict[str, Reader] = {
         "value": value,
+        "softmax": softmax,
+        "sigmoid": sigmoid,
+        "second": lambda raw: (np.ravel(raw) > above).astype(np.int64),
         "label": label,
         "zipmap": zipmap,
         "positive": positive,
