@@ -20,7 +20,7 @@ from servable.errors import (
     RequestMalformed,
     RequestTooLarge,
 )
-from servable.protocols.base import NO_HEAD, Codec, Head
+from servable.protocols.base import HEAVY_BYTES, NO_HEAD, Codec, Head, Heavy
 from servable.protocols.native import NativeAnswer
 from servable.protocols.native_schema import joined
 from servable.protocols.rows import RowReader
@@ -69,7 +69,7 @@ class Part:
         return self.headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
-class FormCodec(NativeAnswer):
+class FormCodec(NativeAnswer, Heavy):
     """``multipart/form-data``. Immutable and safe to share.
 
     Args:
@@ -83,6 +83,10 @@ class FormCodec(NativeAnswer):
         self._rows = RowReader(signature, max_rows)
         self._fields = {field.name: field for field in signature.inputs}
         self._codec_of = codec_of
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """A long one, or one that may hold a file of columns."""
+        return len(body) >= HEAVY_BYTES or b"filename" in bytes(body)
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request.

@@ -17,6 +17,7 @@ from starlette.routing import Router
 
 from servable.errors import MethodNotAllowed, RouteNotFound, ServableError
 from servable.logs import fields, logger
+from servable.protocols.base import Heavy
 from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
@@ -58,7 +59,7 @@ class Refused:
 
 
 class Later:
-    """A prediction whose body must be unpacked, or whose model must be loaded, before it can begin."""
+    """A prediction that cannot begin at once: a body to unpack or long to read, or a model to load."""
 
     def __init__(self, work: Coroutine[Any, Any, Prediction | None]) -> None:
         self.over = False
@@ -168,7 +169,10 @@ class Application:
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
         if packed or not isinstance(target, Live):
             return Later(self._prepare(target, request, reply, request_id, limit, weight))
-        prediction = Prediction(target, door.codec(target, head), request_id, reply, limit, weight)
+        codec = door.codec(target, head)
+        if isinstance(codec, Heavy) and codec.heavy(request.body, head):
+            return Later(self._prepare(target, request, reply, request_id, limit, weight))
+        prediction = Prediction(target, codec, request_id, reply, limit, weight)
         prediction.begin(request.body, head)
         return prediction
 
@@ -181,7 +185,10 @@ class Application:
         limit: float,
         weight: float,
     ) -> Prediction | None:
-        """Unpack the body and load the model; the prediction begins where nothing can come between."""
+        """Unpack the body, load the model, and read what takes long to read.
+
+        Between finding the model and making the prediction nothing can come.
+        """
         started = asyncio.get_running_loop().time()
         try:
             body, encoding = request.body, request.headers.get(b"content-encoding", b"").lower()
@@ -199,7 +206,10 @@ class Application:
             return None
         spent = asyncio.get_running_loop().time() - started
         prediction = Prediction(live, codec, request_id, reply, limit - spent, weight)
-        prediction.begin(body, request.headers)
+        if isinstance(codec, Heavy) and codec.heavy(body, request.headers):
+            await prediction.begin_aside(body, request.headers)
+        else:
+            prediction.begin(body, request.headers)
         return prediction
 
     def _not_asked(self, request: HttpRequest, reply: Reply, request_id: str) -> Exchange:

@@ -24,6 +24,10 @@ class Member(Protocol):
         ...
 
 
+def _import_http2() -> None:
+    import servable.server.http2  # noqa: F401 - for those who import it from now on
+
+
 class Shared:
     """What all connections of a server have in common.
 
@@ -59,6 +63,16 @@ class Shared:
         self.shut = False
         self.connections: set[Member] = set()
         self.empty = asyncio.Event()
+        self._http2: asyncio.Future[None] | None = None
+
+    def load_http2(self) -> "asyncio.Future[None] | None":
+        """Import what HTTP/2 needs, in a thread; None when that is done.
+
+        It happens when the first client wants it, so that a server without such clients does not pay for it.
+        """
+        if self._http2 is None:
+            self._http2 = asyncio.get_running_loop().run_in_executor(None, _import_http2)
+        return None if self._http2.done() and not self._http2.cancelled() else self._http2
 
     def opened(self, connection: Member) -> bool:
         """A connection begins; false when there are as many as are allowed."""
