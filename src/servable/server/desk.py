@@ -13,6 +13,7 @@ from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.workers import Link
 from servable.serving.answer import answer
+from servable.serving.changes import change
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live
 from servable.settings import ServerSettings
@@ -93,6 +94,24 @@ class Desk:
     async def totals(self) -> Snapshot:
         """The figures of all processes of this server."""
         return await self._link.totals(self.host.metrics.snapshot())
+
+    async def change(self, reference: str, load: bool) -> str:
+        """Load or unload a model in every process of this server.
+
+        Args:
+            reference: of the model.
+            load: or unload.
+
+        Returns:
+            Its name.
+
+        Raises:
+            ServableError: as ``serving.changes.change``, here or in another process.
+        """
+        model = self.host.find(reference).model
+        await change(self.host, reference, load)
+        await self._link.change(reference, load)
+        return model
 
     async def body_of(self, request: Request) -> Body:
         """The whole body of a request, unpacked.
