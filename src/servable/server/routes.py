@@ -69,7 +69,14 @@ class _Looks:
         self._document: tuple[tuple[tuple[Described, ...], str], bytes] | None = None
 
     async def landing(self, request: Request) -> Response:
-        """The page that links everything."""
+        """The page that links everything; for a client that does not ask for a page, a sign of life.
+
+        KServe's client of the first protocol looks here whether a server is alive, and takes any type.
+        """
+        if "text/html" not in request.headers.get("accept", "").lower():
+            answer = _json({"status": "alive"})
+            answer.headers["vary"] = "accept"
+            return answer
         table = self._host.table
         reports = frozenset(name for name, live in table.models.items() if _has_report(live))
         origin = f"{request.url.scheme}://{request.url.netloc}"
