@@ -140,6 +140,13 @@ def test_the_open_inference_protocol_holds(url: str, tmp_path: Path) -> None:
     assert " passed" in run(str(description), *words)
 
 
+@pytest.mark.slow
+def test_the_other_formats_hold(url: str) -> None:
+    words = ("--checks", OPEN_CHECKS, "--seed", "20", "--max-examples", "10")
+    # It warns that most bodies are refused: which rows a model takes, no schema of these says.
+    assert " passed" in run(f"{url}/openapi-formats.json", *words)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_our_own_document_holds_for_long(url: str, tmp_path: Path) -> None:

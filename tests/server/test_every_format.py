@@ -1,12 +1,14 @@
 """No room, no time, cold models and bad input in every wire format, one by one, over a real server."""
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from servable.registry.home import open_home
@@ -161,3 +163,34 @@ def test_bad_input_is_the_callers_fault_in_the_words_of_the_format(form: Form, u
         assert told.status in (400, "INVALID_ARGUMENT")
         assert "header" in form.refused(told)
     assert gate.runs == 0
+
+
+def described(url: str, path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The operation of an address in the description of the formats, and its schemas."""
+    with urllib.request.urlopen(f"{url}/openapi-formats.json") as answer:
+        document = json.load(answer)
+    for template, operations in document["paths"].items():
+        if re.fullmatch(re.sub(r"{\w+}", "[^/:]+", template), path) and "post" in operations:
+            return operations["post"], document["components"]
+    raise AssertionError(f"{path} is not described")
+
+
+@pytest.mark.parametrize("form", FORMS[1:2] + FORMS[3:], ids=[form.name for form in FORMS[1:2] + FORMS[3:]])
+def test_bodies_answers_and_errors_are_as_they_are_described(form: Form, url: str) -> None:
+    for way in form.ways:
+        path = way.path.replace(":1", "").replace("@champion", "")
+        # The same stands below these, as the description says in words.
+        path = re.sub("^/(openai/v1|v3)/", "/v1/", path)
+        operation, components = described(url, path)
+
+        def check(content: dict[str, Any], body: bytes, components: dict[str, Any] = components) -> None:
+            schema = {**content["application/json"]["schema"], "components": components}
+            jsonschema_rs.Draft202012Validator(schema).validate(json.loads(body))
+
+        assert form.content_type in operation["requestBody"]["content"]
+        if form.content_type == "application/json":
+            check(operation["requestBody"]["content"], form.body(way.model))
+        check(operation["responses"]["200"]["content"], form.ask(url, way).body)
+        told = form.ask(url, way, x_request_priority="urgent")
+        check(operation["responses"][str(told.status)]["content"], told.body)
+        assert {str(form.full), str(form.late), str(form.missing)} <= operation["responses"].keys()
