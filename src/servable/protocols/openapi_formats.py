@@ -340,7 +340,12 @@ def _openai_schemas() -> dict[str, Schema]:
     texts: Schema = {"anyOf": [_TEXT, _list(_TEXT, 1)]}
     tokens: Schema = {"anyOf": [_list(whole, 1), _list(_list(whole, 1), 1)]}
     usage = _object({"prompt_tokens": whole, "total_tokens": whole}, {"completion_tokens": whole})
-    vector: Schema = {"anyOf": [_list({"type": ["number", "null"]}), {**_TEXT, "contentEncoding": "base64"}]}
+    vector: Schema = {
+        "anyOf": [
+            _list({"description": "A number, or null where it is not finite."}),
+            {**_TEXT, "contentEncoding": "base64"},
+        ]
+    }
     entry = _object({"object": _TEXT, "index": whole, "embedding": vector})
     model = {"model": {**_TEXT, "description": "A reference; the default model without it."}}
     streams = {**model, "stream": {"type": ["boolean", "null"]}}
