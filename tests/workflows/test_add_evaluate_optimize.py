@@ -124,7 +124,7 @@ def test_a_truncated_pickle_is_said(pipeline: object, tmp_path: Path, home: Path
 def test_neither_a_missing_file_nor_any_object_is_a_model(tmp_path: Path, home: Path) -> None:
     with pytest.raises(FileMissing, match="nowhere"):
         servable.add(tmp_path / "nowhere.onnx", name="a", home=home)
-    with pytest.raises(FileMissing, match="folder"):
+    with pytest.raises(ArtifactUnsupported, match="folder"):
         servable.add(tmp_path, name="a", home=home)
     with pytest.raises(InputError, match="predict"):
         servable.add(object(), name="a", home=home)

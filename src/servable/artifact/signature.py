@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from servable.artifact.preparation import Preparation
 from servable.tensors import NUMBERS, STRINGS
 
-Kind = Literal["number", "category", "boolean", "date", "text", "tensor"]
+Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image", "audio"]
+#: Kinds whose values are whole tensors under the field's own name.
+TENSORS = frozenset({"tensor", "image", "audio"})
 Task = Literal["classification", "regression", "clustering", "transform"]
 
 #: Dtypes that travel in the packed text array; all others travel as numbers.
@@ -34,6 +37,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         shape: of a tensor, without the row axis; -1 is a free size.
         example: a real or typical value.
         description: a sentence for the API's documentation.
+        preparation: how a file (of kind ``image`` or ``audio``) or a text becomes what the model takes; dtype
+            and shape are those of the tensor that comes out. None: callers send the tensor itself.
     """
 
     name: str
@@ -47,11 +52,17 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shape: tuple[int, ...] = ()
     example: Any = None
     description: str = ""
+    preparation: Preparation | None = None
+
+    @property
+    def is_tensor(self) -> bool:
+        """Whether its values are tensors under its own name, and no columns of a table."""
+        return self.kind in TENSORS
 
     @property
     def array(self) -> str:
         """The name of the array in a Request that carries this field."""
-        if self.kind == "tensor":
+        if self.is_tensor:
             return self.name
         return STRINGS if self.dtype in STRING_DTYPES else NUMBERS
 
@@ -86,7 +97,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def packed(self, array: str) -> tuple[Field, ...]:
         """The fields that travel in ``numbers`` or ``strings``, in order."""
         # A tensor may be named like a packed array, and is still none of its columns.
-        return tuple(field for field in self.inputs if field.array == array and field.kind != "tensor")
+        return tuple(field for field in self.inputs if field.array == array and not field.is_tensor)
 
     def input(self, name: str) -> Field:
         """The input of this name.
@@ -107,7 +118,7 @@ def names(fields: Iterable[Field]) -> tuple[str, ...]:
 
 def is_table(fields: Sequence[Field]) -> bool:
     """Whether all fields are columns, so that a row is a flat object or list."""
-    return all(field.kind != "tensor" for field in fields)
+    return not any(field.is_tensor for field in fields)
 
 
 def encode(signature: Signature) -> bytes:

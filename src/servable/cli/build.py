@@ -188,7 +188,9 @@ def evaluate(
 def add(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="A model file: .onnx .skops .joblib .pkl", show_default=False),
+        typer.Argument(
+            metavar="PATH", help="A model file or folder; docs/frameworks.md lists them.", show_default=False
+        ),
     ],
     name: options.NewName,
     sample: Annotated[
@@ -202,6 +204,28 @@ def add(
         str | None,
         typer.Option(help="The sample's column that holds the answer.", rich_help_panel=options.DATA),
     ] = None,
+    describe: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the file does not say (task, labels, inputs, entry, files), as TOML or JSON.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="A classifier's classes in the order of its scores: a,b,c or a file with one a line.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = "",
+    entry: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE.py:NAME",
+            help="The class or function that belongs to the file.",
+            rich_help_panel=options.DATA,
+        ),
+    ] = "",
     trust: options.Trust = False,
     tolerance: options.Tolerance = 1e-4,
     deploy: options.Deploy = False,
@@ -210,10 +234,13 @@ def add(
 ) -> None:
     """Take in a model trained elsewhere, compile it and prove it equal.
 
-    Example: [bold]servable add model.skops --name churn --sample customers.csv --deploy[/bold]
+    Examples:
+    [bold]servable add model.skops --name churn --sample customers.csv --deploy[/bold]
+    [bold]servable add weights.pt --entry net.py:Net --labels cat,dog --describe net.toml --name pets[/bold]
     """
     from servable.cli import tables
     from servable.workflows.add import add as work
+    from servable.workflows.hints import hints_of
 
     screen = Screen(as_json=as_json)
     with screen.progress() as progress:
@@ -222,6 +249,7 @@ def add(
             name=name,
             sample=sample,
             target=target,
+            hints=hints_of(describe, labels=labels, entry=entry),
             trust=trust,
             tolerance=tolerance,
             deploy=deploy,

@@ -286,7 +286,7 @@ def description(about: "Description") -> Iterator[RenderableType]:
         table.add_row(
             escape(field.name),
             field.kind,
-            field.dtype + (str(list(field.shape)) if field.kind == "tensor" else ""),
+            field.dtype + (str(list(field.shape)) if field.is_tensor else ""),
             "allowed" if field.missing else "",
             escape(_range(field)),
             escape(_short(field.example)),

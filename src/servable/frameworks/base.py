@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from servable.artifact.manifest import Variant
-from servable.artifact.signature import Signature
+from servable.artifact.signature import Field, Signature, Task
 from servable.tensors import Arrays
 
 #: Option of a trained variant whose loading executes code; the manifest must then say ``trusted``.
@@ -62,32 +62,71 @@ class Trained(NamedTuple):
     libraries: Mapping[str, str]
 
 
+class Hints(NamedTuple):
+    """What the person who hands in a model knows and its file does not say; everything may be left out.
+
+    Attributes:
+        task: what the model does.
+        inputs: what it takes, in order; a field may leave out what the model itself says.
+        labels: a classifier's classes, in the order of its scores.
+        entry: the class or function that belongs to the file, as ``file.py:Name`` or ``package.module:Name``.
+        files: files and folders that the model needs beside it.
+    """
+
+    task: Task | None = None
+    inputs: tuple[Field, ...] = ()
+    labels: tuple[str | bool | int | float, ...] = ()
+    entry: str = ""
+    files: tuple[Path, ...] = ()
+
+
+NO_HINTS = Hints()
+
+
 class Adapter(Protocol):
     """One framework. Adapters hold no state and are safe to share."""
 
     #: The framework's name in manifests, for instance ``sklearn``.
     name: str
-    #: File endings that it takes in, with the dot.
+    #: File endings that it takes in, with the dot; empty for one that takes folders only.
     suffixes: tuple[str, ...]
 
-    def read(self, path: Path, *, sample: Any | None, trust: bool) -> Trained:
+    def read(self, path: Path, *, sample: Any | None, trust: bool, hints: Hints = NO_HINTS) -> Trained:
         """Take in a model trained elsewhere.
 
         Args:
-            path: an existing file.
+            path: an existing file, or a folder that ``lookup`` found to be this framework's.
             sample: a ``pandas.DataFrame`` of example rows that the model accepts, or None; it gives
                 names, kinds, categories, ranges and an example row that the file itself may lack.
             trust: whether the caller allows code in the file to run.
+            hints: what the caller knows about the model.
 
         Raises:
             ArtifactUnreadable: empty, truncated, or not this framework's.
             ArtifactUntrusted: loading it would execute code and ``trust`` is false; nothing was executed.
+            SettingInvalid: a hint contradicts the model, or one is needed; the sentence says which.
             DependencyMissing: a library that the model needs is not installed.
         """
         ...
 
     def write(self, trained: Trained, folder: Path) -> Variant:
         """Write the trained form into a package folder and say how to load it again (name ``trained``)."""
+        ...
+
+    def restore(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Trained:
+        """The trained form of a package as it was when ``write`` wrote it; needs no hints and no sample.
+
+        Args:
+            folder: the package, whose digests were verified.
+            variant: the one that ``write`` returned.
+            signature: the package's; becomes that of the result.
+            trust: as in ``load``.
+
+        Raises:
+            ArtifactUntrusted: it would execute code and ``trust`` is false.
+            ArtifactUnreadable: damaged.
+            DependencyMissing: a library that the model needs is not installed.
+        """
         ...
 
     def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:

@@ -44,7 +44,7 @@ def to_frame(arrays: Arrays, signature: Signature, style: Style = "canonical") -
     Raises:
         DataError: a field is a tensor.
     """
-    if any(field.kind == "tensor" for field in signature.inputs):
+    if any(field.is_tensor for field in signature.inputs):
         raise DataError("This model takes whole tensors, which have no form as a table.")
     numbers = signature.packed(NUMBERS)
     strings = signature.packed(STRINGS)
@@ -99,7 +99,7 @@ def pack(frame: pd.DataFrame, signature: Signature) -> dict[str, NDArray[Any]]:
         DataError: a column is not there, or a value does not fit; names the column and the data row,
             counted from 1.
     """
-    if any(field.kind == "tensor" for field in signature.inputs):
+    if any(field.is_tensor for field in signature.inputs):
         return _pack_tensor(frame, signature)
     absent = [field.name for field in signature.inputs if field.name not in frame.columns]
     if absent:

@@ -1,6 +1,7 @@
 """Which adapter reads what, and which extra brings its library. Nothing is imported until it is named."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -9,14 +10,25 @@ from servable.frameworks.base import Adapter
 
 
 class Known(NamedTuple):
-    """Where an adapter lives and what must be installed for it."""
+    """Where an adapter lives, what must be installed for it, and how its files are told from others.
+
+    Attributes:
+        module: of the adapter.
+        extra: that brings its library; empty for what is always there.
+        suffixes: of its files, with the dot.
+        marks: a folder that holds a file of one of these names is this framework's.
+        looks_like: decides about a file whose ending several frameworks have; None where that is enough.
+    """
 
     module: str
     extra: str
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    looks_like: Callable[[Path], bool] | None = None
 
 
-#: Every framework that Servable knows, by the name that manifests use.
+#: Every framework that Servable knows, by the name that manifests use. Of several that could read a file or
+#: a folder, the first one does.
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
@@ -44,14 +56,21 @@ def adapter(name: str) -> Adapter:
 
 
 def framework_of(path: Path) -> str:
-    """The framework that a file's ending stands for.
+    """The framework that a file or a folder is of, by its ending or by what lies in it.
 
     Raises:
-        ArtifactUnsupported: no adapter reads files of this ending; the message lists those that are read.
+        ArtifactUnsupported: no adapter reads it; the message lists what is read.
     """
+    if path.is_dir():
+        for name, known in KNOWN.items():
+            if any((path / mark).is_file() for mark in known.marks):
+                return name
+        marks = ", ".join(sorted({mark for known in KNOWN.values() for mark in known.marks}))
+        holds = f"a folder is read when it holds one of {marks}" if marks else "no folders are read"
+        raise ArtifactUnsupported(f"{path.name} is no model folder that Servable reads; {holds}.")
     suffix = path.suffix.lower()
     for name, known in KNOWN.items():
-        if suffix in known.suffixes:
+        if suffix in known.suffixes and (known.looks_like is None or known.looks_like(path)):
             return name
-    endings = ", ".join(sorted(ending for known in KNOWN.values() for ending in known.suffixes))
+    endings = ", ".join(sorted({ending for known in KNOWN.values() for ending in known.suffixes}))
     raise ArtifactUnsupported(f"{path.name} is no model file that Servable reads; it reads {endings}.")

@@ -28,7 +28,7 @@ from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ModelFailed, converted
 from servable.frameworks import onnx_signature
-from servable.frameworks.base import Predictor, Trained
+from servable.frameworks.base import NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.onnx_outputs import reader
 from servable.frameworks.onnx_session import CPU, DEFAULT, SessionChoice, session_options, stored_choice
 from servable.tensors import Arrays, row_count
@@ -205,13 +205,17 @@ def _maker(feed: Feed) -> Callable[[NDArray[Any]], NDArray[Any]]:
     return make
 
 
+def _libraries() -> dict[str, str]:
+    return {"onnxruntime": ort.__version__}
+
+
 class OnnxAdapter:
     """Models in ONNX: our compiled variants, and ``.onnx`` files from anywhere."""
 
     name = "onnx"
     suffixes = (".onnx",)
 
-    def read(self, path: Path, *, sample: Any | None, trust: bool) -> Trained:
+    def read(self, path: Path, *, sample: Any | None, trust: bool, hints: Hints = NO_HINTS) -> Trained:
         """Take in an ``.onnx`` file. It holds no code, so ``trust`` does not matter.
 
         Raises:
@@ -225,7 +229,7 @@ class OnnxAdapter:
             model=path,
             signature=signature,
             options=options,
-            libraries={"onnxruntime": ort.__version__},
+            libraries=_libraries(),
         )
 
     def write(self, trained: Trained, folder: Path) -> Variant:
@@ -236,6 +240,10 @@ class OnnxAdapter:
                 shutil.copyfile(extra, folder / extra.name)
             shutil.copyfile(source, folder / "model.onnx")
         return Variant(name=TRAINED, format=self.name, path="model.onnx", options=dict(trained.options))
+
+    def restore(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Trained:
+        """The file in a package with what is known of it; nothing is loaded yet."""
+        return Trained(folder / variant.path, signature, variant.options, _libraries())
 
     def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
         """A predictor over a variant's file.

@@ -28,7 +28,7 @@ from servable.errors import (
     ServableError,
 )
 from servable.frameworks import sklearn_signature
-from servable.frameworks.base import EXECUTES, Predictor, Trained
+from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.frame import to_frame
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Arrays, row_count
 
@@ -133,7 +133,7 @@ class SklearnAdapter:
     name = "sklearn"
     suffixes = (".pkl", ".pickle", ".joblib", ".skops")
 
-    def read(self, path: Path, *, sample: Any | None, trust: bool) -> Trained:
+    def read(self, path: Path, *, sample: Any | None, trust: bool, hints: Hints = NO_HINTS) -> Trained:
         """Take in a fitted model from a file; see the seam.
 
         Raises:
@@ -185,15 +185,19 @@ class SklearnAdapter:
         signature, style = sklearn_signature.derive(model, sample)
         return Trained(model, signature, {"style": style}, libraries_of(model))
 
-    def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
-        """A predictor over the model in a package; see the seam.
+    def restore(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Trained:
+        """The model of a package in memory; see the seam.
 
         Raises:
             ArtifactUntrusted: it would execute code and ``trust`` is false.
             ArtifactUnreadable: damaged.
         """
         model, _ = _open(folder / variant.path, trust=trust)
-        return SklearnPredictor(model, signature, str(variant.options.get("style", "canonical")))
+        return Trained(model, signature, variant.options, libraries_of(model))
+
+    def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
+        """A predictor over the model in a package; see the seam and ``restore``."""
+        return self.wrap(self.restore(folder, variant, signature, trust=trust))
 
     def wrap(self, trained: Trained) -> Predictor:
         """A predictor over the model in memory."""

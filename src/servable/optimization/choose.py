@@ -1,6 +1,7 @@
 """Compile, prove, time, choose: which form of a model serves."""
 
 import math
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from servable.artifact.files import storage_errors, write_file
+from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Proof, Timing, Variant
 from servable.errors import ArtifactError, ModelFailed
-from servable.frameworks.base import Adapter, Predictor, Trained
+from servable.frameworks.base import Predictor, Trained
 from servable.frameworks.lookup import adapter
 from servable.optimization import measure, nasty, parity, session
-from servable.optimization.convert import convert, feeds
+from servable.optimization.forms import FOLDER, Form, forms
 from servable.optimization.graph import Unconvertible
 from servable.progress import NoProgress, Progress
 from servable.tensors import Arrays, row_count, stack, take
@@ -27,8 +28,6 @@ _ONE_BY_ONE = 32
 _CHUNK = 4096
 #: A form in single precision serves only when it is faster by this factor; below, precision wins.
 _WORTH_ROUNDING = 1.1
-#: What is tried, best precision first: name and whether it computes in float32.
-CANDIDATES = (("onnx-fp64", False), ("onnx-fp32", True))
 
 
 class Optimised(NamedTuple):
@@ -58,7 +57,7 @@ def optimise(
     tune: bool = False,
     progress: Progress | None = None,
 ) -> Optimised:
-    """Make compiled forms of a scikit-learn model, prove them, time them, and say which should serve.
+    """Make the other forms of a model, prove them, time them, and say which should serve.
 
     Args:
         trained: the model and its signature.
@@ -79,7 +78,8 @@ def optimise(
     rows = take(sample, slice(0, _MOST_ROWS))
     framework = fallback.format if fallback is not None else "sklearn"
     model = adapter(framework).wrap(trained)
-    seen.begin("Compile and prove", total=len(CANDIDATES) + 1)
+    tried = forms(framework, trained)
+    seen.begin("Compile and prove", total=len(tried) + 1)
     held = fallback or Variant(name=TRAINED, format=framework, path="")
     held = msgspec.structs.replace(held, timings=measure.time_predictor(model, rows, batches))
     seen.advance(note=f"trained: {_said(held.timings)}")
@@ -87,22 +87,19 @@ def optimise(
     refused: list[Variant] = []
     notes: list[str] = []
     questions = Questions(trained, model, rows)
-    for name, single in CANDIDATES if framework == "sklearn" else ():
+    for form in tried:
         try:
-            variant, data = _candidate(trained, questions, name, single=single, limits=(tolerance, batches))
+            variant = _candidate(questions, form, folder, tolerance=tolerance, batches=batches)
         except Unconvertible as reason:
-            notes.append(f"{name}: not made, because {reason}.")
+            notes.append(f"{form.name}: not made, because {reason}.")
             seen.advance(note=notes[-1])
             continue
-        if data is None:
+        if variant.proof is None or not variant.proof.equal:
             refused.append(variant)
-            seen.advance(note=f"{name}: refused, {variant.proof.reason if variant.proof else ''}")
+            seen.advance(note=f"{form.name}: refused, {variant.proof.reason if variant.proof else ''}")
             continue
-        with storage_errors("writing a compiled form"):
-            (folder / "variants").mkdir(parents=True, exist_ok=True)
-        write_file(folder / variant.path, data)
         equal.append(variant)
-        seen.advance(note=f"{name}: {_said(variant.timings)}")
+        seen.advance(note=f"{form.name}: {_said(variant.timings)}")
     if tune and equal:
         equal = _tuned(folder, equal, questions, tolerance, seen)
     model.close()
@@ -135,12 +132,14 @@ class Questions:
     """Rows to compare on and the trained model's answers to them, made once for all candidates.
 
     Attributes:
+        signature: of the model.
         rows: the held-out rows.
         asked: what is compared, by name: rows and the trained model's answers.
         declined: groups of nasty rows that the trained model itself refuses; nothing can be compared there.
     """
 
     def __init__(self, trained: Trained, model: Predictor, rows: Arrays) -> None:
+        self.signature = trained.signature
         self.rows = rows
         self.asked: dict[str, tuple[Arrays, Arrays]] = {"held-out rows": (rows, answers(model, rows))}
         self.declined: list[str] = []
@@ -208,42 +207,36 @@ def fastest(variants: Sequence[Variant]) -> str:
 
 
 def _candidate(
-    trained: Trained,
-    questions: Questions,
-    name: str,
-    *,
-    single: bool,
-    limits: tuple[float, Sequence[int]],
-) -> tuple[Variant, bytes | None]:
-    """One form: its record, and its bytes if it was proven equal.
+    questions: Questions, form: Form, folder: Path, *, tolerance: float, batches: Sequence[int]
+) -> Variant:
+    """One form: its record with its proof; its files are in the folder if it was proven equal.
 
     Raises:
-        Unconvertible: it cannot be made, or onnxruntime does not take it.
+        Unconvertible: it cannot be made, or cannot be loaded.
     """
-    tolerance, batches = limits
-    data = convert(trained, single=single)
-    variant = Variant(
-        name=name, format="onnx", path=f"variants/{name}.onnx", options=feeds(trained.signature)
-    )
-    onnx: Adapter = adapter("onnx")
-    with storage_errors("trying a compiled form"), tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "variants").mkdir()
-        (Path(scratch) / variant.path).write_bytes(data)
+    with storage_errors("trying a compiled form"), tempfile.TemporaryDirectory(prefix="servable-") as made:
+        scratch = Path(made)
+        (scratch / FOLDER).mkdir()
+        variant = form.make(scratch)
         try:
-            predictor = onnx.load(Path(scratch), variant, trained.signature, trust=False)
+            predictor = adapter(variant.format).load(scratch, variant, questions.signature, trust=False)
         except ArtifactError as refusal:
-            raise Unconvertible(f"onnxruntime does not take it ({refusal.__cause__ or refusal})") from refusal
-    proof = questions.prove(predictor, tolerance)
-    if not proof.equal:
-        predictor.close()
-        return msgspec.structs.replace(variant, proof=proof, note=f"refused: {proof.reason}"), None
-    timings = measure.time_predictor(predictor, questions.rows, batches)
-    predictor.close()
-    declined = len(questions.declined)
+            raise Unconvertible(
+                f"{variant.format} does not take it ({refusal.__cause__ or refusal})"
+            ) from refusal
+        try:
+            proof = questions.prove(predictor, tolerance)
+            variant = msgspec.structs.replace(variant, proof=proof)
+            if not proof.equal:
+                return msgspec.structs.replace(variant, note=f"refused: {proof.reason}")
+            timings = measure.time_predictor(predictor, questions.rows, batches)
+        finally:
+            predictor.close()
+        shutil.copytree(scratch / FOLDER, folder / FOLDER, dirs_exist_ok=True)
     note = f"equal on {proof.rows} rows"
-    if declined:
-        note += f"; the trained model refuses {declined} kinds of nasty rows"
-    return msgspec.structs.replace(variant, proof=proof, timings=timings, note=note), data
+    if questions.declined:
+        note += f"; the trained model refuses {len(questions.declined)} kinds of nasty rows"
+    return msgspec.structs.replace(variant, timings=timings, note=note)
 
 
 def _said(timings: Sequence[Timing]) -> str:

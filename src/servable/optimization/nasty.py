@@ -23,6 +23,7 @@ from servable.tensors import MISSING_STRING, NUMBERS, STRINGS, Arrays, row_count
 _THRESHOLD_ROWS = 1500
 _VALUES_PER_COLUMN = 400
 _COLUMNS_PER_EXTREME = 6
+_TENSOR_ROWS = 8
 #: Within float32's range; scikit-learn's trees refuse what lies beyond.
 _EXTREMES = (
     0.0,
@@ -80,6 +81,9 @@ def make(trained: Trained, sample: Arrays, *, seed: int = 0) -> Groups:
         values = _interesting(trained, sample)
         groups.update(_on_thresholds(signature, sample, values, generator))
         groups.update(_extremes(signature, sample, generator))
+    for field in signature.inputs:
+        if field.is_tensor and np.dtype(sample[field.name].dtype).kind == "f":
+            groups.update(_tensors(field.name, sample, generator))
     groups.update(_missing(signature, sample, generator))
     if STRINGS in sample:
         groups.update(_texts(signature, sample, generator))
@@ -220,6 +224,21 @@ def _extremes(signature: Signature, sample: Arrays, generator: np.random.Generat
         rows[NUMBERS][np.arange(len(places)), places] = extreme
         groups[f"the extreme {extreme!r}"] = rows
     return groups
+
+
+def _tensors(name: str, sample: Arrays, generator: np.random.Generator) -> Groups:
+    """Rows whose tensor is all zeros, all one value, shuffled, or noise as wide as the real one and wider."""
+    rows = _copies(sample, _TENSOR_ROWS, generator)
+    real = rows[name]
+    spread = float(real.std()) or 1.0
+    changed = {
+        "zeros": np.zeros_like(real),
+        "one value": np.full_like(real, real.max()),
+        "shuffled": generator.permuted(real.reshape(len(real), -1), axis=1).reshape(real.shape),
+        "noise": generator.normal(real.mean(), spread, real.shape).astype(real.dtype),
+        "wide noise": generator.normal(real.mean(), 10 * spread, real.shape).astype(real.dtype),
+    }
+    return {f"{name}: {what}": {**rows, name: array} for what, array in changed.items()}
 
 
 def _missing(signature: Signature, sample: Arrays, generator: np.random.Generator) -> Groups:

@@ -151,7 +151,7 @@ class _Writer:
         )
 
     def _input_type(self, field: Field) -> str:
-        if field.kind == "tensor":
+        if field.is_tensor:
             return _nested("Sequence", _cell_type(field.dtype), len(field.shape))
         choice = self._choices.get(field.name)
         kind = choice.type_name if choice else _column_type(field)

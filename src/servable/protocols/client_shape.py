@@ -113,7 +113,7 @@ def words(field: Field) -> str:
     parts = [expectation(field)]
     if field.minimum is not None and field.maximum is not None:
         parts.append(f"seen in training: {field.minimum:g} to {field.maximum:g}")
-    if field.example is not None and field.kind != "tensor":
+    if field.example is not None and not field.is_tensor:
         parts.append(f"for example {field.example}")
     if field.description:
         parts.append(field.description.rstrip("."))

@@ -107,7 +107,7 @@ class _Writer:
     def _row(self) -> str:
         lines = []
         for field in self._signature.inputs:
-            mark = "?" if field.missing and field.kind != "tensor" else ""
+            mark = "?" if field.missing and not field.is_tensor else ""
             told = words(field)
             lines.append(_comment(f"{told[0].upper()}{told[1:]}.", 2))
             lines.append(f"  {_key(field.name)}{mark}: {self._input_type(field)};")
@@ -115,7 +115,7 @@ class _Writer:
         return f"/** One row for the model. */\nexport interface {self._prefix}Row {{\n{body}}}"
 
     def _input_type(self, field: Field) -> str:
-        if field.kind == "tensor":
+        if field.is_tensor:
             return _nested("readonly ", _cell_type(field.dtype), len(field.shape))
         choice = self._choices.get(field.name)
         kind = choice.type_name if choice else _column_type(field)

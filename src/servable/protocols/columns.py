@@ -91,9 +91,9 @@ class ColumnReader:
         self._texts = texts
         self._numbers = signature.packed(NUMBERS)
         self._strings = signature.packed(STRINGS)
-        self._tensors = tuple(field for field in signature.inputs if field.kind == "tensor")
+        self._tensors = tuple(field for field in signature.inputs if field.is_tensor)
         only = signature.inputs[0] if len(signature.inputs) == 1 else None
-        flat = only is not None and only.kind == "tensor" and len(only.shape) == 1 and only.dtype != "str"
+        flat = only is not None and only.is_tensor and len(only.shape) == 1 and only.dtype != "str"
         #: The one tensor whose elements may come as columns of their own.
         self._spread = only if flat else None
 
@@ -165,7 +165,7 @@ class ColumnReader:
         """One column, packed; its problems are noted."""
         places = batch.schema.get_all_field_indices(field.name)
         if not places:
-            if field.missing and field.kind != "tensor":
+            if field.missing and not field.is_tensor:
                 return Cells(MISSING_STRING if field.array == STRINGS else math.nan)
             hint = Problems().hint(field.name, batch.schema.names)
             found.append(
@@ -177,7 +177,7 @@ class ColumnReader:
             return None
         column = plain(batch.column(places[0]))
         try:
-            if field.kind == "tensor":
+            if field.is_tensor:
                 cells = tensor(column, field)
             elif field.array == STRINGS:
                 cells = strings(column, field, self._texts)

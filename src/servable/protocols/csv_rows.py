@@ -42,7 +42,7 @@ class CsvReader:
         self._names = tuple(field.name for field in signature.inputs)
         self._required = frozenset(field.name for field in signature.inputs if not field.missing)
         self._tensor = signature.inputs[0] if rows.bare else None
-        self._readable = rows.bare or all(field.kind != "tensor" for field in signature.inputs)
+        self._readable = rows.bare or all(not field.is_tensor for field in signature.inputs)
         self._plain = all(field.kind == "number" and field.dtype == "float64" for field in signature.inputs)
 
     def read(self, body: Body) -> tuple[dict[str, Any], int]:

@@ -89,7 +89,7 @@ class Face:
             if signature.probabilities:
                 shown.append(Tensor(PROBABILITIES, "FP64", (-1, len(labels)), labels))
             return tuple(shown)
-        if signature.task == "transform" or any(field.kind == "tensor" for field in signature.outputs):
+        if signature.task == "transform" or any(field.is_tensor for field in signature.outputs):
             return tuple(
                 Tensor(field.name, _shown_datatype(field), (-1, *field.shape)) for field in signature.outputs
             )
@@ -159,11 +159,11 @@ class Face:
 
     def _column(self, field: Field, array: Any, rows: int, problems: Problems) -> Any:
         if array is None:
-            if field.missing and field.kind != "tensor":
+            if field.missing and not field.is_tensor:
                 return [MISSING_STRING] * rows if field.array == STRINGS else np.full(rows, np.nan)
             problems.note(field.name, expectation(field), "nothing (the input is missing)")
             return None
-        if field.kind == "tensor":
+        if field.is_tensor:
             return self._tensor(field, array, problems)
         if array.shape not in ((rows,), (rows, 1)):
             problems.note(field.name, f"the shape [{rows}, 1] or [{rows}]", f"{list(array.shape)}")
@@ -256,7 +256,7 @@ class Face:
                 texts[:, index] = columns[field.name]
             arrays[STRINGS] = texts
         for field in signature.inputs:
-            if field.kind == "tensor":
+            if field.is_tensor:
                 arrays[field.name] = columns[field.name]
         return arrays
 
@@ -301,4 +301,4 @@ def _shown_datatype(field: Field) -> str:
 
 
 def _shown_shape(field: Field) -> tuple[int, ...]:
-    return (-1, *field.shape) if field.kind == "tensor" else (-1, 1)
+    return (-1, *field.shape) if field.is_tensor else (-1, 1)

@@ -41,9 +41,9 @@ class Forms:
         self._names = tuple(field.name for field in signature.inputs)
         self._known = frozenset(self._names)
         only = signature.inputs[0] if len(self._names) == 1 else None
-        self._bare = only is not None and only.kind == "tensor"
+        self._bare = only is not None and only.is_tensor
         #: Whether a row is a single value, which may stand without brackets around it.
-        self._lone = only is not None and (only.kind != "tensor" or only.shape == (1,))
+        self._lone = only is not None and (not only.is_tensor or only.shape == (1,))
         #: By key.
         self.readers: dict[str, Callable[[Any], Asked]] = {
             "dataframe_split": self.dataframe_split,

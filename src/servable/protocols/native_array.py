@@ -55,12 +55,12 @@ class WholeArray:
     def of(cls, signature: Signature) -> "WholeArray | None":
         """The array that carries a signature's inputs; None when no single array can."""
         inputs = signature.inputs
-        if len(inputs) == 1 and inputs[0].kind == "tensor":
+        if len(inputs) == 1 and inputs[0].is_tensor:
             field = inputs[0]
             # The dtypes of tensors are numpy's, and the one for texts.
             plain = field.dtype != "str" and np.dtype(field.dtype).kind in _TAKEN and 0 not in field.shape
             return cls(field.name, field.shape, field.dtype, ()) if plain else None
-        if inputs and all(field.kind != "tensor" and field.array == NUMBERS for field in inputs):
+        if inputs and all(not field.is_tensor and field.array == NUMBERS for field in inputs):
             return cls(NUMBERS, (len(inputs),), "float64", inputs)
         return None
 

@@ -16,7 +16,7 @@ def takes_bytes(signature: Signature) -> bool:
     if len(signature.inputs) != 1:
         return False
     field = signature.inputs[0]
-    return field.kind == "tensor" and field.dtype == "uint8" and field.shape == (-1,)
+    return field.is_tensor and field.dtype == "uint8" and field.shape == (-1,)
 
 
 class BytesCodec(NativeAnswer):

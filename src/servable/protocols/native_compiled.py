@@ -24,11 +24,11 @@ class Packer:
 
     def __init__(self, signature: Signature) -> None:
         indexed = list(enumerate(signature.inputs))
-        columns = [(index, field) for index, field in indexed if field.kind != "tensor"]
+        columns = [(index, field) for index, field in indexed if not field.is_tensor]
         self._numbers = tuple(index for index, field in columns if field.array == NUMBERS)
         self._strings = tuple(index for index, field in columns if field.array == STRINGS)
         self._dates = frozenset(index for index, field in indexed if field.dtype == "datetime")
-        self._tensors = tuple((index, field) for index, field in indexed if field.kind == "tensor")
+        self._tensors = tuple((index, field) for index, field in indexed if field.is_tensor)
 
     def pack(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
         """Packed arrays; ``ValueError`` for a date that is none and for tensors of differing shapes."""
@@ -67,7 +67,7 @@ def all_plain_numbers(signature: Signature) -> bool:
     """Whether a row is numbers and booleans only, which numpy packs without any work in Python."""
     return bool(signature.inputs) and all(
         field.array == NUMBERS
-        and field.kind != "tensor"
+        and not field.is_tensor
         and field.dtype != "datetime"
         and membership(field) is None
         for field in signature.inputs
@@ -81,7 +81,7 @@ def row_types(signature: Signature, bare: bool) -> tuple[type, Any] | None:
         row_type = msgspec.defstruct(
             "Row",
             [
-                (name, kind, None) if field.missing and field.kind != "tensor" else (name, kind)
+                (name, kind, None) if field.missing and not field.is_tensor else (name, kind)
                 for name, kind, field in columns
             ],
             rename={name: field.name for name, _, field in columns},
@@ -120,7 +120,7 @@ def typed_decoder(row: Any) -> Any:
 
 
 def _value_type(field: Field) -> Any:
-    if field.kind == "tensor":
+    if field.is_tensor:
         return _tensor_type(field)
     kind: Any = {"str": str, "bool": bool, "datetime": str | float}.get(field.dtype, float)
     if field.dtype == "int64":

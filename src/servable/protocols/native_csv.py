@@ -48,7 +48,7 @@ class CsvCodec(NativeAnswer, Heavy):
         self._reader = ColumnReader(signature, limits.max_rows, texts=Texts())
         self._names = tuple(field.name for field in signature.inputs)
         only = signature.inputs[0] if len(signature.inputs) == 1 else None
-        self._spread = only if only is not None and only.kind == "tensor" and len(only.shape) == 1 else None
+        self._spread = only if only is not None and only.is_tensor and len(only.shape) == 1 else None
         width = len(self._names) if self._spread is None else self._spread.shape[0]
         self._most_columns = (_MOST_SPREAD if width < 0 else width) + _SPARE_COLUMNS
 

@@ -137,7 +137,7 @@ def field_value(field: Field, text: str) -> Any:
     """What a text in a form means for a column; the text itself where that is nothing that fits."""
     if text == "" and field.missing:
         return None
-    if field.kind == "tensor":
+    if field.is_tensor:
         try:
             return msgspec.json.decode(text)
         except (msgspec.MsgspecError, RecursionError):

@@ -52,7 +52,7 @@ class LargeReader:
         self._head = re.compile(_HEAD % words.encode("ascii"))
         self._fields = {field.name: field for field in signature.inputs}
         self._bare = len(signature.inputs) == 1
-        self._table = signature.inputs[0].kind != "tensor"
+        self._table = not signature.inputs[0].is_tensor
         # In objects the names stand in the text and may hold brackets of their own.
         self._brackets = sum(name.count("[") for name in self._fields)
         self._bounded = [index for index, field in enumerate(signature.inputs) if field.dtype == "int64"]
@@ -139,7 +139,7 @@ def reads_large(signature: Signature) -> bool:
     """Whether large bodies for this signature are worth reading here: tensors, or columns, of numbers."""
     if not signature.inputs:
         return False
-    tensors = [field.kind == "tensor" for field in signature.inputs]
+    tensors = [field.is_tensor for field in signature.inputs]
     if any(tensors):
         return all(tensors) and all(_is_number(field) and field.shape for field in signature.inputs)
     return all(field.kind == "number" and field.dtype in ("float64", "int64") for field in signature.inputs)

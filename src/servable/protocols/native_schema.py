@@ -112,11 +112,11 @@ def joined(path: str, name: str) -> str:
 def expectation(field: Field) -> str:
     """What a field takes, in words for a person."""
     words = _kind_words(field)
-    return f"{words} or null" if field.missing and field.kind != "tensor" else words
+    return f"{words} or null" if field.missing and not field.is_tensor else words
 
 
 def _kind_words(field: Field) -> str:
-    if field.kind == "tensor":
+    if field.is_tensor:
         size = " x ".join("any" if axis < 0 else str(axis) for axis in field.shape) or "no axes"
         return f"a {field.dtype} tensor of shape {size}"
     if field.values and (field.unknown == "refuse" or field.dtype == "bool"):
@@ -152,7 +152,7 @@ def epoch_seconds(value: str) -> float:
 
 def reader(field: Field) -> Reader:
     """The reader of one column or tensor."""
-    if field.kind == "tensor":
+    if field.is_tensor:
         return _tensor_reader(field)
     expected = expectation(field)
     read: Callable[[Field, Any], Any] = _READERS.get(field.dtype, _read_number)
@@ -322,7 +322,7 @@ def example_row(signature: Signature) -> dict[str, Any]:
 def _example_value(field: Field) -> Any:
     if field.example is not None:
         return field.example
-    if field.kind == "tensor":
+    if field.is_tensor:
         return _nested(field.shape, "" if field.dtype == "str" else False if field.dtype == "bool" else 0)
     if field.values:
         return field.values[0]

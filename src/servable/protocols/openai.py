@@ -128,7 +128,7 @@ class EmbeddingsCodec:
 
 
 def _is_vector(field: Field) -> bool:
-    return field.kind == "tensor" and len(field.shape) == 1 and field.dtype.startswith("float")
+    return field.is_tensor and len(field.shape) == 1 and field.dtype.startswith("float")
 
 
 def _shortened(vectors: Any, dimensions: int) -> Any:
@@ -152,7 +152,7 @@ class TextInput:
 
     def __init__(self, signature: Signature, max_rows: int) -> None:
         only = signature.inputs[0] if len(signature.inputs) == 1 else None
-        tensor = only is not None and only.kind == "tensor"
+        tensor = only is not None and only.is_tensor
         self.texts = is_text(only)
         whole = only is not None and only.dtype.startswith(("int", "uint"))
         self.fits = self.texts or (tensor and whole and only is not None and len(only.shape) == 1)
@@ -198,7 +198,7 @@ def is_text(field: Field | None) -> bool:
     """Whether an input or output is one text a row."""
     if field is None or field.dtype != "str":
         return False
-    return field.shape in ((), (1,)) if field.kind == "tensor" else not field.values
+    return field.shape in ((), (1,)) if field.is_tensor else not field.values
 
 
 # ---------------------------------------------------------------------- shared by all addresses

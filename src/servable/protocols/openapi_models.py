@@ -66,7 +66,7 @@ class ModelSchemas:
             "properties": columns,
             "additionalProperties": False,
         }
-        required = [field.name for field in inputs if not field.missing or field.kind == "tensor"]
+        required = [field.name for field in inputs if not field.missing or field.is_tensor]
         if required:
             by_name["required"] = required
         if bare(self._signature):
@@ -131,7 +131,7 @@ def reference(name: str) -> Schema:
 
 def bare(signature: Signature) -> bool:
     """Whether a row may be the nested list itself."""
-    return len(signature.inputs) == 1 and signature.inputs[0].kind == "tensor"
+    return len(signature.inputs) == 1 and signature.inputs[0].is_tensor
 
 
 def _closed(properties: Schema) -> Schema:
@@ -162,7 +162,7 @@ def _prediction_schema(signature: Signature) -> Schema:
         number = {"type": ["number", "null"], **named}
         several = {"type": "array", "items": number}
         return {"anyOf": [number, several]} if len(signature.outputs) > 1 else number
-    if len(signature.outputs) > 1 or signature.answer.kind != "tensor":
+    if len(signature.outputs) > 1 or not signature.answer.is_tensor:
         return {"description": "The model's own output."}
     return {**_tensor_schema(signature.answer, answered=True), **named}
 
@@ -175,7 +175,7 @@ def _json_type(label: Any) -> str:
 
 def field_schema(field: Field) -> Schema:
     """The JSON schema of one input, with what was seen in training as description and examples."""
-    schema = _tensor_schema(field) if field.kind == "tensor" else _column_schema(field)
+    schema = _tensor_schema(field) if field.is_tensor else _column_schema(field)
     schema["description"] = _describe(field)
     if field.example is not None and not (
         isinstance(field.example, float) and not math.isfinite(field.example)

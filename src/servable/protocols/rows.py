@@ -40,7 +40,7 @@ class RowReader:
 
     def __init__(self, signature: Signature, max_rows: int) -> None:
         self.signature = signature
-        self.bare = len(signature.inputs) == 1 and signature.inputs[0].kind == "tensor"
+        self.bare = len(signature.inputs) == 1 and signature.inputs[0].is_tensor
         self._max_rows = max_rows
         self._names = tuple(field.name for field in signature.inputs)
         self._known = frozenset(self._names)
@@ -182,7 +182,7 @@ class RowReader:
             if field.name in row:
                 place = joined(path, field.name)
                 values.append(self._read_value(index, row[field.name], place, problems))
-            elif field.missing and field.kind != "tensor":
+            elif field.missing and not field.is_tensor:
                 values.append(self._readers[index](None))
             else:
                 problems.note(joined(path, field.name), expectation(field), "nothing (the column is missing)")

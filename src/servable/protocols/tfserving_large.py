@@ -29,7 +29,7 @@ class LargeBodies:
         fields = signature.inputs
         worth = reads_large(signature)
         self._reader = LargeReader(signature, ("instances", "inputs"), "row") if worth else None
-        table = worth and fields[0].kind != "tensor"
+        table = worth and not fields[0].is_tensor
         #: Levels of lists in one row; None when rows cannot stand bare.
         self._levels = 1 if table else len(fields[0].shape) if len(fields) == 1 else None
         #: Names that mean a column, where a table is shown as one tensor.

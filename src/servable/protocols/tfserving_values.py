@@ -44,7 +44,7 @@ class Values:
         self.rows = RowReader(signature, limits.max_rows)
         self._fields = {field.name: field for field in signature.inputs}
         self._names = tuple(self._fields)
-        self._columns = frozenset(field.name for field in signature.inputs if field.kind != "tensor")
+        self._columns = frozenset(field.name for field in signature.inputs if not field.is_tensor)
         self._wanted = wanted
         # The body, its lists of rows, the row, a value in a list of its own, and the axes of a tensor within.
         self._max_depth = max(
@@ -57,9 +57,7 @@ class Values:
         )
         #: Whether the rows may stand under any one name: a single input, or a table shown as one tensor.
         self._any_name = len(self._names) == 1 or plain
-        self._floats = all(
-            field.kind == "tensor" and field.dtype.startswith("float") for field in signature.inputs
-        )
+        self._floats = all(field.is_tensor and field.dtype.startswith("float") for field in signature.inputs)
 
     # ------------------------------------------------------------------ the body
 
@@ -160,7 +158,7 @@ class Values:
                 problems.note(joined(place, name), f"a list as long as the first, {count}", shown(values))
         for name in absent:
             field = self._fields[name]
-            if not field.missing or field.kind == "tensor":
+            if not field.missing or field.is_tensor:
                 problems.note(joined(place, name), expectation(field), "nothing (the input is missing)")
             present[name] = [None] * count
         if problems:

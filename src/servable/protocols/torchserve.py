@@ -84,10 +84,10 @@ class TorchServeCodec:
         self._around = tuple(key for key in _AROUND if key not in names)
         first = signature.inputs[0]
         #: Levels of lists in the first value of a row.
-        self._rank = len(first.shape) if first.kind == "tensor" else 0
+        self._rank = len(first.shape) if first.is_tensor else 0
         self._one = len(signature.inputs) == 1
-        self._one_tensor = self._one and first.kind == "tensor"
-        self._text = self._one and first.kind != "tensor" and first.dtype == "str"
+        self._one_tensor = self._one and first.is_tensor
+        self._text = self._one and not first.is_tensor and first.dtype == "str"
 
     # ------------------------------------------------------------------ decoding
 

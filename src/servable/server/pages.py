@@ -202,7 +202,7 @@ def _card(status: ModelStatus, table: Table, report: bool, place: Place) -> str:
 def _about(live: Live, status: ModelStatus) -> str:
     signature = live.signature
     count = len(signature.inputs)
-    kind = "tensors" if signature.inputs and signature.inputs[0].kind == "tensor" else "columns"
+    kind = "tensors" if signature.inputs and signature.inputs[0].is_tensor else "columns"
     answer = f" of {signature.answer.name}" if signature.task in ("classification", "regression") else ""
     took = f"{status.example_seconds * 1e6:,.0f} µs a row"
     taken = f"{count} {kind if count != 1 else kind.removesuffix('s')}"

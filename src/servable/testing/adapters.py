@@ -10,7 +10,7 @@ import numpy as np
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUntrusted
-from servable.frameworks.base import Adapter, Predictor, Trained
+from servable.frameworks.base import NO_HINTS, Adapter, Hints, Predictor, Trained
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays, row_count
 from servable.testing.expect import expect, expect_error
 from servable.testing.predictors import FakePredictor, fake_signature
@@ -24,7 +24,7 @@ class FakeAdapter:
     name = "fake"
     suffixes = (".fake",)
 
-    def read(self, path: Path, *, sample: Any | None, trust: bool) -> Trained:
+    def read(self, path: Path, *, sample: Any | None, trust: bool, hints: Hints = NO_HINTS) -> Trained:
         """Take in a ``.fake`` file.
 
         Raises:
@@ -41,9 +41,13 @@ class FakeAdapter:
         write_fake_model(folder / "model.fake", int(trained.model))
         return Variant(name=TRAINED, format=self.name, path="model.fake", options=dict(trained.options))
 
-    def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
+    def restore(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Trained:
         """Read it back."""
-        return self.wrap(self.read(folder / variant.path, sample=None, trust=trust))
+        return self.read(folder / variant.path, sample=None, trust=trust)._replace(signature=signature)
+
+    def load(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Predictor:
+        """Read it back and wrap it."""
+        return self.wrap(self.restore(folder, variant, signature, trust=trust))
 
     def wrap(self, trained: Trained) -> Predictor:
         """The same, from memory."""
@@ -56,19 +60,23 @@ def write_fake_model(path: Path, columns: int) -> None:
 
 
 class Specimen(NamedTuple):
-    """A model file to check an adapter with.
+    """A model file or folder to check an adapter with.
 
     Attributes:
-        path: the file.
+        path: the file or folder.
         rows: packed rows that the model accepts, at least 2.
         sample: handed to ``read``.
         executes: whether loading the file runs code, so that it is refused without trust.
+        hints: handed to ``read``.
+        breakable: in a folder, the file whose damage must be found out.
     """
 
     path: Path
     rows: Arrays
     sample: Any | None = None
     executes: bool = False
+    hints: Hints = NO_HINTS
+    breakable: str = ""
 
 
 def check_adapter(adapter: Adapter, specimen: Specimen, folder: Path) -> None:
@@ -82,36 +90,45 @@ def check_adapter(adapter: Adapter, specimen: Specimen, folder: Path) -> None:
     Raises:
         AssertionError: a promise is broken.
     """
-    expect(specimen.path.suffix in adapter.suffixes, "the adapter names the endings that it reads")
+    if specimen.path.is_file():
+        expect(specimen.path.suffix in adapter.suffixes, "the adapter names the endings that it reads")
     if specimen.executes:
         with expect_error(ArtifactUntrusted, "a file that executes code is refused without trust"):
-            adapter.read(specimen.path, sample=specimen.sample, trust=False)
+            adapter.read(specimen.path, sample=specimen.sample, trust=False, hints=specimen.hints)
     _check_damaged(adapter, specimen, folder)
-    trained = adapter.read(specimen.path, sample=specimen.sample, trust=specimen.executes)
+    trained = adapter.read(
+        specimen.path, sample=specimen.sample, trust=specimen.executes, hints=specimen.hints
+    )
     package = folder / "package"
     package.mkdir()
     variant = adapter.write(trained, package)
     expect(
         (variant.name, variant.format) == (TRAINED, adapter.name), "write names the variant and its format"
     )
-    expect((package / variant.path).is_file(), "write leaves the variant's file in the folder")
+    expect((package / variant.path).exists(), "write leaves what it names in the folder")
+    restored = adapter.restore(package, variant, trained.signature, trust=specimen.executes)
+    expect(restored.signature == trained.signature, "a restored model keeps its signature")
+    again = adapter.wrap(restored)
     loaded = adapter.load(package, variant, trained.signature, trust=specimen.executes)
     wrapped = adapter.wrap(trained)
     shutil.rmtree(package)
     _check_same(wrapped, loaded, specimen.rows, trained.signature)
-    for predictor in (loaded, wrapped):
+    _check_same(wrapped, again, specimen.rows, trained.signature)
+    for predictor in (loaded, wrapped, again):
         predictor.close()
 
 
 def _check_damaged(adapter: Adapter, specimen: Specimen, folder: Path) -> None:
     """Empty, truncated and garbage files of the right name."""
-    content = specimen.path.read_bytes()
+    content = (specimen.path / specimen.breakable).read_bytes()
     forms = {"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"\x00garbage" * 32}
     for form, damaged in forms.items():
         path = folder / f"{form}{specimen.path.suffix}"
-        path.write_bytes(damaged)
+        if specimen.path.is_dir():
+            shutil.copytree(specimen.path, path)
+        (path / specimen.breakable).write_bytes(damaged)
         with expect_error(ArtifactUnreadable, f"a file that is {form} is refused as unreadable"):
-            adapter.read(path, sample=specimen.sample, trust=True)
+            adapter.read(path, sample=specimen.sample, trust=True, hints=specimen.hints)
 
 
 def _check_same(one: Predictor, other: Predictor, rows: Arrays, signature: Signature) -> None:

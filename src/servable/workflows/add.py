@@ -7,15 +7,15 @@ import msgspec
 
 from servable.errors import DataError, InputError
 from servable.frameworks import lookup
-from servable.frameworks.base import Trained
+from servable.frameworks.base import NO_HINTS, Hints, Trained
 from servable.progress import NoProgress, Progress
 from servable.registry.references import checked_name
 from servable.tensors import Arrays
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import AddOutcome
-from servable.workflows.packaging import COMPILED, Contents, publish_model
-from servable.workflows.sources import file_digest, model_path, need_extra, table_of
+from servable.workflows.packaging import Contents, publish_model
+from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,7 @@ def add(
     name: str,
     sample: "str | Path | pd.DataFrame | None" = None,
     target: str | None = None,
+    hints: Hints = NO_HINTS,
     trust: bool = False,
     tolerance: float = 1e-4,
     deploy: bool = False,
@@ -36,11 +37,12 @@ def add(
     """Take in a model trained elsewhere.
 
     Args:
-        model: the path of a ``.onnx .skops .joblib .pkl`` file, or a fitted estimator.
+        model: the path of a model file or folder, see ``lookup.KNOWN``, or a fitted estimator.
         name: the model under which the version is registered.
         sample: rows that the model accepts: a CSV or Parquet file, or a DataFrame. It gives names, kinds,
             ranges and the example, and the rows on which compiled forms are proven.
         target: the sample's column that holds the answer and is no input.
+        hints: what the file does not say: task, inputs, labels, the class or function that belongs to it.
         trust: whether code in the file may run; a pickle can do anything that the caller can.
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
         deploy: whether the version is deployed at once.
@@ -60,7 +62,7 @@ def add(
     checked_name(name)
     watched.begin("Read the model")
     rows = None if sample is None else _without(table_of(sample)[0], target)
-    framework, trained, source = _taken_in(model, rows, trust)
+    framework, trained, source = _taken_in(model, rows, trust, hints)
     if target is not None:
         trained = _with_target(trained, target)
     watched.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")
@@ -91,15 +93,15 @@ def add(
     )
 
 
-def _taken_in(model: Any, rows: Any, trust: bool) -> tuple[str, Trained, dict[str, Any]]:
+def _taken_in(model: Any, rows: Any, trust: bool, hints: Hints) -> tuple[str, Trained, dict[str, Any]]:
     """The framework's name, the model and where it came from."""
     if isinstance(model, str | Path):
         path = model_path(model)
         framework = lookup.framework_of(path)
-        if framework not in COMPILED:
+        if framework in FITTED:
             need_extra()
-        trained = lookup.adapter(framework).read(path, sample=rows, trust=trust)
-        return framework, trained, {"model": path.name, "sha256": file_digest(path)}
+        trained = lookup.adapter(framework).read(path, sample=rows, trust=trust, hints=hints)
+        return framework, trained, {"model": path.name, "sha256": model_digest(path)}
     need_extra()
     from servable.frameworks import sklearn
 

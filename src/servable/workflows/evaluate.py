@@ -124,7 +124,9 @@ def _measured(package: Package, arrays: Arrays, truth: Any, answers: dict[str, A
         # Clusters are measured in the space that the model prepared, which only its trained form knows.
         trained = package.manifest.variant("trained")
         adapter = lookup.adapter(trained.format)
-        model = adapter.read(package.folder / trained.path, sample=None, trust=package.manifest.trusted).model
+        model = adapter.restore(
+            package.folder, trained, package.signature, trust=package.manifest.trusted
+        ).model
         style = str(trained.options.get("style", "canonical"))
         frame = to_frame(arrays, package.signature, "pandas" if style == "pandas" else "canonical")
         steps = getattr(model, "named_steps", {})

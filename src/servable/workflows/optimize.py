@@ -20,8 +20,8 @@ from servable.tensors import Arrays, row_count, take
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import OptimizeOutcome
-from servable.workflows.packaging import COMPILED, SAMPLE_ROWS, compiled, refused
-from servable.workflows.sources import file_digest, need_extra, table_of
+from servable.workflows.packaging import SAMPLE_ROWS, compiled, refused
+from servable.workflows.sources import FITTED, file_digest, need_extra, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,10 +119,9 @@ def _copied(package: Package, folder: Path, rows: Arrays | None) -> Trained:
     if rows is not None and row_count(rows) and not (folder / SAMPLE_FILE).is_file():
         write_sample(folder, take(rows, slice(0, SAMPLE_ROWS)))
     variant = package.manifest.variant(TRAINED)
-    if variant.format not in COMPILED:
+    if variant.format in FITTED:
         need_extra()
-    loaded = lookup.adapter(variant.format).read(
-        folder / variant.path, sample=None, trust=package.manifest.trusted
+    restored = lookup.adapter(variant.format).restore(
+        folder, variant, package.signature, trust=package.manifest.trusted
     )
-    # The package knows the signature better than the bare file does.
-    return Trained(loaded.model, package.signature, variant.options, package.manifest.libraries)
+    return restored._replace(libraries=package.manifest.libraries)

@@ -251,7 +251,7 @@ async def _step(loaded: LoadedModel, example: dict[str, Any], *, alone: bool) ->
     """Rows of a piece that suit the model: by the size of a row, and by the time that it takes."""
     values = sum(int(np.prod(array.shape[1:])) for array in example.values())
     rows = min(max(_VALUES // max(values, 1), 1), _MOST_ROWS)
-    if all(field.kind != "tensor" for field in loaded.signature.inputs):
+    if all(not field.is_tensor for field in loaded.signature.inputs):
         rows = max(rows, _LEAST_ROWS)
     if alone:
         seconds = loaded.example_seconds

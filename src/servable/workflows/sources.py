@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: The extra without which nothing can be trained, evaluated or compiled.
 EXTRA = "train"
+#: Frameworks whose models are read and compiled with the libraries of that extra.
+FITTED = frozenset({"sklearn"})
 
 
 def table_of(
@@ -57,16 +59,25 @@ def need_extra() -> None:
 
 
 def model_path(path: str | Path) -> Path:
-    """The path of an existing model file.
+    """The path of an existing model file or folder.
 
     Raises:
         FileMissing: there is none.
     """
     found = Path(path)
-    if not found.is_file():
-        kind = "a folder, not a model file" if found.is_dir() else "not there"
-        raise FileMissing(f"{found} is {kind}; give the path of a model file.")
+    if not found.exists():
+        raise FileMissing(f"{found} is not there; give the path of a model file or folder.")
     return found
+
+
+def model_digest(path: Path) -> str:
+    """SHA-256 in hex of a model file, or of all files of a model folder with their names, in order."""
+    if path.is_file():
+        return file_digest(path)
+    whole = hashlib.sha256()
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        whole.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
+    return whole.hexdigest()
 
 
 def file_digest(path: Path) -> str:

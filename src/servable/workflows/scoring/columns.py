@@ -55,7 +55,7 @@ class Written:
         _check(source, names, self._answers.names)
         # A line is written as it came, where nothing of it is left out.
         self._spliced = isinstance(form, LinesForm) and not source.fixed and keep is None
-        known = {field.name: field for field in signature.inputs if field.kind != "tensor"}
+        known = {field.name: field for field in signature.inputs if not field.is_tensor}
         as_text = source.texts is not None and isinstance(form, CsvForm)
         typed = (source.texts is not None or not source.fixed) and not as_text
         #: Columns that are made of packed values, by name.

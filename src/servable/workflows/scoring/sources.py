@@ -300,7 +300,7 @@ def _json_type(field: Field) -> Any:
     """The Arrow type as which a field's JSON values are read; None where they may be of several."""
     import pyarrow as pa
 
-    if field.kind == "tensor":
+    if field.is_tensor:
         kind: Any = pa.string() if field.dtype == "str" else pa.from_numpy_dtype(field.dtype)
         for _ in field.shape:
             kind = pa.list_(kind)
@@ -323,4 +323,4 @@ def _json_value(row: int, name: str, field: Field, read: Any, value: Any) -> Any
         raise BadRow(
             row, f"column {name!r}{misfit.place}: expected {misfit.expected}, got {got}."
         ) from misfit
-    return bool(packed) if field.dtype == "bool" and field.kind != "tensor" else packed
+    return bool(packed) if field.dtype == "bool" and not field.is_tensor else packed

@@ -1,0 +1,46 @@
+"""The other forms in which a model of a framework can be executed; each is made only when it is asked for.
+
+One module for each framework says ``forms(trained)``; ``choose`` makes them, proves them against the trained
+model, times them and keeps those that are equal.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from servable.artifact.manifest import Variant
+from servable.frameworks.base import Trained
+
+#: Where in a package the files of variants lie.
+FOLDER = "variants"
+
+
+class Form(NamedTuple):
+    """One form that can be tried.
+
+    Attributes:
+        name: of the variant: ``onnx-fp32`` ...
+        make: writes its files below ``variants/``, which exists, of the folder that it is given, and returns
+            the record that loads it. Raises ``Unconvertible`` with the reason when it cannot be made.
+        lossy: whether it answers differently on purpose, so that a metric on held-out rows decides about it
+            and not equality.
+    """
+
+    name: str
+    make: Callable[[Path], Variant]
+    lossy: bool = False
+
+
+#: The module of each framework whose models have other forms.
+MODULES = {
+    "sklearn": "servable.optimization.sklearn_forms",
+}
+
+
+def forms(framework: str, trained: Trained) -> Sequence[Form]:
+    """The forms to try for a model, best precision first; none for a framework without other forms."""
+    module = MODULES.get(framework)
+    if module is None:
+        return ()
+    return cast("Sequence[Form]", importlib.import_module(module).forms(trained))
