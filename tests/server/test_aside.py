@@ -3,6 +3,7 @@
 import io
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -146,6 +147,13 @@ def test_what_is_wrong_with_long_columns_is_told_as_ever(url: str, busy: Busy) -
     assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
 
 
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has never spoken HTTP/2."""
+    monkeypatch.delitem(sys.modules, "servable.server.http2", raising=False)
+
+
+@pytest.mark.usefixtures("fresh")
 def test_the_first_client_of_http2_keeps_nobody_waiting(url: str, busy: Busy) -> None:
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(GRPC.ask, url)
@@ -158,6 +166,7 @@ def test_the_first_client_of_http2_keeps_nobody_waiting(url: str, busy: Busy) ->
     assert GRPC.right(told.body)
 
 
+@pytest.mark.usefixtures("fresh")
 def test_a_client_of_http2_may_leave_before_it_is_spoken_to(url: str, busy: Busy) -> None:
     assert GRPC.ask(url, timeout_s="0.2").status in ("DEADLINE_EXCEEDED", "UNAVAILABLE")
     busy.let_go()

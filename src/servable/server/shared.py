@@ -1,6 +1,8 @@
 """What all connections of a server have in common, whichever protocol they speak."""
 
 import asyncio
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,8 +26,11 @@ class Member(Protocol):
         ...
 
 
+_HTTP2 = "servable.server.http2"
+
+
 def _import_http2() -> None:
-    import servable.server.http2  # noqa: F401 - for those who import it from now on
+    importlib.import_module(_HTTP2)
 
 
 class Shared:
@@ -70,9 +75,12 @@ class Shared:
 
         It happens when the first client wants it, so that a server without such clients does not pay for it.
         """
-        if self._http2 is None:
+        # A module has its name before its contents, while another thread imports it.
+        if hasattr(sys.modules.get(_HTTP2), "Http2Connection"):
+            return None
+        if self._http2 is None or self._http2.done():
             self._http2 = asyncio.get_running_loop().run_in_executor(None, _import_http2)
-        return None if self._http2.done() and not self._http2.cancelled() else self._http2
+        return self._http2
 
     def opened(self, connection: Member) -> bool:
         """A connection begins; false when there are as many as are allowed."""
