@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
+ALL := .venv-all
+ALL_STAMP := $(ALL)/.setup-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system run test lint bench soak lock clean
+.PHONY: help setup setup-all setup-system run test test-all lint bench soak lock clean
 
 help: ## Show these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +23,16 @@ $(STAMP): requirements/test.lock pyproject.toml
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+setup-all: $(ALL_STAMP) ## Make .venv-all with every framework besides; about 3 GB
+
+$(ALL_STAMP): requirements/all.lock requirements/torch.txt pyproject.toml
+	@echo "Setting up $(ALL) with every framework, once: some minutes; later runs start at once"
+	@test -x $(ALL)/bin/python || $(PYTHON) -m venv --without-pip $(ALL)
+	@$(PYTHON) -m pip --python $(ALL)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/all.lock
+	@$(PYTHON) -m pip --python $(ALL)/bin/python install --quiet --disable-pip-version-check --no-deps -r requirements/torch.txt
+	@$(PYTHON) -m pip --python $(ALL)/bin/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
 setup-system: ## Debian packages for benchmarks and pictures (wrk, h2load, chromium, poppler); run needs none, test needs none
 	apt-get install --yes --no-install-recommends wrk nghttp2-client chromium poppler-utils
 
@@ -29,6 +41,9 @@ run: setup ## The main job: choose, train, prove, serve and call a model, then k
 
 test: setup lint ## Lint, types, layers and all tests with coverage
 	@$(BIN)/pytest -q -m "not soak" --numprocesses 2 --dist worksteal --cov --cov-report term:skip-covered --cov-fail-under 90
+
+test-all: setup-all ## The tests of every framework: PyTorch, TensorFlow, XGBoost, CatBoost, transformers ...
+	@$(ALL)/bin/pytest -q -m "frameworks and not soak" --numprocesses 2 --dist loadfile
 
 lint: setup ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/ruff check .
@@ -39,11 +54,15 @@ lint: setup ## ruff, mypy --strict and the layer contracts
 bench: setup ## Measure against ten other servers, half an hour; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
 
-soak: setup ## The tests that take too long for every change
-	@$(BIN)/pytest -q -m soak
+soak: setup ## The tests that take too long for every change, and every property on many more examples
+	@SERVABLE_TEST_EXAMPLES=10 $(BIN)/pytest -q -m "soak or hypothesis"
+
+# PyTorch comes from requirements/torch.txt, without the libraries for GPUs that other builds bring.
+NOT_LOCKED := --no-emit-package torch --no-emit-package triton
 
 lock: setup ## Write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --group test --group build --extra train pyproject.toml -o requirements/test.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group test --group build --group frameworks --extra train --constraint requirements/test.lock $(NOT_LOCKED) pyproject.toml -o requirements/all.lock
 
 clean: ## Remove the environment and everything made by tools
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build
+	rm -rf $(VENV) $(ALL) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build

@@ -1,6 +1,7 @@
 """All measurements: ``make bench``. Writes ``bench/RESULTS.md``; exit 1 when a promise is not kept.
 
-python -m bench [--quick] [--only SECTION] [--peer PART] [--rounds N] [--seconds S] [--setup] [--report]
+python -m bench [--quick] [--only SECTION] [--peer PART] [--rounds N] [--seconds S] [--output FOLDER]
+    [--setup] [--report]
 """
 
 import argparse
@@ -10,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # One thread for each session and each library, in every process that is started from here.
@@ -19,6 +21,7 @@ from bench import compiled, envs, formats, grpc, models, own, report, score, ser
 from bench.promises import promises
 
 _OWN: dict[str, Callable[..., dict[str, Any]]] = {
+    "formats": formats.run,
     "latency": own.latency,
     "process": own.process,
     "overload": own.overload,
@@ -26,7 +29,9 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {
     "score": score.run,
     "grpc": grpc.run,
 }
-SECTIONS = ("compiled", "formats", "start", *(each.name for each in series.SERIES), *_OWN)
+SECTIONS = ("compiled", "start", *(each.name for each in series.SERIES), *_OWN)
+#: Sections that need neither the peers, nor the models that all serve, nor wrk.
+_ALONE = frozenset({"compiled", "start", "formats"})
 
 
 def _arguments() -> argparse.Namespace:
@@ -42,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="one round of a second, written to bench/out/quick"
     )
+    parser.add_argument("--output", type=Path, help="the folder of the page, its charts and the figures")
     parser.add_argument("--setup", action="store_true", help="only make the environments")
     parser.add_argument("--report", action="store_true", help="only write the page from the kept figures")
     return parser.parse_args()
@@ -57,14 +63,6 @@ five rounds. *trained* is the trained pipeline behind the same packed arrays; *p
 {compiled.report(shapes)}"""
     broken = [row.name for row in shapes if min(row.ratio, row.plain_ratio) < row.promised]
     return {"page": page, "broken": broken}
-
-
-def _formats_section() -> dict[str, Any]:
-    page = f"""## Reading and writing each wire format
-`python -m bench --only formats`: one process, medians of five rounds; plain `json` checks nothing.
-
-{formats.report(formats.run())}"""
-    return {"page": page, "broken": []}
 
 
 def _start_section() -> dict[str, Any]:
@@ -90,8 +88,6 @@ def _measure(section: str, given: argparse.Namespace, made: dict[str, models.Mod
     rounds, seconds = (1, 1.0) if given.quick else (given.rounds, given.seconds)
     if section == "compiled":
         return _compiled_section()
-    if section == "formats":
-        return _formats_section()
     if section == "start":
         return _start_section()
     if section in _OWN:
@@ -100,27 +96,39 @@ def _measure(section: str, given: argparse.Namespace, made: dict[str, models.Mod
     return series.run(wanted, made, rounds, seconds, given.peer)
 
 
+def _places(given: argparse.Namespace) -> tuple[Path, Path]:
+    """The folder of the page and its charts, and the file of the figures.
+
+    A quick run shows that everything works, and some of the peers are no comparison: both are kept apart.
+    """
+    if given.output is not None:
+        return given.output, given.output / "figures.json"
+    trial = bool(given.quick or given.peer)
+    folder = envs.OUT / "quick" if trial else envs.HERE
+    return folder, envs.OUT / ("quick.json" if trial else "results.json")
+
+
 def main() -> None:
     """Measure what is asked for, keep the figures, and write everything down."""
     given = _arguments()
     # Asked to end, it takes its servers with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before everything was measured"))
-    if shutil.which("wrk") is None:
+    sections = given.only or SECTIONS
+    alone = not given.setup and _ALONE.issuperset(sections)
+    if not alone and shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; run: make setup-system")
-    # A quick run shows that everything works, and some of the peers are no comparison: both are kept apart.
-    trial = bool(given.quick or given.peer)
-    folder = envs.OUT / "quick" if trial else envs.HERE
-    figures = envs.OUT / ("quick.json" if trial else "results.json")
+    folder, figures = _places(given)
     kept = figures.is_file() and (given.only or given.report)
     results = json.loads(figures.read_text()) if kept else {}
-    if not given.report:
+    if not (given.report or alone):
         _setup()
     if not (given.setup or given.report):
-        made = models.make(envs.OUT / "models")
-        for section in given.only or SECTIONS:
+        made = {} if alone else models.make(envs.OUT / "models")
+        for section in sections:
             print(f"== {section}", file=sys.stderr, flush=True)
             results[section] = {**_measure(section, given, made), "conditions": report.conditions()}
             # Kept after each, so that a long run that is broken off is not lost.
+            figures.parent.mkdir(parents=True, exist_ok=True)
             figures.write_text(json.dumps(results, indent=1))
     if not results:
         return

@@ -1,4 +1,4 @@
-"""The figures as pictures: one bar per server, longest first, as SVG."""
+"""The figures as pictures, as SVG: one bar per server, longest first; one dot per wire format and shape."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 
 _OURS, _THEIRS, _FLOOR = "#1f6f5c", "#a8b3b0", "#d9c58b"
+#: One for each shape of the wire formats.
+_MARKS = (("o", "#1f6f5c"), ("s", "#6aa392"), ("D", "#b7862f"), ("^", "#8a4f7d"))
 #: Text stays text, and the same figures give the same file.
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "servable", "font.family": "sans-serif", "font.size": 9}
 
@@ -48,6 +50,39 @@ def goodput(path: Path, found: dict[str, Any]) -> None:
         axes.set_title("Answered within the deadline, % of the peak (promised: 90)", fontsize=9, loc="left")
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
+        _save(figure, path)
+
+
+def formats(path: Path, found: dict[str, Any]) -> None:
+    """Reading and writing of numbers as shares of the time of plain json, on a logarithmic scale.
+
+    Args:
+        path: the SVG to write.
+        found: what ``formats.run`` gave.
+    """
+    shapes = found["shapes"]["numbers"]
+    figures = [
+        each for each in found["figures"] if each["shape"] in shapes and each["format"] != each["compared"]
+    ]
+    names = list(dict.fromkeys(each["format"] for each in figures))[::-1]
+    with plt.rc_context(_STYLE):
+        figure, both = plt.subplots(1, 2, sharey=True, figsize=(9.0, 0.9 + 0.24 * len(names)))
+        titles = (("read", "Reading, times plain json"), ("write", "Writing, times plain json"))
+        for axes, (what, title) in zip(both, titles, strict=True):
+            for shape, (marker, colour) in zip(shapes, _MARKS, strict=False):
+                dots = [each for each in figures if each["shape"] == shape]
+                places = [names.index(each["format"]) for each in dots]
+                axes.plot([each[f"{what}_ratio"] for each in dots], places, marker, color=colour, label=shape)
+            axes.set_xscale("log")
+            axes.axvline(1, color="#888888", linewidth=0.8, linestyle="--")
+            axes.grid(axis="y", color="#e4e8e7", linewidth=0.6)
+            axes.set_axisbelow(True)
+            axes.set_yticks(range(len(names)), names)
+            axes.tick_params(axis="y", length=0)
+            axes.set_title(title, fontsize=9, loc="left")
+            for side in ("top", "right", "left"):
+                axes.spines[side].set_visible(False)
+        both[0].legend(loc="upper center", bbox_to_anchor=(0.9, -0.1), ncols=len(shapes), frameon=False)
         _save(figure, path)
 
 

@@ -4,6 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from thoroughness import examples
+
+settings.register_profile("servable", max_examples=examples(100))
+settings.load_profile("servable")
 
 ROOT = Path(__file__).resolve().parents[1]
 

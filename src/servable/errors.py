@@ -68,42 +68,42 @@ class FieldProblem(NamedTuple):
 
 
 class ServableError(Exception):
-    """The root. ``code`` is stable and documented; the message is for people and may change."""
+    """The root. ``code`` is stable and documented; the message is for people and may change.
+
+    Each class below names its code beside its parent, and carries what no program reads from a message.
+    """
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+
+    def __init_subclass__(cls, *, code: str = "") -> None:
+        super().__init_subclass__()
+        # Whoever names none keeps the parent's.
+        cls.code = code or cls.code
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
 
 
-class InputError(ServableError):
+class InputError(ServableError, code="invalid_input"):
     """The caller sent something wrong."""
 
-    code = "invalid_input"
 
-
-class DataError(InputError):
+class DataError(InputError, code="invalid_data"):
     """A file of rows that cannot be used for what was asked."""
 
-    code = "invalid_data"
 
-
-class RequestMalformed(InputError):
+class RequestMalformed(InputError, code="malformed_request"):
     """Bytes that are not the format that they claim to be."""
 
-    code = "malformed_request"
 
-
-class RequestInvalid(InputError):
+class RequestInvalid(InputError, code="invalid_request"):
     """Values that do not fit the signature.
 
     Args:
         problems: every field that does not fit, at least one.
     """
-
-    code = "invalid_request"
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         first = problems[0]
@@ -112,254 +112,181 @@ class RequestInvalid(InputError):
         self.problems = tuple(problems)
 
 
-class RequestTooLarge(InputError):
+class RequestTooLarge(InputError, code="request_too_large"):
     """More bytes, rows or depth than the limits allow."""
 
-    code = "request_too_large"
 
-
-class HeadersTooLarge(InputError):
+class HeadersTooLarge(InputError, code="headers_too_large"):
     """More headers, or more bytes of them, than the limits allow."""
 
-    code = "headers_too_large"
 
-
-class RequestTimeout(InputError):
+class RequestTimeout(InputError, code="request_timeout"):
     """The request arrives more slowly than the limits allow."""
 
-    code = "request_timeout"
 
-
-class PoisonRequest(InputError):
+class PoisonRequest(InputError, code="poison_request"):
     """The request killed two processes of the model; it is refused and not tried again."""
 
-    code = "poison_request"
 
-
-class MediaTypeUnsupported(InputError):
+class MediaTypeUnsupported(InputError, code="unsupported_media_type"):
     """A content type that no codec reads."""
 
-    code = "unsupported_media_type"
 
-
-class NotAcceptable(InputError):
+class NotAcceptable(InputError, code="not_acceptable"):
     """The caller takes none of the forms in which the answer can be given."""
 
-    code = "not_acceptable"
 
-
-class HostRefused(InputError):
+class HostRefused(InputError, code="host_refused"):
     """A request under a host name that this server does not answer to (a guard against DNS rebinding)."""
 
-    code = "host_refused"
 
-
-class SettingInvalid(InputError):
+class SettingInvalid(InputError, code="invalid_setting"):
     """An option, an environment variable or a line of ``servable.toml`` that cannot be used."""
 
-    code = "invalid_setting"
 
-
-class NotFoundError(ServableError):
+class NotFoundError(ServableError, code="not_found"):
     """The thing named does not exist."""
 
-    code = "not_found"
 
-
-class ModelNotFound(NotFoundError):
+class ModelNotFound(NotFoundError, code="model_not_found"):
     """No model of this name."""
 
-    code = "model_not_found"
 
-
-class VersionNotFound(NotFoundError):
+class VersionNotFound(NotFoundError, code="version_not_found"):
     """The model exists, the version or alias does not."""
 
-    code = "version_not_found"
 
-
-class FileMissing(NotFoundError):
+class FileMissing(NotFoundError, code="file_not_found"):
     """A path given by the caller that does not exist."""
 
-    code = "file_not_found"
 
-
-class RouteNotFound(NotFoundError):
+class RouteNotFound(NotFoundError, code="route_not_found"):
     """No such address on this server."""
 
-    code = "route_not_found"
 
-
-class MethodNotAllowed(ServableError):
+class MethodNotAllowed(ServableError, code="method_not_allowed"):
     """The address exists, the verb does not.
 
     Args:
         allowed: the verbs that do exist there.
     """
 
-    code = "method_not_allowed"
-
     def __init__(self, message: str, allowed: Sequence[str]) -> None:
         super().__init__(message)
         self.allowed = tuple(allowed)
 
 
-class NotOffered(ServableError):
+class NotOffered(ServableError, code="not_offered"):
     """A wire format has it, and this server does not offer it."""
 
-    code = "not_offered"
 
-
-class ConflictError(ServableError):
+class ConflictError(ServableError, code="conflict"):
     """The present state does not allow what was asked."""
 
-    code = "conflict"
 
-
-class ArtifactError(ServableError):
+class ArtifactError(ServableError, code="artifact_error"):
     """A model file or a package that cannot be taken in."""
 
-    code = "artifact_error"
 
-
-class ArtifactUnreadable(ArtifactError):
+class ArtifactUnreadable(ArtifactError, code="artifact_unreadable"):
     """Empty, truncated, or not what its name says."""
 
-    code = "artifact_unreadable"
 
-
-class ArtifactUntrusted(ArtifactError):
+class ArtifactUntrusted(ArtifactError, code="artifact_untrusted"):
     """Loading the file would execute code, and nobody said that this is wanted.
 
     Args:
         names: what loading would import and call, ``module.name`` each, sorted.
     """
 
-    code = "artifact_untrusted"
-
     def __init__(self, message: str, names: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.names = tuple(names)
 
 
-class ArtifactTampered(ArtifactError):
+class ArtifactTampered(ArtifactError, code="artifact_tampered"):
     """A file of a package differs from its recorded digest."""
 
-    code = "artifact_tampered"
 
-
-class ArtifactUnsupported(ArtifactError):
+class ArtifactUnsupported(ArtifactError, code="artifact_unsupported"):
     """A file or package that nothing here can read."""
 
-    code = "artifact_unsupported"
 
-
-class VerdictError(ServableError):
+class VerdictError(ServableError, code="refused"):
     """A measurement said no."""
 
-    code = "refused"
 
-
-class GateFailed(VerdictError):
+class GateFailed(VerdictError, code="gate_failed"):
     """A metric is below what was asked for."""
 
-    code = "gate_failed"
 
-
-class ParityFailed(VerdictError):
+class ParityFailed(VerdictError, code="parity_failed"):
     """A compiled model does not answer like the trained one."""
 
-    code = "parity_failed"
 
-
-class UnavailableError(ServableError):
+class UnavailableError(ServableError, code="unavailable"):
     """Not now; trying again later may help."""
 
-    code = "unavailable"
     retryable = True
 
 
-class ModelNotReady(UnavailableError):
+class ModelNotReady(UnavailableError, code="model_not_ready"):
     """The model is known and is not loaded (yet, or any more)."""
 
-    code = "model_not_ready"
 
-
-class Overloaded(UnavailableError):
+class Overloaded(UnavailableError, code="overloaded"):
     """The queue is full, or waiting in it would take too long.
 
     Args:
         retry_after_s: seconds after which another try has a chance.
     """
 
-    code = "overloaded"
-
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class DeadlineExceeded(UnavailableError):
+class DeadlineExceeded(UnavailableError, code="deadline_exceeded"):
     """The time that the caller gave, or that the server gives, is over."""
 
-    code = "deadline_exceeded"
 
-
-class ModelDied(UnavailableError):
+class ModelDied(UnavailableError, code="model_died"):
     """The model's process died, hung or was stopped while it had the request."""
 
-    code = "model_died"
 
-
-class ServerStopping(UnavailableError):
+class ServerStopping(UnavailableError, code="server_stopping"):
     """The server is going down; another one, or the same a little later, will answer."""
 
-    code = "server_stopping"
 
-
-class ServerUnreachable(UnavailableError):
+class ServerUnreachable(UnavailableError, code="server_unreachable"):
     """No answer from the server's address."""
 
-    code = "server_unreachable"
 
-
-class SurroundingsError(ServableError):
+class SurroundingsError(ServableError, code="surroundings"):
     """The machine does not provide what is needed."""
 
-    code = "surroundings"
 
-
-class DependencyMissing(SurroundingsError):
+class DependencyMissing(SurroundingsError, code="dependency_missing"):
     """A library is not installed; the message names the extra that brings it."""
 
-    code = "dependency_missing"
 
-
-class PortInUse(SurroundingsError):
+class PortInUse(SurroundingsError, code="port_in_use"):
     """Another process listens on this port."""
 
-    code = "port_in_use"
 
-
-class StorageFull(SurroundingsError):
+class StorageFull(SurroundingsError, code="storage_full"):
     """No space left where the home or the database lives."""
 
-    code = "storage_full"
 
-
-class StorageFailed(SurroundingsError):
+class StorageFailed(SurroundingsError, code="storage_failed"):
     """Permissions, input/output errors, or a damaged database."""
 
-    code = "storage_failed"
 
-
-class ModelFailed(ServableError):
+class ModelFailed(ServableError, code="model_failed"):
     """The model itself raised while it ran. The message never repeats the rows."""
 
-    code = "model_failed"
 
-
-class RemoteError(ServableError):
+class RemoteError(ServableError, code="remote_error"):
     """A server answered with an error.
 
     Args:
@@ -368,8 +295,6 @@ class RemoteError(ServableError):
         request_id: the id under which the server logged it, empty if it sent none.
         problems: the fields that the server named, empty if it named none.
     """
-
-    code = "remote_error"
 
     def __init__(
         self,
@@ -402,7 +327,6 @@ def converted(mapping: Mapping[type[Exception], type[ServableError]], message: s
     except ServableError:
         raise
     except tuple(mapping) as foreign:
-        for theirs, ours in mapping.items():
-            if isinstance(foreign, theirs):
-                raise ours(message.replace("{}", str(foreign).strip() or type(foreign).__name__)) from foreign
-        raise
+        ours = next(ours for theirs, ours in mapping.items() if isinstance(foreign, theirs))
+        reason = str(foreign).strip() or type(foreign).__name__
+        raise ours(message.replace("{}", reason)) from foreign

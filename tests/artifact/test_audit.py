@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from servable.artifact.audit import Audit, audit_file, dangerous, refusal
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, FileMissing
+from thoroughness import examples
 
 
 class Calls:
@@ -241,7 +242,9 @@ def test_garbage_gets_one_clear_sentence(tmp_path: Path, data: bytes) -> None:
 
 
 @given(data=st.binary(max_size=200))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_bytes_are_audited_or_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(data)
@@ -275,7 +278,9 @@ SEEDS = seeds()
 
 @pytest.mark.parametrize("kind", sorted(SEEDS))
 @given(changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_damaged_models_are_audited_or_refused(
     tmp_path: Path, kind: str, changes: list[tuple[int, int]]
 ) -> None:
@@ -300,7 +305,9 @@ PROGRAMS = st.lists(
 
 
 @given(program=PROGRAMS)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(500), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_program_of_opcodes_is_audited_or_refused(tmp_path: Path, program: list[bytes]) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(b"cbuiltins\ngetattr\n(Nt" + b"".join(program) + b".")

@@ -26,6 +26,7 @@ from servable.errors import (
     FileMissing,
     StorageFailed,
 )
+from thoroughness import examples
 
 
 @pytest.fixture
@@ -80,7 +81,9 @@ PATHS = st.from_regex(r"[a-z]{1,3}(/[a-z]{1,3}){0,2}\.[0-9]{1,3}", fullmatch=Tru
 
 
 @given(files=st.dictionaries(PATHS, st.binary(max_size=64), max_size=6))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_files_survive(tmp_path: Path, files: dict[str, bytes]) -> None:
     folder = tmp_path / "any"
     shutil.rmtree(folder, ignore_errors=True)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from servable.artifact.sample import read_sample, write_sample
 from servable.errors import ArtifactUnreadable
+from thoroughness import examples
 
 TEXTS = st.text(alphabet=st.characters(codec=None), max_size=6)
 
@@ -15,7 +16,9 @@ TEXTS = st.text(alphabet=st.characters(codec=None), max_size=6)
     texts=st.lists(st.tuples(TEXTS, TEXTS), max_size=5),
     name=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_rows_come_back_as_they_were(tmp_path: Path, texts: list[tuple[str, str]], name: str) -> None:
     strings = np.empty((len(texts), 2), dtype=object)
     for row, pair in enumerate(texts):

@@ -1,6 +1,5 @@
 """The road of a newcomer, over real processes and real HTTP."""
 
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import servable
-from e2e.conftest import Serve, free_port, running_server, servable_command
+from e2e.conftest import Serve, running_server
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +63,3 @@ def test_a_running_server_follows_deploy_and_rollback(model_file: Path, home: Pa
 def eventually(ask: object, wanted: object, most: int = 2000) -> bool:
     """Whether a server that is asked again and again comes to give the wanted answer."""
     return any(ask() == wanted for _ in range(most))  # type: ignore[operator]
-
-
-@pytest.mark.slow
-def test_the_demo_holds_from_end_to_end(tmp_path: Path) -> None:
-    run = subprocess.run(
-        servable_command("demo", "--once", "--port", str(free_port()), "--home", str(tmp_path / "home")),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    said = run.stdout + run.stderr
-    assert run.returncode == 0, said
-    assert "curl" in said
-    assert "/docs" in said
-    assert "/report" in said
-    assert "Traceback" not in said

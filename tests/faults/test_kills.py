@@ -17,6 +17,8 @@ from servable.registry.home import open_home, publish
 
 PATH = "/models/sum/predict"
 RUN_LIMIT_S = 1.0
+#: For so long it is measured how much load is possible.
+CAPACITY_S = 1.0
 #: What is done to a model process, from outside or by a row that wedges it a moment later.
 FAULTS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, "loop")
 
@@ -67,11 +69,11 @@ async def break_one(served: Served, client: Client, fault: Any) -> None:
     os.kill(random.choice(family(served.process.pid)[1:3]), fault)
 
 
-async def siege(served: Served, faults: int) -> tuple[Load, list[float]]:
-    """So many faults under a load of 60 % of what is possible."""
+async def siege(served: Served, faults: int, share: float) -> tuple[Load, list[float]]:
+    """So many faults under a load of a share of what is possible."""
     address = served.address
-    closed = await Load(address, row, clients=8).during(2.0)
-    load = Load(address, row, clients=8, per_second=0.6 * len(closed.seconds) / 2.0)
+    closed = await Load(address, row, clients=8).during(CAPACITY_S)
+    load = Load(address, row, clients=8, per_second=share * len(closed.seconds) / CAPACITY_S)
     running = asyncio.ensure_future(load.run())
     times = []
     async with Client(address) as client:
@@ -85,11 +87,11 @@ async def siege(served: Served, faults: int) -> tuple[Load, list[float]]:
     return load, times
 
 
-def course(home: Path, faults: int) -> None:
+def course(home: Path, faults: int, share: float) -> None:
     random.seed(faults)
     with serving(home) as served:
         started = time.monotonic()
-        load, times = asyncio.run(siege(served, faults))
+        load, times = asyncio.run(siege(served, faults, share))
     print(
         f"{faults} faults in {time.monotonic() - started:.0f} s, {len(load.seconds)} requests, "
         f"{dict(load.statuses)}; p99 {percentile(load.seconds, 0.99) * 1e3:.1f} ms, "
@@ -100,18 +102,18 @@ def course(home: Path, faults: int) -> None:
 
 
 def test_faults_under_load_fail_no_request(misbehaving_home: Path) -> None:
-    course(misbehaving_home, 4)
+    course(misbehaving_home, 4, 0.2)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_hundred_faults_under_load_fail_no_request(misbehaving_home: Path) -> None:
-    course(misbehaving_home, 100)
+    course(misbehaving_home, 100, 0.6)
 
 
 def test_poison_costs_two_processes_and_nobody_else(misbehaving_home: Path) -> None:
     async def besiege(served: Served) -> tuple[Load, list[Any], int]:
-        load = Load(served.address, row, clients=8)
+        load = Load(served.address, row, clients=8, per_second=500)
         running = asyncio.ensure_future(load.run())
         await asyncio.sleep(0.3)
         async with Client(served.address) as client:

@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         "exit": (ModelDied, "exited with status 3 while it loaded", limits),
         "segfault": (ModelDied, "ended by SIGSEGV while it loaded", limits),
         "raise": (ArtifactUnreadable, "RuntimeError: no such weights", limits),
-        "slow": (ModelNotReady, "not ready within 8 s", ChildLimits(start_s=8.0)),
+        "slow": (ModelNotReady, "not ready within 5 s", ChildLimits(start_s=5.0)),
     }
 
     async def one(loading: str, error: Any, sentence: str, limits: ChildLimits) -> None:

@@ -63,15 +63,15 @@ def requests(seed: int) -> Any:
     return make
 
 
-async def capacity(served: Served) -> float:
+async def capacity(served: Served, seconds: float) -> float:
     """Requests per second that these clients reach when they go as fast as they can."""
-    load = await Load(served.address, requests(0), clients=16).during(5.0)
-    return len(load.seconds) / 5.0
+    load = await Load(served.address, requests(0), clients=16).during(seconds)
+    return len(load.seconds) / seconds
 
 
 async def soak(served: Served, home: Path, seconds: float) -> list[Look]:
     """Looks taken while the load runs and models are swapped."""
-    rate = 0.6 * await capacity(served)
+    rate = 0.6 * await capacity(served, min(5.0, seconds / 10))
     load = Load(served.address, requests(1), clients=16, per_second=rate)
     running = asyncio.ensure_future(load.run())
     looks, end = [], time.monotonic() + seconds
@@ -123,7 +123,7 @@ def growth_per_hour(looks: list[Look]) -> float:
 
 
 def test_nothing_is_left_behind_in_a_few_seconds(home: Path) -> None:
-    looks = steady(course(home, 12.0))
+    looks = steady(course(home, 10.0))
     for name in ("descriptors", "threads", "shared"):
         values = [getattr(one, name) for one in looks]
         # Connections and threads come and go; what is left behind by swaps would only add up.

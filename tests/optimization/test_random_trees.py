@@ -13,9 +13,12 @@ from servable.artifact.signature import Field, Signature
 from servable.frameworks.base import Trained
 from servable.optimization import nasty
 from servable.optimization.convert import convert
+from thoroughness import examples
 
 SETTINGS = settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(10),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 CODES = 1
 

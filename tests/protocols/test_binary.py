@@ -15,6 +15,7 @@ from servable.errors import InputError, RequestInvalid, RequestMalformed, Reques
 from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
 from servable.protocols.openapi import Described, document
 from servable.tensors import Response
+from thoroughness import examples
 
 VALUE = Field(name="value", kind="number", dtype="float64")
 
@@ -210,7 +211,7 @@ def test_columns_take_what_json_takes(column: int, value: float, expected: str, 
     assert problem(codec, np.array([ROW, row]).tobytes()) == (f"inputs[1][{column}]", expected, got)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.sampled_from([0.0, 1.0, 2.0, 3.0, 1.5, -(2.0**63), 2.0**63, 1e300, np.nan, np.inf]),
@@ -351,7 +352,7 @@ def test_shapes_that_cannot_be(shape: str, free: bool) -> None:
     assert len(caught.value.message) < 300
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.sampled_from(["<f4", ">f8", "<i2", "|u1", "<u8", "|b1"]),
     st.lists(st.integers(0, 4), max_size=4),

@@ -12,6 +12,7 @@ from protocols.client_signatures import ALL, CREDIT, LARGE, NASTY, TRAPS, signat
 from servable.artifact.signature import Signature
 from servable.protocols.client_python import python_client
 from servable.protocols.client_shape import Subject
+from thoroughness import examples
 
 
 def source_of(model: str, signature: Signature) -> str:
@@ -24,7 +25,7 @@ def loaded(model: str, signature: Signature) -> ModuleType:
     return module
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(signatures())
 def test_a_client_of_any_signature_compiles_and_has_its_fields(signature: Signature) -> None:
     module = loaded("any-model", signature)

@@ -9,6 +9,7 @@ from protocols.client_signatures import ALL, CREDIT, LARGE, NASTY, signatures
 from servable.artifact.signature import Signature
 from servable.protocols.client_shape import Subject
 from servable.protocols.client_typescript import typescript_client
+from thoroughness import examples
 
 
 def source_of(model: str, signature: Signature) -> str:
@@ -21,7 +22,7 @@ def without_texts(source: str) -> str:
     return re.sub(plain, "", source, flags=re.DOTALL)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(signatures())
 def test_texts_and_comments_end_where_they_should(signature: Signature) -> None:
     left = without_texts(source_of("any-model", signature))

@@ -18,6 +18,7 @@ from servable.errors import RequestInvalid, RequestTooLarge
 from servable.protocols.column_values import Texts
 from servable.protocols.columns import ColumnReader, answer_columns
 from servable.protocols.native import NativeCodec
+from thoroughness import examples
 
 VALUE = Field(name="value", kind="number", dtype="float64")
 TABLE = Signature(
@@ -102,13 +103,13 @@ def problems(reader: ColumnReader, columns: pa.Table, first_row: int = 0) -> dic
 
 
 @given(st.lists(rows, min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_the_same_rows_as_json_and_as_arrow_are_the_same_arrays(content: list[dict[str, Any]]) -> None:
     same(ColumnReader(TABLE).read(table(content)), native(TABLE, content))
 
 
 @given(st.lists(rows, min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_typed_columns_and_chunks_make_no_difference(content: list[dict[str, Any]]) -> None:
     plain = table(content)
     parts = pa.concat_tables([plain.slice(row, 1) for row in range(len(content))])
@@ -119,7 +120,7 @@ def test_typed_columns_and_chunks_make_no_difference(content: list[dict[str, Any
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_tensors_as_lists_are_the_same_arrays(count: int, width: int, data: st.DataObject) -> None:
     cell = st.floats(width=32, allow_nan=False, allow_infinity=False)
     line = st.lists(cell, min_size=width, max_size=width)
@@ -138,7 +139,7 @@ def test_tensors_as_lists_are_the_same_arrays(count: int, width: int, data: st.D
 
 
 @given(st.lists(rows, min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_texts_are_read_as_what_the_field_is(content: list[dict[str, Any]]) -> None:
     clean = [row | {"town": "Ulm", "note": "n"} for row in content]
     said = [

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from servable.errors import InputError, MediaTypeUnsupported, RequestMalformed, RequestTooLarge
 from servable.protocols.compression import decompress
+from thoroughness import examples
 
 MIB = 1 << 20
 PLAIN = b'{"input": [' + b"1.5, " * 5_000 + b"2]}"
@@ -180,7 +181,7 @@ def _bomb(form: str) -> bytes:
     return first + again * 9_999
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from(["gzip", "deflate", "zstd"]), st.binary(max_size=300), st.data())
 def test_whatever_arrives(encoding: str, body: bytes, data: st.DataObject) -> None:
     compress = data.draw(

@@ -52,6 +52,7 @@ from servable.protocols.base import CodecLimits
 from servable.protocols.codecs import AUDIO, FORM, IMAGE, JSON, RAW, Reads, canonical, read_types
 from servable.tensors import PREDICTION, PROBABILITIES, Response
 from servable.testing import check_codec
+from thoroughness import examples
 
 ANSWER = Response(
     {PREDICTION: np.array([1, 0]), PROBABILITIES: np.array([[0.25, 0.75], [0.5, 0.5]])}, 2, "id", "m", 3
@@ -132,7 +133,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=st.lists(rows, min_size=1, max_size=4))
 def test_any_rows_give_the_same_arrays(drawn: list[dict[str, Any]]) -> None:
     drawn = [{name: row[name] for name in ROWS[0]} for row in drawn]

@@ -17,6 +17,7 @@ from servable.errors import InputError, RequestInvalid, RequestMalformed, Reques
 from servable.protocols.answer_forms import ARROW, CSV, LINES, MSGPACK, PARQUET
 from servable.protocols.base import CodecLimits
 from servable.protocols.codecs import FORM
+from thoroughness import examples
 
 TWO = Signature(
     task="regression",
@@ -42,7 +43,7 @@ def outcome(media_type: str, body: bytes) -> None:
         CODECS[media_type].decode(body, "r", FORM_HEAD)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(data=st.data())
 def test_damaged_bodies(data: st.DataObject) -> None:
     media_type, seed = data.draw(st.sampled_from(SEEDS))
@@ -61,7 +62,7 @@ def test_damaged_bodies(data: st.DataObject) -> None:
     outcome(media_type, bytes(body))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(body=st.binary(max_size=100), media_type=st.sampled_from(sorted(CODECS)))
 def test_arbitrary_bytes(body: bytes, media_type: str) -> None:
     outcome(media_type, body)

@@ -25,6 +25,7 @@ from servable.protocols.mlflow_forms import FORMS
 from servable.protocols.native import NativeCodec
 from servable.protocols.sagemaker import InvocationsCodec, accepted
 from servable.tensors import PREDICTION, Request, Response
+from thoroughness import examples
 
 MIXED = Signature(
     task="classification",
@@ -78,7 +79,7 @@ def as_csv(rows: list[list[Any]], names: list[str] | None = None) -> bytes:
 
 
 @given(ROWS, st.permutations(range(5)))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_every_form_means_the_same(rows: list[list[Any]], order: list[int]) -> None:
     expected = NATIVE.decode(json.dumps({"inputs": rows}).encode(), "id")
     names = [NAMES[place] for place in order]
@@ -113,14 +114,14 @@ JSONISH = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*FORMS, "params", "features"]), JSONISH, max_size=2) | JSONISH)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_json_is_read_or_refused(content: Any) -> None:
     with contextlib.suppress(InputError):
         assert decode(content).rows
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), st.sampled_from(KINDS))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_any_bytes_are_read_or_refused(body: bytes, kind: str) -> None:
     with contextlib.suppress(InputError):
         assert decode(body, kind).rows

@@ -19,6 +19,7 @@ from servable.protocols.native import NativeCodec
 from servable.protocols.native_depth import deeper_than
 from servable.protocols.native_large import LARGE_BYTES
 from servable.tensors import Request, row_count
+from thoroughness import examples
 
 VALUE = Field(name="value", kind="number", dtype="float64")
 CASES = cases()
@@ -135,7 +136,7 @@ def test_depth_is_a_matter_of_brackets_outside_of_texts() -> None:
     assert deeper_than(b"[]" * 1_000_000 + b"[" * 65, 64)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.recursive(
         st.none() | st.text('["\\]{}', max_size=6),
@@ -267,7 +268,7 @@ def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("name", SEEDS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(data=st.data())
 def test_mutated_bodies(name: str, data: st.DataObject) -> None:
     body = data.draw(mutated(SEEDS[name]))
@@ -277,7 +278,7 @@ def test_mutated_bodies(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(body=st.binary(max_size=200) | st.text(max_size=60).map(str.encode))
 def test_arbitrary_bytes(name: str, body: bytes) -> None:
     for codec in native_codecs(SIGNATURES[name]).values():
@@ -285,7 +286,7 @@ def test_arbitrary_bytes(name: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", BINARY)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(data=st.data())
 def test_mutated_arrays(name: str, data: st.DataObject) -> None:
     body = data.draw(mutated(BINARY[name]))
@@ -294,7 +295,7 @@ def test_mutated_arrays(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", ["numbers", "tensor", "free", "pair"])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(data=st.data())
 def test_many_numbers_at_once_are_read_as_one_by_one(name: str, data: st.DataObject) -> None:
     """White space makes a body large; it must not matter otherwise."""
@@ -311,7 +312,7 @@ def test_many_numbers_at_once_are_read_as_one_by_one(name: str, data: st.DataObj
             np.testing.assert_array_equal(array, large.arrays[key])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70),

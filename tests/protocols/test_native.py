@@ -15,6 +15,7 @@ from servable.errors import RequestInvalid, RequestMalformed, RequestTooLarge
 from servable.protocols.native import NativeCodec
 from servable.protocols.native_schema import MAX_HINTS, MAX_PROBLEMS, example_row
 from servable.tensors import Request, Response
+from thoroughness import examples
 
 VALUE = Field(name="value", kind="number", dtype="float64")
 
@@ -396,7 +397,7 @@ def same(one: Request, other: Request) -> bool:
     return one.rows == other.rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(tables())
 def test_every_fitting_row_is_read_alike_in_every_form(table: tuple[Signature, list[list[Any]]]) -> None:
     model, rows = table
@@ -421,7 +422,7 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(tables(), st.data())
 def test_every_corruption_is_named_by_its_path(
     table: tuple[Signature, list[list[Any]]], data: st.DataObject
@@ -441,14 +442,14 @@ def test_every_corruption_is_named_by_its_path(
     assert problem.path.startswith(f"inputs[{row}].{name}" if name.isidentifier() else f'inputs[{row}]["')
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_no_bytes_escape_the_errors(body: bytes) -> None:
     with contextlib.suppress(RequestMalformed, RequestInvalid):
         NativeCodec(MIXED).decode(body, "id")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(tables())
 def test_the_example_always_fits(table: tuple[Signature, list[list[Any]]]) -> None:
     model, _ = table

@@ -18,6 +18,7 @@ from servable.protocols.oip_grpc_wire import id_of, leading, streamed, streamed_
 from servable.protocols.oip_messages import messages
 from servable.tensors import Response
 from servable.testing import check_codec
+from thoroughness import examples
 
 FLOWERS = Signature(
     task="classification",
@@ -260,7 +261,7 @@ def test_streams() -> None:
     assert id_of(b"\xff") == b""
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=80))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     codec_ = codec()
@@ -270,7 +271,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     leading(body)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_a_damaged_message_is_read_or_refused(data: st.DataObject) -> None:
     body = bytearray(asked(id="abc").SerializeToString())
@@ -282,7 +283,7 @@ def test_a_damaged_message_is_read_or_refused(data: st.DataObject) -> None:
             codec().decode(piece, "id")
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=4, max_size=4),
                 min_size=1, max_size=5), st.text(max_size=20))  # fmt: skip
 def test_what_is_asked_arrives(rows: list[list[float]], own_id: str) -> None:

@@ -29,6 +29,7 @@ from servable.protocols.openai import EmbeddingsCodec, error_body, model_of
 from servable.protocols.openai_text import COMPLETION, EVENTS, TextCodec, prompt_of
 from servable.tensors import Response
 from servable.testing import fake_signature
+from thoroughness import examples
 
 VECTOR = Field(name="vector", kind="tensor", dtype="float32", shape=(4,))
 PROMPT = Field(name="prompt", kind="text", dtype="str")
@@ -71,7 +72,7 @@ KEYS = (
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4) | VALUES)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_any_json_is_read_or_refused(content: Any) -> None:
     body = json.dumps(content).encode()
     for codec in CODECS:
@@ -82,7 +83,7 @@ def test_any_json_is_read_or_refused(content: Any) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     for codec in CODECS:
         with contextlib.suppress(InputError):
@@ -96,7 +97,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         max_size=3,
     )
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_base64_and_lists_hold_the_same(rows: list[list[float]]) -> None:
     vectors = np.array(rows, np.float32)
     told = {}

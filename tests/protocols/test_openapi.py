@@ -16,6 +16,7 @@ from servable.artifact.signature import Field, Signature
 from servable.errors import RequestInvalid
 from servable.protocols.native import NativeCodec
 from servable.protocols.openapi import Described, document, operation_id
+from thoroughness import examples
 
 SIGNATURE = Signature(
     task="classification",
@@ -107,13 +108,13 @@ def test_the_document_is_valid_for_models_of_every_form() -> None:
     assert_valid(documents())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(signatures())
 def test_the_document_is_valid_for_any_signature(signature: Signature) -> None:
     assert_valid(json.loads(json.dumps(document([Described("any", 1, signature, True)], "1"))))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), signatures())
 def test_what_the_schema_takes_the_codec_takes(data: st.DataObject, signature: Signature) -> None:
     if not signature.inputs:

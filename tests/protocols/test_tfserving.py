@@ -17,6 +17,7 @@ from servable.protocols.tfserving import ClassifyCodec, PredictCodec, RegressCod
 from servable.protocols.tfserving_metadata import metadata, version_status
 from servable.tensors import PREDICTION, PROBABILITIES, Request, Response
 from servable.testing import fake_signature
+from thoroughness import examples
 
 LIMITS = CodecLimits()
 MIXED = Signature(
@@ -100,7 +101,7 @@ mixed_rows = st.lists(
 
 
 @given(mixed_rows, st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_every_way_to_write_a_table_is_what_the_native_format_reads(rows: list[Any], boxed: bool) -> None:
     expected = native(MIXED, rows)
     named = {field.name: [row[field.name] for row in rows] for field in MIXED.inputs}
@@ -115,7 +116,7 @@ def test_every_way_to_write_a_table_is_what_the_native_format_reads(rows: list[A
 
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=400))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_numbers_are_one_tensor_or_columns(rows: list[list[float]]) -> None:
     expected = native(PLAIN, rows)
     same(decode(PLAIN, {"instances": rows}), expected)
@@ -128,7 +129,7 @@ def test_numbers_are_one_tensor_or_columns(rows: list[list[float]]) -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 300))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_a_tensor_stands_bare_or_under_any_name(rows: int, size: int) -> None:
     array = np.arange(rows * 2 * size).reshape(rows, 2, size) / 7
     expected = native(IMAGE, array.tolist())
@@ -176,7 +177,7 @@ json_values = st.recursive(
     st.sampled_from([MIXED, TEXT, IMAGE, PAIR, PLAIN]),
     st.sampled_from([PredictCodec, ClassifyCodec, RegressCodec]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_comes_is_read_or_refused(body: Any, signature: Signature, codec: type) -> None:
     try:
         request = decode(signature, body, codec)

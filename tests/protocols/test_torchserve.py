@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servable.artifact.signature import Field, Signature
-from servable.errors import InputError, MediaTypeUnsupported, RequestInvalid, RequestMalformed, ServableError
+from servable.errors import (
+    InputError,
+    MediaTypeUnsupported,
+    RequestInvalid,
+    RequestMalformed,
+    RequestTooLarge,
+    ServableError,
+)
 from servable.protocols.base import NO_HEAD, CodecLimits
 from servable.protocols.multipart import parts_of
 from servable.protocols.native import NativeCodec
@@ -20,6 +27,7 @@ from servable.server.formats.torchserve import STYLE
 from servable.server.problems import STATUS
 from servable.tensors import PREDICTION, Request, Response
 from servable.testing import fake_signature
+from thoroughness import examples
 
 LIMITS = CodecLimits()
 PLAIN = fake_signature(3)
@@ -68,7 +76,7 @@ def form(**parts: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
 
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_rows_of_a_table(rows: list[list[float]]) -> None:
     named = [dict(zip(("x0", "x1", "x2"), row, strict=True)) for row in rows]
     for many in (rows, named, {"inputs": rows}, {"data": named}, {"instances": rows}):
@@ -154,12 +162,12 @@ def test_forms_that_are_none_are_refused() -> None:
         with pytest.raises(RequestMalformed, match="boundary"):
             decode(PLAIN, good, head)
     many = b'--xyz\r\ncontent-disposition: form-data; name="a"\r\n\r\n1\r\n' * 1001 + b"--xyz--\r\n"
-    with pytest.raises(RequestMalformed, match="1000 parts"):
+    with pytest.raises(RequestTooLarge, match="1000 parts"):
         decode(PLAIN, many, kind)
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_part_is_what_was_put_into_the_form(content: bytes) -> None:
     body, kind = form(data=(b"a/b", content), more=(b"", b"1"))
     if b"--xyz" in content:
@@ -176,7 +184,7 @@ def test_a_part_is_what_was_put_into_the_form(content: bytes) -> None:
     ),
     st.sampled_from([PLAIN, TEXT, IMAGE, PAIR]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_comes_is_read_or_refused(body: bytes, kind: bytes, signature: Signature) -> None:
     try:
         request = decode(signature, body, kind)

@@ -8,6 +8,7 @@ from servable.errors import ConflictError, ModelNotFound, VersionNotFound
 from servable.registry.deployments import REMEMBERED
 from servable.registry.home import Home, republish
 from servable.testing import FakeClock
+from thoroughness import examples
 
 
 def test_deploy_and_go_back(opened: Home, clock: FakeClock) -> None:
@@ -105,7 +106,9 @@ def test_a_new_package_reaches_the_deployment(opened: Home) -> None:
 
 
 @given(wanted=st.lists(st.integers(1, 4), min_size=1, max_size=30))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_rolling_back_retraces_every_step(opened: Home, wanted: list[int]) -> None:
     known = opened.models.all()
     for number in range(4 - (known[0].versions if known else 0)):

@@ -17,6 +17,7 @@ from servable.runtime.batch_policy import BatchLimits
 from servable.runtime.batcher import Batcher
 from servable.runtime.executor import InlineExecutor, ThreadExecutor
 from servable.testing import FakePredictor
+from thoroughness import examples
 
 
 def askings(count: int, first: int = 0) -> list[Asking]:
@@ -582,7 +583,7 @@ class Story:
         assert len(settled) == len(set(map(id, settled)))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 16), st.integers(0, 9))
 def test_whatever_happens_everybody_is_answered_once(
     seed: int, slots: int, max_rows: int, batchable: int

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from servable.monitoring.metrics import Meter
 from servable.runtime.cache import ARRAY_BYTES, ENTRY_BYTES, NoCache, ResponseCache
 from servable.testing import FakeClock
+from thoroughness import examples
 
 ANSWER = {"prediction": np.array([1.0])}
 ONE = ENTRY_BYTES + ARRAY_BYTES + 8
@@ -170,7 +171,7 @@ ARRAYS = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(ARRAYS, ARRAYS)
 def test_keys_are_equal_for_equal_input_alone(one: dict[str, Any], other: dict[str, Any]) -> None:
     equal = one.keys() == other.keys() and all(
@@ -246,5 +247,5 @@ class Against(RuleBasedStateMachine):
         assert (self.meter.cache_hits, self.meter.cache_misses) == (self.hits, self.misses)
 
 
-Against.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Against.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestAgainstAModel = Against.TestCase

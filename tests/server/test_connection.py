@@ -1,18 +1,14 @@
 """One connection against a fake application and a fake transport: order, limits, ends. Nobody waits."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
-from servable.errors import ServableError
 from servable.server.connection import Connection
-from servable.server.http import HttpRequest, Reply
-from servable.server.problems import STATUS
 from servable.server.shared import Shared
 from servable.settings import ServerSettings
 from servable.testing.transports import RecordedTransport
+from server.scenes import Application, played, turns
 
 SETTINGS = ServerSettings(
     header_timeout_s=10, body_grace_s=10, min_body_rate=1000, write_timeout_s=30, keep_alive_s=75,
@@ -20,71 +16,9 @@ SETTINGS = ServerSettings(
 )  # fmt: skip
 
 
-class Exchange:
-    """A prediction that waits until the test answers it."""
-
-    def __init__(self, request: HttpRequest, reply: Reply) -> None:
-        self.request = request
-        self.reply = reply
-        self.over = False
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def answer(self, body: bytes = b"{}") -> None:
-        self.over = True
-        self.reply.answer(body, "id", b"application/json")
-
-
-class Application:
-    """Keeps predictions until they are answered; ``/now`` is answered at once, ``/asgi`` in pieces."""
-
-    def __init__(self) -> None:
-        self.exchanges: list[Exchange] = []
-        self.refused: list[str] = []
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-        self.breaks = False
-
-    def handle(self, request: HttpRequest, reply: Reply) -> Exchange | None:
-        if request.target == b"/asgi":
-            return None
-        exchange = Exchange(request, reply)
-        self.exchanges.append(exchange)
-        if request.target == b"/now":
-            exchange.answer(b"now")
-        return exchange
-
-    def reject(self, error: BaseException, request: HttpRequest, reply: Reply) -> None:
-        self.refuse(error, reply, close=True)
-
-    def refuse(
-        self,
-        error: BaseException,
-        reply: Reply,
-        request_id: str = "",
-        *,
-        counted: bool = False,
-        close: bool = False,
-    ) -> None:
-        assert isinstance(error, ServableError)
-        self.refused.append(error.code)
-        reply.respond(STATUS[error.code], (), error.message.encode(), close=close)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        assert (await receive())["body"] == b""
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"X", b"y")]})
-        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
-        await self.go_on.wait()
-        if self.breaks:
-            raise ZeroDivisionError
-        await send({"type": "http.response.body", "body": b"second"})
-
-
 class Scene:
     def __init__(self) -> None:
-        self.application = Application()
+        self.application = Application("1.1")
         self.shared = Shared(self.application, SETTINGS, ("127.0.0.1", 1))
         self.connection, self.transport = self.connect()
 
@@ -104,19 +38,11 @@ class Scene:
 
 
 def play(course: Callable[[Scene], Awaitable[None]]) -> None:
-    async def inside() -> None:
-        await course(Scene())
-
-    asyncio.run(inside())
+    played(course, Scene)
 
 
 def get(target: str, more: str = "") -> bytes:
     return f"GET {target} HTTP/1.1\r\nHost: a\r\n{more}\r\n".encode()
-
-
-async def turns(count: int = 5) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def test_answers_leave_in_the_order_of_the_requests() -> None:

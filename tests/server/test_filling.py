@@ -11,7 +11,7 @@ from servable.server.connection import Connection
 from servable.server.filling import BodyFiller, worth_lending
 from servable.server.shared import Shared
 from servable.settings import ServerSettings
-from server.test_connection import Application
+from server.scenes import Application
 
 LENGTH = 3_000_000
 BODY = bytes(range(256)) * (LENGTH // 256) + b"z" * (LENGTH % 256)
@@ -25,7 +25,7 @@ def against_a_server(story: Story) -> None:
     """Run a story of one client against a connection on the loop that servers run on."""
 
     async def run() -> None:
-        application = Application()
+        application = Application("1.1")
         shared = Shared(application, ServerSettings(max_body_bytes=4_000_000, min_body_rate=1_000_000), None)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Connection(shared), "127.0.0.1", 0)
@@ -124,7 +124,7 @@ def test_who_only_claims_a_large_body_gets_no_memory_for_it() -> None:
 def test_no_byte_is_read_beyond_the_body() -> None:
     sizes: list[int] = []
     filler = BodyFiller(
-        Connection(Shared(Application(), ServerSettings(), None)), b"ab", 1_000_000, sizes.append
+        Connection(Shared(Application("1.1"), ServerSettings(), None)), b"ab", 1_000_000, sizes.append
     )
     while not sizes or sizes[-1] < 1_000_000:
         place = filler.get_buffer(-1)

@@ -9,15 +9,14 @@ import zttp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from servable.errors import ServableError
 from servable.server.connection import Connection
-from servable.server.http import HttpRequest, Reply
 from servable.server.http2 import RETIRE_AFTER, Http2Connection
-from servable.server.problems import STATUS
 from servable.server.reader import PREFACE
 from servable.server.shared import Shared
 from servable.settings import ServerSettings
 from servable.testing.transports import RecordedTransport
+from server.scenes import Application, played, turns
+from thoroughness import examples
 
 SETTINGS = ServerSettings(
     body_grace_s=10, min_body_rate=1000, write_timeout_s=30, keep_alive_s=75, max_header_bytes=2048,
@@ -26,68 +25,11 @@ SETTINGS = ServerSettings(
 _NOTHING = (zttp.NEED_DATA, zttp.CONNECTION_CLOSED)
 
 
-class Exchange:
-    """A prediction that waits until the test answers it."""
-
-    def __init__(self, request: HttpRequest, reply: Reply) -> None:
-        self.request = request
-        self.reply = reply
-        self.over = False
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def answer(self, body: bytes = b"{}") -> None:
-        self.over = True
-        self.reply.answer(body, "id", b"application/json")
-
-
-class Application:
-    """Keeps predictions until they are answered; ``/now`` is answered at once, ``/asgi`` in pieces."""
-
-    def __init__(self) -> None:
-        self.exchanges: list[Exchange] = []
-        self.refused: list[str] = []
-        self.prepared: asyncio.Future[None] | None = None
-
-    def handle(self, request: HttpRequest, reply: Reply) -> Exchange | None:
-        if request.target == b"/asgi":
-            return None
-        exchange = Exchange(request, reply)
-        self.exchanges.append(exchange)
-        if request.target == b"/now":
-            exchange.answer(b"now")
-        return exchange
-
-    def refuse(self, error: Any, reply: Reply, request_id: str = "", **more: Any) -> None:
-        assert isinstance(error, ServableError)
-        self.refused.append(error.code)
-        reply.respond(STATUS[error.code], (), error.message.encode())
-
-    def reject(self, error: Any, request: HttpRequest, reply: Reply) -> None:
-        assert request.target.startswith((b"/", b"*"))
-        self.refuse(error, reply)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        assert scope["http_version"] == "2"
-        assert (await receive())["body"] == b""
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"X", b"y")]})
-        await send({"type": "http.response.body", "body": b"first ", "more_body": True})
-        await send({"type": "http.response.body", "body": b"second"})
-
-    def prepare_calls(self) -> "asyncio.Future[None] | None":
-        return self.prepared
-
-    def call(self, carrier: Any, number: int, request: HttpRequest) -> Any:
-        raise AssertionError("no test here calls")
-
-
 class Scene:
     """A client of zttp on the other side of a recorded transport."""
 
     def __init__(self, application: Application | None = None) -> None:
-        self.application = application or Application()
+        self.application = application or Application("2")
         self.shared = Shared(self.application, SETTINGS, ("127.0.0.1", 1))
         self.shared.now = 1.0
         first = Connection(self.shared)
@@ -137,15 +79,7 @@ class Scene:
 
 
 def play(course: Callable[[Scene], Awaitable[None]]) -> None:
-    async def inside() -> None:
-        await course(Scene())
-
-    asyncio.run(inside())
-
-
-async def turns(count: int = 5) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
+    played(course, Scene)
 
 
 def bodies(events: list[Any]) -> dict[int, bytes]:
@@ -167,7 +101,7 @@ def goaways(events: list[Any]) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("cuts", [(), (1,), (3, 14), (16,), (18, 20), (23,), tuple(range(1, 24))])
 def test_the_preface_may_come_in_pieces(cuts: tuple[int, ...]) -> None:
     async def course(_: Scene) -> None:
-        application = Application()
+        application = Application("2")
         shared = Shared(application, SETTINGS, None)
         connection = Connection(shared)
         transport = RecordedTransport(connection)
@@ -191,7 +125,7 @@ def test_the_preface_may_come_in_pieces(cuts: tuple[int, ...]) -> None:
 
 def test_a_preface_after_a_request_is_refused() -> None:
     async def course(_: Scene) -> None:
-        application = Application()
+        application = Application("2")
         shared = Shared(application, SETTINGS, None)
         connection = Connection(shared)
         transport = RecordedTransport(connection)
@@ -481,7 +415,7 @@ def test_bodies_that_arrive_together_have_a_limit() -> None:
 
 def test_the_first_client_waits_until_calls_are_ready_and_loses_nothing() -> None:
     async def course(_: Scene) -> None:
-        application = Application()
+        application = Application("2")
         application.prepared = asyncio.get_running_loop().create_future()
         scene = Scene(application)
         assert not scene.transport.reading
@@ -495,7 +429,7 @@ def test_the_first_client_waits_until_calls_are_ready_and_loses_nothing() -> Non
     play(course)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_garbage_ends_the_connection_and_nothing_else(pieces: list[bytes]) -> None:
     async def course(scene: Scene) -> None:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from servable.training.data import infer
 from servable.training.profile import decode, encode, profile
+from thoroughness import examples
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(
     st.lists(
         st.tuples(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from servable.artifact.signature import Field, Signature
 from servable.errors import DataError, FileMissing
 from servable.training.table import read_table
+from thoroughness import examples
 
 
 def written(folder: Path, content: str | bytes, name: str = "rows.csv") -> Path:
@@ -141,7 +142,7 @@ def test_a_signature_settles_the_types(tmp_path):
     assert frame["n"].tolist() == [7, 10]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

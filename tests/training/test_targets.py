@@ -26,6 +26,6 @@ def test_california_housing(shared_data: Path):
 
 def test_electricity_in_time_order_does_not_leak(shared_data: Path):
     frame = read_table(shared_data / "electricity_elec2" / "elec2.csv")
-    result = train(infer(frame, "class", time_order=True), time_budget_s=20)
+    result = train(infer(frame, "class", time_order=True), time_budget_s=8)
     assert result.holdout_rows.min() == len(frame) - len(result.holdout_rows)
     assert 0.66 < result.evaluation.metrics["accuracy"] < 0.80

@@ -40,6 +40,45 @@ Budget = Annotated[
     typer.Option("--time-budget", min=0.0, help="Seconds for the search.", rich_help_panel=options.SEARCH),
 ]
 Seed = Annotated[int, typer.Option(help="Makes the run repeatable.", rich_help_panel=options.SEARCH)]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH", help="A model file or folder; docs/frameworks.md lists them.", show_default=False
+    ),
+]
+Sample = Annotated[
+    Path | None,
+    typer.Option(
+        help="Rows that the model accepts (CSV or Parquet): gives names, kinds, ranges and proof.",
+        rich_help_panel=options.DATA,
+    ),
+]
+SampleTarget = Annotated[
+    str | None,
+    typer.Option(help="The sample's column that holds the answer.", rich_help_panel=options.DATA),
+]
+Describe = Annotated[
+    Path | None,
+    typer.Option(
+        help="What the file does not say (task, labels, inputs, entry, files), as TOML or JSON.",
+        rich_help_panel=options.DATA,
+    ),
+]
+Labels = Annotated[
+    str,
+    typer.Option(
+        help="A classifier's classes in the order of its scores: a,b,c or a file with one a line.",
+        rich_help_panel=options.DATA,
+    ),
+]
+Entry = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE.py:NAME",
+        help="The class or function that belongs to the file.",
+        rich_help_panel=options.DATA,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -186,46 +225,13 @@ def evaluate(
 
 
 def add(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PATH", help="A model file or folder; docs/frameworks.md lists them.", show_default=False
-        ),
-    ],
+    path: ModelPath,
     name: options.NewName,
-    sample: Annotated[
-        Path | None,
-        typer.Option(
-            help="Rows that the model accepts (CSV or Parquet): gives names, kinds, ranges and proof.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(help="The sample's column that holds the answer.", rich_help_panel=options.DATA),
-    ] = None,
-    describe: Annotated[
-        Path | None,
-        typer.Option(
-            help="What the file does not say (task, labels, inputs, entry, files), as TOML or JSON.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
-    labels: Annotated[
-        str,
-        typer.Option(
-            help="A classifier's classes in the order of its scores: a,b,c or a file with one a line.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = "",
-    entry: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE.py:NAME",
-            help="The class or function that belongs to the file.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = "",
+    sample: Sample = None,
+    target: SampleTarget = None,
+    describe: Describe = None,
+    labels: Labels = "",
+    entry: Entry = "",
     trust: options.Trust = False,
     tolerance: options.Tolerance = 1e-4,
     deploy: options.Deploy = False,
@@ -234,7 +240,7 @@ def add(
 ) -> None:
     """Take in a model trained elsewhere, compile it and prove it equal.
 
-    Examples:
+    Example:
     [bold]servable add model.skops --name churn --sample customers.csv --deploy[/bold]
     [bold]servable add weights.pt --entry net.py:Net --labels cat,dog --describe net.toml --name pets[/bold]
     """

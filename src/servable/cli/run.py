@@ -8,6 +8,75 @@ from servable.cli import calling, exits, options, serving
 from servable.cli.output import Screen
 
 ExecutorName = Literal["auto", "inline", "thread", "process"]
+Default = Annotated[bool, typer.Option("--default", help="Also make it the model that POST /predict asks.")]
+Executor = Annotated[
+    ExecutorName | None,
+    typer.Option(help="Where it runs; auto: by measurement at load.", rich_help_panel=options.SERVING),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        help="Model processes for each HTTP process, with --executor process.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Spares = Annotated[
+    int | None,
+    typer.Option(
+        help="Model processes more, kept ready to stand in for one that died.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="Batches at once, with --executor thread; 0: by measurement.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+RunLimit = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds after which a run in a model process counts as hung.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+MaxBatch = Annotated[
+    int | None,
+    typer.Option(
+        help="Most rows in one batch; 0: by measurement, 1: no batching.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Keep answers up to this size, such as 64MiB; 0: keep none.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+CacheAge = Annotated[
+    float | None,
+    typer.Option(help="Seconds for which a kept answer is given.", rich_help_panel=options.SERVING),
+]
+Pin = Annotated[
+    bool | None,
+    typer.Option(
+        "--pin/--no-pin",
+        help="Never unload it to make room for others.",
+        rich_help_panel=options.SERVING,
+        show_default=False,
+    ),
+]
+ResetPolicy = Annotated[
+    bool,
+    typer.Option(
+        "--reset-policy",
+        help="Forget what earlier deployments said about all of these.",
+        rich_help_panel=options.SERVING,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,77 +89,17 @@ def register(app: typer.Typer) -> None:
 
 def deploy(
     reference: options.Reference,
-    default: Annotated[
-        bool, typer.Option("--default", help="Also make it the model that POST /predict asks.")
-    ] = False,
-    executor: Annotated[
-        ExecutorName | None,
-        typer.Option(help="Where it runs; auto: by measurement at load.", rich_help_panel=options.SERVING),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            help="Model processes for each HTTP process, with --executor process.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    spares: Annotated[
-        int | None,
-        typer.Option(
-            help="Model processes more, kept ready to stand in for one that died.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Batches at once, with --executor thread; 0: by measurement.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    run_limit: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds after which a run in a model process counts as hung.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    max_batch: Annotated[
-        int | None,
-        typer.Option(
-            help="Most rows in one batch; 0: by measurement, 1: no batching.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Keep answers up to this size, such as 64MiB; 0: keep none.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    cache_age: Annotated[
-        float | None,
-        typer.Option(help="Seconds for which a kept answer is given.", rich_help_panel=options.SERVING),
-    ] = None,
-    pin: Annotated[
-        bool | None,
-        typer.Option(
-            "--pin/--no-pin",
-            help="Never unload it to make room for others.",
-            rich_help_panel=options.SERVING,
-            show_default=False,
-        ),
-    ] = None,
-    reset_policy: Annotated[
-        bool,
-        typer.Option(
-            "--reset-policy",
-            help="Forget what earlier deployments said about all of these.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = False,
+    default: Default = False,
+    executor: Executor = None,
+    processes: Processes = None,
+    spares: Spares = None,
+    threads: Threads = None,
+    run_limit: RunLimit = None,
+    max_batch: MaxBatch = None,
+    cache: Cache = None,
+    cache_age: CacheAge = None,
+    pin: Pin = None,
+    reset_policy: ResetPolicy = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:

@@ -16,6 +16,48 @@ Rows = Annotated[
         show_default=False,
     ),
 ]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="What to write: .csv, .jsonl, .ndjson, .parquet or .pq.",
+        show_default=False,
+        rich_help_panel=options.DATA,
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMNS",
+        help="Columns of the input to write beside the answers, comma-separated; all when not given.",
+        rich_help_panel=options.DATA,
+    ),
+]
+OnlyAnswers = Annotated[
+    bool,
+    typer.Option("--only-answers", help="Write no column of the input.", rich_help_panel=options.DATA),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace an output that exists.", rich_help_panel=options.DATA),
+]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        help="Throw away what an interrupted run has finished, instead of going on from there.",
+        rich_help_panel=options.DATA,
+    ),
+]
+BatchRows = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Rows that are answered at once; 0: to suit the model.",
+        rich_help_panel=options.SERVING,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,48 +68,12 @@ def register(app: typer.Typer) -> None:
 def score(
     reference: options.Reference,
     data: Rows,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help="What to write: .csv, .jsonl, .ndjson, .parquet or .pq.",
-            show_default=False,
-            rich_help_panel=options.DATA,
-        ),
-    ],
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMNS",
-            help="Columns of the input to write beside the answers, comma-separated; all when not given.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
-    only_answers: Annotated[
-        bool,
-        typer.Option("--only-answers", help="Write no column of the input.", rich_help_panel=options.DATA),
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace an output that exists.", rich_help_panel=options.DATA),
-    ] = False,
-    restart: Annotated[
-        bool,
-        typer.Option(
-            "--restart",
-            help="Throw away what an interrupted run has finished, instead of going on from there.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = False,
-    batch_rows: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Rows that are answered at once; 0: to suit the model.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = 0,
+    output: Output,
+    keep: Keep = None,
+    only_answers: OnlyAnswers = False,
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    batch_rows: BatchRows = 0,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:

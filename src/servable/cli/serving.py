@@ -9,6 +9,101 @@ from servable.cli import exits, options
 from servable.cli.output import Screen
 from servable.errors import SettingInvalid
 
+What = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH|NAME",
+        help="Model files to take in and serve, or models to serve; nothing: every deployment.",
+        autocompletion=options.complete_model,
+        show_default=False,
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(help="Address to listen on.", show_default="127.0.0.1", rich_help_panel=options.SERVING),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port to listen on; 0 takes a free one.",
+        show_default="8000",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=256,
+        help="HTTP processes on the one socket; about one for each core.",
+        show_default="1",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Load models when first called and keep them within so much memory, such as 4GiB.",
+        show_default="no limit, all loaded at once",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Queue = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1_000_000,
+        help="Most requests that wait for one model; more are refused at once.",
+        show_default="1024",
+        rich_help_panel=options.SERVING,
+    ),
+]
+RequestTimeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.001,
+        max=86_400,
+        help="Longest a request may take; callers may ask for less.",
+        show_default="60",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Drain = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        max=3600,
+        help="Keep answering, not ready, for so long after SIGTERM or Ctrl-C.",
+        show_default="0",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Reload = Annotated[
+    bool,
+    typer.Option(
+        "--reload",
+        help="For development: follow changes of each PATH and of servable.toml.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+Sample = Annotated[
+    Path | None,
+    typer.Option(help="Rows that the one PATH accepts (CSV or Parquet).", rich_help_panel=options.DATA),
+]
+AllowUnauthenticated = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unauthenticated",
+        help="Allow an address that other machines reach, although anyone there may call the models.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb of this file."""
@@ -16,101 +111,18 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PATH|NAME",
-            help="Model files to take in and serve, or models to serve; nothing: every deployment.",
-            autocompletion=options.complete_model,
-            show_default=False,
-        ),
-    ] = None,
-    host: Annotated[
-        str | None,
-        typer.Option(help="Address to listen on.", show_default="127.0.0.1", rich_help_panel=options.SERVING),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            help="Port to listen on; 0 takes a free one.",
-            show_default="8000",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=256,
-            help="HTTP processes on the one socket; about one for each core.",
-            show_default="1",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Load models when first called and keep them within so much memory, such as 4GiB.",
-            show_default="no limit, all loaded at once",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    queue: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=1_000_000,
-            help="Most requests that wait for one model; more are refused at once.",
-            show_default="1024",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    request_timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.001,
-            max=86_400,
-            help="Longest a request may take; callers may ask for less.",
-            show_default="60",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    drain: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            max=3600,
-            help="Keep answering, not ready, for so long after SIGTERM or Ctrl-C.",
-            show_default="0",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = None,
-    reload: Annotated[
-        bool,
-        typer.Option(
-            "--reload",
-            help="For development: follow changes of each PATH and of servable.toml.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = False,
+    what: What = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    queue: Queue = None,
+    request_timeout: RequestTimeout = None,
+    drain: Drain = None,
+    reload: Reload = False,
     trust: options.Trust = False,
-    sample: Annotated[
-        Path | None,
-        typer.Option(help="Rows that the one PATH accepts (CSV or Parquet).", rich_help_panel=options.DATA),
-    ] = None,
-    allow_unauthenticated: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unauthenticated",
-            help="Allow an address that other machines reach, although anyone there may call the models.",
-            rich_help_panel=options.SERVING,
-        ),
-    ] = False,
+    sample: Sample = None,
+    allow_unauthenticated: AllowUnauthenticated = False,
     home: options.Home = None,
 ) -> None:
     """Serve models over HTTP until Ctrl-C.

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import httpx
-import msgspec
 
 from servable.client import encoding, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
@@ -16,9 +15,6 @@ from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
 
 T = TypeVar("T")
-
-#: How often ``wait_until_ready`` asks.
-_POLL_S = 0.05
 
 
 class AsyncClient:
@@ -32,12 +28,9 @@ class AsyncClient:
             print((await client.predict("iris", [5.1, 3.5, 1.4, 0.2])).prediction)
 
     Args:
-        url: the server's address.
-        timeout_s: the most that one call may take, all its attempts together. The server is told what is
-            left and gives up then as well.
-        retries: more attempts after the first, made only when the failure is passing (no connection, 429,
-            502, 503, 504), with growing random waits, the server's Retry-After honoured, and never more
-            than a tenth of all requests beyond a small reserve.
+        url: the server's address; this and all the rest as for ``Client``.
+        timeout_s: the most that one call may take, all its attempts together.
+        retries: more attempts after the first, made only when the failure is passing.
         api_key: sent as ``Authorization: Bearer``.
         headers: sent with every request.
         clock: measures the time; a test can hand in its own.
@@ -85,23 +78,7 @@ class AsyncClient:
         timeout_s: float | None = None,
         single: bool | None = None,
     ) -> Any:
-        """Ask for the answer to one row or to several.
-
-        Args:
-            model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
-            rows: one row (a dict by column name, or a flat list in the signature's order) gives one
-                ``Prediction``; a list of rows, a DataFrame of pandas or polars or a two-dimensional array
-                gives ``Predictions``. An array of numbers travels as it is, without text.
-            version: asks for exactly this version.
-            request_id: an id of the caller's own, found again in the server's log.
-            timeout_s: the most that this call may take, instead of the client's.
-            single: says whether ``rows`` is one row, where its form does not (one image as an array).
-
-        Raises:
-            RequestInvalid: a value that JSON cannot carry.
-            RemoteError: the server refused or failed; carries status, code, fields and request id.
-            ServerUnreachable: no answer within the time.
-        """
+        """Ask for the answer to one row or to several; all as in ``Client.predict``."""
         call = wire.predict(model, rows, version=version, request_id=request_id, single=single)
         return await self._run(Course(call, self._terms, timeout_s=timeout_s))
 
@@ -117,21 +94,8 @@ class AsyncClient:
     ) -> AsyncIterator[Prediction]:
         """Ask for the answers to rows without end, and give them in the order of the rows.
 
-        The rows go in batches, several at once. No more of them are taken from the iterator than are under
-        way, so that neither the rows nor the answers have to fit into memory.
-
-        Args:
-            model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
-            rows: an iterator or any iterable of rows, asynchronous or not, a DataFrame, or an array.
-            version: asks for exactly this version.
-            batch_rows: rows in one request.
-            concurrency: requests under way at once.
-            timeout_s: the most that one batch may take, instead of the client's.
-
-        Raises:
-            RequestInvalid: one row, or something that holds none.
-            SettingInvalid: a number below 1.
-            ServableError: as ``predict``, once the answers before the failing batch were given.
+        As ``Client.predict_stream``, and ``rows`` may be asynchronous, too. Closing the iterator early
+        cancels the requests that are under way.
         """
         batches = encoding.async_batches(rows, batch_rows)
         calls = (wire.predict(model, batch, version=version, single=False) async for batch in batches)
@@ -148,17 +112,7 @@ class AsyncClient:
     ) -> AsyncIterator[Prediction]:
         """Ask for several rows in one request, and give each answer as soon as the server has sent it.
 
-        A server that answers only all at once is understood, too. What was begun is not tried again.
-
-        Args:
-            model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
-            rows: several rows, in any form that ``predict`` takes.
-            version: asks for exactly this version.
-            request_id: an id of the caller's own, found again in the server's log.
-            timeout_s: the most that all of it may take, instead of the client's.
-
-        Raises:
-            ServableError: as ``predict``, possibly after the answers to the first rows.
+        As ``Client.predict_lines``.
         """
         call = wire.predict_lines(model, rows, version=version, request_id=request_id)
         return self._lines(Course(call, self._terms, timeout_s=timeout_s))
@@ -184,11 +138,9 @@ class AsyncClient:
         Raises:
             ServerUnreachable: it was not within ``timeout_s`` seconds.
         """
-        deadline = self._terms.clock.monotonic() + timeout_s
+        pause_s = self._terms.patience(timeout_s)
         while not await self.ready():
-            if self._terms.clock.monotonic() + _POLL_S > deadline:
-                raise wire.not_ready(self.url, timeout_s)
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s())
 
     async def close(self) -> None:
         """Close the connections. A closed client cannot be used again."""
@@ -267,22 +219,12 @@ class AsyncClient:
             await asyncio.sleep(wait)
 
     async def _each(self, response: httpx.Response, course: Course[Any]) -> AsyncIterator[Prediction]:
-        """The answers in the lines of a response.
-
-        Raises:
-            RemoteError: a line is an error, or none of Servable's.
-            ServerUnreachable: the connection broke, or the time is over.
-        """
-        try:
+        """The answers in the lines of a response; raises as ``Course.reading`` and ``answer_in`` do."""
+        with course.reading(response):
             async for text in response.aiter_lines():
-                course.check(response)
-                found = wire.line(text, response.headers.get("x-request-id", ""))
+                found = course.answer_in(text, response)
                 if found is not None:
                     yield found
-        except httpx.HTTPError as failure:
-            course.result(failure)
-        except msgspec.MsgspecError as strange:
-            raise course.not_ours(response) from strange
 
 
 async def _whole(response: httpx.Response) -> wire.Reply:

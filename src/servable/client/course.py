@@ -1,18 +1,23 @@
 """The course of one call over its attempts: decides, and never sends or waits itself."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import httpx
+import msgspec
 
 from servable.client import wire
+from servable.client.results import Prediction
 from servable.client.retry import Attempt, RetryBudget, RetryPolicy, retry_after_s, wait_before_retry
 from servable.clock import Clock, SystemClock
 from servable.errors import SettingInvalid
 
 T = TypeVar("T")
 
+#: Seconds between two questions whether the server is ready.
+_POLL_S = 0.05
 #: How one attempt ended: an answer, or the reason why there is none.
 Outcome = wire.Reply | httpx.HTTPError | httpx.InvalidURL
 
@@ -47,6 +52,20 @@ class Terms:
         self.budget = RetryBudget()
         #: Addresses and media types that the server was found not to read.
         self.unread: set[tuple[str, str]] = set()
+
+    def patience(self, timeout_s: float) -> Callable[[], float]:
+        """From now on, what says how many seconds to wait before the server is asked again if it is ready.
+
+        It raises ``ServerUnreachable`` once ``timeout_s`` seconds are over.
+        """
+        deadline = self.clock.monotonic() + timeout_s
+
+        def pause_s() -> float:
+            if self.clock.monotonic() + _POLL_S > deadline:
+                raise wire.not_ready(self.url, timeout_s)
+            return _POLL_S
+
+        return pause_s
 
 
 def checked_timeout(seconds: float) -> float:
@@ -170,6 +189,29 @@ class Course(Generic[T]):
             return wire.result(self._call, outcome, self._terms.url)
         raise wire.unreachable(outcome, self._terms.url, self.timeout_s) from outcome
 
-    def not_ours(self, response: httpx.Response) -> Exception:
-        """The error for lines that are none of Servable's."""
-        return wire.not_ours(response.status_code, response.headers, self._terms.url + self._call.path)
+    @contextmanager
+    def reading(self, response: httpx.Response) -> Iterator[None]:
+        """While this is entered the lines of an answer are read, whose first ones were handed on perhaps.
+
+        Raises:
+            RemoteError: a line is none of Servable's.
+            ServerUnreachable: the connection broke, or the time is over.
+        """
+        try:
+            yield
+        except httpx.HTTPError as failure:
+            self.result(failure)
+        except msgspec.MsgspecError as strange:
+            address = self._terms.url + self._call.path
+            raise wire.not_ours(response.status_code, response.headers, address) from strange
+
+    def answer_in(self, text: str, response: httpx.Response) -> Prediction | None:
+        """The answer in one line of a response; None when it holds none.
+
+        Raises:
+            httpx.ReadTimeout: the call's time is over.
+            msgspec.MsgspecError: the line is none of Servable's.
+            RemoteError: it is an error.
+        """
+        self.check(response)
+        return wire.line(text, response.headers.get("x-request-id", ""))

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import httpx
-import msgspec
 
 from servable.client import encoding, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
@@ -17,9 +16,6 @@ from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
 
 T = TypeVar("T")
-
-#: How often ``wait_until_ready`` asks.
-_POLL_S = 0.05
 
 
 class Client:
@@ -183,11 +179,9 @@ class Client:
         Raises:
             ServerUnreachable: it was not within ``timeout_s`` seconds.
         """
-        deadline = self._terms.clock.monotonic() + timeout_s
+        pause_s = self._terms.patience(timeout_s)
         while not self.ready():
-            if self._terms.clock.monotonic() + _POLL_S > deadline:
-                raise wire.not_ready(self.url, timeout_s)
-            time.sleep(_POLL_S)
+            time.sleep(pause_s())
 
     def close(self) -> None:
         """Close the connections. A closed client cannot be used again."""
@@ -259,22 +253,12 @@ class Client:
             time.sleep(wait)
 
     def _each(self, response: httpx.Response, course: Course[Any]) -> Iterator[Prediction]:
-        """The answers in the lines of a response.
-
-        Raises:
-            RemoteError: a line is an error, or none of Servable's.
-            ServerUnreachable: the connection broke, or the time is over.
-        """
-        try:
+        """The answers in the lines of a response; raises as ``Course.reading`` and ``answer_in`` do."""
+        with course.reading(response):
             for text in response.iter_lines():
-                course.check(response)
-                found = wire.line(text, response.headers.get("x-request-id", ""))
+                found = course.answer_in(text, response)
                 if found is not None:
                     yield found
-        except httpx.HTTPError as failure:
-            course.result(failure)
-        except msgspec.MsgspecError as strange:
-            raise course.not_ours(response) from strange
 
 
 def _whole(response: httpx.Response, course: Course[Any]) -> wire.Reply:

@@ -18,6 +18,11 @@ Head = Mapping[bytes, bytes]
 NO_HEAD: Head = MappingProxyType({})
 
 
+def media_type_of(head: Head) -> str:
+    """The content type of a body in small letters, without parameters; empty when the head names none."""
+    return head.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+
+
 class Encoded(NamedTuple):
     """An answer whose form depends on what the caller asked for.
 

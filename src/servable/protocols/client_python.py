@@ -5,16 +5,15 @@ import re
 import unicodedata
 from typing import Any
 
-from servable.artifact.signature import Field, Signature
+from servable.artifact.signature import Field
 from servable.protocols.answers import label_key
 from servable.protocols.client_python_runtime import OUTDATED, RUNTIME
 from servable.protocols.client_shape import (
     Choice,
-    Names,
     Subject,
-    choices,
+    Writer,
+    choice_words,
     example,
-    listable,
     one_line,
     quoted,
     words,
@@ -47,30 +46,49 @@ def python_client(subject: Subject) -> str:
         Python for 3.11 and newer that ``mypy --strict`` accepts.
     """
     writer = _Writer(subject)
-    body = "\n\n\n".join([writer.constants(), *writer.types(), writer.reading(), writer.runtime()])
+    runtime = writer.runtime(RUNTIME, OUTDATED, "\n\n\n")
+    body = "\n\n\n".join(
+        [
+            writer.constants(),
+            *writer.types(),
+            writer.reading(),
+            runtime,
+        ]
+    )
     return f"{writer.head()}\n\n{_imports(body)}\n\n{body}\n"
 
 
-class _Writer:
+class _Writer(Writer):
     """Writes the parts of one module."""
 
+    whole = "int"
+
     def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._signature = subject.signature
-        self._names = Names(subject.model, _TAKEN)
-        self._prefix = self._names.prefix
-        self._choices = choices(self._signature, self._names, _is_literal)
-        self._listed = listable(self._signature.classes, lambda value: isinstance(value, str | int | float))
-        self._prediction = self._prediction_type()
+        super().__init__(subject, _TAKEN, _is_literal, lambda value: isinstance(value, str | int | float))
+        self._prediction = self.prediction_type()
+
+    def label_type(self) -> str:
+        """See ``Writer``."""
+        classes = self.signature.classes
+        listed = self.listed and all(map(_is_literal, classes))
+        return f"{self.prefix}Label" if listed else _common_type(classes)
+
+    def number_type(self, depth: int) -> str:
+        """See ``Writer``."""
+        return _nested("list", "float | None", depth)
+
+    def output_type(self, field: Field) -> str:
+        """See ``Writer``."""
+        return _output_type(field)
 
     def head(self) -> str:
         """The docstring of the module, with an example."""
-        prefix = self._prefix
-        row = example(self._signature)
+        prefix = self.prefix
+        row = example(self.signature)
         shown = "..." if row is None else _literal(row, 4)
         text = (
-            f"A typed client of the model {self._subject.model}.\n\n"
-            f"Made by `servable client` for {self._subject.made_for}\n"
+            f"A typed client of the model {self.subject.model}.\n\n"
+            f"Made by `servable client` for {self.subject.made_for}\n"
             "It needs Python 3.11 or newer and nothing else. Make it anew when the model changes its inputs\n"
             "or answers; do not edit it.\n\n"
             "Example::\n\n"
@@ -83,16 +101,16 @@ class _Writer:
     def constants(self) -> str:
         """What the client is made for."""
         return (
-            f"MODEL: Final = {_quoted(self._subject.model)}\n"
-            f"VERSION: Final = {self._subject.version}\n"
-            f"PACKAGE: Final = {_quoted(self._subject.package)}"
+            f"MODEL: Final = {_quoted(self.subject.model)}\n"
+            f"VERSION: Final = {self.subject.version}\n"
+            f"PACKAGE: Final = {_quoted(self.subject.package)}"
         )
 
     def types(self) -> list[str]:
         """The choices, the row and the answer."""
-        found = [self._choice(choice) for choice in self._choices.values()]
-        if "datetime" in {field.dtype for field in self._signature.inputs}:
-            moment = f"{self._prefix}Moment = datetime | date | str | float\n"
+        found = [self._choice(choice) for choice in self.choices.values()]
+        if self.dated:
+            moment = f"{self.prefix}Moment = datetime | date | str | float\n"
             found.append(
                 moment + '"""A date: ISO 8601 as text, or seconds since 1970; without a zone it is UTC."""'
             )
@@ -106,28 +124,22 @@ class _Writer:
             [self._prediction_reader(), *self._probabilities_reader(), self._answer_reader()]
         )
 
-    def runtime(self) -> str:
-        """What is the same for every model."""
-        parts = [RUNTIME, OUTDATED] if self._listed else [RUNTIME]
-        return "\n\n\n".join(part.replace("§", self._prefix).strip("\n") for part in parts)
-
     # ------------------------------------------------------------------ inputs
 
     def _choice(self, choice: Choice) -> str:
         known = ", ".join(_literal_value(value) for value in choice.field.values)
         own = _column_type(choice.field)
         also = f" | {own}" if choice.open else ""
-        note = "Known values of {}; others are taken, too." if choice.open else "The values that {} takes."
         line = f"{choice.type_name} = Literal[{known}]{also}"
         if len(line) > _WIDE:
             each = "".join(f"    {_literal_value(value)},\n" for value in choice.field.values)
             line = f"{choice.type_name} = Literal[\n{each}]{also}"
-        return f"{line}\n" + _docstring(note.format(one_line(choice.field.name)))
+        return f"{line}\n" + _docstring(choice_words(choice))
 
     def _row(self) -> str:
-        name = f"{self._prefix}Row"
-        fields = {field.name: self._input_type(field) for field in self._signature.inputs}
-        lines = [f"    {one_line(field.name)}: {words(field)}." for field in self._signature.inputs]
+        name = f"{self.prefix}Row"
+        fields = {field.name: self._input_type(field) for field in self.signature.inputs}
+        lines = [f"    {one_line(field.name)}: {words(field)}." for field in self.signature.inputs]
         doc = (
             "\n".join(["One row for the model.", "", "Fields:", *lines])
             if lines
@@ -141,48 +153,37 @@ class _Writer:
 
     def _is_attribute(self, name: str) -> bool:
         """Whether a class body can hold a field of this name and means this very name by it."""
-        used = _ANNOTATIONS | {choice.type_name for choice in self._choices.values()}
+        used = _ANNOTATIONS | {choice.type_name for choice in self.choices.values()}
         return (
             name.isidentifier()
             and not keyword.iskeyword(name)
             and not name.startswith("__")
             and unicodedata.normalize("NFKC", name) == name
-            and name not in used | {f"{self._prefix}Moment"}
+            and name not in used | {f"{self.prefix}Moment"}
         )
 
     def _input_type(self, field: Field) -> str:
         if field.is_tensor:
             return _nested("Sequence", _cell_type(field.dtype), len(field.shape))
-        choice = self._choices.get(field.name)
+        choice = self.choices.get(field.name)
         kind = choice.type_name if choice else _column_type(field)
         if field.dtype == "datetime":
-            kind = f"{self._prefix}Moment"
+            kind = f"{self.prefix}Moment"
         return f"NotRequired[{kind} | None]" if field.missing else kind
 
     # ------------------------------------------------------------------ answers
 
-    def _prediction_type(self) -> str:
-        signature = self._signature
-        if signature.task == "classification":
-            listed = self._listed and all(map(_is_literal, signature.classes))
-            return f"{self._prefix}Label" if listed else _common_type(signature.classes)
-        if signature.task == "clustering":
-            return "int"
-        if signature.task == "regression":
-            return _nested("list", "float | None", _regression_depth(signature))
-        return _output_type(signature.answer) if len(signature.outputs) == 1 else f"{self._prefix}Output"
-
     def _answer_types(self) -> list[str]:
-        signature, found = self._signature, []
-        if self._prediction == f"{self._prefix}Label":
+        signature, found = self.signature, []
+        if self._prediction == f"{self.prefix}Label":
             known = "".join(f"    {_literal_value(label)},\n" for label in signature.classes)
             note = _docstring(f"The labels of {one_line(signature.answer.name)}.")
-            found.append(f"{self._prefix}Label = Literal[\n{known}]\n{note}")
-        if self._prediction == f"{self._prefix}Output":
+            found.append(f"{self.prefix}Label = Literal[\n{known}]\n{note}")
+        if self._prediction == f"{self.prefix}Output":
             body = "".join(
                 f"        {_quoted(out.name)}: {_output_type(out)},\n" for out in signature.outputs
             )
-            name = f"{self._prefix}Output"
+            name = f"{self.prefix}Output"
             note = '"""The outputs of the model by name."""'
             found.append(f'{name} = TypedDict(\n    "{name}",\n    {{\n{body}    }},\n)\n{note}')
         doc = [
@@ -200,20 +201,20 @@ class _Writer:
             fields.append(f"probabilities: Mapping[{self._key_type()}, float | None]")
         fields += ["model: str", "version: int", "request_id: str"]
         body = "\n".join(f"    {line}" for line in fields)
-        head = f"@dataclass(frozen=True, slots=True)\nclass {self._prefix}Answer:"
+        head = f"@dataclass(frozen=True, slots=True)\nclass {self.prefix}Answer:"
         found.append(f"{head}\n{_docstring(chr(10).join(doc), 4)}\n\n{body}")
         return found
 
     def _key_type(self) -> str:
         # Beyond the listed labels nobody knows what the text of a key stands for.
-        return self._prediction if self._listed else "str"
+        return self._prediction if self.listed else "str"
 
     def _prediction_reader(self) -> str:
         kind = self._prediction
-        if self._signature.task == "classification" and self._listed:
+        if self.signature.task == "classification" and self.listed:
             pairs = "".join(
                 f"    {_quoted(label_key(label))}: {_literal_value(label)},\n"
-                for label in self._signature.classes
+                for label in self.signature.classes
             )
             return (
                 f"_LABELS: Final[Mapping[str, {kind}]] = {{\n{pairs}}}\n\n\n"
@@ -226,10 +227,10 @@ class _Writer:
         return f"def _prediction(value: Any) -> {kind}:\n    found: {kind} = value\n    return found"
 
     def _probabilities_reader(self) -> list[str]:
-        if not self._signature.probabilities:
+        if not self.signature.probabilities:
             return []
         head = f"def _probabilities(value: Any) -> dict[{self._key_type()}, float | None]:\n"
-        if not self._listed:
+        if not self.listed:
             return [f"{head}    return dict(value)"]
         return [
             f"{head}"
@@ -239,11 +240,11 @@ class _Writer:
         ]
 
     def _answer_reader(self) -> str:
-        chances = self._signature.probabilities
+        chances = self.signature.probabilities
         extra = "        probabilities=_probabilities(chances),\n" if chances else ""
         return (
-            f"def _answer(prediction: Any, chances: Any, content: dict[str, Any]) -> {self._prefix}Answer:\n"
-            f"    return {self._prefix}Answer(\n"
+            f"def _answer(prediction: Any, chances: Any, content: dict[str, Any]) -> {self.prefix}Answer:\n"
+            f"    return {self.prefix}Answer(\n"
             "        prediction=_prediction(prediction),\n"
             f"{extra}"
             '        model=content["model"],\n'
@@ -286,10 +287,6 @@ def _nested(container: str, cell: str, depth: int) -> str:
     for _ in range(depth):
         cell = f"{container}[{cell}]"
     return cell
-
-
-def _regression_depth(signature: Signature) -> int:
-    return 1 if len(signature.outputs) > 1 else len(signature.answer.shape)
 
 
 def _output_type(field: Field) -> str:

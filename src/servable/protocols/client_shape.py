@@ -75,6 +75,80 @@ class Names:
         return name
 
 
+class Writer:
+    """What the writers of all languages know of their subject, and decide alike.
+
+    Args:
+        subject: what the client is made for.
+        taken: names that no choice may have, without the model's.
+        literal: whether the language can make a type of a value.
+        label: the same of the values of a table of labels.
+
+    Attributes:
+        subject: as given.
+        signature: of the subject.
+        prefix: begins the name of every type.
+        choices: the inputs whose known values get a type, by name.
+        listed: whether the labels of a classifier are written down one by one.
+    """
+
+    #: The type of the number of a cluster.
+    whole = ""
+
+    def __init__(
+        self,
+        subject: Subject,
+        taken: Iterable[str],
+        literal: Callable[[Any], bool],
+        label: Callable[[Any], bool],
+    ) -> None:
+        self.subject = subject
+        self.signature = subject.signature
+        names = Names(subject.model, taken)
+        self.prefix = names.prefix
+        self.choices = choices(self.signature, names, literal)
+        self.listed = listable(self.signature.classes, label)
+
+    @property
+    def dated(self) -> bool:
+        """Whether an input is a date."""
+        return any(field.dtype == "datetime" for field in self.signature.inputs)
+
+    def runtime(self, same: str, outdated: str, between: str) -> str:
+        """What is the same for every model, and what refuses labels that are not written down."""
+        parts = [same, outdated] if self.listed else [same]
+        return between.join(part.replace("§", self.prefix).strip("\n") for part in parts)
+
+    def prediction_type(self) -> str:
+        """The type of an answer to one row."""
+        signature = self.signature
+        if signature.task == "classification":
+            return self.label_type()
+        if signature.task == "clustering":
+            return self.whole
+        if signature.task == "regression":
+            return self.number_type(1 if len(signature.outputs) > 1 else len(signature.answer.shape))
+        return self.output_type(signature.answer) if len(signature.outputs) == 1 else f"{self.prefix}Output"
+
+    def label_type(self) -> str:
+        """The type of a label."""
+        raise NotImplementedError
+
+    def number_type(self, depth: int) -> str:
+        """The type of numbers that may be missing, in so many lists within each other."""
+        raise NotImplementedError
+
+    def output_type(self, field: Field) -> str:
+        """The type of one output."""
+        raise NotImplementedError
+
+
+def choice_words(choice: Choice) -> str:
+    """What the type of a choice is, as a sentence."""
+    note = "Known values of {}; others are taken, too." if choice.open else "The values that {} takes."
+    return note.format(one_line(choice.field.name))
+
+
 def camel(text: str) -> str:
     """The letters and digits of ASCII in a text, each word with a capital."""
     return "".join(word[0].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", text))

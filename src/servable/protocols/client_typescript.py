@@ -8,11 +8,10 @@ from servable.artifact.signature import Field
 from servable.protocols.answers import label_key
 from servable.protocols.client_shape import (
     Choice,
-    Names,
     Subject,
-    choices,
+    Writer,
+    choice_words,
     example,
-    listable,
     one_line,
     quoted,
     words,
@@ -35,33 +34,48 @@ def typescript_client(subject: Subject) -> str:
         TypeScript that ``tsc --strict`` compiles for ES2020 and newer.
     """
     writer = _Writer(subject)
-    parts = [writer.head(), writer.constants(), *writer.types(), *writer.reading(), writer.runtime()]
+    parts = [
+        writer.head(),
+        writer.constants(),
+        *writer.types(),
+        *writer.reading(),
+        writer.runtime(RUNTIME, OUTDATED, "\n\n"),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-class _Writer:
+class _Writer(Writer):
     """Writes the parts of one module."""
 
+    whole = "number"
+
     def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._signature = subject.signature
-        names = Names(subject.model, _TAKEN)
-        self._prefix = names.prefix
-        self._choices = choices(self._signature, names, _is_literal)
-        self._listed = listable(self._signature.classes, _is_literal)
-        self._prediction = self._prediction_type()
+        super().__init__(subject, _TAKEN, _is_literal, _is_literal)
+        self._prediction = self.prediction_type()
+
+    def label_type(self) -> str:
+        """See ``Writer``."""
+        return f"{self.prefix}Label" if self.listed else _common_type(self.signature.classes)
+
+    def number_type(self, depth: int) -> str:
+        """See ``Writer``."""
+        return _nested("", "number | null", depth)
+
+    def output_type(self, field: Field) -> str:
+        """See ``Writer``."""
+        return _output_type(field)
 
     def head(self) -> str:
         """The comment at the top, with an example."""
-        row = example(self._signature)
+        row = example(self.signature)
         shown = "..." if row is None else _literal(row, 0)
         text = (
-            f"A typed client of the model {self._subject.model}.\n\n"
-            f"Made by `servable client` for {self._subject.made_for}\n"
+            f"A typed client of the model {self.subject.model}.\n\n"
+            f"Made by `servable client` for {self.subject.made_for}\n"
             "It needs `fetch` and nothing else. Make it anew when the model changes its inputs or answers;\n"
             "do not edit it.\n\n"
             "@example\n"
-            f'const client = new {self._prefix}Client("http://127.0.0.1:8000");\n'
+            f'const client = new {self.prefix}Client("http://127.0.0.1:8000");\n'
             f"const answer = await client.predict({shown});\n"
             "console.log(answer.prediction);\n\n"
             "@packageDocumentation"
@@ -71,88 +85,71 @@ class _Writer:
     def constants(self) -> str:
         """What the client is made for."""
         return (
-            f"export const MODEL = {_quoted(self._subject.model)};\n"
-            f"export const VERSION = {self._subject.version};\n"
-            f"export const PACKAGE = {_quoted(self._subject.package)};"
+            f"export const MODEL = {_quoted(self.subject.model)};\n"
+            f"export const VERSION = {self.subject.version};\n"
+            f"export const PACKAGE = {_quoted(self.subject.package)};"
         )
 
     def types(self) -> list[str]:
         """The choices, the row and the answer."""
-        found = [self._choice(choice) for choice in self._choices.values()]
-        if "datetime" in {field.dtype for field in self._signature.inputs}:
+        found = [self._choice(choice) for choice in self.choices.values()]
+        if self.dated:
             note = "A date: ISO 8601 as text, or seconds since 1970; without a zone it is UTC."
-            found.append(f"{_comment(note)}\nexport type {self._prefix}Moment = Date | string | number;")
+            found.append(f"{_comment(note)}\nexport type {self.prefix}Moment = Date | string | number;")
         return [*found, self._row(), *self._answer_types()]
 
     def reading(self) -> list[str]:
         """The functions that read the parts of an answer."""
         return [self._prediction_reader(), *self._probabilities_reader(), self._answer_reader()]
 
-    def runtime(self) -> str:
-        """What is the same for every model."""
-        parts = [RUNTIME, OUTDATED] if self._listed else [RUNTIME]
-        return "\n\n".join(part.replace("§", self._prefix).strip("\n") for part in parts)
-
     # ------------------------------------------------------------------ inputs
 
     def _choice(self, choice: Choice) -> str:
-        note = "Known values of {}; others are taken, too." if choice.open else "The values that {} takes."
         known = list(map(_literal_value, choice.field.values))
         if choice.open:
             # An intersection keeps the known values apart, so that editors go on offering them.
             known.append(f"({_column_type(choice.field)} & {{}})")
-        comment = _comment(note.format(one_line(choice.field.name)))
+        comment = _comment(choice_words(choice))
         return f"{comment}\nexport type {choice.type_name} ={_union(known)};"
 
     def _row(self) -> str:
         lines = []
-        for field in self._signature.inputs:
+        for field in self.signature.inputs:
             mark = "?" if field.missing and not field.is_tensor else ""
             told = words(field)
             lines.append(_comment(f"{told[0].upper()}{told[1:]}.", 2))
             lines.append(f"  {_key(field.name)}{mark}: {self._input_type(field)};")
         body = "".join(f"{line}\n" for line in lines)
-        return f"/** One row for the model. */\nexport interface {self._prefix}Row {{\n{body}}}"
+        return f"/** One row for the model. */\nexport interface {self.prefix}Row {{\n{body}}}"
 
     def _input_type(self, field: Field) -> str:
         if field.is_tensor:
             return _nested("readonly ", _cell_type(field.dtype), len(field.shape))
-        choice = self._choices.get(field.name)
+        choice = self.choices.get(field.name)
         kind = choice.type_name if choice else _column_type(field)
         if field.dtype == "datetime":
-            kind = f"{self._prefix}Moment"
+            kind = f"{self.prefix}Moment"
         return f"{kind} | null" if field.missing else kind
 
     # ------------------------------------------------------------------ answers
 
-    def _prediction_type(self) -> str:
-        signature = self._signature
-        if signature.task == "classification":
-            return f"{self._prefix}Label" if self._listed else _common_type(signature.classes)
-        if signature.task == "clustering":
-            return "number"
-        if signature.task == "regression":
-            depth = 1 if len(signature.outputs) > 1 else len(signature.answer.shape)
-            return _nested("", "number | null", depth)
-        return _output_type(signature.answer) if len(signature.outputs) == 1 else f"{self._prefix}Output"
-
     def _answer_types(self) -> list[str]:
-        signature, found = self._signature, []
-        if self._prediction == f"{self._prefix}Label":
+        signature, found = self.signature, []
+        if self._prediction == f"{self.prefix}Label":
             labels = _union(list(map(_literal_value, signature.classes)))
             note = _comment(f"The labels of {one_line(signature.answer.name)}.")
-            found.append(f"{note}\nexport type {self._prefix}Label ={labels};")
-        if self._prediction == f"{self._prefix}Output":
+            found.append(f"{note}\nexport type {self.prefix}Label ={labels};")
+        if self._prediction == f"{self.prefix}Output":
             body = "".join(f"  {_key(out.name)}: {_output_type(out)};\n" for out in signature.outputs)
             note = "/** The outputs of the model by name. */"
-            found.append(f"{note}\nexport interface {self._prefix}Output {{\n{body}}}")
+            found.append(f"{note}\nexport interface {self.prefix}Output {{\n{body}}}")
         chances = (
             f"  /** Of every label. */\n  readonly probabilities: {self._probabilities_type()};\n"
             if signature.probabilities
             else ""
         )
         found.append(
-            f"/** The answer to one row. */\nexport interface {self._prefix}Answer {{\n"
+            f"/** The answer to one row. */\nexport interface {self.prefix}Answer {{\n"
             f"{_comment(one_line(signature.answer.name), 2)}\n"
             f"  readonly prediction: {self._prediction};\n{chances}"
             "  /** That answered. */\n  readonly model: string;\n"
@@ -162,32 +159,32 @@ class _Writer:
         return found
 
     def _probabilities_type(self) -> str:
-        if not self._listed:
+        if not self.listed:
             return "Readonly<Record<string, number | null>>"
-        if all(isinstance(label, str) or type(label) is int for label in self._signature.classes):
-            return f"Readonly<Record<{self._prefix}Label, number | null>>"
-        keys = _union([_quoted(label_key(label)) for label in self._signature.classes])
+        if all(isinstance(label, str) or type(label) is int for label in self.signature.classes):
+            return f"Readonly<Record<{self.prefix}Label, number | null>>"
+        keys = _union([_quoted(label_key(label)) for label in self.signature.classes])
         return f"Readonly<Record<{keys.strip()}, number | null>>"
 
     def _prediction_reader(self) -> str:
         kind = self._prediction
         head = f"function readPrediction(value: unknown): {kind} {{\n"
-        if not self._listed:
+        if not self.listed:
             return f"{head}  return value as {kind};\n}}"
-        labels = "".join(f"  {_literal_value(label)},\n" for label in self._signature.classes)
+        labels = "".join(f"  {_literal_value(label)},\n" for label in self.signature.classes)
         return (
             f"const LABELS: ReadonlySet<unknown> = new Set<unknown>([\n{labels}]);\n\n{head}"
             f"  if (!LABELS.has(value)) throw outdated(String(value));\n  return value as {kind};\n}}"
         )
 
     def _probabilities_reader(self) -> list[str]:
-        if not self._signature.probabilities:
+        if not self.signature.probabilities:
             return []
         kind = self._probabilities_type()
         head = f"function readProbabilities(value: unknown): {kind} {{\n"
-        if not self._listed:
+        if not self.listed:
             return [f"{head}  return value as {kind};\n}}"]
-        keys = "".join(f"  {_quoted(label_key(label))},\n" for label in self._signature.classes)
+        keys = "".join(f"  {_quoted(label_key(label))},\n" for label in self.signature.classes)
         return [
             f"const KEYS: ReadonlySet<string> = new Set<string>([\n{keys}]);",
             f"{head}"
@@ -200,15 +197,15 @@ class _Writer:
 
     def _answer_reader(self) -> str:
         extra = (
-            "    probabilities: readProbabilities(probabilities),\n" if self._signature.probabilities else ""
+            "    probabilities: readProbabilities(probabilities),\n" if self.signature.probabilities else ""
         )
-        unused = "" if self._signature.probabilities else "_"
+        unused = "" if self.signature.probabilities else "_"
         return (
             "function readAnswer(\n"
             "  prediction: unknown,\n"
             f"  {unused}probabilities: unknown,\n"
             "  content: Readonly<Record<string, unknown>>,\n"
-            f"): {self._prefix}Answer {{\n"
+            f"): {self.prefix}Answer {{\n"
             "  return {\n"
             "    prediction: readPrediction(prediction),\n"
             f"{extra}"

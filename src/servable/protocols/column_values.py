@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from servable.artifact.signature import Field
+from servable.protocols.csv_text import MISSING_OTHER, MISSING_TEXT, number, truth
 from servable.protocols.native_array import unfit
 from servable.protocols.native_schema import (
     cell_words,
@@ -27,13 +28,6 @@ from servable.tensors import MISSING_STRING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: What an absent value looks like in a column of text.
-MISSING_TEXT = frozenset({"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "<NA>"})
-#: What it may look like besides in a column whose other values are numbers, booleans or dates.
-MISSING_OTHER = MISSING_TEXT | {"?", "-", "None", "none", ".", "NAN", "Na"}
-_TRUTHS = dict.fromkeys(("true", "yes", "1", "1.0", "t", "y"), 1.0) | dict.fromkeys(
-    ("false", "no", "0", "0.0", "f", "n"), 0.0
-)
 _MICROSECONDS = 1_000_000
 #: Up to here a float64 holds every whole number.
 _EXACT = 2**53
@@ -268,9 +262,9 @@ def _from_texts(column: "pa.Array", field: Field, texts: Texts | None) -> tuple[
         cast: Callable[[Any], Any] = _nothing if form else _dates
         read = _date_reader(form)
     elif field.dtype == "bool":
-        cast, read = _nothing, _truth
+        cast, read = _nothing, truth
     else:
-        cast, read = _cast_numbers, _comma_number if texts is not None and texts.decimal_comma else _number
+        cast, read = _cast_numbers, _comma_number if texts is not None and texts.decimal_comma else number
     values = cast(column)
     if values is None and texts is not None:
         import pyarrow.compute as pc
@@ -316,20 +310,8 @@ def _dates(column: "pa.Array") -> Any:
     return None
 
 
-def _number(text: str) -> float | None:
-    """One text as a number; only the plain forms that every reader of CSV knows."""
-    try:
-        return None if "_" in text or not text.isascii() else float(text)
-    except ValueError:
-        return None
-
-
 def _comma_number(text: str) -> float | None:
-    return _number(text.replace(",", ".")) if text.count(",") == 1 and "." not in text else _number(text)
-
-
-def _truth(text: str) -> float | None:
-    return _TRUTHS.get(text.strip().lower())
+    return number(text.replace(",", ".")) if text.count(",") == 1 and "." not in text else number(text)
 
 
 def _date_reader(form: str) -> Callable[[str], float | None]:

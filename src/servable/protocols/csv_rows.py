@@ -1,11 +1,9 @@
 """Rows as comma-separated text (RFC 4180), with a line of column names or without one.
 
-The first line is names when it holds every column that must not be missing, or more than half of all
-columns; otherwise it is the first row, in the order of the signature. A model whose only input is one
-tensor takes its numbers one after the other in a line.
+The first line is names when ``is_header`` finds it so; otherwise it is the first row, in the order of the
+signature. A model whose only input is one tensor takes its numbers one after the other in a line.
 """
 
-import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
@@ -15,17 +13,16 @@ import numpy as np
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import RequestInvalid, RequestMalformed
+from servable.protocols.csv_text import MISSING_OTHER, TRUTHS, is_header, number, records
 from servable.protocols.native_schema import Problems
 from servable.protocols.rows import RowReader
 from servable.tensors import NUMBERS, Body
 
 #: What stands before a row in the paths of problems.
 PLACE = "rows"
-#: What means a missing value in columns that are no texts, besides nothing at all: what pandas reads so.
-_MISSING = frozenset(
-    {"", "na", "n/a", "#n/a", "#na", "nan", "-nan", "null", "none", "<na>", "nat", "1.#qnan", "1.#ind"}
-)
-_TRUTHS: dict[str, Any] = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+#: What means a missing value in columns that are no texts, in letters of any case; with the rest of what
+#: pandas reads so.
+_MISSING = frozenset(word.lower() for word in MISSING_OTHER) | {"#na", "-nan", "nat", "1.#qnan", "1.#ind"}
 
 
 class CsvReader:
@@ -60,11 +57,8 @@ class CsvReader:
             problems = Problems()
             problems.note(PLACE, "JSON, because CSV does not carry several tensors", "CSV")
             raise RequestInvalid(problems)
-        try:
-            text = str(body, "utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise RequestMalformed("The body is not UTF-8; send CSV encoded as UTF-8.") from error
-        lines = _lines(text)
+        text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
+        lines = (record for _, record in records(text))
         first = next(lines, None)
         if first is None:
             raise RequestMalformed("The body is empty; send CSV, one row a line.")
@@ -79,8 +73,7 @@ class CsvReader:
     def _is_header(self, line: Sequence[str]) -> bool:
         if self._tensor is not None and self._tensor.dtype != "str":
             return False
-        named = set(self._names).intersection(line)
-        return bool(named) and (named >= self._required or 2 * len(named) > len(self._names))
+        return is_header(line, self._names, self._required)
 
     # ------------------------------------------------------------------ with names
 
@@ -133,41 +126,15 @@ class CsvReader:
         return self._rows.read(rows, PLACE)
 
 
-def _lines(text: str) -> Iterator[list[str]]:
-    """The lines that are not empty.
-
-    Raises:
-        RequestMalformed: no CSV.
-    """
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        yield from (line for line in lines if line)
-    except csv.Error as error:
-        raise RequestMalformed(
-            f"Line {lines.line_num} of the body is not CSV ({error}); send values separated by commas, "
-            "texts with commas in double quotes."
-        ) from error
-
-
 def _all_numbers(lines: list[list[str]], width: int) -> Any:
     """The whole table as float64; None when anything else than finite numbers is there."""
     try:
-        array = np.array([list(map(_number, line)) for line in lines], np.float64)
+        # What is no number becomes NaN, and lines of several lengths make no array.
+        array = np.array([list(map(number, line)) for line in lines], np.float64)
     except ValueError:
         return None
     fits = array.ndim == 2 and array.shape[1] == width and bool(np.isfinite(array).all())
     return array if fits else None
-
-
-def _number(text: str) -> float:
-    """A number as JSON and pandas mean it.
-
-    Raises:
-        ValueError: Python reads underscores in numbers, and nobody else does.
-    """
-    if "_" in text:
-        raise ValueError(text)
-    return float(text)
 
 
 def _value(field: Field, text: str) -> Any:
@@ -178,17 +145,16 @@ def _value(field: Field, text: str) -> Any:
     if plain in _MISSING:
         return None
     if field.dtype == "bool":
-        return _TRUTHS.get(plain, text)
+        return TRUTHS.get(plain, text)
     return _numeric(plain, text)
 
 
 def _numeric(plain: str, text: str) -> Any:
-    try:
-        number = _number(plain)
-        # Whole numbers stay whole, for tensors of integers; Python refuses to read very long ones.
-        return int(plain) if plain.lstrip("+-").isdecimal() and len(plain) < 20 else number
-    except ValueError:
+    read = number(plain)
+    if read is None:
         return text
+    # Whole numbers stay whole, for tensors of integers; Python refuses to read very long ones.
+    return int(plain) if plain.lstrip("+-").isdecimal() and len(plain) < 20 else read
 
 
 def _nested(field: Field, line: list[str]) -> Any:
@@ -196,7 +162,7 @@ def _nested(field: Field, line: list[str]) -> Any:
     if field.dtype == "str":
         cells: list[Any] = list(line)
     elif field.dtype == "bool":
-        cells = [_TRUTHS.get(cell.strip().lower(), cell) for cell in line]
+        cells = [TRUTHS.get(cell.strip().lower(), cell) for cell in line]
     else:
         cells = [_numeric(cell.strip().lower(), cell) for cell in line]
     shape = field.shape

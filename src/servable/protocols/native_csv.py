@@ -5,7 +5,6 @@ not name are passed over; without one they stand in the order of the signature. 
 missing value. pyarrow is imported by the first body.
 """
 
-import csv
 import io
 from typing import Any
 
@@ -14,12 +13,12 @@ from servable.errors import (
     FieldProblem,
     MediaTypeUnsupported,
     RequestInvalid,
-    RequestMalformed,
     RequestTooLarge,
 )
 from servable.protocols.base import HEAVY_BYTES, NO_HEAD, CodecLimits, Head, Heavy
 from servable.protocols.column_values import Texts
 from servable.protocols.columns import ColumnReader, arrow_ready
+from servable.protocols.csv_text import is_header, is_number, malformed, records
 from servable.protocols.native import NativeAnswer
 from servable.protocols.native_columns import arrow_or_unsupported
 from servable.protocols.native_schema import MAX_PROBLEMS
@@ -47,6 +46,7 @@ class CsvCodec(NativeAnswer, Heavy):
         self._max_rows = limits.max_rows
         self._reader = ColumnReader(signature, limits.max_rows, texts=Texts())
         self._names = tuple(field.name for field in signature.inputs)
+        self._required = frozenset(field.name for field in signature.inputs if not field.missing)
         only = signature.inputs[0] if len(signature.inputs) == 1 else None
         self._spread = only if only is not None and only.is_tensor and len(only.shape) == 1 else None
         width = len(self._names) if self._spread is None else self._spread.shape[0]
@@ -73,7 +73,7 @@ class CsvCodec(NativeAnswer, Heavy):
         text = bytes(body).removeprefix(_BOM).lstrip(b"\r\n")
         if text.count(b'"') % 2:
             # Quotes come in pairs, also those within a field; pyarrow would take what follows as one field.
-            raise _malformed()
+            raise malformed("a quotation mark is never closed")
         first, lines = self._first_record(text)
         named = self._is_header(first) if "header" not in said else said["header"].lower() == "present"
         table = self._table(text, first, lines if named else 0)
@@ -84,22 +84,15 @@ class CsvCodec(NativeAnswer, Heavy):
         end = text.find(b"\n")
         if text.count(b",", 0, end if end >= 0 else len(text)) >= self._most_columns:
             raise RequestTooLarge(f"The first line has more than {self._most_columns} fields.")
-        try:
-            stream = io.TextIOWrapper(io.BytesIO(text), "utf-8", newline="")
-            records = csv.reader(stream, strict=True)
-            for record in records:
-                if record:
-                    return record, records.line_num
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise _malformed() from error
+        for line, record in records(io.TextIOWrapper(io.BytesIO(text), "utf-8", newline="")):
+            return record, line
         raise RequestInvalid([FieldProblem("inputs", "a table of at least one row", "an empty body")])
 
     def _is_header(self, record: list[str]) -> bool:
         """Whether a first record is names and not values."""
         if self._spread is not None and self._spread.name not in record:
-            return not all(_is_number(cell) for cell in record)
-        found = len(set(record).intersection(self._names))
-        return found > 0 and 2 * found >= min(len(record), len(self._names))
+            return not all(is_number(cell or "nan") for cell in record)
+        return is_header(record, self._names, self._required)
 
     def _table(self, text: bytes, first: list[str], skipped: int) -> Any:
         """All records behind the header as columns of text."""
@@ -133,7 +126,7 @@ class CsvCodec(NativeAnswer, Heavy):
             )
             table = stream.read_all()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise _malformed() from error
+            raise malformed() from error
         if bad:
             raise RequestInvalid(bad)
         return table
@@ -169,17 +162,3 @@ def _parameters(head: Head) -> dict[str, str]:
         name, _, value = part.partition("=")
         said[name.strip().lower()] = value.strip().strip('"')
     return said
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return False
-    return True
-
-
-def _malformed() -> RequestMalformed:
-    return RequestMalformed(
-        "The body is not CSV in UTF-8; send records of equally many fields, quoted as RFC 4180 has it."
-    )

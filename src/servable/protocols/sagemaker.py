@@ -19,8 +19,10 @@ them: ``X-Amzn-SageMaker-Custom-Attributes`` and ``X-Amzn-SageMaker-Inference-Id
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,6 +36,7 @@ from servable.errors import (
     RequestMalformed,
     ServableError,
 )
+from servable.protocols.accept import preferred
 from servable.protocols.answers import answer_values
 from servable.protocols.base import HEAVY_BYTES, NO_HEAD, CodecLimits, Encoded, Head, Heavy
 from servable.protocols.codecs import NPY, native_codecs
@@ -215,22 +218,16 @@ def _unwrapped(rows: list[Any]) -> list[Any]:
     return [row["features"] if type(row) is dict and row.keys() == {"features"} else row for row in rows]
 
 
+@lru_cache(maxsize=512)
 def accepted(accept: bytes, usual: str) -> str:
-    """The form of the answer: the known one of the highest weight, the usual one when none is named.
+    """The form of the answer that a caller prefers, by the rules of ``preferred``.
 
     Args:
         accept: the header.
         usual: for ``*/*``, for nothing, and for forms that are not known here.
     """
-    best, weight = usual, 0.0
-    for part in accept.decode("latin-1").lower().split(",")[:32]:
-        name, *parameters = (word.strip() for word in part.split(";"))
-        form = usual if name in ("*/*", "") else _ALSO.get(name, name)
-        said = next((word[2:] for word in parameters if word.startswith("q=")), "1")
-        share = float(said) if re.fullmatch(r"[01](\.\d{0,3})?", said) else 0.0
-        if form in TAKEN and share > weight:
-            best, weight = form, share
-    return best
+    found = preferred(accept.decode("latin-1"), (usual, *TAKEN, *_ALSO)) or usual
+    return _ALSO.get(found, found)
 
 
 def _given_back(head: Head) -> tuple[tuple[bytes, bytes], ...]:
@@ -245,7 +242,9 @@ def _csv(values: list[Any]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     for value in values:
-        writer.writerow([_cell(cell) for cell in _cells(value)])
+        # One label or number a row is what most models answer.
+        nested = isinstance(value, dict | list)
+        writer.writerow([_cell(cell) for cell in _cells(value)] if nested else [_cell(value)])
     return text.getvalue().encode()
 
 
@@ -263,6 +262,6 @@ def _cells(value: Any) -> Iterator[Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and not np.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return ""
     return value

@@ -17,7 +17,7 @@ import msgspec
 from servable.artifact.signature import Signature
 from servable.errors import MediaTypeUnsupported, RequestMalformed, ServableError
 from servable.protocols.answers import answer_values
-from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head
+from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head, media_type_of
 from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
 from servable.protocols.multipart import FORM, parts_of
 from servable.protocols.native_schema import Problems
@@ -100,13 +100,13 @@ class TorchServeCodec:
             RequestTooLarge: more rows than allowed.
             MediaTypeUnsupported: a content type that this model is not asked in.
         """
-        kind = _kind_of(head)
+        kind = media_type_of(head)
         if kind == FORM:
             parts = parts_of(plain_bytes(body), head[b"content-type"])
             part = next((part for part in parts if part.name in ("data", "body")), None)
             if part is None:
                 raise RequestMalformed('The form has no part "data"; send the rows as that part.')
-            body, kind = part.body, _kind_of(part.head)
+            body, kind = part.body, part.media_type
         if kind in _SAY_NOTHING:
             return self._by_bytes(plain_bytes(body), request_id)
         if _JSON_LIKE.fullmatch(kind):
@@ -211,10 +211,6 @@ def error_body(error: ServableError, _request_id: str) -> bytes:
     """``{"code": status, "type": class name, "message"}``."""
     status, kind = ERRORS.get(error.code, _UNKNOWN)
     return _encode({"code": status, "type": kind, "message": error.message})
-
-
-def _kind_of(head: Head) -> str:
-    return head.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _levels(value: Any) -> int:

@@ -7,9 +7,7 @@ its request id, and every error leaves through ``problems``.
 """
 
 import asyncio
-import itertools
-import os
-from collections.abc import Coroutine, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
@@ -22,6 +20,7 @@ from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
 from servable.server.desk import COUNTED, Desk
+from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, Streaming
 from servable.server.http import Exchange, HttpRequest, Reply
@@ -49,39 +48,6 @@ _UNUSUAL = frozenset({b"content-encoding", check.TIMEOUT, check.GRPC_TIMEOUT, ch
 _IDENTITY = frozenset({b"", b"identity"})
 
 
-class Refused:
-    """The exchange of a request that was answered at once."""
-
-    over = True
-
-    def cancel(self) -> None:
-        """Nothing is on its way."""
-
-
-class Later:
-    """A prediction that cannot begin at once: a body to unpack or long to read, or a model to load."""
-
-    def __init__(self, work: Coroutine[Any, Any, Prediction | None]) -> None:
-        self.over = False
-        self._prediction: Prediction | None = None
-        self._task = asyncio.get_running_loop().create_task(work)
-        self._task.add_done_callback(self._begun)
-
-    def _begun(self, task: "asyncio.Task[Prediction | None]") -> None:
-        if not task.cancelled():
-            self._prediction = task.result()
-            self.over = self._prediction is None
-
-    def cancel(self) -> None:
-        """The caller left."""
-        self._task.cancel()
-        if self._prediction is not None:
-            self._prediction.cancel()
-
-
-_REFUSED = Refused()
-
-
 class Application:
     """One server's face to HTTP. Belongs to one event loop.
 
@@ -107,8 +73,7 @@ class Application:
         self._router = Router(list(every), redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold, Door]] = {}
-        self._prefix = os.urandom(6).hex()
-        self._numbers = itertools.count(1)
+        self._ids = RequestIds()
 
     @property
     def ready(self) -> bool:
@@ -143,7 +108,7 @@ class Application:
             request.method, request.headers
         ):
             return None
-        request_id = self._id(request)
+        request_id = self._ids.of(request.headers)
         try:
             for passes in self._checks:
                 passes(request)
@@ -154,7 +119,7 @@ class Application:
             return self._predict(known, request, reply, request_id)
         except Exception as error:  # noqa: BLE001 - the outermost border: the caller gets a clean answer, the log the cause
             self.refuse(error, reply, request_id, style=request.style)
-            return _REFUSED
+            return AT_ONCE
 
     def _predict(
         self, known: tuple[Live | Cold, Door], request: HttpRequest, reply: Reply, request_id: str
@@ -165,7 +130,7 @@ class Application:
         packed = False
         if not _UNUSUAL.isdisjoint(head):
             limit = check.limit_of(head, limit)
-            weight = check.weight_of(head) if check.PRIORITY in head else 1.0
+            weight = check.weight_of(head)
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
         if packed or not isinstance(target, Live):
             return Later(self._prepare(target, request, reply, request_id, limit, weight))
@@ -217,19 +182,13 @@ class Application:
             raise MethodNotAllowed("Predictions are asked for with POST.", ["POST", "OPTIONS"])
         own = (b"x-request-id", request_id.encode("ascii"))
         reply.respond(204, ((b"allow", b"POST, OPTIONS"), *_SAFE, own), b"")
-        return _REFUSED
+        return AT_ONCE
 
     def _find(self, asked: Asked, request: HttpRequest) -> tuple[Live | Cold, Door]:
         found = self.host.find(asked.reference), asked.door
         if asked.door.lasting and len(self._known) < _KNOWN:
             self._known[request.target] = found
         return found
-
-    def _id(self, request: HttpRequest) -> str:
-        given = request.headers.get(b"x-request-id")
-        if given is not None and check.REQUEST_ID.fullmatch(given):
-            return given.decode("ascii")
-        return f"{self._prefix}{next(self._numbers):08x}"
 
     # ------------------------------------------------------------------ gRPC
 
@@ -267,7 +226,7 @@ class Application:
         style: Style = NATIVE,
     ) -> None:
         """Answer with an error; see ``http.Handler``."""
-        request_id = request_id or f"{self._prefix}{next(self._numbers):08x}"
+        request_id = request_id or self._ids.new()
         told = problem(error, request_id, style)
         if not counted:
             self.host.metrics.reject(told.code)
@@ -294,7 +253,7 @@ class Application:
             return
         request = _request_of(scope)
         reply = AsgiReply(self, send, request, head_only=scope["method"] == "HEAD")
-        request_id = self._id(request)
+        request_id = self._ids.of(request.headers)
         state: dict[str, Any] = {"request_id": request_id}
         try:
             request.style = self._style(request)

@@ -57,12 +57,15 @@ def limit_of(head: Head, most_s: float) -> float:
 
 
 def weight_of(head: Head) -> float:
-    """The weight of a request in a queue.
+    """The weight of a request in a queue; 1 when its headers say nothing.
 
     Raises:
         RequestMalformed: a priority that does not exist.
     """
-    weight = _WEIGHTS.get(head[PRIORITY].strip().lower())
+    given = head.get(PRIORITY)
+    if given is None:
+        return 1.0
+    weight = _WEIGHTS.get(given.strip().lower())
     if weight is None:
         raise RequestMalformed("The header X-Request-Priority must be high, normal or low.")
     return weight

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 
 from servable.artifact.signature import Signature
 from servable.errors import DeadlineExceeded
@@ -141,7 +144,7 @@ class Desk:
         """
         head = dict(request.scope["headers"])
         limit = check.limit_of(head, self.settings.request_timeout_s)
-        weight = check.weight_of(head) if check.PRIORITY in head else 1.0
+        weight = check.weight_of(head)
         started = asyncio.get_running_loop().time()
         live = await self.live(reference, limit)
         left = limit - (asyncio.get_running_loop().time() - started)
@@ -151,7 +154,18 @@ class Desk:
             live, body, request_id_of(request), codec=codec, head=head, limit_s=left, weight=weight
         )
 
+    def models(self) -> dict[str, Live | Cold]:
+        """What takes requests, by the name of the model, sorted; loaded ones before those that could be."""
+        table = self.host.table
+        found: dict[str, Live | Cold] = {cold.model: cold for cold in table.cold.values()}
+        return dict(sorted((found | dict(table.models)).items()))
+
 
 def request_id_of(request: Request) -> str:
     """The id under which a request is answered and logged."""
     return str(request.scope["state"]["request_id"])
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """A plain answer of JSON."""
+    return Response(msgspec.json.encode(content), status, media_type="application/json")

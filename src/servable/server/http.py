@@ -146,6 +146,39 @@ class Handler(Protocol):
         ...
 
 
+class PlainReply:
+    """Predictions as plain answers, for a ``Reply`` that takes no shorter way; it brings ``respond``.
+
+    Attributes:
+        application: words the errors.
+        request: that is answered.
+    """
+
+    __slots__ = ()
+
+    application: Handler
+    request: HttpRequest
+
+    def answer(
+        self,
+        body: bytes,
+        request_id: str,
+        media_type: bytes,
+        headers: Headers = (),
+    ) -> None:
+        """A prediction."""
+        own = ((b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
+        self.respond(200, (*own, *headers), body)
+
+    def fail(self, error: BaseException, request_id: str) -> None:
+        """A prediction that came to nothing."""
+        self.application.refuse(error, self, request_id, counted=True, style=self.request.style)
+
+    def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
+        """Any other whole answer; see ``Reply``."""
+        raise NotImplementedError
+
+
 class Dates:
     """The date header's line, made once a second."""
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from servable.errors import RequestTimeout, ServableError
 from servable.server.checks import too_large
 from servable.server.cycle import Cycle
-from servable.server.http import Exchange, Handler, Headers, HttpRequest
+from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply
 from servable.settings import ServerSettings
 from servable.tensors import Body
 
@@ -84,6 +84,7 @@ class Stream:
 
     Attributes:
         carrier: as given.
+        application: the connection's.
         number: as given.
         request: as given.
         arriving: whether more of the body is to come.
@@ -92,10 +93,11 @@ class Stream:
         came: bytes that came since ``since``.
     """
 
-    __slots__ = ("arriving", "came", "carrier", "number", "request", "since", "size")
+    __slots__ = ("application", "arriving", "came", "carrier", "number", "request", "since", "size")
 
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest) -> None:
         self.carrier = carrier
+        self.application = carrier.application
         self.number = number
         self.request = request
         self.arriving = True
@@ -145,7 +147,7 @@ class Stream:
         return self.arriving
 
 
-class HttpStream(Stream):
+class HttpStream(PlainReply, Stream):
     """A request over HTTP/2; implements ``http.Reply`` and ``cycle.Pieces``."""
 
     __slots__ = ("_cycle", "_exchange", "_parts")
@@ -168,7 +170,7 @@ class HttpStream(Stream):
 
     def end(self) -> None:
         """The request is whole."""
-        request, application = self.request, self.carrier.application
+        request, application = self.request, self.application
         request.body = b"".join(self._parts)
         self._parts = []
         exchange = application.handle(request, self)
@@ -187,7 +189,7 @@ class HttpStream(Stream):
 
     def refuse(self, error: ServableError) -> None:
         """Answer with an error before the request is whole."""
-        self.carrier.application.reject(error, self.request, self)
+        self.application.reject(error, self.request, self)
 
     def writable(self) -> None:
         """The client has caught up."""
@@ -195,21 +197,6 @@ class HttpStream(Stream):
             self._cycle.writable.set()
 
     # ------------------------------------------------------------------ answers
-
-    def answer(
-        self,
-        body: bytes,
-        request_id: str,
-        media_type: bytes,
-        headers: Headers = (),
-    ) -> None:
-        """A prediction."""
-        own = ((b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
-        self.respond(200, (*own, *headers), body)
-
-    def fail(self, error: BaseException, request_id: str) -> None:
-        """A prediction that came to nothing."""
-        self.carrier.application.refuse(error, self, request_id, counted=True, style=self.request.style)
 
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other whole answer. Only the stream ends with it: frames keep the next request apart."""

@@ -48,7 +48,7 @@ async def begin(desk: Desk, reference: str, request: HttpRequest, request_id: st
     head, started = request.headers, asyncio.get_running_loop().time()
     form = asked_form(head.get(b"accept"), True)
     limit = check.limit_of(head, desk.settings.request_timeout_s)
-    weight = check.weight_of(head) if check.PRIORITY in head else 1.0
+    weight = check.weight_of(head)
     encoding = head.get(b"content-encoding", b"").decode("latin-1")
     body = request.body
     if encoding:

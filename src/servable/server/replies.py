@@ -4,13 +4,13 @@ import asyncio
 from typing import Any
 
 from servable.server.checks import too_large
-from servable.server.http import Exchange, Handler, Headers, HttpRequest
+from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply
 from servable.server.mounts import Receive
 
 _BODILESS = frozenset({204, 304})
 
 
-class AsgiReply:
+class AsgiReply(PlainReply):
     """Implements ``http.Reply`` for an ASGI server. Belongs to one event loop.
 
     Args:
@@ -21,26 +21,11 @@ class AsgiReply:
     """
 
     def __init__(self, application: Handler, send: Any, request: HttpRequest, *, head_only: bool) -> None:
-        self._application = application
+        self.application = application
         self._send = send
         self._head_only = head_only
-        self._request = request
+        self.request = request
         self._messages: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
-
-    def answer(
-        self,
-        body: bytes,
-        request_id: str,
-        media_type: bytes,
-        headers: Headers = (),
-    ) -> None:
-        """A prediction."""
-        own = ((b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
-        self.respond(200, (*own, *headers), body)
-
-    def fail(self, error: BaseException, request_id: str) -> None:
-        """A prediction that came to nothing."""
-        self._application.refuse(error, self, request_id, counted=True, style=self._request.style)
 
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other answer."""

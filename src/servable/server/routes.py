@@ -15,6 +15,7 @@ from servable.errors import NotFoundError, ServableError
 from servable.protocols.openapi import FORMATS_PATH, Described, document
 from servable.protocols.openapi_formats import formats_document
 from servable.server import pages
+from servable.server.desk import json_response
 from servable.server.mounts import prefix_of
 from servable.server.workers import Link
 from servable.serving.host import Host
@@ -82,7 +83,7 @@ class _Looks:
         KServe's client of the first protocol looks here whether a server is alive, and takes any type.
         """
         if "text/html" not in request.headers.get("accept", "").lower():
-            answer = _json({"status": "alive"})
+            answer = json_response({"status": "alive"})
             answer.headers["vary"] = "accept"
             return answer
         table = self._host.table
@@ -93,7 +94,7 @@ class _Looks:
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def readiness(self, _request: Request) -> Response:
         """Whether every model is ready, and what is not."""
@@ -103,7 +104,7 @@ class _Looks:
             for status in self._host.table.statuses
             if status.state not in ("live", "cold")
         ]
-        return _json({"ready": ready, "not_live": waiting}, 200 if ready else 503)
+        return json_response({"ready": ready, "not_live": waiting}, 200 if ready else 503)
 
     async def metrics(self, _request: Request) -> Response:
         """Figures for Prometheus: the sum over all HTTP processes of this server."""
@@ -126,7 +127,7 @@ class _Looks:
         # A choice among very many is none.
         offered = names if len(names) <= _DESCRIBED_COLD else ()
         prefix = prefix_of(request.scope)
-        return _json(formats_document(offered, self._version, prefix, self._predict_route))
+        return json_response(formats_document(offered, self._version, prefix, self._predict_route))
 
     async def _described(self) -> tuple[Described, ...]:
         """The loaded models, and of the others as many as a document bears, without loading them."""
@@ -162,14 +163,14 @@ class _Looks:
         default = table.default_name or None
         prefix = prefix_of(request.scope)
         listed = [_summary(status, table, prefix) for status in table.statuses]
-        return _json({"models": listed, "default": default})
+        return json_response({"models": listed, "default": default})
 
     async def model(self, request: Request) -> Response:
         """One model with its signature; a cold one stays cold."""
         live, prefix = self._host.find(request.path_params["name"]), prefix_of(request.scope)
         if isinstance(live, Cold):
             signature = await self._host.signature(live)
-            return _json(
+            return json_response(
                 {
                     **_summary(live.status(), self._host.table, prefix),
                     "aliases": live.wanted.aliases,
@@ -179,7 +180,7 @@ class _Looks:
             )
         manifest = live.loaded.package.manifest
         table = self._host.table
-        return _json(
+        return json_response(
             {
                 **_summary(live.status(), table, prefix),
                 "framework": manifest.framework,
@@ -230,10 +231,6 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
             "memory_bytes": status.memory_bytes,
         }
     return summary
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(_encode(content), status, media_type="application/json")
 
 
 def _html(content: bytes, policy: str) -> Response:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from servable.artifact.signature import Field, Kind
 from servable.errors import DataError, SettingInvalid
-from servable.protocols.column_values import MISSING_TEXT
+from servable.protocols.csv_text import MISSING_TEXT
 from servable.training.table import LARGEST_EXACT_INT, dated
 
 #: A text column with more different values than this is a category only if they repeat.

@@ -110,14 +110,7 @@ def infer(
     names = [str(name) for name in frame.columns]
     frame = frame.set_axis(names, axis="columns")
     check_choices(kinds, names)
-    if target is not None and target not in names:
-        raise DataError(f"There is no column {target!r} to predict; {close_names(target, names)}")
-    if task not in (None, "classification", "regression", "clustering"):
-        raise SettingInvalid(f"{task!r} is no task; choose classification, regression or clustering.")
-    if (target is None) != (task == "clustering") and (target is None and task is not None):
-        raise SettingInvalid(f"{task.capitalize()} needs a target: name the column to predict.")
-    if target is not None and task == "clustering":
-        raise SettingInvalid("Clustering has no target; leave the target out or choose another task.")
+    _check_task(target, task, names)
     frame, notes = _in_order(frame, time_order)
     if target is None:
         output: Field = Field(name="cluster", kind="category", dtype="int64")
@@ -154,6 +147,18 @@ def infer(
         notes=(note, *notes),
         time_order=bool(time_order),
     )
+
+
+def _check_task(target: str | None, task: Task | None, names: list[str]) -> None:
+    """Whether there is such a target, and a task that goes with it."""
+    if target is not None and target not in names:
+        raise DataError(f"There is no column {target!r} to predict; {close_names(target, names)}")
+    if task not in (None, "classification", "regression", "clustering"):
+        raise SettingInvalid(f"{task!r} is no task; choose classification, regression or clustering.")
+    if target is None and task not in (None, "clustering"):
+        raise SettingInvalid(f"{task.capitalize()} needs a target: name the column to predict.")
+    if target is not None and task == "clustering":
+        raise SettingInvalid("Clustering has no target; leave the target out or choose another task.")
 
 
 def _in_order(frame: pd.DataFrame, time_order: bool | str) -> tuple[pd.DataFrame, list[str]]:

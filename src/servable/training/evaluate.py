@@ -176,35 +176,13 @@ def _classifier(
     precision, recall, f1 = measures.by_class(counts)
     support = counts.sum(axis=1)
     areas: list[float | None] = [None] * len(classes)
-    roc: list[Curve] = []
-    pr: list[Curve] = []
-    calibrated: list[Curve] = []
+    curves: tuple[list[Curve], list[Curve], list[Curve]] = ([], [], [])
     histograms: list[Histogram] = []
     if probabilities is not None:
         areas = [measures.roc_auc(truth == place, probabilities[:, place]) for place in range(len(classes))]
-        shown = (
-            [1] if len(classes) == 2 else sorted(np.argsort(-support, kind="stable")[:MOST_CURVES].tolist())
-        )
-        for place in shown:
-            positive = truth == place
-            if not positive.any() or positive.all():
-                continue
-            one_roc, one_pr = _curves(positive, probabilities[:, place], classes[place])
-            roc.append(one_roc)
-            pr.append(one_pr)
-            mean, share, rows = zip(*measures.calibration(positive, probabilities[:, place]), strict=True)
-            calibrated.append(Curve(label=classes[place], x=list(mean), y=list(share), weight=list(rows)))
-        if len(classes) == 2:
-            histograms = [
-                histogram(probabilities[truth == place, 1], classes[place], (0.0, 1.0)) for place in (0, 1)
-            ]
-        else:
-            right = prediction == truth
-            top = probabilities.max(axis=1)
-            histograms = [
-                histogram(top[right], "right", (0.0, 1.0)),
-                histogram(top[~right], "wrong", (0.0, 1.0)),
-            ]
+        common = np.argsort(-support, kind="stable")[:MOST_CURVES].tolist()
+        curves = _class_curves(classes, [1] if len(classes) == 2 else sorted(common), truth, probabilities)
+        histograms = _chances(classes, truth, prediction, probabilities)
     return Evaluation(
         task="classification",
         metric=HEADLINE["classification"],
@@ -226,11 +204,41 @@ def _classifier(
             for place, label in enumerate(classes)
         ],
         confusion=counts.tolist(),
-        roc=roc,
-        pr=pr,
-        calibration=calibrated,
+        roc=curves[0],
+        pr=curves[1],
+        calibration=curves[2],
         histograms=histograms,
     )
+
+
+def _class_curves(
+    classes: list[str], shown: list[int], truth: NDArray[Any], probabilities: NDArray[Any]
+) -> tuple[list[Curve], list[Curve], list[Curve]]:
+    """ROC, precision and calibration of some classes against the rest, where both are there."""
+    roc: list[Curve] = []
+    pr: list[Curve] = []
+    calibrated: list[Curve] = []
+    for place in shown:
+        positive = truth == place
+        if not positive.any() or positive.all():
+            continue
+        one_roc, one_pr = _curves(positive, probabilities[:, place], classes[place])
+        roc.append(one_roc)
+        pr.append(one_pr)
+        mean, share, rows = zip(*measures.calibration(positive, probabilities[:, place]), strict=True)
+        calibrated.append(Curve(label=classes[place], x=list(mean), y=list(share), weight=list(rows)))
+    return roc, pr, calibrated
+
+
+def _chances(
+    classes: list[str], truth: NDArray[Any], prediction: measures.Ints, probabilities: NDArray[Any]
+) -> list[Histogram]:
+    """How sure the answers were, by the class of the row when there are two, else right and wrong ones."""
+    if len(classes) == 2:
+        return [histogram(probabilities[truth == place, 1], classes[place], (0.0, 1.0)) for place in (0, 1)]
+    right = prediction == truth
+    top = probabilities.max(axis=1)
+    return [histogram(top[right], "right", (0.0, 1.0)), histogram(top[~right], "wrong", (0.0, 1.0))]
 
 
 def _curves(positive: NDArray[np.bool_], score: measures.Floats, label: str) -> tuple[Curve, Curve]:

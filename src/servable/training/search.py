@@ -226,22 +226,8 @@ def train(
         leaderboard = _with(leaderboard, pick)
     pipelines = _final(problem, parts, pick, seed, progress)
     evaluation = _evaluated(problem, parts, pipelines, pick.name, seed, progress)
-    recipe = {
-        "estimator": pick.name,
-        "title": pick.title,
-        "params": pick.params,
-        "seed": seed,
-        "metric": selection_metric(problem),
-        "task": problem.task,
-        "target": problem.target,
-        "split": {"share": holdout, "order": "time" if problem.time_order else "random", "seed": seed},
-        "folds": COMPARE_FOLDS,
-        "trials": trials,
-        "time_budget_s": time_budget_s,
-        "rows_train": len(parts.train),
-        "rows_holdout": len(parts.holdout),
-        "libraries": libraries(),
-    }
+    split = {"share": holdout, "order": "time" if problem.time_order else "random", "seed": seed}
+    asked = {"split": split, "trials": trials, "time_budget_s": time_budget_s}
     return TrainingResult(
         trained=trained_of(pipelines[pick.name], problem.signature)
         if problem.task != "clustering"
@@ -253,12 +239,29 @@ def train(
         sample=take(problem.arrays, parts.train[measures.sample(len(parts.train), 2000, seed)]),
         leaderboard=tuple(leaderboard),
         profile=profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train)),
-        recipe=recipe,
+        recipe=_recipe(problem, parts, pick, seed) | asked,
         columns=problem.columns,
         dropped=problem.dropped,
         notes=problem.notes,
         seconds=time.monotonic() - started,
     )
+
+
+def _recipe(problem: Problem, parts: Split, pick: CandidateResult, seed: int) -> dict[str, Any]:
+    """How the model was made, in words that a report and a second run understand."""
+    return {
+        "estimator": pick.name,
+        "title": pick.title,
+        "params": pick.params,
+        "seed": seed,
+        "metric": selection_metric(problem),
+        "task": problem.task,
+        "target": problem.target,
+        "folds": COMPARE_FOLDS,
+        "rows_train": len(parts.train),
+        "rows_holdout": len(parts.holdout),
+        "libraries": libraries(),
+    }
 
 
 def _check_classes(problem: Problem, parts: Split) -> None:

@@ -9,7 +9,6 @@ import csv
 import re
 from collections import Counter
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +20,16 @@ import pyarrow.parquet as parquet
 
 from servable.artifact.signature import Signature
 from servable.errors import DataError, FileMissing, StorageFailed, converted
-from servable.protocols.column_values import MISSING_OTHER, MISSING_TEXT
+from servable.protocols.csv_text import MISSING_OTHER, MISSING_TEXT
+from servable.training import dialect
 
 #: Whole numbers up to here survive the way through a float64.
 LARGEST_EXACT_INT = 2**53
-DELIMITERS = (",", ";", "\t", "|")
 PARQUET_MAGIC = b"PAR1"
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 
 _LEADING_ZERO = re.compile(r"[+-]?0\d+\s*")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+(,\d+)?\s*")
-#: Date forms that are tried after ISO 8601, day first before month first.
-DATE_FORMATS = (
-    "%Y/%m/%d",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%d.%m.%Y",
-    "%d-%m-%Y",
-    "%Y/%m/%d %H:%M:%S",
-    "%d/%m/%Y %H:%M",
-    "%d/%m/%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M",
-    "%m/%d/%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%d.%m.%Y %H:%M:%S",
-)
 
 
 def read_table(path: Path, *, signature: Signature | None = None) -> pd.DataFrame:
@@ -77,10 +61,8 @@ def read_table(path: Path, *, signature: Signature | None = None) -> pd.DataFram
     if path.suffix.lower() in PARQUET_SUFFIXES or data[:4] == PARQUET_MAGIC:
         return _read_parquet(path, data)
     text = _decoded(path, data)
-    delimiter = _delimiter(text)
+    delimiter = dialect.delimiter(text)
     columns = _parsed(path, text, delimiter)
-    if not columns or len(next(iter(columns.values()))) == 0:
-        raise DataError(f"{path} has column names and no rows below them.")
     fields = {field.name: field for field in (*signature.inputs, *signature.outputs)} if signature else {}
     typed: dict[str, pd.Series[Any]] = {}
     for name, values in columns.items():
@@ -102,7 +84,7 @@ def _read_parquet(path: Path, data: bytes) -> pd.DataFrame:
     with converted({pa.ArrowException: DataError, OSError: DataError, ValueError: DataError}, message):
         table = parquet.read_table(BytesIO(data))
         frame: pd.DataFrame = table.to_pandas()
-    _check_names(path, [str(name) for name in frame.columns])
+    dialect.check_names(path, [str(name) for name in frame.columns])
     frame.columns = pd.Index([str(name) for name in frame.columns])
     if not len(frame):
         raise DataError(f"{path} has columns and no rows.")
@@ -139,56 +121,9 @@ def _decoded(path: Path, data: bytes) -> str:
     return data.decode("cp1252", errors="replace")
 
 
-def _delimiter(text: str) -> str:
-    """The delimiter that cuts the first rows into the same number (and most) of fields; comma in doubt."""
-    lines = text[:65536].splitlines(keepends=True)[:50]
-    best, best_key = ",", (0.0, 1)
-    for delimiter in DELIMITERS:
-        try:
-            rows = [row for row in islice(csv.reader(lines, delimiter=delimiter), 20) if row]
-        except csv.Error:
-            continue
-        head = len(rows[0]) if rows else 0
-        if head < 2:
-            continue
-        even = sum(len(row) == head for row in rows) / len(rows)
-        if (even, head) > best_key:
-            best, best_key = delimiter, (even, head)
-    return best
-
-
-def _check_names(path: Path, names: list[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{path} has the column name {twice[0]!r} more than once; names must differ.")
-
-
-def _header(path: Path, text: str, delimiter: str) -> tuple[list[str], str]:
-    """The column names and the text with its first record; unnamed columns get ``unnamed_1`` and so on."""
-    with converted({csv.Error: DataError}, f"{path}: the line of column names cannot be read: {{}}."):
-        raw = next(
-            (row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if row), []
-        )
-    names = [name.strip() or f"unnamed_{place}" for place, name in enumerate(raw, start=1)]
-    _check_names(path, names)
-    if raw and all(_is_number(name) for name in raw):
-        raise DataError(
-            f"The first line of {path} holds numbers where column names are expected; add a line of names."
-        )
-    return names, text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _parsed(path: Path, text: str, delimiter: str) -> dict[str, "pd.Series[Any]"]:
     """All columns as text, every row checked to be as long as the head."""
-    names, text = _header(path, text, delimiter)
+    names, _ = dialect.header(path, text, delimiter)
     bad: list[Any] = []
 
     def remember(row: Any) -> str:
@@ -293,7 +228,7 @@ def dated(values: "pd.Series[Any]") -> "tuple[pd.Series[Any] | None, str]":
     # A bare number such as 2024 would pass as an ISO year; a date has at least two separators or a T.
     if not there.iloc[:100].str.contains(r"\d[-/.T]\d", regex=True).all():
         return None, ""
-    for form in ("ISO8601", *DATE_FORMATS):
+    for form in ("ISO8601", *dialect.DATE_FORMS):
         if pd.to_datetime(there.iloc[:50], format=form, errors="coerce", utc=True).isna().any():
             continue
         moments = pd.to_datetime(there, format=form, errors="coerce", utc=True)

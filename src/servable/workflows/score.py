@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -31,9 +31,6 @@ from servable.workflows.scoring.journal import Journal, Work
 from servable.workflows.scoring.source import HEAD_BYTES, Source, reading
 from servable.workflows.scoring.sources import open_source
 
-if TYPE_CHECKING:
-    pass
-
 T = TypeVar("T")
 
 #: Values of a piece, so that a table of fifteen columns comes some thirty thousand rows at a time.
@@ -48,6 +45,18 @@ _TRIAL_ROWS = 64
 _RUN_LIMIT_S = 600.0
 #: Processes of a model that needs Python, at most; each holds the whole model.
 _MOST_PROCESSES = 8
+
+
+class _Asked(NamedTuple):
+    """What the caller of ``score`` said of the files, with the same names."""
+
+    data: Path
+    output: Path
+    keep: Sequence[str] | None
+    only_answers: bool
+    batch_rows: int
+    overwrite: bool
+    restart: bool
 
 
 class _Task(NamedTuple):
@@ -105,28 +114,32 @@ def score(
         StorageFailed: input or output is not possible.
         DependencyMissing: pyarrow is not installed.
     """
+    asked = _Asked(Path(data), Path(output), keep, only_answers, batch_rows, overwrite, restart)
+    return _scored(reference, asked, home, progress or NoProgress())
+
+
+def _scored(reference: str, asked: _Asked, home: str | Path | None, watched: Progress) -> ScoreOutcome:
+    """From what was asked to the output in its place."""
     started = time.monotonic()
-    watched = progress or NoProgress()
     need_arrow()
-    source_path, target = Path(data), Path(output)
-    form = form_for(target)
-    _check(source_path, target, keep, only_answers, batch_rows, overwrite)
+    form = form_for(asked.output)
+    _check(asked)
     watched.begin("Open the model and the data")
     with opened(home) as place:
         record = place.models.resolve(reference)
         package = place.package(record)
-    source = open_source(source_path, package.signature)
+    source = open_source(asked.data, package.signature)
     reader = ColumnReader(package.signature, texts=source.texts)
     _check_columns(source, reader)
-    kept = () if only_answers else None if keep is None else tuple(keep)
-    task = _Task(package, source, reader, form, target, kept, batch_rows)
+    kept = () if asked.only_answers else None if asked.keep is None else tuple(asked.keep)
+    task = _Task(package, source, reader, form, asked.output, kept, asked.batch_rows)
     work = _work(task, record.package)
-    journal = Journal(target, work, restart=restart)
+    journal = Journal(asked.output, work, restart=asked.restart)
     before = 0 if journal.mark is None else journal.mark.rows
     try:
-        watched.done(f"{record.reference}, {source_path.name}")
+        watched.done(f"{record.reference}, {asked.data.name}")
         rows, loaded = _completed(lambda: _course(task, work, journal, watched))
-        _put_in_place(task, journal, rows, watched, overwrite=overwrite)
+        _put_in_place(task, journal, rows, watched, overwrite=asked.overwrite)
     except DataError:
         # The file has to be changed, and nothing that was made of this one can be used then.
         journal.discard()
@@ -139,7 +152,7 @@ def score(
         version=record.version,
         rows=rows,
         resumed=before,
-        output=str(target),
+        output=str(asked.output),
         absent=() if not source.fixed else reader.absent(source.schema.names),
         variant=loaded.variant.name,
         executor=loaded.placement,
@@ -148,19 +161,14 @@ def score(
     )
 
 
-def _check(
-    source: Path,
-    target: Path,
-    keep: Sequence[str] | None,
-    only_answers: bool,
-    batch_rows: int,
-    overwrite: bool,
-) -> None:
+def _check(asked: _Asked) -> None:
     """Everything that can be said before anything is opened."""
-    if keep is not None and only_answers:
+    source, target = asked.data, asked.output
+    if asked.keep is not None and asked.only_answers:
         raise SettingInvalid("--keep and --only-answers exclude each other; give one of them.")
-    if batch_rows < 0:
-        raise SettingInvalid(f"--batch-rows must be 1 or more (or 0 to suit the model), not {batch_rows}.")
+    if asked.batch_rows < 0:
+        wrong = f"not {asked.batch_rows}"
+        raise SettingInvalid(f"--batch-rows must be 1 or more (or 0 to suit the model), {wrong}.")
     if target.is_dir():
         raise SettingInvalid(f"{target} is a folder; give the file to write.")
     if not target.parent.is_dir():
@@ -168,7 +176,7 @@ def _check(
     if target.exists():
         if source.exists() and target.samefile(source):
             raise SettingInvalid(f"{target} is the input itself; give another output.")
-        if not overwrite:
+        if not asked.overwrite:
             raise ConflictError(f"{target} exists; give another output, or replace it with --overwrite.")
 
 

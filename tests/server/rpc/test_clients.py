@@ -5,6 +5,7 @@ import contextlib
 import queue
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -334,8 +335,18 @@ def test_a_server_that_stops_answers_what_it_has_and_ends_what_waits(home: Path)
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_million_calls_lose_none(address: str, served: Served) -> None:
-    before = served.resident()
-    with futures.ThreadPoolExecutor(4) as pool:
-        for wrong in pool.map(lambda _: hammer(address, 250_000, 32), range(4)):
+    calls, channels = 250_000, 4
+    before, connections = served.resident(), metric(served, "connections_total")
+    started = time.monotonic()
+    with futures.ThreadPoolExecutor(channels) as pool:
+        for wrong in pool.map(lambda _: hammer(address, calls, 32), range(channels)):
             assert wrong == []
-    assert served.resident() - before < 64 * 1024 * 1024
+    seconds = time.monotonic() - started
+    opened = metric(served, "connections_total") - connections
+    grown = served.resident() - before
+    print(
+        f"{channels * calls:,} calls in {seconds:.0f} s, {channels * calls / seconds:,.0f} a second, ", end=""
+    )
+    print(f"over {opened:,.0f} connections; memory {before >> 20} MiB before, {grown >> 20} MiB more after")
+    assert opened >= channels * calls // RETIRE_AFTER
+    assert grown < 64 * 1024 * 1024

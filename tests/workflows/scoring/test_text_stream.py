@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servable.workflows.scoring import text_stream
+from thoroughness import examples
 
 fields = st.text(st.sampled_from('ab,"\n\r é'), max_size=6)
 tables = st.lists(st.lists(fields, min_size=2, max_size=2), min_size=1, max_size=30)
@@ -22,7 +23,7 @@ def as_csv(rows: list[list[str]]) -> bytes:
 
 
 @given(tables, st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_cut_is_behind_a_whole_row(rows: list[list[str]], length: int) -> None:
     content = as_csv(rows)
     cut = text_stream.row_end(content[:length], quoted=True)
@@ -32,7 +33,7 @@ def test_a_cut_is_behind_a_whole_row(rows: list[list[str]], length: int) -> None
 
 
 @given(tables, st.integers(1, 200), st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_pieces_are_the_text_and_can_be_begun_at_each(
     tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], step: int, encoding: str, packed: bool
 ) -> None:

@@ -5,20 +5,19 @@ passes over the others, so these answers hold the keys of all three.
 """
 
 import re
-from datetime import datetime
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from servable.errors import ModelNotReady, NotOffered
 from servable.protocols.tfserving_metadata import State, version_status
-from servable.server.desk import Desk
+from servable.server.desk import Desk, json_response
 from servable.server.formats.base import Format, reference_of
+from servable.server.formats.openai import card_of
 from servable.server.formats.tfserving import MODELS, STYLE
-from servable.serving.live import Cold, Live, ModelStatus
+from servable.serving.live import ModelStatus
 
 #: A model that is loaded when it is called takes requests, which is all that a client wants to know.
 _STATES: dict[str, State] = {
@@ -37,12 +36,9 @@ class _Looks:
 
     async def models(self, _request: Request) -> Response:
         """The models that take requests, for KServe and for OpenAI."""
-        table = self._desk.host.table
-        found: dict[str, Live | Cold] = {cold.model: cold for cold in table.cold.values()}
-        found.update(table.models)
-        names = sorted(found)
-        cards = [_card(found[name]) for name in names]
-        return _json({"models": names, "object": "list", "data": cards})
+        found = self._desk.models()
+        cards = list(map(card_of, found.values()))
+        return json_response({"models": list(found), "object": "list", "data": cards})
 
     async def model(self, request: Request) -> Response:
         """Whether a model is ready, for KServe, TensorFlow Serving and OpenAI."""
@@ -56,7 +52,7 @@ class _Looks:
             if not known:
                 raise
             content = {"name": name, "ready": False, "model_version_status": known, "error": error.message}
-            return _json(content, 503)
+            return json_response(content, 503)
         # A name alone asks for all of its versions, of which one is perhaps not ready yet.
         plain = reference == found.model
         known = [
@@ -64,8 +60,8 @@ class _Looks:
             for status in statuses
             if status.model == found.model and (plain or status.version == found.version)
         ]
-        card = _card(found)
-        return _json({"name": found.model, "ready": True, "model_version_status": known, **card})
+        card = card_of(found)
+        return json_response({"name": found.model, "ready": True, "model_version_status": known, **card})
 
     async def explain(self, request: Request) -> Response:
         """There are no explanations."""
@@ -76,19 +72,6 @@ class _Looks:
 def _version(status: ModelStatus) -> dict[str, Any]:
     message = status.reason if status.state == "failed" else ""
     return version_status(status.version, _STATES[status.state], message)
-
-
-def _card(found: Live | Cold) -> dict[str, Any]:
-    """A model as OpenAI shows it; when a package was made that was never opened is not known."""
-    created = 0
-    if isinstance(found, Live):
-        made = found.loaded.package.manifest.created_at
-        created = int(datetime.fromisoformat(made).timestamp())
-    return {"id": found.model, "object": "model", "created": created, "owned_by": "servable"}
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
 def _routes(desk: Desk) -> list[Route]:

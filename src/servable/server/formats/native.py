@@ -7,7 +7,7 @@ when nothing is said. JSON lines are answered as they are ready.
 import re
 
 from servable.protocols.answer_forms import LINES, NO_WISH, Formed, asked_form
-from servable.protocols.base import Codec, Head
+from servable.protocols.base import Codec, Head, media_type_of
 from servable.protocols.codecs import JSON, Reads, canonical
 from servable.server.formats.base import Door, Format, Streaming
 from servable.server.line_answers import asks_for_lines, begin
@@ -48,7 +48,7 @@ def reader_of(live: Live, head: Head) -> Codec:
     given = head.get(b"content-type")
     if given is None or given == _JSON:
         return codecs[JSON]
-    plain = _plain(given)
+    plain = media_type_of(head)
     media_type = canonical(plain)
     codec = codecs.get(media_type)
     if codec is not None:
@@ -62,12 +62,7 @@ def _line_by_line(head: Head) -> bool:
     given = head.get(b"content-type")
     if given is None or given in _NO_LINES:
         return False
-    return canonical(_plain(given)) == LINES and asks_for_lines(head)
-
-
-def _plain(given: bytes) -> str:
-    """A content type in small letters, without parameters."""
-    return given.decode("latin-1").partition(";")[0].strip().lower()
+    return canonical(media_type_of(head)) == LINES and asks_for_lines(head)
 
 
 _STREAMING = Streaming(_line_by_line, begin)

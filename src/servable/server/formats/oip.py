@@ -4,7 +4,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,7 +14,7 @@ from servable.protocols import oip_generate, oip_json
 from servable.protocols import oip_metadata as metadata
 from servable.protocols.oip_answers import error_body
 from servable.protocols.oip_envelope import read_slowly
-from servable.server.desk import Desk
+from servable.server.desk import Desk, json_response
 from servable.server.formats.base import Door, Format, reference_of
 from servable.server.problems import Style
 from servable.serving.live import Live, ModelStatus
@@ -23,7 +22,6 @@ from servable.serving.live import Live, ModelStatus
 #: How its clients expect problems: what is wrong with a request is 400, and a server without time is 503.
 STYLE = Style(error_body, statuses={409: 400, 413: 400, 415: 400, 422: 400, 504: 503})
 _MODEL = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?"
-_encode = msgspec.json.encode
 #: What is answered about features that are not there.
 _NO_LOGGING = "Log settings are not changed while the server runs; start it with other settings."
 _NO_TRACING = "Traces are not kept by this server."
@@ -107,20 +105,20 @@ class _Looks:
 
     async def server(self, _request: Request) -> Response:
         """Name, version and extensions."""
-        return _json(metadata.server_metadata(self._desk.version))
+        return json_response(metadata.server_metadata(self._desk.version))
 
     async def live(self, _request: Request) -> Response:
         """The process lives."""
-        return _json({"live": True})
+        return json_response({"live": True})
 
     async def ready(self, _request: Request) -> Response:
         """Whether every model answers."""
         ready = self._desk.ready
-        return _json({"ready": ready}, 200 if ready else 503)
+        return json_response({"ready": ready}, 200 if ready else 503)
 
     async def models(self, _request: Request) -> Response:
         """The names that are served."""
-        return _json({"models": sorted({status.model for status in _served(self._desk)})})
+        return json_response({"models": sorted({status.model for status in _served(self._desk)})})
 
     async def model(self, request: Request) -> Response:
         """What a model takes and gives; a cold one stays cold."""
@@ -128,19 +126,21 @@ class _Looks:
         found = self._desk.find(reference)
         versions = {status.version for status in _served(self._desk) if status.model == found.model}
         signature = await self._desk.signature(reference)
-        return _json(metadata.model_metadata(found.model, sorted(versions | {found.version}), signature))
+        return json_response(
+            metadata.model_metadata(found.model, sorted(versions | {found.version}), signature)
+        )
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model answers; a cold one does, unless it could not be loaded."""
         found = self._desk.find(reference_of(request.path_params))
         ready = isinstance(found, Live) or not found.failure
-        return _json({"name": found.model, "ready": ready}, 200 if ready else 503)
+        return json_response({"name": found.model, "ready": ready}, 200 if ready else 503)
 
     async def config(self, request: Request) -> Response:
         """The configuration of a model; a cold one stays cold."""
         reference = reference_of(request.path_params)
         found = self._desk.find(reference)
-        return _json(
+        return json_response(
             metadata.model_config(
                 found.model,
                 await self._desk.signature(reference),
@@ -160,7 +160,7 @@ class _Looks:
         totals = await self._desk.totals()
         known = {(each.model, each.version): each for each in totals.models}
         figures = [known.get(key) or ModelFigures(model=key[0], version=key[1]) for key in wanted]
-        return _json(metadata.model_statistics(figures))
+        return json_response(metadata.model_statistics(figures))
 
 
 class _Repository:
@@ -178,7 +178,7 @@ class _Repository:
         ]
         if wish.get("ready"):
             entries = [entry for entry in entries if entry["state"] == metadata.READY]
-        return _json(entries)
+        return json_response(entries)
 
     async def load(self, request: Request) -> Response:
         """Make sure that a deployed model is loaded, in every process of the server."""
@@ -188,12 +188,16 @@ class _Repository:
                 "Models and their configuration are not taken from a call; register them with servable add "
                 "or servable train, then deploy them with servable deploy."
             )
-        return _json({"name": await self._desk.change(self._deployed(request), load=True), "load": True})
+        return json_response(
+            {"name": await self._desk.change(self._deployed(request), load=True), "load": True}
+        )
 
     async def unload(self, request: Request) -> Response:
         """Let go of the memory of a model that is loaded on demand."""
         await self._object(request)
-        return _json({"name": await self._desk.change(self._deployed(request), load=False), "unload": True})
+        return json_response(
+            {"name": await self._desk.change(self._deployed(request), load=False), "unload": True}
+        )
 
     def _deployed(self, request: Request) -> str:
         """The reference that a call means.
@@ -233,11 +237,7 @@ def _unserved(why: str) -> Handler:
 
 async def _nothing_registered(_request: Request) -> Response:
     """No region of shared memory is registered, before and after it was taken back."""
-    return _json([])
-
-
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(_encode(content), status, media_type="application/json")
+    return json_response([])
 
 
 FORMAT = Format("Open Inference Protocol", DOORS, routes, STYLE, re.compile(r"/v2(?:/|\Z)"))

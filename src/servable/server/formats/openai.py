@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -21,7 +20,7 @@ from servable.errors import ServableError
 from servable.protocols.base import Codec, CodecLimits, Head
 from servable.protocols.openai import EmbeddingsCodec, error_body, model_entry, model_of
 from servable.protocols.openai_text import CHAT, COMPLETION, EVENTS, TextCodec
-from servable.server.desk import Desk, request_id_of
+from servable.server.desk import Desk, json_response, request_id_of
 from servable.server.formats.base import Format
 from servable.server.problems import Style
 from servable.serving.live import Cold, Live
@@ -90,14 +89,20 @@ def _asking(desk: Desk, choose: _Choice) -> Callable[[Request], Awaitable[Respon
     return ask
 
 
+def card_of(found: Live | Cold) -> dict[str, Any]:
+    """A model as OpenAI shows it; when a package was made that was never opened is not known."""
+    created = 0
+    if isinstance(found, Live):
+        created = int(datetime.fromisoformat(found.loaded.package.manifest.created_at).timestamp())
+    return model_entry(found.model, created)
+
+
 def _routes(desk: Desk) -> list[Route]:
     async def models(_request: Request) -> Response:
-        table = desk.host.table
-        names = sorted({*table.models, *(cold.model for cold in table.cold.values())})
-        return _json({"object": "list", "data": [_entry(desk.find(name)) for name in names]})
+        return json_response({"object": "list", "data": list(map(card_of, desk.models().values()))})
 
     async def model(request: Request) -> Response:
-        return _json(_entry(desk.find(request.path_params["name"])))
+        return json_response(card_of(desk.find(request.path_params["name"])))
 
     table = {
         "/embeddings": _asking(desk, _embeddings),
@@ -115,18 +120,6 @@ def _routes(desk: Desk) -> list[Route]:
         for path, handler in (("", models), ("/{name}", model))
     ]
     return [*asked, *looked]
-
-
-def _entry(found: Live | Cold) -> dict[str, Any]:
-    """A model, with the time when its version was made where that is known without loading it."""
-    created = 0
-    if isinstance(found, Live):
-        created = int(datetime.fromisoformat(found.loaded.package.manifest.created_at).timestamp())
-    return model_entry(found.model, created)
-
-
-def _json(content: Any) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
 
 
 FORMAT = Format(

@@ -6,7 +6,6 @@
 import re
 from collections.abc import Callable
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +13,7 @@ from starlette.routing import Route
 from servable.protocols.base import Codec, Head, Maker
 from servable.protocols.tfserving import ClassifyCodec, PredictCodec, RegressCodec, error_body
 from servable.protocols.tfserving_metadata import metadata
-from servable.server.desk import Desk
+from servable.server.desk import Desk, json_response
 from servable.server.formats.base import Door, Format, reference_of
 from servable.server.problems import Style
 from servable.serving.live import Live
@@ -43,7 +42,7 @@ class _Looks:
         found = self._desk.find(reference)
         signature = await self._desk.signature(reference)
         content = metadata(found.model, found.version, signature)
-        return Response(msgspec.json.encode(content), media_type="application/json")
+        return json_response(content)
 
     async def metrics(self, _request: Request) -> Response:
         """The same figures as at ``/metrics``."""

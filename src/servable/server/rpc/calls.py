@@ -6,7 +6,7 @@ from typing import Any
 
 from servable.errors import InputError, ServableError
 from servable.server.checks import too_large
-from servable.server.http import Exchange, Headers, HttpRequest
+from servable.server.http import Exchange, Headers, HttpRequest, PlainReply
 from servable.server.http2_stream import Carrier, Stream
 from servable.server.rpc.framing import (
     ACCEPTS,
@@ -27,7 +27,7 @@ from servable.tensors import Body
 UNPACK_HERE = 65_536
 
 
-class Call(Stream):
+class Call(PlainReply, Stream):
     """A call that is answered when it is whole; implements ``http.Reply``.
 
     Args:
@@ -74,7 +74,7 @@ class Call(Stream):
 
     def refuse(self, error: ServableError) -> None:
         """Answer before the call is whole."""
-        self.carrier.application.refuse(error, self, style=STYLE)
+        self.application.refuse(error, self, style=STYLE)
 
     # ------------------------------------------------------------------ answers
 
@@ -95,10 +95,6 @@ class Call(Stream):
         else:
             framed = b"\0" + len(body).to_bytes(4, "big") + body
         self.carrier.send_whole(self, 200, head, framed, DONE)
-
-    def fail(self, error: BaseException, request_id: str) -> None:
-        """A prediction that came to nothing."""
-        self.carrier.application.refuse(error, self, request_id, counted=True, style=STYLE)
 
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """An error: nothing but trailers."""
@@ -184,7 +180,7 @@ class UnaryCall(Call):
                 message = await asyncio.to_thread(unpack, message, encoding, most)
             answer = await self._method(bytes(message))
         except Exception as error:  # noqa: BLE001 - the border of the call: the caller gets a clean answer, the log the cause
-            self.carrier.application.refuse(error, self, self._request_id, style=STYLE)
+            self.application.refuse(error, self, self._request_id, style=STYLE)
         else:
             self.answer(answer, self._request_id, b"")
 

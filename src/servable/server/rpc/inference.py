@@ -1,15 +1,12 @@
 """From a ``ModelInferRequest`` to a prediction on its way."""
 
 import asyncio
-import itertools
-import os
-from collections.abc import Coroutine
-from typing import Any
 
 from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.server import checks as check
 from servable.server.desk import Desk
+from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats.base import reference_of
 from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
@@ -21,39 +18,6 @@ from servable.tensors import Body
 _UNUSUAL = frozenset({check.TIMEOUT, check.GRPC_TIMEOUT, check.PRIORITY})
 #: First bytes of messages of which is remembered what they mean.
 _KNOWN = 10_000
-
-
-class Over:
-    """The exchange of a call that was answered at once."""
-
-    over = True
-
-    def cancel(self) -> None:
-        """Nothing is on its way."""
-
-
-class Later:
-    """A prediction whose message must be unpacked, or whose model must be loaded, before it can begin."""
-
-    def __init__(self, work: Coroutine[Any, Any, Prediction | None]) -> None:
-        self.over = False
-        self._prediction: Prediction | None = None
-        self._task = asyncio.get_running_loop().create_task(work)
-        self._task.add_done_callback(self._begun)
-
-    def _begun(self, task: "asyncio.Task[Prediction | None]") -> None:
-        if not task.cancelled():
-            self._prediction = task.result()
-            self.over = self._prediction is None
-
-    def cancel(self) -> None:
-        """The caller left."""
-        self._task.cancel()
-        if self._prediction is not None:
-            self._prediction.cancel()
-
-
-_OVER = Over()
 
 
 class Inference:
@@ -74,15 +38,8 @@ class Inference:
         self._checks = check.checks(settings)
         self._table: Table | None = None
         self._known: dict[bytes, Live] = {}
-        self._prefix = os.urandom(6).hex()
-        self._numbers = itertools.count(1)
-
-    def request_id(self, request: HttpRequest) -> str:
-        """The id under which a call is answered and logged."""
-        given = request.headers.get(b"x-request-id")
-        if given is not None and check.REQUEST_ID.fullmatch(given):
-            return given.decode("ascii")
-        return f"{self._prefix}{next(self._numbers):08x}"
+        #: Gives the id under which a call is answered and logged, by its headers.
+        self.request_id = RequestIds().of
 
     def check(self, request: HttpRequest) -> None:
         """What every call must pass.
@@ -102,20 +59,20 @@ class Inference:
             request: its headers.
             reply: told what came of it, perhaps before this returns.
         """
-        request_id = self.request_id(request)
+        request_id = self.request_id(request.headers)
         try:
             head = request.headers
             limit, weight = self._limit_s, 1.0
             if not _UNUSUAL.isdisjoint(head):
                 limit = check.limit_of(head, limit)
-                weight = check.weight_of(head) if check.PRIORITY in head else 1.0
+                weight = check.weight_of(head)
             live = None if packed else self._live(message)
             if live is None:
                 return Later(self._prepare(message, packed, request, reply, request_id, limit, weight))
             prediction = Prediction(live, live.codec_by(OipGrpcCodec), request_id, reply, limit, weight)
         except Exception as error:  # noqa: BLE001 - the border of the call: the caller gets a clean answer, the log the cause
             self._application.refuse(error, reply, request_id, style=STYLE)
-            return _OVER
+            return AT_ONCE
         prediction.begin(message, head)
         return prediction
 

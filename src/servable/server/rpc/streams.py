@@ -104,7 +104,7 @@ class StreamCall(Stream):
 
     def refuse(self, error: BaseException) -> None:
         """End the call with an error."""
-        self.carrier.application.refuse(error, self, self._request_id, style=STYLE)
+        self.application.refuse(error, self, self._request_id, style=STYLE)
 
     def answer(self, body: bytes, request_id: str, media_type: bytes, headers: Headers = ()) -> None:
         """One message, as ``send``."""
@@ -112,7 +112,7 @@ class StreamCall(Stream):
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """End the call with an error that was counted."""
-        self.carrier.application.refuse(error, self, request_id, counted=True, style=STYLE)
+        self.application.refuse(error, self, request_id, counted=True, style=STYLE)
 
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """End the call with an error."""
@@ -157,7 +157,7 @@ class InferStream(StreamCall):
     __slots__ = ("_holding", "_inference", "_places", "strict")
 
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest, inference: Inference) -> None:
-        super().__init__(carrier, number, request, inference.request_id(request))
+        super().__init__(carrier, number, request, inference.request_id(request.headers))
         self._inference = inference
         self._places: deque[_Place] = deque()
         self._holding = False

@@ -77,7 +77,7 @@ class Calls:
             ),
             f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Check": self._unary(health.check(desk)),
             f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Watch": lambda carrier, number, request: health.Watch(
-                carrier, number, request, inference.request_id(request), desk
+                carrier, number, request, inference.request_id(request.headers), desk
             ),
         }
         for name, method in control.methods(desk).items():
@@ -90,12 +90,12 @@ class Calls:
 
     def _unary(self, method: control.Method) -> Opener:
         return lambda carrier, number, request: UnaryCall(
-            carrier, number, request, method, self._inference.request_id(request)
+            carrier, number, request, method, self._inference.request_id(request.headers)
         )
 
     def _reflection(self, package: str) -> Opener:
         return lambda carrier, number, request: Reflection(
-            carrier, number, request, self._inference.request_id(request), package
+            carrier, number, request, self._inference.request_id(request.headers), package
         )
 
 

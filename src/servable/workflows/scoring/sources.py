@@ -11,7 +11,8 @@ from servable.errors import DataError
 from servable.protocols.column_values import Texts
 from servable.protocols.native_schema import Misfit, reader, shown
 from servable.tensors import STRINGS
-from servable.workflows.scoring import dialect, text_stream
+from servable.training import dialect
+from servable.workflows.scoring import text_stream
 from servable.workflows.scoring.source import (
     HEAD_BYTES,
     LEAST_BYTES,

@@ -1,7 +1,11 @@
-"""The dialect of a CSV file, found by its beginning: delimiter, column names, forms of dates."""
+"""The dialect of a CSV file, found by its beginning: delimiter, column names, forms of dates.
+
+Training and scoring read files by the same rules; scoring does so without pandas.
+"""
 
 import csv
 import io
+import re
 from collections import Counter
 from datetime import datetime
 from itertools import islice
@@ -9,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servable.errors import DataError
-from servable.protocols.column_values import MISSING_OTHER
+from servable.protocols.csv_text import MISSING_OTHER, is_number
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_VISIBLE = re.compile(r"\S")
 DELIMITERS = (",", ";", "\t", "|")
-#: Date forms besides ISO 8601, in the order in which training tries them.
+#: Date forms besides ISO 8601 in the order in which they are tried, day first before month first.
 DATE_FORMS = tuple(
     f"{day}{time}"
     for time in ("", " %H:%M", " %H:%M:%S")
@@ -42,7 +47,12 @@ def delimiter(text: str) -> str:
 
 
 def header(path: Path, text: str, delimiter: str) -> tuple[list[str], int]:
-    """The column names, and the byte at which the rows begin.
+    """The column names, and the byte at which the rows begin; unnamed columns get ``unnamed_1`` and so on.
+
+    Args:
+        path: for the words of an error.
+        text: the file or its beginning.
+        delimiter: see there.
 
     Raises:
         DataError: no names, a name twice, numbers for names, or no rows.
@@ -56,22 +66,14 @@ def header(path: Path, text: str, delimiter: str) -> tuple[list[str], int]:
         raise DataError(f"{path}: the line of column names cannot be read: {error}.") from error
     names = [name.strip() or f"unnamed_{place}" for place, name in enumerate(raw, start=1)]
     check_names(path, names)
-    if raw and all(_is_number(name) for name in raw):
+    if raw and all(is_number(name) for name in raw):
         raise DataError(
             f"The first line of {path} holds numbers where column names are expected; add a line of names."
         )
     begin = len(text[: lines.tell()].encode())
-    if not text[lines.tell() :].strip():
+    if not _VISIBLE.search(text, lines.tell()):
         raise DataError(f"{path} has column names and no rows below them.")
     return names, begin
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def check_names(path: Path, names: list[str]) -> None:
