@@ -1,4 +1,4 @@
-"""The boosters of XGBoost and CatBoost against their compiled form, on models and rows that hypothesis makes."""
+"""XGBoost and CatBoost against their compiled form, on models and rows that hypothesis makes."""
 
 import tempfile
 import warnings

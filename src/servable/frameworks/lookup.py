@@ -51,7 +51,11 @@ def _holds(word: bytes) -> Callable[[Path], bool]:
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
+    "text": Known("servable.frameworks.text", "", marks=("text.json",)),
+    "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
+    "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
+    "python": Known("servable.frameworks.python", "", (".py",)),
     "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
     "keras": Known("servable.frameworks.keras", "keras", (".keras",)),
     "lightgbm": Known("servable.frameworks.lightgbm", "train", (".txt",), looks_like=_begins(b"tree\n")),

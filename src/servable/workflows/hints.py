@@ -29,7 +29,8 @@ def hints_of(describe: Path | None, *, labels: str = "", entry: str = "") -> Hin
 
     Args:
         describe: a TOML or JSON file with any of ``task``, ``entry``, ``labels``, ``inputs``, ``files``,
-            ``scores``; an input has the fields of ``signature.Field``. Paths are relative to its folder.
+            ``scores``; an input has the fields of ``signature.Field``, with a ``preparation`` where callers
+            send files. Paths in it are relative to its folder.
         labels: classes with commas between them, or the path of a file with one a line.
         entry: ``file.py:Name`` or ``package.module:Name``.
 
@@ -57,9 +58,29 @@ def _read(path: Path) -> _Description:
     try:
         text = path.read_text(encoding="utf-8")
         held: Any = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
-        return msgspec.convert(held, _Description, strict=True)
+        return msgspec.convert(_completed(held), _Description, strict=True)
     except (ValueError, msgspec.MsgspecError) as error:
         raise SettingInvalid(f"{path.name} is no description of a model: {error}.") from error
+
+
+def _completed(held: Any) -> Any:
+    """A description in which inputs say what follows from the rest: kind from preparation, or the reverse."""
+    inputs = held.get("inputs") if isinstance(held, dict) else None
+    if not isinstance(inputs, list):
+        return held
+    made = []
+    for each in inputs:
+        if isinstance(each, dict):
+            strange = sorted(map(str, each.keys() - set(Field.__struct_fields__)))
+            if strange:
+                raise ValueError(f"an input has no key {strange[0]!r}")
+            how = each.get("preparation")
+            told = how.get("type", "tensor") if isinstance(how, dict) else "tensor"
+            each = {"name": "", "dtype": "", "kind": told, **each}
+            if isinstance(how, dict):
+                each["preparation"] = {"type": each["kind"], **how}
+        made.append(each)
+    return {**held, "inputs": made}
 
 
 def _labels(text: str) -> tuple[str, ...]:
