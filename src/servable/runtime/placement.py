@@ -19,6 +19,8 @@ DECLARATIVE = frozenset({"onnx", "text"})
 #: Those of them whose cost is a matter of the single row: a text may be of any length, so they run in a
 #: thread however short the example is, and one at a time, because they hold the interpreter.
 UNEVEN = frozenset({"text"})
+#: Formats that are code of the model's author, which never runs in the server, whatever a policy says.
+ISOLATED = frozenset({"mlflow", "python"})
 
 
 class Placed(NamedTuple):
@@ -59,6 +61,8 @@ def place(
     declarative = format in DECLARATIVE
     # Whether it lets go of the interpreter while it computes.
     released = declarative and format not in UNEVEN
+    if format in ISOLATED:
+        return _process(policy, "it is code of its author, which stays out of the server")
     if policy.executor == "auto":
         if not declarative:
             return _process(policy, "it runs Python code, which would hold up the server")

@@ -93,9 +93,11 @@ def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) ->
     digests = {entry.path: entry.sha256 for entry in package.manifest.files}
     return tuple(
         with_findings(variant, former[variant.path])
+        # A trained form that is a folder has no findings: they are of single ONNX files.
         if variant.path in former
+        and variant.path in digests
         and (folder / variant.path).is_file()
-        and file_digest(folder / variant.path) == digests.get(variant.path)
+        and file_digest(folder / variant.path) == digests[variant.path]
         else variant
         for variant in made
     )

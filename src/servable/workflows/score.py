@@ -14,6 +14,7 @@ import numpy as np
 from servable.artifact.files import storage_errors, sync_file, sync_folder
 from servable.artifact.package import Package
 from servable.errors import ConflictError, DataError, SettingInvalid, StorageFailed
+from servable.inputs.rows import Preparer
 from servable.progress import NoProgress, Progress
 from servable.protocols.columns import ColumnReader, need_arrow
 from servable.registry.policy import Policy
@@ -234,7 +235,7 @@ async def _course(task: _Task, work: Work, journal: Journal, progress: Progress)
             step = task.batch_rows or await _step(loaded, example, alone=alone)
             journal.begin(msgspec.structs.replace(work, step=step), written.head)
         most = 1 if alone else task.batch_rows
-        road = Road(task.source, task.reader, loaded.executor, most, written, journal)
+        road = Road(task.source, task.reader, Preparer(signature), loaded.executor, most, written, journal)
         progress.done(f"{loaded.variant.name}, {loaded.placement}")
         progress.begin(f"Score {task.source.path.name}", total=task.source.size)
         begun = time.monotonic()
