@@ -6,9 +6,9 @@ import their framework only inside their own module. ``servable.testing.check_ad
 conformance suite.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from servable.artifact.manifest import Variant
 from servable.artifact.signature import Field, Signature, Task
@@ -16,6 +16,10 @@ from servable.tensors import Arrays
 
 #: Option of a trained variant whose loading executes code; the manifest must then say ``trusted``.
 EXECUTES = "executes"
+#: What the scores of a classifier are; empty where nobody said.
+Scores = Literal["", "logits", "probabilities"]
+#: Option of a variant whose predictor is a ``StreamingPredictor``; a server offers its answers in pieces.
+STREAMS = "streams"
 
 
 class Predictor(Protocol):
@@ -46,6 +50,31 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamingPredictor(Predictor, Protocol):
+    """A predictor that can also answer one row in pieces. Its variant has the option ``STREAMS``."""
+
+    def stream(self, arrays: Arrays) -> Iterator[dict[str, Any]]:
+        """Answer one row piece by piece.
+
+        Pieces are asked for one at a time, each perhaps from another thread, never two at once, and calls
+        of ``predict`` and steps of other streams may come between two of them. An iterator with a method
+        ``close`` (a generator) is closed when nobody wants more, also in the middle; there it lets go of
+        what it holds. Beginning is quick: the work is in the steps.
+
+        Args:
+            arrays: one row, as in ``predict``; stay unchanged until the iterator is closed.
+
+        Returns:
+            Pieces, each with the names of the signature's outputs (as ``predict`` gives them) and one row:
+            for texts the next part of the text, for anything else the next value.
+
+        Raises:
+            ModelFailed: the model raised, now or in a step.
+        """
+        ...
+
+
 class Trained(NamedTuple):
     """A model that an adapter loaded from a file or that training produced.
 
@@ -67,10 +96,15 @@ class Hints(NamedTuple):
 
     Attributes:
         task: what the model does.
-        inputs: what it takes, in order; a field may leave out what the model itself says.
+        inputs: what it takes, in order or by name; a field may leave out what the model itself says: its name
+            and dtype are empty then, and its shape.
         labels: a classifier's classes, in the order of its scores.
         entry: the class or function that belongs to the file, as ``file.py:Name`` or ``package.module:Name``.
         files: files and folders that the model needs beside it.
+        scores: what a classifier gives for each label: ``logits`` become probabilities by the softmax
+            function (one logit for two labels by the logistic one), ``probabilities`` are shown as they are;
+            when it is empty the model's own last step decides, and where that does not tell, networks count
+            as giving logits and callers of ONNX files get labels only.
     """
 
     task: Task | None = None
@@ -78,9 +112,35 @@ class Hints(NamedTuple):
     labels: tuple[str | bool | int | float, ...] = ()
     entry: str = ""
     files: tuple[Path, ...] = ()
+    scores: Scores = ""
 
 
 NO_HINTS = Hints()
+
+
+class Inside(NamedTuple):
+    """What a folder of one framework holds for the adapter of another.
+
+    Attributes:
+        framework: of the other.
+        path: of its file or folder.
+        sample: for its ``read``.
+        hints: for its ``read``.
+    """
+
+    framework: str
+    path: Path
+    sample: Any | None
+    hints: Hints
+
+
+@runtime_checkable
+class Container(Protocol):
+    """What an adapter can do besides whose folders may hold models of other frameworks."""
+
+    def inside(self, path: Path, *, sample: Any | None, hints: Hints) -> Inside | None:
+        """What another adapter should read in this one's place; None when it reads the folder itself."""
+        ...
 
 
 class Adapter(Protocol):

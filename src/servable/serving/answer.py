@@ -112,7 +112,7 @@ class Prediction(Waiting):
                 self.settle(known, None)
                 return
             self._key = key
-        live.batcher.submit(self)
+        live.submit(self)
 
     def _agree(self, terms: Terms) -> None:
         """Take what the body says about time; of two limits the shorter holds."""
