@@ -79,7 +79,6 @@ def json_body(table: Table, single: bool) -> bytes:
     return msgspec.json.encode({key: _value(table.rows, key)})
 
 
-<<<<<<< HEAD
 def lines_body(table: Table) -> bytes:
     """JSON lines, one row on each.
 
@@ -89,7 +88,8 @@ def lines_body(table: Table) -> bytes:
     if len(table.rows) == 0:
         raise RequestInvalid([FieldProblem("inputs", "at least one row", "none")])
     return b"".join(msgspec.json.encode(row) + b"\n" for row in _value(table.rows, "inputs"))
-=======
+
+
 def file_body(rows: Any) -> bytes | None:
     """The bytes of a single file; None for rows of any other form.
 
@@ -111,7 +111,6 @@ def file_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FileMissing(f"There is no file {path} that can be read.") from error
->>>>>>> main
 
 
 def npy_body(table: Table) -> bytes | None:

@@ -24,11 +24,8 @@ T = TypeVar("T")
 
 JSON = "application/json"
 NPY = "application/x-npy"
-<<<<<<< HEAD
 NDJSON = "application/x-ndjson"
-=======
 RAW = "application/octet-stream"
->>>>>>> main
 #: Asks for answers line by line, and takes them all at once from a server that does not know it.
 LINES = "application/x-ndjson, application/jsonl;q=0.9, application/json;q=0.5"
 _LINE_TYPES = frozenset(

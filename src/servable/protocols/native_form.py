@@ -12,12 +12,8 @@ import msgspec
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import FieldProblem, MediaTypeUnsupported, RequestInvalid, RequestMalformed
-<<<<<<< HEAD
-from servable.protocols.base import HEAVY_BYTES, NO_HEAD, Codec, Head, Heavy
-=======
 from servable.inputs.rows import raw_files
-from servable.protocols.base import NO_HEAD, Codec, Head
->>>>>>> main
+from servable.protocols.base import HEAVY_BYTES, NO_HEAD, Codec, Head, Heavy
 from servable.protocols.csv_text import number, truth
 from servable.protocols.file_types import file_type_of
 from servable.protocols.files import lone_file

@@ -78,25 +78,7 @@ class Prediction(Waiting):
         live = self._live
         try:
             live.batcher.admit(self.deadline)
-<<<<<<< HEAD
             self._submit(self._codec.decode(body, self.request_id, head))
-=======
-            request = self._codec.decode(body, self.request_id, head)
-            self.arrays = request.arrays
-            self.rows = request.rows
-            self._single = request.single
-            self._wish = request.wish
-            if request.terms is not None:
-                self._agree(request.terms)
-            key = live.cache.key(request.arrays)
-            if key:
-                known = live.cache.get(key)
-                if known is not None:
-                    self.settle(known, None)
-                    return
-                self._key = key
-            live.submit(self)
->>>>>>> main
         except Exception as error:  # noqa: BLE001 - the border of the request: the caller is answered whatever went wrong
             self.settle(None, error)
 
@@ -130,7 +112,7 @@ class Prediction(Waiting):
                 self.settle(known, None)
                 return
             self._key = key
-        live.batcher.submit(self)
+        live.submit(self)
 
     def _agree(self, terms: Terms) -> None:
         """Take what the body says about time; of two limits the shorter holds."""

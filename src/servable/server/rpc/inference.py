@@ -15,11 +15,7 @@ from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
 from servable.serving.live import Live, Table
-<<<<<<< HEAD
-=======
 from servable.serving.pieces import Times, begin
-from servable.settings import ServerSettings
->>>>>>> main
 from servable.tensors import Body
 
 #: Headers that change how a prediction is answered.
