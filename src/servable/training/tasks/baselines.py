@@ -56,7 +56,9 @@ class Pooled(nn.Module):
         count = min(_COEFFICIENTS, mels)
         angles = np.pi / mels * (np.arange(mels)[:, None] + 0.5) * np.arange(count)[None, :]
         self.register_buffer("cosines", torch.tensor(np.cos(angles) * np.sqrt(2 / mels), dtype=torch.float32))
-        self.register_buffer("places", torch.tensor((np.arange(_PLACES) + 0.5) / _PLACES, dtype=torch.float32))
+        self.register_buffer(
+            "places", torch.tensor((np.arange(_PLACES) + 0.5) / _PLACES, dtype=torch.float32)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Vectors ``[n, k]``."""

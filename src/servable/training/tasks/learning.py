@@ -31,7 +31,7 @@ ADAPTER = "torch"
 
 
 class Course(NamedTuple):
-    """How to go about it: family or ``auto``, seconds for all of it, seed, and where files may lie meanwhile."""
+    """How to go about it: family or ``auto``, seconds for all of it, seed, a folder for files meanwhile."""
 
     model: str
     time_budget_s: float
@@ -39,7 +39,9 @@ class Course(NamedTuple):
     folder: Path
 
 
-def train(problem: TensorProblem, course: Course, recipe: dict[str, Any], progress: Progress) -> TrainingResult:
+def train(
+    problem: TensorProblem, course: Course, recipe: dict[str, Any], progress: Progress
+) -> TrainingResult:
     """Choose a family, fit it, measure it on rows that it never saw, and export it.
 
     Args:

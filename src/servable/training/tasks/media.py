@@ -74,9 +74,9 @@ def read(path: Path, *, target: str | None = None) -> Found:
 
     Args:
         path: a folder with one folder for each class, below ``train`` and ``test`` or not; a folder of IDX
-            files, or the IDX file of pictures with that of labels beside it, packed with gzip or not; an npz of
-            arrays (``x`` uint8 ``[n, height, width]`` or with channels behind, ``y``); a CSV with a column of
-            paths, relative to its folder.
+            files, or the IDX file of pictures with that of labels beside it, packed with gzip or not; an npz
+            of arrays (``x`` uint8 ``[n, height, width]`` or with channels behind, ``y``); a CSV with a column
+            of paths, relative to its folder.
         target: of a CSV, the column with the label; found when there is only one that it could be.
 
     Raises:

@@ -229,16 +229,14 @@ def _turn(
 
 
 def _rate_at(share: float) -> float:
-    """The learning rate as a part of the highest: up over the first fifth, then down to nothing as a cosine."""
+    """The learning rate as a part of the highest: up over the first fifth, then down as a cosine."""
     if share < 0.2:
         return 0.1 + 0.9 * share / 0.2
     return float(0.5 * (1 + np.cos(np.pi * (share - 0.2) / 0.8)))
 
 
 @torch.inference_mode()
-def _validated(
-    module: nn.Module, rows: NDArray[np.float32], truth: NDArray[np.int64]
-) -> tuple[float, float]:
+def _validated(module: nn.Module, rows: NDArray[np.float32], truth: NDArray[np.int64]) -> tuple[float, float]:
     scores = answers(module, rows)
     wanted = torch.from_numpy(truth)
     loss = functional.cross_entropy(torch.from_numpy(scores), wanted)
@@ -249,8 +247,6 @@ def _validated(
 def answers(module: nn.Module, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores ``[rows, classes]`` of a module in evaluation mode, a chunk at a time."""
     module.eval()
-    parts = [
-        module(torch.from_numpy(rows[at : at + _ANSWER])).numpy() for at in range(0, len(rows), _ANSWER)
-    ]
+    parts = [module(torch.from_numpy(rows[at : at + _ANSWER])).numpy() for at in range(0, len(rows), _ANSWER)]
     scores: Any = np.concatenate(parts)
     return np.asarray(scores, dtype=np.float32)

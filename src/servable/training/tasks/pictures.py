@@ -36,7 +36,9 @@ def input_of(files: tuple[bytes, ...], name: str = "image") -> Field:
     size, count = sizes.most_common(1)[0]
     same = count == sum(sizes.values()) and max(size) <= _OWN_SIDE
     width, height = size if same else (_FITTED_SIDE, _FITTED_SIDE)
-    how = ImageInput(width=width, height=height, channels=1 if grey else 3, fit="stretch" if same else "cover")
+    how = ImageInput(
+        width=width, height=height, channels=1 if grey else 3, fit="stretch" if same else "cover"
+    )
     return Field(name=name, kind="image", dtype="float32", shape=how.shape, preparation=how)
 
 

@@ -85,9 +85,7 @@ class Fitted(NamedTuple):
     course: tuple[Epoch, ...] = ()
 
 
-def problem_of(
-    found: Found, *, target: str, holdout: float, seed: int, progress: Progress
-) -> TensorProblem:
+def problem_of(found: Found, *, target: str, holdout: float, seed: int, progress: Progress) -> TensorProblem:
     """Prepare every file as a server would, and choose the rows to measure on.
 
     Args:
@@ -285,9 +283,7 @@ def _simple(name: str, problem: TensorProblem, train: NDArray[np.int64], seed: i
     return fit(rows, truth, features, seed)
 
 
-def _scored(
-    name: str, module: nn.Module, shown: tuple[NDArray[Any], NDArray[Any]], seconds: float
-) -> Fitted:
+def _scored(name: str, module: nn.Module, shown: tuple[NDArray[Any], NDArray[Any]], seconds: float) -> Fitted:
     score = float((answers(module, shown[0]).argmax(axis=1) == shown[1]).mean())
     return Fitted(CandidateResult(name, FAMILIES[name], score, 0.0, seconds, {}), module)
 
