@@ -36,7 +36,7 @@ TimeOrder = Annotated[
     ),
 ]
 Budget = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--time-budget",
         min=0.0,

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from servable.artifact.manifest import TRAINED
 from servable.errors import DependencyMissing
@@ -42,7 +42,7 @@ class Learn(NamedTuple):
     source: dict[str, Any]
 
 
-def is_media(data: Any, target: str | None) -> bool:
+def is_media(data: Any, target: str | None) -> TypeGuard[str | Path]:
     """Whether data are labelled pictures or sounds; looks at names and first bytes only."""
     if not isinstance(data, str | Path):
         return False

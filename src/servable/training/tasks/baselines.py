@@ -33,7 +33,7 @@ def floored(x: torch.Tensor) -> torch.Tensor:
     return torch.maximum(x - x.amax(dim=(1, 2), keepdim=True), torch.tensor(-_FLOOR_DB, dtype=x.dtype))
 
 
-class Flat(nn.Module):
+class Flat(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Rows ``[n, ...]`` laid flat."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,7 +41,7 @@ class Flat(nn.Module):
         return x.flatten(1)
 
 
-class Pooled(nn.Module):
+class Pooled(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Bands in decibels ``[n, mels, frames]`` as what is heard: cepstra along it, their mean and spread.
 
     The heard part is stretched to one length first, so that slow and fast speakers look alike. Cepstra are
@@ -76,7 +76,7 @@ class Pooled(nn.Module):
         return torch.cat([mean, spread, (near @ cepstra).flatten(1), total], dim=1)
 
 
-class LinearModel(nn.Module):
+class LinearModel(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Scores of a logistic regression over levelled vectors."""
 
     def __init__(self, features: nn.Module, mean: Any, std: Any, weights: Any, bias: Any) -> None:
@@ -91,7 +91,7 @@ class LinearModel(nn.Module):
         return levelled @ self.weights + self.bias
 
 
-class KernelMachine(nn.Module):
+class KernelMachine(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Scores of a support vector machine with a Gaussian kernel, one against one.
 
     The scores are those of scikit-learn's ``decision_function`` with ``ovr``: votes, and within a tie the sum

@@ -62,7 +62,7 @@ class Learnt(NamedTuple):
     epochs: tuple[Epoch, ...]
 
 
-class _Block(nn.Module):
+class _Block(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Two convolutions around which the input is carried."""
 
     def __init__(self, given: int, made: int, stride: int) -> None:
@@ -81,7 +81,7 @@ class _Block(nn.Module):
         return functional.relu(self.second_norm(self.second(inner)) + self.carry(x))
 
 
-class ConvolutionalNetwork(nn.Module):
+class ConvolutionalNetwork(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Rows ``[n, channels, height, width]`` to scores ``[n, classes]``; values are levelled by fixed numbers.
 
     Args:
@@ -235,7 +235,7 @@ def _rate_at(share: float) -> float:
     return float(0.5 * (1 + np.cos(np.pi * (share - 0.2) / 0.8)))
 
 
-@torch.inference_mode()
+@torch.inference_mode()  # type: ignore[untyped-decorator]  # likewise
 def _validated(module: nn.Module, rows: NDArray[np.float32], truth: NDArray[np.int64]) -> tuple[float, float]:
     scores = answers(module, rows)
     wanted = torch.from_numpy(truth)
@@ -243,7 +243,7 @@ def _validated(module: nn.Module, rows: NDArray[np.float32], truth: NDArray[np.i
     return float(loss), float((scores.argmax(axis=1) == truth).mean())
 
 
-@torch.inference_mode()
+@torch.inference_mode()  # type: ignore[untyped-decorator]  # likewise
 def answers(module: nn.Module, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores ``[rows, classes]`` of a module in evaluation mode, a chunk at a time."""
     module.eval()

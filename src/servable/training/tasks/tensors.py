@@ -223,7 +223,7 @@ def compete(
     return sorted(fitted, key=lambda each: (-each.result.score, _SIMPLEST.index(each.result.name)))
 
 
-class _Heard(nn.Module):
+class _Heard(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """A network for ``[n, 1, mels, frames]`` over bands in decibels ``[n, mels, frames]``."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -235,7 +235,7 @@ class _Heard(nn.Module):
         return self.inner(baselines.floored(x).unsqueeze(1))
 
 
-class _Blend(nn.Module):
+class _Blend(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """The mean of two models' log probabilities."""
 
     def __init__(self, one: nn.Module, other: nn.Module) -> None:
@@ -247,7 +247,7 @@ class _Blend(nn.Module):
         return (torch.log_softmax(self.one(x), 1) + torch.log_softmax(self.other(x), 1)) / 2
 
 
-class _Constant(nn.Module):
+class _Constant(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """The same scores for every row."""
 
     def __init__(self, scores: NDArray[np.float32]) -> None:
