@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from servable.engines.local import LocalServer, serve
     from servable.engines.wsgi import wsgi
     from servable.errors import ServableError
+    from servable.frameworks.python_model import Model, model
     from servable.workflows.add import add
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.evaluate import evaluate
@@ -36,6 +37,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "LocalServer",
+    "Model",
     "Prediction",
     "Predictions",
     "ServableError",
@@ -45,6 +47,7 @@ __all__ = [
     "describe",
     "evaluate",
     "generate_client",
+    "model",
     "models",
     "optimize",
     "rollback",
@@ -61,6 +64,7 @@ _HOMES = {
     "AsyncClient": "servable.client",
     "Client": "servable.client",
     "LocalServer": "servable.engines.local",
+    "Model": "servable.frameworks.python_model",
     "Prediction": "servable.client",
     "Predictions": "servable.client",
     "ServableError": "servable.errors",
@@ -70,6 +74,7 @@ _HOMES = {
     "describe": "servable.workflows.look",
     "evaluate": "servable.workflows.evaluate",
     "generate_client": "servable.workflows.generate",
+    "model": "servable.frameworks.python_model",
     "models": "servable.workflows.look",
     "optimize": "servable.workflows.optimize",
     "rollback": "servable.workflows.deploy",

@@ -85,6 +85,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     request_timeout_s: float = _setting(
         60.0, "Longest a request may take when its caller asks for nothing less.", least=0.001, most=86_400
     )
+    stream_timeout_s: float = _setting(
+        600.0,
+        "Longest an answer in pieces may take as a whole; request_timeout_s is the longest wait for a piece.",
+        least=0.001,
+        most=86_400,
+    )
     queue_requests: int = _setting(
         1024, "Most requests that wait for one model, all workers together.", least=1, most=1_000_000
     )

@@ -13,9 +13,7 @@ import openai
 import pytest
 
 from servable.engines.local import LocalServer
-from servable.errors import ModelFailed
 from servable.registry.home import open_home
-from servable.server.formats.openai import events
 from servable.settings import ServerSettings
 from serving.making import publish_iris
 from serving.making_texts import REPLY, TOKENS, add_texts, publish_column, vector_of
@@ -179,19 +177,6 @@ def test_the_events_on_the_wire(url: str) -> None:
     *lines, end = answer.text.removesuffix("\n\n").split("\n\n")
     assert end == "data: [DONE]"
     assert [json.loads(line.removeprefix("data: "))["object"] for line in lines] == ["text_completion"] * 2
-
-
-def test_a_failure_within_a_stream_is_its_last_event() -> None:
-    async def pieces() -> Any:
-        yield b"data: {}\n\n"
-        raise ModelFailed("It broke.")
-
-    async def course() -> list[bytes]:
-        return [event async for event in events(pieces(), "id")]
-
-    first, last = asyncio.run(course())
-    assert first == b"data: {}\n\n"
-    assert json.loads(last.removeprefix(b"data: "))["error"]["message"] == "It broke."
 
 
 # ---------------------------------------------------------------------- errors

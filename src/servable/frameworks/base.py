@@ -6,9 +6,9 @@ import their framework only inside their own module. ``servable.testing.check_ad
 conformance suite.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from servable.artifact.manifest import Variant
 from servable.artifact.signature import Field, Signature, Task
@@ -18,6 +18,8 @@ from servable.tensors import Arrays
 EXECUTES = "executes"
 #: What the scores of a classifier are; empty where nobody said.
 Scores = Literal["", "logits", "probabilities"]
+#: Option of a variant whose predictor is a ``StreamingPredictor``; a server offers its answers in pieces.
+STREAMS = "streams"
 
 
 class Predictor(Protocol):
@@ -45,6 +47,31 @@ class Predictor(Protocol):
 
     def close(self) -> None:
         """Give back memory and handles. Calling ``predict`` afterwards is a fault of the caller."""
+        ...
+
+
+@runtime_checkable
+class StreamingPredictor(Predictor, Protocol):
+    """A predictor that can also answer one row in pieces. Its variant has the option ``STREAMS``."""
+
+    def stream(self, arrays: Arrays) -> Iterator[dict[str, Any]]:
+        """Answer one row piece by piece.
+
+        Pieces are asked for one at a time, each perhaps from another thread, never two at once, and calls
+        of ``predict`` and steps of other streams may come between two of them. An iterator with a method
+        ``close`` (a generator) is closed when nobody wants more, also in the middle; there it lets go of
+        what it holds. Beginning is quick: the work is in the steps.
+
+        Args:
+            arrays: one row, as in ``predict``; stay unchanged until the iterator is closed.
+
+        Returns:
+            Pieces, each with the names of the signature's outputs (as ``predict`` gives them) and one row:
+            for texts the next part of the text, for anything else the next value.
+
+        Raises:
+            ModelFailed: the model raised, now or in a step.
+        """
         ...
 
 
@@ -76,7 +103,8 @@ class Hints(NamedTuple):
         files: files and folders that the model needs beside it.
         scores: what a classifier gives for each label: ``logits`` become probabilities by the softmax
             function (one logit for two labels by the logistic one), ``probabilities`` are shown as they are;
-            when it is empty and the model does not say, callers get labels only.
+            when it is empty the model's own last step decides, and where that does not tell, networks count
+            as giving logits and callers of ONNX files get labels only.
     """
 
     task: Task | None = None
@@ -88,6 +116,31 @@ class Hints(NamedTuple):
 
 
 NO_HINTS = Hints()
+
+
+class Inside(NamedTuple):
+    """What a folder of one framework holds for the adapter of another.
+
+    Attributes:
+        framework: of the other.
+        path: of its file or folder.
+        sample: for its ``read``.
+        hints: for its ``read``.
+    """
+
+    framework: str
+    path: Path
+    sample: Any | None
+    hints: Hints
+
+
+@runtime_checkable
+class Container(Protocol):
+    """What an adapter can do besides whose folders may hold models of other frameworks."""
+
+    def inside(self, path: Path, *, sample: Any | None, hints: Hints) -> Inside | None:
+        """What another adapter should read in this one's place; None when it reads the folder itself."""
+        ...
 
 
 class Adapter(Protocol):

@@ -54,15 +54,19 @@ class Meter:
         "codes",
         "expired",
         "failed_seconds",
+        "first_buckets",
+        "first_seconds",
         "last_run",
         "load_seconds",
         "model",
+        "pieces",
         "queued",
         "replacements",
         "rows",
         "seconds",
         "shared_requests",
         "shared_seconds",
+        "streams",
         "version",
         "wait_buckets",
         "wait_seconds",
@@ -97,6 +101,11 @@ class Meter:
         self.abandoned = 0
         #: Model processes that were replaced.
         self.replacements = 0
+        #: Answers in pieces that are open now, pieces sent so far, and the time to the first of each answer.
+        self.streams = 0
+        self.pieces = 0
+        self.first_buckets = [0] * (len(BOUNDS) + 1)
+        self.first_seconds = 0.0
         self.cache_hits = 0
         self.cache_misses = 0
         self.cache_bytes = 0
@@ -123,6 +132,11 @@ class Meter:
         self.wait_seconds += seconds
         self.wait_buckets[bisect_left(BOUNDS, seconds)] += 1
 
+    def first_piece(self, seconds: float) -> None:
+        """The first piece of an answer was there after so long."""
+        self.first_seconds += seconds
+        self.first_buckets[bisect_left(BOUNDS, seconds)] += 1
+
     def count(self, code: str, rows: int, seconds: float) -> None:
         """One request ended.
 
@@ -141,7 +155,7 @@ class Meter:
     def figures(self, held: Held = NOTHING) -> ModelFigures:
         """What was counted so far and what is held now, as a record of its own."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("buckets", "batch_buckets", "wait_buckets"):
+        for name in ("buckets", "batch_buckets", "wait_buckets", "first_buckets"):
             values[name] = tuple(values[name])
         values["codes"] = dict(self.codes)
         values["run_requests"] = self.batches + values.pop("shared_requests")

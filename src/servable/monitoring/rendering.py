@@ -25,12 +25,14 @@ _MODEL_COUNTERS = {
     "batch_seconds": ("servable_batch_seconds", "Seconds that batches ran."),
     "expired": ("servable_expired_requests", "Requests whose time was over before they were started."),
     "abandoned": ("servable_abandoned_requests", "Requests whose caller left before they were started."),
+    "pieces": ("servable_pieces", "Pieces of answers that were sent."),
     "replacements": ("servable_process_replacements", "Model processes that were replaced."),
     "cache_hits": ("servable_cache_hits", "Requests answered from the response cache."),
     "cache_misses": ("servable_cache_misses", "Requests that the response cache had no answer for."),
 }
 _MODEL_GAUGES = {
     "queued": ("servable_queued_requests", "Requests that wait."),
+    "streams": ("servable_streams", "Answers in pieces that are open."),
     "cache_bytes": ("servable_cache_bytes", "Size of the response cache."),
     "memory_bytes": ("servable_model_memory_bytes", "Memory that the loaded model holds."),
     "processes": ("servable_model_processes", "Living processes of the model."),
@@ -89,6 +91,11 @@ def _models(models: Sequence[ModelFigures]) -> Iterator[Metric]:
     waits = HistogramMetricFamily(
         "servable_queue_seconds", "Time of a request in the queue before it was started.", labels=_LABELS
     )
+    firsts = HistogramMetricFamily(
+        "servable_first_piece_seconds",
+        "From body received to the first piece of an answer in pieces.",
+        labels=_LABELS,
+    )
     for each in models:
         key = _key(each)
         for code, count in sorted(each.codes.items()):
@@ -96,7 +103,8 @@ def _models(models: Sequence[ModelFigures]) -> Iterator[Metric]:
         seconds.add_metric(key, _cumulative(BOUNDS, each.buckets), each.seconds)
         sizes.add_metric(key, _cumulative(BATCH_BOUNDS, each.batch_buckets), each.batch_rows)
         waits.add_metric(key, _cumulative(BOUNDS, each.wait_buckets), each.wait_seconds)
-    yield from (requests, seconds, sizes, waits)
+        firsts.add_metric(key, _cumulative(BOUNDS, each.first_buckets), each.first_seconds)
+    yield from (requests, seconds, sizes, waits, firsts)
     for name, (full, help_text) in _MODEL_COUNTERS.items():
         counter = CounterMetricFamily(full, help_text, labels=_LABELS)
         for each in models:

@@ -63,6 +63,10 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
         memory_bytes: memory that the loaded model holds now, in the server and in processes of its own.
         processes: living processes of the model now.
         load_seconds: how long the last load took.
+        streams: answers in pieces that are open now.
+        pieces: pieces of answers that were sent.
+        first_buckets: answers in pieces by the time to their first, see ``BOUNDS``.
+        first_seconds: sum of these times.
     """
 
     model: str
@@ -92,6 +96,10 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     processes: int = 0
     load_seconds: float = 0.0
+    streams: int = 0
+    pieces: int = 0
+    first_buckets: tuple[int, ...] = ()
+    first_seconds: float = 0.0
 
 
 class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +176,7 @@ def past(snapshot: Snapshot) -> Snapshot:
     return replace(
         snapshot,
         models=tuple(
-            replace(each, queued=0, cache_bytes=0, memory_bytes=0, processes=0, load_seconds=0.0)
+            replace(each, queued=0, cache_bytes=0, memory_bytes=0, processes=0, load_seconds=0.0, streams=0)
             for each in snapshot.models
         ),
         loaded=0,
@@ -237,6 +245,7 @@ _MERGING: dict[str, Callable[..., object]] = {
     "buckets": _buckets,
     "batch_buckets": _buckets,
     "wait_buckets": _buckets,
+    "first_buckets": _buckets,
     "load_seconds": max,
 }
 

@@ -83,6 +83,11 @@ def optimise(
     held = fallback or Variant(name=TRAINED, format=framework, path="")
     held = msgspec.structs.replace(held, timings=measure.time_predictor(model, rows, batches))
     seen.advance(note=f"trained: {_said(held.timings)}")
+    if not tried:
+        # Nothing is compared, so the model need not answer all of the sample and what is made to be nasty.
+        model.close()
+        seen.done(_outcome(held, held))
+        return Optimised((held,), TRAINED)
     equal: list[Variant] = []
     refused: list[Variant] = []
     notes: list[str] = []
@@ -116,6 +121,10 @@ def _tuned(
     seen.begin("Tune for this machine", total=len(forms))
     found = []
     for form in forms:
+        if form.format not in session.FORMATS:
+            seen.advance(note=f"{form.name} has nothing to tune")
+            found.append(form)
+            continue
         done = session.tune(
             folder,
             form,

@@ -17,6 +17,8 @@ BATCHES = (1, 8, 32, 256)
 BUDGET = 0.3
 _WARM_UP_SHARE = 0.1
 _FEWEST, _MOST = 5, 3000
+#: Seconds of one call from which on larger batches are not timed: models that write texts take minutes.
+_SLOW_S = 2.0
 #: Different batches that are asked in turn, and the most bytes of them.
 _PARTS = 8
 _MOST_BYTES = 32 * 1024 * 1024
@@ -32,8 +34,8 @@ def time_predictor(
 ) -> tuple[Timing, ...]:
     """Median seconds of one call with each number of rows.
 
-    Left out, beyond the first: numbers of rows that the model refuses (many graphs have a fixed number) and
-    those whose arrays are too large to be held several times.
+    Left out, beyond the first: numbers of rows that the model refuses (many graphs have a fixed number) those
+    whose arrays are too large to be held several times, and those that would take very long.
 
     Args:
         predictor: whose calls are timed, one after the other in this thread.
@@ -51,6 +53,8 @@ def time_predictor(
     row_bytes = max(sum(array.nbytes for array in arrays.values()) // max(have, 1), 1)
     for rows in batches:
         if timings and rows * row_bytes > _MOST_BYTES:
+            break
+        if timings and timings[-1].seconds / timings[-1].rows * rows > _SLOW_S:
             break
         several = max(1, min(_PARTS, _MOST_BYTES // (rows * row_bytes)))
         # Contiguous copies, as a decoder would hand in; several, so that no single row decides.

@@ -85,5 +85,53 @@ class Codec(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """Writes one answer that comes in pieces. Belongs to one answer."""
+
+    #: The content type of the whole.
+    media_type: str
+    #: More headers of the answer, names in small letters.
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    def piece(self, response: Response) -> bytes:
+        """The next piece, perhaps with what stands before the first.
+
+        Args:
+            response: whose arrays are a piece as ``StreamingPredictor.stream`` gives it, or a whole answer
+                as the only piece.
+
+        Raises:
+            IndexError: a class index that the signature does not have.
+            ValueError: values that the form cannot hold.
+        """
+        ...
+
+    def end(self) -> bytes:
+        """What stands after the last piece; may be empty."""
+        ...
+
+    def fail(self, error: ServableError) -> bytes:
+        """What stands in the place of the end when the answer broke off.
+
+        Raises:
+            ServableError: the same, where errors travel beside the answer.
+        """
+        ...
+
+
+class PieceCodec(Codec, Protocol):
+    """A format that can also be answered in pieces."""
+
+    def writer(self, request: Request, model: str, version: int) -> Writer:
+        """The writer of the answer to a request.
+
+        Args:
+            request: as ``decode`` made it.
+            model: that answers.
+            version: of it.
+        """
+        ...
+
+
 #: Compiles a format for a signature. Equal makers make equal codecs, so that one is kept for each model.
 Maker = Callable[[Signature, CodecLimits], Codec]

@@ -129,6 +129,38 @@ class StreamCodec(GenerateCodec):
         """A Response to one event; raises as ``GenerateCodec.encode``."""
         return event(self._answer(response))
 
+    def writer(self, request: Request, model: str, version: int) -> "EventWriter":
+        """One event for each piece; see ``base.PieceCodec``."""
+        return EventWriter(self, request.id)
+
+
+class EventWriter:
+    """Implements ``base.Writer``: an event for each piece of the text, and an error as the last of them.
+
+    Args:
+        codec: writes the pieces.
+        request_id: of the request.
+    """
+
+    media_type: str = EVENTS
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __init__(self, codec: StreamCodec, request_id: str) -> None:
+        self._codec = codec
+        self._request_id = request_id
+
+    def piece(self, response: Response) -> bytes:
+        """One event; raises as ``StreamCodec.encode``."""
+        return bytes(self._codec.encode(response))  # type: ignore[arg-type]  # It is no Encoded here.
+
+    def end(self) -> bytes:
+        """The stream just ends."""
+        return b""
+
+    def fail(self, error: ServableError) -> bytes:
+        """An event with the error."""
+        return event(self._codec.encode_error(error, self._request_id))
+
 
 def event(content: bytes) -> bytes:
     """One JSON text as a server-sent event; a stream is these, one after the other."""

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import structs
 
 from servable.artifact.signature import Signature
 from servable.errors import RequestMalformed, ServableError
@@ -233,6 +234,50 @@ class OipGrpcCodec:
     def encode_error(self, error: ServableError, request_id: str) -> bytes:
         """The message alone: over gRPC errors travel in trailers."""
         return error.message.encode()
+
+    def writer(self, request: Request, model: str, version: int) -> "MessageWriter":
+        """One message for each piece; see ``base.PieceCodec``."""
+        return MessageWriter(self, request, model, version)
+
+
+class MessageWriter:
+    """Implements ``base.Writer``: a ``ModelInferResponse`` for each piece.
+
+    Where the caller asked for it, an empty one with the mark of the last follows.
+
+    Args:
+        codec: writes the pieces.
+        request: as it was decoded.
+        model: that answers.
+        version: of it.
+    """
+
+    media_type: str = "application/grpc"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __init__(self, codec: OipGrpcCodec, request: Request, model: str, version: int) -> None:
+        self._codec = codec
+        self._wish: Wish = request.wish
+        self._of = (model, version)
+
+    def piece(self, response: Response) -> bytes:
+        """One message; raises as ``OipGrpcCodec.encode``."""
+        return self._codec.encode(structs.replace(response, wish=self._wish._replace(final=False)))
+
+    def end(self) -> bytes:
+        """The empty message, or nothing."""
+        if not self._wish.final:
+            return b""
+        own_id = field(OUT_ID, self._wish.id) if self._wish.id else b""
+        return _described(*self._of, ()) + own_id + _FINAL
+
+    def fail(self, error: ServableError) -> bytes:
+        """Errors are messages of the stream around it.
+
+        Raises:
+            ServableError: always.
+        """
+        raise error
 
 
 def _tensors(asked: Asked, raws: list[Body]) -> dict[str, Any]:

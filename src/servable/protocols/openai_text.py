@@ -13,21 +13,30 @@ probabilities of tokens, tools) is refused; what only steers the making of it (`
 """
 
 import copy
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-import numpy as np
 
 from servable.artifact.signature import Signature
 from servable.errors import FieldProblem, RequestInvalid, ServableError
 from servable.protocols.base import NO_HEAD, CodecLimits, Encoded, Head
 from servable.protocols.native_schema import shown
 from servable.protocols.openai import JSON, TextInput, error_body, invalid, is_text, parse
+from servable.protocols.openai_answers import (
+    CHAT,
+    COMPLETION,
+    DONE,
+    EVENTS,
+    ChunkWriter,
+    Form,
+    TextAnswer,
+    Wish,
+    texts_of,
+    until,
+    usage_of,
+)
 from servable.tensors import Body, Request, Response
 
-EVENTS = "text/event-stream"
-DONE = b"data: [DONE]\n\n"
 _ROLES = ("developer", "system", "user", "assistant")
 #: Keys that change the answer's form, and the values that ask for nothing.
 _REFUSED: dict[str, tuple[Any, ...]] = {
@@ -45,42 +54,6 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
 }
 _MOST_STOPS = 4
 _encode = msgspec.json.Encoder().encode
-
-
-class Wish(NamedTuple):
-    """What a caller asks of a text.
-
-    Attributes:
-        stream: whether it comes as events.
-        usage: whether the last event counts tokens.
-        stops: texts at which it ends, without them.
-        tokens: counted in the request.
-    """
-
-    stream: bool = False
-    usage: bool = False
-    stops: tuple[str, ...] = ()
-    tokens: int = 0
-
-
-class Form(NamedTuple):
-    """What is different between both addresses.
-
-    Attributes:
-        chat: whether there are messages.
-        whole: the kind of a whole answer.
-        chunk: the kind of an event.
-        prefix: of ids.
-    """
-
-    chat: bool
-    whole: str
-    chunk: str
-    prefix: str
-
-
-CHAT = Form(True, "chat.completion", "chat.completion.chunk", "chatcmpl-")
-COMPLETION = Form(False, "text_completion", "text_completion", "cmpl-")
 
 
 class TextCodec:
@@ -147,14 +120,14 @@ class TextCodec:
             ValueError: another number of texts than of rows.
         """
         wish: Wish = response.wish or Wish()
-        texts = [_until(text, wish.stops) for text in _texts(response)]
+        texts = [until(text, wish.stops) for text in texts_of(response)]
         answer = TextAnswer(
             self._form,
             f"{self._form.prefix}{response.id}",
             self._created,
             f"{response.model}:{response.version}",
         )
-        usage = _usage(wish.tokens, texts)
+        usage = usage_of(wish.tokens, texts)
         if not wish.stream:
             return _encode(answer.whole(texts, usage))
         events = list(answer.events(texts, usage if wish.usage else None))
@@ -164,75 +137,24 @@ class TextCodec:
         """As OpenAI words them."""
         return error_body(error, request_id)
 
-
-class TextAnswer(NamedTuple):
-    """Makes the objects and events of one answer; a model that gives its text in pieces calls ``piece``.
-
-    Attributes:
-        form: of chats, or of completions.
-        id: of the answer.
-        created: seconds since 1970.
-        model: that answered.
-    """
-
-    form: Form
-    id: str
-    created: int
-    model: str
-
-    def whole(self, texts: list[str], usage: dict[str, int]) -> dict[str, Any]:
-        """The answer as one object."""
-        choices: list[dict[str, Any]] = []
-        for index, text in enumerate(texts):
-            said: dict[str, Any] = {"text": text}
-            if self.form.chat:
-                said = {"message": {"role": "assistant", "content": text, "refusal": None}}
-            choices.append({"index": index, **said, "logprobs": None, "finish_reason": "stop"})
-        return {**self._outline(self.form.whole), "choices": choices, "usage": usage}
-
-    def events(self, texts: list[str], usage: dict[str, int] | None) -> Iterator[bytes]:
-        """The answer as events, each text in one piece.
-
-        Args:
-            texts: one for each prompt.
-            usage: told in an event of its own; None for no such event.
-        """
-        counted = usage is not None
-        for index, text in enumerate(texts):
-            if self.form.chat:
-                yield self.opening(index, counted=counted)
-            yield self.piece(index, text, counted=counted)
-            yield self.closing(index, counted=counted)
-        if counted:
-            yield _event({**self._outline(self.form.chunk), "choices": [], "usage": usage})
-        yield DONE
-
-    def opening(self, index: int, *, counted: bool) -> bytes:
-        """The event before the first piece of a chat."""
-        return self._choice(index, {"delta": {"role": "assistant", "content": ""}}, None, counted=counted)
-
-    def piece(self, index: int, text: str, *, counted: bool) -> bytes:
-        """The event of a piece."""
-        said: dict[str, Any] = {"delta": {"content": text}} if self.form.chat else {"text": text}
-        return self._choice(index, said, None, counted=counted)
-
-    def closing(self, index: int, *, counted: bool) -> bytes:
-        """The event after the last piece."""
-        said: dict[str, Any] = {"delta": {}} if self.form.chat else {"text": ""}
-        return self._choice(index, said, "stop", counted=counted)
-
-    def _choice(self, index: int, said: dict[str, Any], reason: str | None, *, counted: bool) -> bytes:
-        choice = {"index": index, **said, "logprobs": None, "finish_reason": reason}
-        # Where the last event counts, the others say that they do not.
-        more = {"usage": None} if counted else {}
-        return _event({**self._outline(self.form.chunk), "choices": [choice], **more})
-
-    def _outline(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+    def writer(self, request: Request, model: str, version: int) -> "ChunkWriter":
+        """The events of an answer whose text comes in pieces; see ``base.PieceCodec``."""
+        answer = TextAnswer(
+            self._form, f"{self._form.prefix}{request.id}", self._created, f"{model}:{version}"
+        )
+        return ChunkWriter(answer, request.wish or Wish(), request.id)
 
 
-def _event(content: dict[str, Any]) -> bytes:
-    return b"data: " + _encode(content) + b"\n\n"
+def wants_pieces(body: Body) -> bool:
+    """Whether a body asks for events; what is wrong with it is found when it is read."""
+    try:
+        return msgspec.json.decode(body, type=_Streams).stream is True
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+
+
+class _Streams(msgspec.Struct):
+    stream: Any = None
 
 
 def prompt_of(messages: Any) -> str:
@@ -301,19 +223,15 @@ def _is_stop(text: Any) -> bool:
     return isinstance(text, str) and bool(text)
 
 
-def _until(text: str, stops: tuple[str, ...]) -> str:
-    """A text up to where the first of the stops begins."""
-    ends = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
-
-
-def _texts(response: Response) -> list[str]:
-    found = np.ravel(next(iter(response.arrays.values()))).tolist()
-    if len(found) != response.rows:
-        raise ValueError("another number of texts than of rows")
-    return [text if isinstance(text, str) else str(text) for text in found]
-
-
-def _usage(asked: int, texts: list[str]) -> dict[str, int]:
-    told = sum(len(text.split()) for text in texts)
-    return {"prompt_tokens": asked, "completion_tokens": told, "total_tokens": asked + told}
+__all__ = [
+    "CHAT",
+    "COMPLETION",
+    "DONE",
+    "EVENTS",
+    "Form",
+    "TextAnswer",
+    "TextCodec",
+    "Wish",
+    "prompt_of",
+    "wants_pieces",
+]

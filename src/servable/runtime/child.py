@@ -2,7 +2,8 @@
 
 Started by ``process.ProcessExecutor`` as ``python -m servable.runtime.child``. It confines itself before
 it reads a byte of the package, imports only what that variant needs (no server, no HTTP, no database), and
-answers one batch at a time, in its only thread, until the socket ends.
+answers one batch at a time, in its only thread, until the socket ends. Between batches it makes the next
+pieces of its streams, one at a time and in turn.
 
 The arrays of a large batch are read-only views of shared memory: they hold while the model runs, and a
 model that keeps them must copy them.
@@ -10,9 +11,12 @@ model that keeps them must copy them.
 
 import gc
 import os
+import select
 import socket
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +28,7 @@ from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
 from servable.runtime.arena import Area
 from servable.runtime.confine import bound_loading, bound_working, confine, resident_bytes
+from servable.runtime.courses import Courses
 from servable.runtime.framing import (
     IN_AREA,
     Failed,
@@ -63,6 +68,11 @@ class _Loop:
         self._frames = FrameBuffer()
         self._requests = Area(descriptors.requests)
         self._answers = Area(descriptors.answers)
+        #: Whether the area of answers holds something that the server has not taken yet.
+        self._untaken = False
+        #: Frames that came while that was waited for.
+        self._aside: deque[Frame] = deque()
+        self._courses = Courses(self, self._guarded)
 
     def run(self) -> int:
         """Load, then answer. The exit status: 0 when the server ended it, 1 when nothing was loaded."""
@@ -80,41 +90,111 @@ class _Loop:
             self._fail(0, ArtifactUnreadable(f"The model cannot be loaded: its library raised {name}."))
             return 1
         self._send(Kind.READY, 0, _encode(ready))
-        while (frame := self._read()) is not None:
-            if frame.kind is Kind.RUN:
-                self._answer(predictor, frame)
-            elif frame.kind is Kind.PING:
-                self._send(Kind.PONG, frame.number, b"")
+        try:
+            self._serve(predictor)
+        finally:
+            self._courses.close()
         return 0
+
+    def _serve(self, predictor: Predictor) -> None:
+        """Answer until the socket ends."""
+        courses = self._courses
+        while True:
+            if courses.ready and not self._aside and not self._frames.partial and not self._heard():
+                courses.step()
+                continue
+            frame = self._aside.popleft() if self._aside else self._read()
+            if frame is None:
+                return
+            self._obey(predictor, frame)
+
+    def _obey(self, predictor: Predictor, frame: Frame) -> None:
+        kind, number = frame.kind, frame.number
+        if kind is Kind.RUN:
+            self._guarded(number, lambda: self._answer(predictor, frame))
+        elif kind is Kind.PING:
+            self._send(Kind.PONG, number, b"")
+        elif kind is Kind.STREAM:
+            self._guarded(number, lambda: self._begin(predictor, frame))
+        elif kind is Kind.MORE:
+            self._courses.more(number, msgspec.msgpack.decode(frame.meta, type=int))
+        elif kind is Kind.STOP:
+            self._courses.stop(number)
+        elif kind is Kind.TAKEN:
+            self._untaken = False
 
     def _read(self) -> Frame | None:
         return read_frame(self._socket, self._frames)
 
-    def _answer(self, predictor: Predictor, frame: Frame) -> None:
-        rows = -1
+    def _heard(self) -> bool:
+        """Whether something can be read without waiting."""
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def _guarded(self, number: int, work: Callable[[], None]) -> bool:
+        """Do what a frame asks; whether it went well. What it raises is told under the frame's number."""
         try:
-            payload: Any = frame.payload
-            if frame.in_area >= 0:
-                payload = self._requests.to_read(frame.in_area)
-            arrays = unpack(frame.meta, payload)
-            rows = row_count(arrays)
-            packed = Packed(predictor.predict(arrays))
-            if packed.size > IN_FRAME:
-                packed.write(self._answers.to_write(packed.size))
-                self._send(Kind.ANSWER, frame.number, packed.meta, in_area=packed.size)
-            else:
-                self._send(Kind.ANSWER, frame.number, packed.meta, packed.payload())
+            work()
         except ModelDied:
             # The server sent something that is no batch: there is no way to go on with it.
             raise
         except ServableError as error:
-            self._fail(frame.number, error)
+            self._fail(number, error)
         except ConnectionError:
             # The server does not listen any more; the next read ends the loop.
-            return
+            return False
         except (Exception, SystemExit) as foreign:  # noqa: BLE001 - whatever the model raises is its answer
             name = type(foreign).__name__
-            self._fail(frame.number, ModelFailed(f"The model failed on {rows} rows ({name})."))
+            self._fail(number, ModelFailed(f"The model failed ({name})."))
+        else:
+            return True
+        return False
+
+    def _answer(self, predictor: Predictor, frame: Frame) -> None:
+        arrays = self._arrays(frame, copy=False)
+        try:
+            packed = Packed(predictor.predict(arrays))
+        except (ServableError, ConnectionError):
+            raise
+        except (Exception, SystemExit) as foreign:
+            name = type(foreign).__name__
+            raise ModelFailed(f"The model failed on {row_count(arrays)} rows ({name}).") from foreign
+        self._give(Kind.ANSWER, frame.number, packed)
+
+    def _begin(self, predictor: Predictor, frame: Frame) -> None:
+        # The area of requests is written anew while the stream goes on.
+        self._courses.begin(frame.number, predictor, self._arrays(frame, copy=True))
+        self._give(Kind.ANSWER, frame.number, Packed({}))
+
+    def piece(self, number: int, arrays: dict[str, Any]) -> None:
+        """The next piece of a stream."""
+        self._give(Kind.PIECE, number, Packed(arrays))
+
+    def ended(self, number: int) -> None:
+        """A stream is over."""
+        self._send(Kind.END, number, b"")
+
+    def _arrays(self, frame: Frame, *, copy: bool) -> dict[str, Any]:
+        payload: Any = frame.payload
+        if frame.in_area >= 0:
+            payload = self._requests.to_read(frame.in_area)
+        return unpack(frame.meta, payload, copy=copy)
+
+    def _give(self, kind: Kind, number: int, packed: Packed) -> None:
+        """Arrays to the server, through the area where they are large."""
+        if packed.size > IN_FRAME:
+            while self._untaken:
+                frame = self._read()
+                if frame is None:
+                    raise ConnectionResetError
+                if frame.kind is Kind.TAKEN:
+                    self._untaken = False
+                else:
+                    self._aside.append(frame)
+            packed.write(self._answers.to_write(packed.size))
+            self._untaken = True
+            self._send(kind, number, packed.meta, in_area=packed.size)
+        else:
+            self._send(kind, number, packed.meta, packed.payload())
 
     def _fail(self, number: int, error: ServableError) -> None:
         # A model may put whole rows into what it raises; adapters do not, and this bounds what others do.

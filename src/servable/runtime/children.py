@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import termios
-from typing import Protocol
+from typing import Any
 
 import msgspec
 
@@ -22,32 +22,14 @@ from servable.runtime.child import IN_FRAME
 from servable.runtime.confine import look_at
 from servable.runtime.executor import Outcome
 from servable.runtime.framing import Failed, Frame, FrameBuffer, Kind, Load, Ready, broken, encode
+from servable.runtime.owner import Owner
 from servable.runtime.packing import Packed, unpack
+from servable.runtime.remote import RemoteStreams
 from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, State, ended_how, spawn
 
 #: Resident memory above the limit by this factor ends a process in the middle of a run.
 _FAR_ABOVE = 1.25
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class Owner(Protocol):
-    """Who keeps children."""
-
-    def ready(self, child: "Child") -> None:
-        """It loaded its model and waits."""
-        ...
-
-    def ended(self, child: "Child", batch: Batch, outcome: Outcome) -> None:
-        """A batch ended; the child is idle, or gone."""
-        ...
-
-    def untouched(self, batch: Batch) -> None:
-        """A batch that its child never read, because it was dead, stopped or wedged before."""
-        ...
-
-    def gone(self, child: "Child", error: ServableError) -> None:
-        """It is dead or will be in a moment; called exactly once, before its batch ends."""
-        ...
 
 
 class Child:
@@ -81,6 +63,7 @@ class Child:
         self._unsent = b""
         self._number = 0
         self._batch: Batch | None = None
+        self._streams = RemoteStreams(self._arrays)
         self._oversize = False
         self._since: float | None = None
         self._asked = False
@@ -115,30 +98,46 @@ class Child:
         """Whether it was ready once."""
         return self.about is not None
 
+    @property
+    def streams(self) -> int:
+        """How many streams it makes."""
+        return len(self._streams)
+
     # ------------------------------------------------------------------ work
 
     def run(self, batch: Batch) -> None:
-        """Give it a batch; it must be idle.
+        """Give it a batch or a stream; it must be idle.
 
         Raises:
             ModelFailed: the arrays cannot travel; it stays idle.
         """
         packed = Packed(batch.arrays)
         number = self._number = self._number + 1
+        kind = Kind.RUN if batch.pieces is None else Kind.STREAM
         if packed.size > IN_FRAME:
             try:
                 packed.write(self._requests.to_write(packed.size))
             except OSError as error:
                 raise ModelFailed(f"There is no shared memory for {packed.size} bytes of rows.") from error
-            frame = Frame(Kind.RUN, number, packed.meta, b"", packed.size)
+            frame = Frame(kind, number, packed.meta, b"", packed.size)
         else:
-            frame = Frame(Kind.RUN, number, packed.meta, packed.payload())
+            frame = Frame(kind, number, packed.meta, packed.payload())
         self.state = State.BUSY
         self._since = None
         self.runs += 1
         self._batch = batch
         if not self._send(encode(frame)):
             self._end_of_socket(unread=True)
+
+    def more(self, number: int, pieces: int) -> None:
+        """A stream's reader takes so many more pieces."""
+        self._since = None
+        self._send(encode(Frame(Kind.MORE, number, _encode(pieces), b"")))
+
+    def stop(self, number: int) -> None:
+        """A stream's reader left."""
+        self._since = None
+        self._send(encode(Frame(Kind.STOP, number, b"", b"")))
 
     def _send(self, data: bytes) -> bool:
         """Send now, or as soon as there is room. False when the other side is gone."""
@@ -202,18 +201,26 @@ class Child:
     def _answered(self, frame: Frame) -> None:
         if frame.number != self._number:
             raise broken("the answer to another batch")
-        if frame.in_area >= 0:
-            arrays = unpack(frame.meta, self._answers.to_read(frame.in_area), copy=True)
-            self._answers.relax()
-        else:
-            arrays = unpack(frame.meta, frame.payload)
+        arrays = self._arrays(frame)
+        pieces = self._batch.pieces if self._batch is not None else None
+        if pieces is not None:
+            self._streams.add(self, frame.number, pieces)
         self._settle(Outcome(arrays, None))
+
+    def _arrays(self, frame: Frame) -> dict[str, Any]:
+        """The arrays of an answer or a piece, and word to the process that it may write the next."""
+        if frame.in_area < 0:
+            return unpack(frame.meta, frame.payload)
+        arrays = unpack(frame.meta, self._answers.to_read(frame.in_area), copy=True)
+        self._answers.relax()
+        self._send(encode(Frame(Kind.TAKEN, 0, b"", b"")))
+        return arrays
 
     def _settle(self, outcome: Outcome) -> None:
         batch, self._batch = self._batch, None
         self._requests.relax()
-        if self._oversize:
-            self.kill(ModelNotReady(f"A process of {self._name} grew beyond its memory."))
+        if self._oversize and not self._streams:
+            self._replace_grown()
         else:
             self.state = State.IDLE
             self._since = None
@@ -227,6 +234,11 @@ class Child:
             ModelDied: it does not belong here.
         """
         try:
+            if self._streams.told(frame):
+                self._since = None
+                if self._oversize and self.state is State.IDLE and not self._streams:
+                    self._replace_grown()
+                return
             if frame.kind is Kind.READY and self.state is State.STARTING:
                 self._loaded(msgspec.msgpack.decode(frame.meta, type=Ready))
                 return
@@ -283,7 +295,8 @@ class Child:
                         "raise start_limit_s if its model needs longer."
                     )
                 )
-        elif self.state is State.BUSY:
+        elif self.state is State.BUSY or self._streams.steps:
+            # A step of a stream may take as long as a run, and while it does nothing else is answered.
             if passed > self._limits.run_s:
                 self.kill(
                     ModelDied(f"{self._name} ran longer than {self._limits.run_s:g} s and was ended as hung.")
@@ -305,12 +318,16 @@ class Child:
 
     def _weigh(self, memory: int) -> None:
         most = self._limits.memory_bytes
-        if memory > most * _FAR_ABOVE and self.state is State.BUSY:
+        works = self.state is State.BUSY or bool(self._streams)
+        if memory > most * _FAR_ABOVE and works:
             self.kill(ModelDied(f"A process of {self._name} took far more memory than it may and was ended."))
-        elif memory > most and self.state is State.IDLE:
-            self.kill(ModelNotReady(f"A process of {self._name} grew beyond its memory."))
+        elif memory > most and self.state is State.IDLE and not works:
+            self._replace_grown()
         elif memory > most and self.started:
             self._oversize = True
+
+    def _replace_grown(self) -> None:
+        self.kill(ModelNotReady(f"A process of {self._name} grew beyond its memory."))
 
     # ------------------------------------------------------------------ end
 
@@ -345,13 +362,14 @@ class Child:
         self.state = State.GONE
         self._close_socket()
         self._owner.gone(self, reason)
+        error = reason if isinstance(reason, ModelDied) else ModelDied(reason.message)
+        self._streams.lost(error)
         batch, self._batch = self._batch, None
         if batch is None:
             return
         if unread:
             self._owner.untouched(batch)
             return
-        error = reason if isinstance(reason, ModelDied) else ModelDied(reason.message)
         self._owner.ended(self, batch, Outcome(None, error))
 
     def _end_of_socket(self, *, unread: bool = False) -> None:

@@ -5,6 +5,8 @@ An executor takes a batch and says later, by one call, what became of it. It has
 Callbacks instead of futures, because an inline run is over before ``start`` returns and a future per
 batch would cost more than the model.
 
+An answer in pieces is an asynchronous iterator and takes no slot: its steps run between batches.
+
 ``InlineExecutor`` runs in the event loop: right for a compiled model whose run is shorter than a
 thread hop. ``ThreadExecutor`` runs in threads of its own so that a slow model does not hold up the
 loop. ``process.ProcessExecutor`` runs in child interpreters. ``servable.testing.check_executor`` is the
@@ -14,11 +16,12 @@ conformance suite.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
 from servable.frameworks.base import Predictor
+from servable.runtime.stepping import Steps
 from servable.tensors import Arrays
 
 
@@ -38,6 +41,32 @@ class Outcome(NamedTuple):
 Done = Callable[[Outcome], None]
 
 
+class Pieces(Protocol):
+    """An answer in pieces on its way. Belongs to one event loop and one reader.
+
+    Little is made ahead of the reader: one that asks for nothing more stops the model. Whoever has one closes
+    it, also when it came to its end by itself.
+    """
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        ...
+
+    async def __anext__(self) -> dict[str, Any]:
+        """The next piece; see ``StreamingPredictor.stream``. Cancelling it loses no piece.
+
+        Raises:
+            StopAsyncIteration: that was all.
+            ModelFailed: the model raised.
+            ModelDied: its process died.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Nobody wants more: the model's iterator is closed as soon as its present step is over."""
+        ...
+
+
 class ExecutorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What an executor has done so far; tests, status and metrics read this same record.
 
@@ -49,6 +78,7 @@ class ExecutorStatistics(msgspec.Struct, frozen=True, kw_only=True):
         failures: batches that ended with an error.
         processes: living child processes.
         replacements: children that were replaced because they died, hung or grew too large.
+        streams: answers in pieces that were begun and not closed.
     """
 
     kind: str
@@ -58,6 +88,7 @@ class ExecutorStatistics(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     processes: int = 0
     replacements: int = 0
+    streams: int = 0
 
 
 class Executor(Protocol):
@@ -88,6 +119,14 @@ class Executor(Protocol):
         """
         ...
 
+    def stream(self, arrays: Arrays) -> Pieces:
+        """Begin an answer in pieces; only for variants with the option ``STREAMS``.
+
+        Args:
+            arrays: one packed row; must stay unchanged until the pieces are closed.
+        """
+        ...
+
     def statistics(self) -> ExecutorStatistics:
         """The present figures."""
         ...
@@ -108,6 +147,7 @@ class InlineExecutor:
         self._predict = predictor.predict
         self._runs = 0
         self._failures = 0
+        self._streams: set[Steps] = set()
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -122,9 +162,15 @@ class InlineExecutor:
             outcome = Outcome(None, error)
         done(outcome)
 
+    def stream(self, arrays: Arrays) -> Pieces:
+        """Each step holds up the loop, which turns between two of them."""
+        return Steps(self._predictor, arrays, self._streams)
+
     def statistics(self) -> ExecutorStatistics:
         """The present figures; nothing is ever running when they are read."""
-        return ExecutorStatistics(kind="inline", runs=self._runs, failures=self._failures)
+        return ExecutorStatistics(
+            kind="inline", runs=self._runs, failures=self._failures, streams=len(self._streams)
+        )
 
     async def close(self) -> None:
         """Close the Predictor."""
@@ -150,6 +196,7 @@ class ThreadExecutor:
         self._failures = 0
         self._running = 0
         self._idle: asyncio.Event | None = None
+        self._streams: set[Steps] = set()
 
     async def open(self) -> None:
         """Nothing to do; threads begin with the first batch."""
@@ -177,6 +224,10 @@ class ThreadExecutor:
 
         self._pool.submit(work)
 
+    def stream(self, arrays: Arrays) -> Pieces:
+        """Steps and batches take turns in the threads."""
+        return Steps(self._predictor, arrays, self._streams, self._pool)
+
     def statistics(self) -> ExecutorStatistics:
         """The present figures."""
         return ExecutorStatistics(
@@ -185,6 +236,7 @@ class ThreadExecutor:
             running=self._running,
             runs=self._runs,
             failures=self._failures,
+            streams=len(self._streams),
         )
 
     async def close(self) -> None:

@@ -43,6 +43,9 @@ LARGEST_AREA = 2**46
 _HEAD = struct.Struct("<4sBBHQIQ4x")
 HEAD_SIZE = _HEAD.size
 _FIRST_ROOM = 32 * 1024
+#: Pieces of a stream that a child may make before the first is taken: enough to hide the way, few enough that
+#: a reader who stops stops the model.
+AHEAD = 4
 
 
 class Kind(IntEnum):
@@ -62,6 +65,18 @@ class Kind(IntEnum):
     PING = 6
     #: From the child: it lives.
     PONG = 7
+    #: To the child: arrays to answer in pieces; it says with an ANSWER of nothing that it began.
+    STREAM = 8
+    #: From the child: the next piece of the stream of this number.
+    PIECE = 9
+    #: From the child: there are no more pieces, or it did as STOP says. FAILED ends a stream as well.
+    END = 10
+    #: To the child: so many more pieces of a stream may be made.
+    MORE = 11
+    #: To the child: nobody wants more of a stream; it is answered with END, unless the stream is over.
+    STOP = 12
+    #: To the child: what lay in the area of answers was taken, so that it may be written anew.
+    TAKEN = 13
 
 
 _KINDS = {int(kind): kind for kind in Kind}

@@ -4,7 +4,9 @@ A model there can crash, hang, leak or run out of memory, and the server goes on
 another one takes its place, and only the batch that it had is lost. The batcher tries that one again.
 
 Each process holds one batch at a time, so its death can be laid at the door of that batch. Rows up to
-16 kB travel in the frame over the socket; larger ones through shared memory (``arena``).
+16 kB travel in the frame over the socket; larger ones through shared memory (``arena``). Streams go to the
+process that makes the fewest; it makes their pieces in turn, between batches, and not more than a few ahead
+of their readers. One that dies takes its streams with it: half an answer cannot be begun again.
 
 Who watches: the socket's end and the kernel's notice of death are seen at once; a process that was
 stopped, hangs in a run, does not answer while idle or takes too much memory is seen at the next tick.
@@ -19,7 +21,8 @@ from servable.errors import ModelDied, ModelFailed, ModelNotReady, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter
 from servable.runtime.children import Child
-from servable.runtime.executor import Done, ExecutorStatistics, Outcome
+from servable.runtime.executor import Done, ExecutorStatistics, Outcome, Pieces
+from servable.runtime.remote import Remote
 from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, State
 from servable.tensors import Arrays
 
@@ -73,6 +76,7 @@ class ProcessExecutor:
         self._meter = meter
         self._children: list[Child] = []
         self._idle: list[Child] = []
+        self._streams: set[Remote] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._waiting: deque[Batch] = deque()
         self._begun: dict[Child, float] = {}
@@ -119,6 +123,19 @@ class ProcessExecutor:
         self._running += 1
         self._give(Batch(arrays, done))
 
+    def stream(self, arrays: Arrays) -> Pieces:
+        """Give a stream to a free child; what goes wrong is told with the first piece."""
+        pieces = Remote(self._streams)
+        self._runs += 1
+        self._running += 1
+
+        def began(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                pieces.end(outcome.error)
+
+        self._give(Batch(arrays, began, pieces))
+        return pieces
+
     def statistics(self) -> ExecutorStatistics:
         """The present figures; ``processes`` are those that are ready."""
         return ExecutorStatistics(
@@ -129,6 +146,7 @@ class ProcessExecutor:
             failures=self._failures,
             processes=sum(child.started for child in self._children),
             replacements=self._replacements,
+            streams=len(self._streams),
         )
 
     async def close(self) -> None:
@@ -157,7 +175,7 @@ class ProcessExecutor:
 
     def _give(self, batch: Batch) -> None:
         if self._idle:
-            child = self._idle.pop()
+            child = self._idle.pop() if not self._streams else self._least_streaming()
             try:
                 child.run(batch)
             except ModelFailed as error:
@@ -167,6 +185,11 @@ class ProcessExecutor:
             self._settle(batch.done, Outcome(None, self._unable))
         else:
             self._waiting.append(batch)
+
+    def _least_streaming(self) -> Child:
+        child = min(reversed(self._idle), key=lambda each: each.streams)
+        self._idle.remove(child)
+        return child
 
     def untouched(self, batch: Batch) -> None:
         """A child died before it read its batch, so another one takes it; called by the child."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from servable.runtime.executor import Done
+from servable.runtime.remote import Remote
 from servable.tensors import Arrays
 
 
@@ -51,10 +52,17 @@ class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(NamedTuple):
-    """Rows to answer, and who waits for the answer."""
+    """Rows to answer, and who waits for the answer.
+
+    Attributes:
+        arrays: packed rows.
+        done: hears the outcome; of a stream, that it began or why not.
+        pieces: gets the pieces of a stream; None for a plain batch.
+    """
 
     arrays: Arrays
     done: Done
+    pieces: Remote | None = None
 
 
 class State(Enum):

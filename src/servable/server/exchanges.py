@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from servable.server.checks import REQUEST_ID
-from servable.serving.answer import Prediction
+from servable.server.http import Exchange
 
 
 class RequestIds:
@@ -50,13 +50,13 @@ class Later:
         work: begins it; gives None when it was answered with an error instead.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, Prediction | None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Exchange | None]) -> None:
         self.over = False
-        self._prediction: Prediction | None = None
+        self._prediction: Exchange | None = None
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._begun)
 
-    def _begun(self, task: "asyncio.Task[Prediction | None]") -> None:
+    def _begun(self, task: "asyncio.Task[Exchange | None]") -> None:
         if not task.cancelled():
             self._prediction = task.result()
             self.over = self._prediction is None

@@ -10,6 +10,7 @@ import msgspec
 
 from servable.artifact.package import Package
 from servable.artifact.signature import Signature
+from servable.frameworks.base import STREAMS
 from servable.monitoring.metrics import Meter
 from servable.protocols.base import Codec, CodecLimits, Maker
 from servable.registry.policy import Policy
@@ -203,6 +204,11 @@ class Live:
     def executor(self) -> Executor:
         """Where it runs; belongs to the batcher."""
         return self.loaded.executor
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can answer in pieces."""
+        return bool(self.loaded.variant.options.get(STREAMS))
 
     @property
     def pinned(self) -> bool:

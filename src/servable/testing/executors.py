@@ -8,10 +8,12 @@ import numpy as np
 
 from servable.errors import ModelFailed
 from servable.frameworks.base import Predictor
-from servable.runtime.executor import Done, Executor, ExecutorStatistics, Outcome, run_batch
+from servable.runtime.executor import Done, Executor, ExecutorStatistics, Outcome, Pieces, run_batch
+from servable.runtime.framing import AHEAD
+from servable.runtime.stepping import Steps
 from servable.tensors import NUMBERS, PREDICTION, Arrays
 from servable.testing.expect import expect
-from servable.testing.predictors import FakePredictor
+from servable.testing.predictors import CountingPredictor, FakePredictor
 
 
 class FakeExecutor:
@@ -35,6 +37,7 @@ class FakeExecutor:
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._streams: set[Steps] = set()
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -64,6 +67,10 @@ class FakeExecutor:
         if not self._running:
             self._idle.set()
 
+    def stream(self, arrays: Arrays) -> Pieces:
+        """Each step at a turn of the loop."""
+        return Steps(self._predictor, arrays, self._streams)
+
     def statistics(self) -> ExecutorStatistics:
         """The present figures."""
         return ExecutorStatistics(
@@ -72,6 +79,7 @@ class FakeExecutor:
             running=self._running,
             runs=len(self.arrays),
             failures=self._failures,
+            streams=len(self._streams),
         )
 
     async def close(self) -> None:
@@ -96,6 +104,58 @@ def check_executor(make: Callable[[Predictor], Executor]) -> None:
     """
     for part in (_answers, _failures, _closing):
         asyncio.run(asyncio.wait_for(part(make), timeout=60.0))
+
+
+def check_streams(make: Callable[[Predictor], Executor], ahead: int = AHEAD) -> None:
+    """Try what the seam promises about answers in pieces.
+
+    Right pieces in order, several at once and beside batches, failures that stay alone, nothing made far
+    ahead of the reader, and an end when the reader leaves.
+
+    Args:
+        make: makes an executor around a ``CountingPredictor``, or around an equal one elsewhere.
+        ahead: how many pieces it may make before the first is taken.
+
+    Raises:
+        AssertionError: a promise is broken.
+    """
+    asyncio.run(asyncio.wait_for(_streaming(make, ahead), timeout=60.0))
+
+
+async def _streaming(make: Callable[[Predictor], Executor], ahead: int) -> None:
+    predictor = CountingPredictor()
+    executor = make(predictor)
+    await executor.open()
+
+    async def all_of(below: float, poison: float = 0.0) -> list[float]:
+        pieces = executor.stream(_rows(below, poison))
+        try:
+            return [float(piece[PREDICTION][0]) async for piece in pieces]
+        finally:
+            await pieces.aclose()
+
+    expect(await all_of(20.0) == list(map(float, range(20))), "every piece comes once, in order")
+    expect(await all_of(0.0) == [], "an answer may have no pieces")
+    both = await asyncio.gather(all_of(30.0), all_of(40.0), run_batch(executor, _rows(7.0, 0.0)))
+    expect([len(both[0]), len(both[1])] == [30, 40], "two streams at once get their own pieces")
+    expect(both[2][PREDICTION].tolist() == [7.0], "a batch is answered beside streams")
+    failed = await asyncio.gather(all_of(10.0, -1.0), all_of(10.0), return_exceptions=True)
+    expect(isinstance(failed[0], ModelFailed), "the model's error ends its stream")
+    expect(failed[1] == list(map(float, range(10))), "a stream that fails does so alone")
+    before = predictor.made
+    left = executor.stream(_rows(1e6, 0.0))
+    expect(float((await anext(left))[PREDICTION][0]) == 0.0, "a long answer begins")
+    await run_batch(executor, _rows(1.0, 0.0))
+    expect(executor.statistics().streams == 1, "statistics know the open stream")
+    expect(predictor.made - before <= ahead + 1, "the model is not far ahead of its reader")
+    await left.aclose()
+    await left.aclose()
+    while executor.statistics().streams:
+        await asyncio.sleep(0.001)
+    while predictor.made and predictor.ended < 7:
+        await asyncio.sleep(0.001)
+    expect(await run_batch(executor, _rows(3.0, 0.0)) is not None, "a stream that was left ends nothing")
+    await executor.close()
 
 
 def _rows(*values: float) -> dict[str, Any]:

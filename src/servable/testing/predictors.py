@@ -1,6 +1,7 @@
 """A model that anyone can check by hand: it sums the numbers of a row."""
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,46 @@ def fake_signature(columns: int = 2) -> Signature:
         outputs=(Field(name="sum", kind="number", dtype="float64"),),
         example={field.name: field.example for field in inputs},
     )
+
+
+class CountingPredictor:
+    """Streams the whole numbers below the first number of a row, one each; says so to both ways of asking.
+
+    After a row whose second number is -1 it raises in the middle.
+
+    Attributes:
+        made: how many pieces were made.
+        ended: how many streams were closed or came to their end.
+    """
+
+    concurrent = False
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.ended = 0
+
+    def predict(self, arrays: Arrays) -> dict[str, Any]:
+        """How many numbers there are, float64 ``[rows]``."""
+        return {PREDICTION: np.floor(arrays[NUMBERS][:, 0])}
+
+    def stream(self, arrays: Arrays) -> Iterator[dict[str, Any]]:
+        """The numbers.
+
+        Raises:
+            ModelFailed: in the middle, when the row says so.
+        """
+        below, poison = arrays[NUMBERS][0].tolist()
+        try:
+            for number in range(int(below)):
+                if poison == -1.0 and number >= below / 2:
+                    raise ModelFailed("The model was poisoned.")
+                self.made += 1
+                yield {PREDICTION: np.array([float(number)])}
+        finally:
+            self.ended += 1
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class FakePredictor:

@@ -1,13 +1,15 @@
 """``add``: take in a model trained elsewhere, compile it, prove it, register it."""
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from servable.errors import DataError, InputError
-from servable.frameworks import lookup
-from servable.frameworks.base import NO_HINTS, Hints, Trained
+from servable.frameworks import lookup, python_source
+from servable.frameworks.base import NO_HINTS, Container, Hints, Trained
+from servable.frameworks.python_model import Model
 from servable.progress import NoProgress, Progress
 from servable.registry.references import checked_name
 from servable.tensors import Arrays
@@ -38,7 +40,8 @@ def add(
     """Take in a model trained elsewhere.
 
     Args:
-        model: the path of a model file or folder, see ``lookup.KNOWN``, or a fitted estimator.
+        model: the path of a model file or folder, see ``lookup.KNOWN`` (``model.py:Sentiment`` names a class
+            in its file), a fitted estimator, or a class, an object or a function of plain Python.
         name: the model under which the version is registered.
         sample: rows that the model accepts: a CSV or Parquet file, or a DataFrame. It gives names, kinds,
             ranges and the example, and the rows on which compiled forms are proven. For a model that takes
@@ -61,6 +64,7 @@ def add(
         StorageFull: no space left; the home is as it was before.
     """
     watched = progress or NoProgress()
+    python_source.refuse_while_importing()
     checked_name(name)
     watched.begin("Read the model")
     folder = Path(sample) if isinstance(sample, str | Path) and Path(sample).is_dir() else None
@@ -99,18 +103,31 @@ def add(
 def _taken_in(model: Any, rows: Any, trust: bool, hints: Hints) -> tuple[str, Trained, dict[str, Any]]:
     """The framework's name, the model and where it came from."""
     if isinstance(model, str | Path):
-        path = model_path(model)
-        framework = lookup.framework_of(path)
+        given, entry = python_source.split(model)
+        path = model_path(given)
+        hints = hints._replace(entry=f"{path}:{entry}") if entry else hints
+        framework, place = lookup.framework_of(path), path
+        source = {"model": path.name, "sha256": model_digest(path)}
+        adapter = lookup.adapter(framework)
+        found = adapter.inside(path, sample=rows, hints=hints) if isinstance(adapter, Container) else None
+        if found is not None:
+            source["container"] = framework
+            framework, place, rows, hints = found
         if framework in FITTED:
             need_extra()
-        trained = lookup.adapter(framework).read(path, sample=rows, trust=trust, hints=hints)
-        return framework, trained, {"model": path.name, "sha256": model_digest(path)}
+        return framework, lookup.adapter(framework).read(place, sample=rows, trust=trust, hints=hints), source
+    if inspect.isclass(model) or inspect.isfunction(model) or isinstance(model, Model):
+        from servable.frameworks import python
+
+        trained = python.ADAPTER.take(model, sample=rows, hints=hints)
+        return "python", trained, {"model": trained.model.where}
     need_extra()
     from servable.frameworks import sklearn
 
     if not hasattr(model, "predict"):
         raise InputError(
-            f"{type(model).__name__} is neither the path of a model file nor a fitted estimator with predict."
+            f"{type(model).__name__} is neither the path of a model file, nor a fitted estimator with "
+            "predict, nor a model in Python (servable.Model)."
         )
     return "sklearn", sklearn.ADAPTER.take(model, sample=rows), {"model": type(model).__name__}
 

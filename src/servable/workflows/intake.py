@@ -14,7 +14,7 @@ from servable.workflows.add import add
 from servable.workflows.deploy import deploy
 from servable.workflows.look import describe
 from servable.workflows.outcomes import AddOutcome
-from servable.workflows.sources import file_digest, model_path
+from servable.workflows.sources import model_digest, model_path
 
 _LONGEST_NAME = 128
 
@@ -92,7 +92,7 @@ def _same_file(path: Path, name: str, home: str | Path | None) -> int | None:
         found = describe(name, home=home)
     except NotFoundError:
         return None
-    return found.version if found.source.get("sha256") == file_digest(path) else None
+    return found.version if found.source.get("sha256") == model_digest(path) else None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servable.errors import DependencyMissing, FileMissing
+from servable.frameworks import python_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 #: The extra without which nothing can be trained, evaluated or compiled.
 EXTRA = "train"
 #: Frameworks whose models are read and compiled with the libraries of that extra.
-FITTED = frozenset({"sklearn"})
+FITTED = frozenset({"catboost", "lightgbm", "sklearn", "xgboost"})
 
 
 def table_of(
@@ -71,7 +72,12 @@ def model_path(path: str | Path) -> Path:
 
 
 def model_digest(path: Path) -> str:
-    """SHA-256 in hex of a model file, or of all files of a model folder with their names, in order."""
+    """SHA-256 in hex of a model file, or of all files of a model folder with their names, in order.
+
+    A model in Python is a file with all that belongs to it.
+    """
+    if path.suffix == ".py":
+        return python_source.digest(python_source.gather(path))
     if path.is_file():
         return file_digest(path)
     whole = hashlib.sha256()

@@ -1,16 +1,24 @@
 """The native format: ``POST /models/NAME/predict``, ``/models/NAME/versions/V/predict`` and ``/predict``.
 
 The content type says how a body is read, the header Accept in which form it is answered; JSON is both
-when nothing is said. JSON lines are answered as they are ready.
+when nothing is said. JSON lines are answered as they are ready. At ``/stream`` in place of
+``/predict`` the answer to a row comes in pieces as the model makes them, as events or JSON lines; events are
+given at ``/predict``, too.
 """
 
 import re
 
-from servable.protocols.answer_forms import LINES, NO_WISH, Formed, asked_form
+from servable.errors import NotAcceptable, ServableError
+from servable.protocols.answer_forms import EVENTS, LINES, NO_WISH, Form, Formed, asked_form
 from servable.protocols.base import Codec, Head, media_type_of
 from servable.protocols.codecs import JSON, Reads, canonical
+from servable.protocols.native_pieces import NativePieces
+from servable.server.desk import Desk
 from servable.server.formats.base import Door, Format, Streaming
+from servable.server.http import HttpRequest
 from servable.server.line_answers import asks_for_lines, begin
+from servable.server.piece_answers import answer_in_pieces
+from servable.server.streaming import Streamed
 from servable.serving.live import Live
 
 _JSON = JSON.encode()
@@ -65,13 +73,41 @@ def _line_by_line(head: Head) -> bool:
     return canonical(media_type_of(head)) == LINES and asks_for_lines(head)
 
 
-_STREAMING = Streaming(_line_by_line, begin)
+def _in_pieces(head: Head) -> bool:
+    """Whether an answer at an address for whole answers is wanted in pieces: line by line, or as events."""
+    if _line_by_line(head):
+        return True
+    accept = head.get(b"accept")
+    if accept is None or EVENTS.encode() not in accept:
+        return False
+    try:
+        return asked_form(accept).name == EVENTS
+    except ServableError:
+        return False
+
+
+def _pieces_of(live: Live, head: Head) -> NativePieces:
+    """The codec of answers in pieces: lines where the caller likes them best, else events."""
+    accept = head.get(b"accept")
+    form = Form(EVENTS, EVENTS) if accept in NO_WISH else asked_form(accept)
+    if form.name not in (EVENTS, LINES):
+        raise NotAcceptable(f"Answers in pieces come as {EVENTS} or {LINES}; accept one of them.")
+    return NativePieces(reader_of(live, head), live.signature, form)
+
+
+async def _begin(desk: Desk, reference: str, request: HttpRequest, request_id: str) -> Streamed:
+    if _line_by_line(request.headers):
+        return await begin(desk, reference, request, request_id)
+    return await answer_in_pieces(desk, reference, request, request_id, _pieces_of)
+
+
+_MODEL = r"/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_STREAMING = Streaming(_in_pieces, _begin)
+_ALWAYS = Streaming(lambda _head: True, _begin)
 DOORS = (
-    Door(
-        re.compile(r"/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/predict"),
-        codec_of,
-        streaming=_STREAMING,
-    ),
+    Door(re.compile(f"{_MODEL}/predict"), codec_of, streaming=_STREAMING),
     Door(re.compile(r"/predict"), codec_of, streaming=_STREAMING),
+    Door(re.compile(f"{_MODEL}/stream"), codec_of, streaming=_ALWAYS),
+    Door(re.compile(r"/stream"), codec_of, streaming=_ALWAYS),
 )
 FORMAT = Format("native", DOORS)

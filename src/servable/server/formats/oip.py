@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,10 +12,12 @@ from servable.errors import InputError, ModelNotFound, ServableError
 from servable.monitoring.totals import ModelFigures
 from servable.protocols import oip_generate, oip_json
 from servable.protocols import oip_metadata as metadata
+from servable.protocols.base import Head
 from servable.protocols.oip_answers import error_body
 from servable.protocols.oip_envelope import read_slowly
 from servable.server.desk import Desk, json_response
 from servable.server.formats.base import Door, Format, reference_of
+from servable.server.piece_answers import streaming
 from servable.server.problems import Style
 from servable.serving.live import Live, ModelStatus
 
@@ -34,10 +36,14 @@ def _door(verb: str, maker: Any) -> Door:
     return Door(re.compile(f"{_MODEL}/{verb}"), lambda live, _head: live.codec_by(maker), STYLE)
 
 
+def _generates(live: Live, _head: Head) -> oip_generate.StreamCodec:
+    return cast(oip_generate.StreamCodec, live.codec_by(oip_generate.StreamCodec))
+
+
 DOORS = (
     _door("infer", oip_json.OipCodec),
     _door("generate", oip_generate.GenerateCodec),
-    _door("generate_stream", oip_generate.StreamCodec),
+    _door("generate_stream", oip_generate.StreamCodec)._replace(streaming=streaming(_generates)),
 )
 
 

@@ -7,23 +7,24 @@ and ``/v3``, where other servers have them; the list of models in OpenAI's form 
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from servable.artifact.signature import Signature
-from servable.errors import ServableError
-from servable.protocols.base import Codec, CodecLimits, Head
+from servable.protocols.base import Codec, CodecLimits, Head, PieceCodec
 from servable.protocols.openai import EmbeddingsCodec, error_body, model_entry, model_of
-from servable.protocols.openai_text import CHAT, COMPLETION, EVENTS, TextCodec
+from servable.protocols.openai_text import CHAT, COMPLETION, TextCodec, wants_pieces
 from servable.server.desk import Desk, json_response, request_id_of
 from servable.server.formats.base import Format
+from servable.server.piece_answers import PiecesResponse, begin_at
 from servable.server.problems import Style
 from servable.serving.live import Cold, Live
+from servable.tensors import Body
 
 #: OpenAI's clients try again after 409, which here means that the body must name a model.
 STYLE = Style(error_body, statuses={422: 400, 409: 400})
@@ -57,36 +58,28 @@ def _dated(maker: Callable[[Signature, CodecLimits], TextCodec]) -> _Choice:
     return choose
 
 
-async def events(pieces: AsyncIterator[bytes], request_id: str) -> AsyncIterator[bytes]:
-    """Events as they come; what goes wrong after the answer has begun is told as the last of them.
-
-    Args:
-        pieces: whole events, one or several at a time.
-        request_id: of the request.
-    """
-    try:
-        async for piece in pieces:
-            yield piece
-    except ServableError as error:
-        yield b"data: " + error_body(error, request_id) + b"\n\n"
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
 def _asking(desk: Desk, choose: _Choice) -> Callable[[Request], Awaitable[Response]]:
     async def ask(request: Request) -> Response:
         body = await desk.body_of(request)
-        encoded = await desk.ask(model_of(body), body, request, choose)
+        name = model_of(body)
+        if choose is not _embeddings and wants_pieces(body):
+            return _pieces(desk, name, body, request, choose)
+        encoded = await desk.ask(name, body, request, choose)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in encoded.headers}
-        if encoded.media_type != EVENTS:
-            return Response(encoded.body, headers=headers, media_type=encoded.media_type)
-        # Whatever can be wrong with the request was told above, with a status of its own.
-        told = events(_once(encoded.body), request_id_of(request))
-        return StreamingResponse(told, headers=headers, media_type=EVENTS)
+        return Response(encoded.body, headers=headers, media_type=encoded.media_type)
 
     return ask
+
+
+def _pieces(desk: Desk, name: str, body: Body, request: Request, choose: _Choice) -> Response:
+    """The answer as events, each as soon as its text is there."""
+    head, request_id = dict(request.scope["headers"]), request_id_of(request)
+
+    def codec(live: Live, head: Head) -> PieceCodec:
+        return cast(PieceCodec, choose(live, head))
+
+    made = PiecesResponse(lambda: begin_at(desk, name, body, head, request_id, codec))
+    return cast(Response, made)
 
 
 def card_of(found: Live | Cold) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """From a ``ModelInferRequest`` to a prediction on its way."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, Protocol, cast
 
+from servable.protocols.base import PieceCodec
 from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.server import checks as check
@@ -12,6 +15,7 @@ from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
 from servable.serving.host import Host
 from servable.serving.live import Live, Table
+from servable.serving.pieces import Times, begin
 from servable.settings import ServerSettings
 from servable.tensors import Body
 
@@ -19,6 +23,38 @@ from servable.tensors import Body
 _UNUSUAL = frozenset({check.TIMEOUT, check.GRPC_TIMEOUT, check.PRIORITY})
 #: First bytes of messages of which is remembered what they mean.
 _KNOWN = 10_000
+
+
+class Sink(Reply, Protocol):
+    """Where the answers to a request of a stream go, of which there may be several."""
+
+    async def room(self) -> None:
+        """Wait until it is this request's turn and the client keeps up."""
+        ...
+
+    def piece(self, body: bytes) -> None:
+        """One answer."""
+        ...
+
+    def done(self) -> None:
+        """That was the last."""
+        ...
+
+
+class Course:
+    """The exchange of a request that is answered in pieces, by a task."""
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self.over = False
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, _task: "asyncio.Task[None]") -> None:
+        self.over = True
+
+    def cancel(self) -> None:
+        """The caller left."""
+        self._task.cancel()
 
 
 class Inference:
@@ -35,6 +71,7 @@ class Inference:
         self._host = host
         self._most = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
+        self._stream_limit_s = settings.stream_timeout_s
         self._checks = check.checks(settings)
         self._table: Table | None = None
         self._known: dict[bytes, Live] = {}
@@ -50,7 +87,9 @@ class Inference:
         for passes in self._checks:
             passes(request)
 
-    def begin(self, message: Body, packed: bool, request: HttpRequest, reply: Reply) -> Exchange:
+    def begin(
+        self, message: Body, packed: bool, request: HttpRequest, reply: Reply, sink: Sink | None = None
+    ) -> Exchange:
         """Begin one prediction; what is wrong goes to the reply.
 
         Args:
@@ -58,6 +97,7 @@ class Inference:
             packed: whether it is compressed.
             request: its headers.
             reply: told what came of it, perhaps before this returns.
+            sink: gets the pieces of an answer in pieces; None where there is one answer to each request.
         """
         request_id = self.request_id(request.headers)
         try:
@@ -68,7 +108,9 @@ class Inference:
                 weight = check.weight_of(head)
             live = None if packed else self._live(message)
             if live is None:
-                return Later(self._prepare(message, packed, request, reply, request_id, limit, weight))
+                return Later(self._prepare(message, packed, request, reply, sink, request_id, limit, weight))
+            if sink is not None and live.streams:
+                return self._stream(live, message, request, sink, request_id, weight)
             prediction = Prediction(live, live.codec_by(OipGrpcCodec), request_id, reply, limit, weight)
         except Exception as error:  # noqa: BLE001 - the border of the call: the caller gets a clean answer, the log the cause
             self._application.refuse(error, reply, request_id, style=STYLE)
@@ -102,10 +144,11 @@ class Inference:
         packed: bool,
         request: HttpRequest,
         reply: Reply,
+        sink: Sink | None,
         request_id: str,
         limit: float,
         weight: float,
-    ) -> Prediction | None:
+    ) -> Exchange | None:
         """Unpack the message and load the model; the prediction begins where nothing can come between."""
         started = asyncio.get_running_loop().time()
         try:
@@ -118,6 +161,8 @@ class Inference:
                 found = self._host.find(reference)
                 live = found if isinstance(found, Live) else await found.warm(reference)
             codec = live.codec_by(OipGrpcCodec)
+            if sink is not None and live.streams:
+                return self._stream(live, message, request, sink, request_id, weight)
         except Exception as error:  # noqa: BLE001 - as in begin
             self._application.refuse(error, reply, request_id, style=STYLE)
             return None
@@ -125,6 +170,49 @@ class Inference:
         prediction = Prediction(live, codec, request_id, reply, limit - spent, weight)
         prediction.begin(message, request.headers)
         return prediction
+
+    def _stream(
+        self, live: Live, message: Body, request: HttpRequest, sink: Sink, request_id: str, weight: float
+    ) -> Exchange:
+        """Begin an answer in pieces.
+
+        Raises:
+            ServableError: a header that cannot be read.
+        """
+        times = Times(check.limit_of(request.headers, self._stream_limit_s), self._limit_s)
+        # The task begins later, and until then nothing may unload the model.
+        live.enter()
+        return Course(self._pieces(live, message, request, sink, request_id, times, weight))
+
+    async def _pieces(
+        self,
+        live: Live,
+        message: Body,
+        request: HttpRequest,
+        sink: Sink,
+        request_id: str,
+        times: Times,
+        weight: float,
+    ) -> None:
+        """Hand over one piece after the other, each when it is this request's turn and there is room."""
+        parts: AsyncGenerator[bytes, None] | None = None
+        try:
+            await sink.room()
+            codec = cast(PieceCodec, live.codec_by(OipGrpcCodec))
+            begun = await begin(
+                live, codec, message, request_id, head=request.headers, times=times, weight=weight
+            )
+            parts = begun.parts
+            async for part in parts:
+                sink.piece(part)
+                await sink.room()
+            sink.done()
+        except Exception as error:  # noqa: BLE001 - the border of the request: the caller gets a clean answer, the log the cause
+            sink.fail(error, request_id)
+        finally:
+            live.leave()
+            if parts is not None:
+                await parts.aclose()
 
 
 def _reference(message: Body) -> str:

@@ -1,5 +1,6 @@
 """Calls of gRPC with streams of messages, and ``ModelStreamInfer``."""
 
+import asyncio
 from collections import deque
 
 from servable.errors import RequestMalformed, ServerStopping
@@ -85,15 +86,15 @@ class StreamCall(Stream):
 
     # ------------------------------------------------------------------ answers
 
-    def send(self, message: bytes) -> None:
-        """One message."""
+    def send(self, message: bytes) -> bool:
+        """One message; whether the client keeps up."""
         if not self._begun:
             self._begun = True
             head = [*HEADS, (b"x-request-id", self._request_id.encode("ascii"))]
             if self._encoding:
                 head += [ACCEPTS, (b"grpc-encoding", self._encoding)]
             self.carrier.send_head(self, 200, head)
-        self.carrier.send_body(self, frame(message, self._encoding))
+        return self.carrier.send_body(self, frame(message, self._encoding))
 
     def finish(self) -> None:
         """The end of the call."""
@@ -123,19 +124,42 @@ class StreamCall(Stream):
 
 
 class _Place:
-    """One request of a stream, and its answer until those before it were sent; implements ``http.Reply``."""
+    """One request of a stream, and its answer until those before it were sent.
 
-    __slots__ = ("_own_id", "_owner", "done", "exchange")
+    Implements ``http.Reply`` and ``inference.Sink``.
+    """
+
+    __slots__ = ("_own_id", "_owner", "exchange", "text", "turn")
 
     def __init__(self, owner: "InferStream", own_id: bytes) -> None:
         self._owner = owner
         self._own_id = own_id
         self.exchange: Exchange | None = None
-        self.done: bytes | None = None
+        #: The answer; empty when it was sent in pieces.
+        self.text: bytes | None = None
+        #: Resolved when all before it were sent; made by one that is answered in pieces.
+        self.turn: asyncio.Future[None] | None = None
 
     def answer(self, body: bytes, request_id: str, media_type: bytes, headers: Headers = ()) -> None:
         """The answer."""
-        self.done = streamed(body)
+        self.text = streamed(body)
+        self._owner.advance()
+
+    async def room(self) -> None:
+        """Wait until it is its turn and the client keeps up."""
+        owner = self._owner
+        while owner.first is not self:
+            self.turn = asyncio.get_running_loop().create_future()
+            await self.turn
+        await owner.room()
+
+    def piece(self, body: bytes) -> None:
+        """One of several answers."""
+        self._owner.send(streamed(body))
+
+    def done(self) -> None:
+        """The last of several answers was sent."""
+        self.text = b""
         self._owner.advance()
 
     def fail(self, error: BaseException, request_id: str) -> None:
@@ -147,20 +171,25 @@ class _Place:
         if self._owner.strict:
             self._owner.respond(status, headers, body)
             return
-        self.done = streamed_error(body.decode(), self._own_id)
+        self.text = streamed_error(body.decode(), self._own_id)
         self._owner.advance()
 
 
 class InferStream(StreamCall):
-    """``ModelStreamInfer``: requests are worked on side by side, and answered in their order."""
+    """``ModelStreamInfer``: requests are worked on side by side, and answered in their order.
 
-    __slots__ = ("_holding", "_inference", "_places", "strict")
+    A model that answers in pieces begins with a request when those before it are answered.
+    """
+
+    __slots__ = ("_behind", "_holding", "_inference", "_places", "strict")
 
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest, inference: Inference) -> None:
         super().__init__(carrier, number, request, inference.request_id(request.headers))
         self._inference = inference
         self._places: deque[_Place] = deque()
         self._holding = False
+        #: Resolved when the client has caught up; None while it keeps up.
+        self._behind: asyncio.Future[None] | None = None
         #: Whether an error ends the stream.
         self.strict = request.headers.get(b"triton_grpc_error", b"").lower() == b"true"
 
@@ -168,8 +197,8 @@ class InferStream(StreamCall):
         """One request."""
         place = _Place(self, b"" if packed else id_of(message))
         self._places.append(place)
-        exchange = self._inference.begin(message, packed, self.request, place)
-        if place.done is None:
+        exchange = self._inference.begin(message, packed, self.request, place, place)
+        if place.text is None:
             place.exchange = exchange
         if len(self._places) >= _AT_ONCE and not self._holding:
             self._holding = True
@@ -182,11 +211,37 @@ class InferStream(StreamCall):
         elif not self._places:
             self.finish()
 
+    @property
+    def first(self) -> _Place | None:
+        """The request whose answer goes next."""
+        return self._places[0] if self._places else None
+
+    def send(self, message: bytes) -> bool:
+        """One message; whether the client keeps up."""
+        keeps_up = super().send(message)
+        if not keeps_up and self._behind is None:
+            self._behind = asyncio.get_running_loop().create_future()
+        return keeps_up
+
+    def writable(self) -> None:
+        """The client has caught up."""
+        behind, self._behind = self._behind, None
+        if behind is not None and not behind.done():
+            behind.set_result(None)
+
+    async def room(self) -> None:
+        """Wait until the client keeps up."""
+        while (behind := self._behind) is not None:
+            await asyncio.shield(behind)
+
     def advance(self) -> None:
         """An answer is there: send what is due."""
         places = self._places
-        while places and places[0].done is not None:
-            self.send(places.popleft().done or b"")
+        while places and places[0].text is not None:
+            if text := places.popleft().text:
+                self.send(text)
+        if places and (turn := places[0].turn) is not None and not turn.done():
+            turn.set_result(None)
         if self._holding and len(places) < _AT_ONCE // 2:
             self._holding = False
             self.carrier.hold(self, more=False)
