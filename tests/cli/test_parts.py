@@ -220,3 +220,8 @@ def test_an_interrupt_ends_quietly(invoke, monkeypatch):
     monkeypatch.setattr("servable.workflows.look.models", interrupted)
     ended = invoke("models")
     assert (ended.exit_code, ended.output) == (130, "")
+
+
+@pytest.mark.parametrize("name", ["picture.png", "A B.JPG", "sound.wav", "@picture.webp"])
+def test_a_picture_or_a_sound_is_one_row(name: str):
+    assert payload.read(name, {}) == (Path(name.removeprefix("@")), True)

@@ -1,8 +1,10 @@
+import base64
 import json
 import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from uuid import UUID
 
 import numpy as np
@@ -11,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servable.client import encoding
-from servable.errors import RequestInvalid
+from servable.client import encoding, wire
+from servable.errors import FileMissing, RequestInvalid
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_infinity=False), st.text()
@@ -125,7 +127,7 @@ def test_values_that_json_does_not_know(value, expected):
         ([], "inputs", "none"),
         ("text", "input", "str"),
         (7, "input", "int"),
-        ({"a": b"bytes"}, "input.a", "bytes"),
+        ({"a": {1, 2}}, "input.a", "set"),
     ],
 )
 def test_what_json_cannot_carry_is_named_by_its_path(rows, path, got):
@@ -147,3 +149,20 @@ def test_rows_arrive_as_they_were_but_for_nan(rows):
 @given(st.lists(SCALARS, min_size=1))
 def test_a_flat_list_is_one_row(row):
     assert sent(row)[1] is True
+
+
+def test_files_go_in_base64_or_as_they_are(tmp_path: Path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n123")
+    text = base64.b64encode(path.read_bytes()).decode()
+    for file in (path, path.read_bytes(), bytearray(path.read_bytes())):
+        assert json.loads(encoding.body(file)[0]) == {"input": text}
+        assert json.loads(encoding.body([file, file])[0]) == {"inputs": [text, text]}
+        assert json.loads(encoding.body({"image": file, "age": 3})[0]) == {"input": {"image": text, "age": 3}}
+        call = wire.predict("pets", file)
+        assert (call.body, call.media_type) == (path.read_bytes(), "image/png")
+        assert call.instead is not None
+        assert json.loads(call.instead().body or b"") == {"input": text}
+    assert wire.predict("pets", b"something").media_type == "application/octet-stream"
+    with pytest.raises(FileMissing, match=r"nowhere\.png"):
+        wire.predict("pets", tmp_path / "nowhere.png")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from servable.inputs.rows import raw_files
 from servable.monitoring.metrics import Meter
 from servable.runtime.cache import ARRAY_BYTES, ENTRY_BYTES, NoCache, ResponseCache
 from servable.testing import FakeClock
@@ -249,3 +250,13 @@ class Against(RuleBasedStateMachine):
 
 Against.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 TestAgainstAModel = Against.TestCase
+
+
+def test_files_are_told_apart_by_every_byte() -> None:
+    cache, _, _ = fresh()
+    keys = [
+        cache.key({"image": raw_files(files)})
+        for files in ([b"ab", b"c"], [b"a", b"bc"], [b"abc"], ["abc"], [b"ab", b"d"])
+    ]
+    assert len(set(keys)) == 5
+    assert cache.key({"image": raw_files([b"ab", b"c"])}) == keys[0]

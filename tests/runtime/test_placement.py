@@ -11,7 +11,7 @@ from servable.runtime.placement import INLINE_SECONDS, Placed, place, said
 
 AUTO = Policy()
 
-FORMATS = st.sampled_from(["onnx", "sklearn", "lightgbm", "torch"])
+FORMATS = st.sampled_from(["onnx", "text", "sklearn", "lightgbm", "torch"])
 SECONDS = st.none() | st.floats(min_value=0.0, max_value=1e4)
 POLICIES = st.builds(
     Policy,
@@ -42,6 +42,8 @@ def placed(form: str = "onnx", seconds: float | None = 8e-6, policy: Policy = AU
             Placed("thread", 4, "one row takes 6.1 ms, too long for the event loop; 4 batches at once"),
         ),
         ("onnx", None, Placed("thread", 4, "its time is not known before it is loaded; 4 batches at once")),
+        ("text", None, Placed("thread", 1, "a text may be of any length")),
+        ("text", 1e-6, Placed("thread", 1, "a text may be of any length")),
         ("sklearn", None, Placed("process", 1, "it runs Python code, which would hold up the server")),
         ("sklearn", 1e-6, Placed("process", 1, "it runs Python code, which would hold up the server")),
     ],
@@ -96,7 +98,9 @@ def test_every_placement_keeps_the_rules(
         assert found.slots == policy.processes
     if found.kind == "thread":
         assert found.slots == policy.threads or found.slots <= cores
-    if policy.executor == "auto" and form != "onnx":
+    if policy.executor == "auto" and form == "text":
+        assert found.kind == "thread"
+    elif policy.executor == "auto" and form != "onnx":
         assert found.kind == "process"
 
 

@@ -9,7 +9,7 @@ from servable.workflows.hints import hints_of
 
 
 def test_nothing_said_is_nothing_known():
-    assert hints_of(None) == ((None), (), (), "", ())
+    assert hints_of(None) == ((None), (), (), "", (), "")
 
 
 def test_a_description_is_read_and_its_paths_are_beside_it(tmp_path: Path):

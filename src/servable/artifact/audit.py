@@ -22,7 +22,7 @@ from servable.artifact.standins import Findings
 from servable.artifact.streams import BrokenStream, EnoughSeen, Stream, compression_of, decompressed
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ArtifactUntrusted, FileMissing
 
-Kind = Literal["pickle", "joblib", "skops", "onnx", "torch"]
+Kind = Literal["pickle", "joblib", "skops", "onnx", "torch", "keras", "tensorflow"]
 
 #: What damaged compressed data raise; bz2 says it with a bare OSError, see ``_pickle``.
 DECOMPRESSION_ERRORS = (gzip.BadGzipFile, lzma.LZMAError, zlib.error)

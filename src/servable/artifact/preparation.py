@@ -29,7 +29,9 @@ Fit = Literal["stretch", "cover", "contain"]
 Resample = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 
 
-class ImageInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="image"):
+class ImageInput(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="image"
+):
     """A picture file becomes an array ``[channels, height, width]`` or ``[height, width, channels]``.
 
     In this order: the first frame, turned upright as its EXIF says, in 8 bits a channel, laid upon
@@ -100,7 +102,9 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return self.channels, self.height, self.width
 
 
-class AudioInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="audio"):
+class AudioInput(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="audio"
+):
     """A sound file becomes ``[samples]``, ``[mels, frames]`` or ``[coefficients, frames]``.
 
     In this order: channels mixed down to one, resampled to ``rate``, silence at both ends cut if
@@ -185,7 +189,9 @@ class AudioInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         return (self.mels if self.features == "mel" else self.coefficients), frames
 
 
-class TextInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="text"):
+class TextInput(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="text"
+):
     """A text becomes the numbers of its tokens, in the predictor: callers of every protocol send text.
 
     Attributes:

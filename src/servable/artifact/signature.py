@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from servable.artifact.preparation import Preparation
+from servable.artifact.preparation import AudioInput, ImageInput, Preparation
 from servable.tensors import NUMBERS, STRINGS
 
 Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image", "audio"]
@@ -58,6 +58,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_tensor(self) -> bool:
         """Whether its values are tensors under its own name, and no columns of a table."""
         return self.kind in TENSORS
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether a caller may send a file, a picture or a sound, in place of the tensor."""
+        return self.is_tensor and isinstance(self.preparation, ImageInput | AudioInput)
 
     @property
     def array(self) -> str:

@@ -49,7 +49,8 @@ ModelPath = Annotated[
 Sample = Annotated[
     Path | None,
     typer.Option(
-        help="Rows that the model accepts (CSV or Parquet): gives names, kinds, ranges and proof.",
+        help="Rows that the model accepts (CSV, Parquet, a folder of pictures or sounds): gives names, "
+        "kinds, ranges and proof.",
         rich_help_panel=options.DATA,
     ),
 ]
@@ -60,7 +61,7 @@ SampleTarget = Annotated[
 Describe = Annotated[
     Path | None,
     typer.Option(
-        help="What the file does not say (task, labels, inputs, entry, files), as TOML or JSON.",
+        help="What the file does not say (task, labels, scores, inputs, entry, files), as TOML or JSON.",
         rich_help_panel=options.DATA,
     ),
 ]
@@ -242,6 +243,7 @@ def add(
 
     Example:
     [bold]servable add model.skops --name churn --sample customers.csv --deploy[/bold]
+    [bold]servable add net.onnx --describe net.toml --labels cat,dog --sample pictures/ --name pets[/bold]
     [bold]servable add weights.pt --entry net.py:Net --labels cat,dog --describe net.toml --name pets[/bold]
     """
     from servable.cli import tables

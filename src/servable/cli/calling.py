@@ -31,8 +31,8 @@ def call(
     rows: Annotated[
         str,
         typer.Argument(
-            metavar="JSON|@FILE|FILE.csv|-",
-            help="A row, a list of rows, a file that holds them, or - for standard input.",
+            metavar="JSON|@FILE|FILE.csv|PICTURE|SOUND|-",
+            help="A row, a list of rows, a file that holds them or is one, or - for standard input.",
         ),
     ],
     url: Annotated[
@@ -47,6 +47,7 @@ def call(
 
     Example: [bold]servable call iris '[5.1, 3.5, 1.4, 0.2]'[/bold]
     or [bold]servable call churn march.csv --json[/bold]
+    or [bold]servable call pets picture.png[/bold]
     """
     from servable.cli import payload
     from servable.client import Client

@@ -110,7 +110,7 @@ def minimums(given: Iterable[str] | None) -> dict[str, float]:
 
 
 #: Kinds that a person may give to a column.
-KINDS = ("number", "category", "boolean", "date", "drop")
+KINDS = ("number", "category", "boolean", "date", "text", "drop")
 
 
 def kinds(given: Iterable[str] | None) -> dict[str, str]:

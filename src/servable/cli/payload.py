@@ -1,4 +1,4 @@
-"""What ``call`` sends: JSON from the command line, a file or standard input, or the rows of a CSV file."""
+"""What ``call`` sends: JSON from the command line, a file or standard input, CSV rows, a picture, a sound."""
 
 import csv
 import sys
@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from servable.errors import DataError, FileMissing, InputError
+
+#: Endings of files that are one row as they are.
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
+_SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff")
 
 
 class Payload(NamedTuple):
@@ -22,7 +26,8 @@ def read(text: str, inputs: Mapping[str, str]) -> Payload:
     """The rows that the argument of ``call`` means.
 
     Args:
-        text: JSON, ``@file`` with JSON in it, ``-`` for standard input, or the path of a ``.csv`` file.
+        text: JSON, ``@file`` with JSON in it, ``-`` for standard input, or the path of a ``.csv`` file, a
+            picture or a sound.
         inputs: the model's columns with their kinds, for reading CSV; empty when unknown.
 
     Raises:
@@ -32,6 +37,8 @@ def read(text: str, inputs: Mapping[str, str]) -> Payload:
     """
     if text == "-":
         return _json(sys.stdin.buffer.read(), "standard input")
+    if text.lower().endswith(_PICTURES + _SOUNDS):
+        return Payload(Path(text.removeprefix("@")), single=True)
     if text.startswith("@"):
         path = Path(text[1:])
         return _csv(path, inputs) if path.suffix.lower() == ".csv" else _json(_bytes(path), str(path))

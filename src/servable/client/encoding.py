@@ -1,9 +1,12 @@
-"""Rows of any usual Python form to what is sent: JSON, or an array's own bytes. Pure.
+"""Rows of any usual Python form to what is sent: JSON, or the bytes of an array or a file.
+
+Bytes and paths are files: pictures and sounds, which go as they are or in base64.
 
 pandas, polars, pyarrow and numpy are recognised and never imported: a value of theirs cannot come before
 its library was.
 """
 
+import binascii
 import io
 import itertools
 import math
@@ -12,13 +15,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from servable.client.results import Source
-from servable.errors import FieldProblem, RequestInvalid, SettingInvalid
+from servable.errors import FieldProblem, FileMissing, RequestInvalid, SettingInvalid
 
 #: Names of the classes that stand for a missing value in pandas.
 _MISSING = frozenset({"NAType", "NaTType"})
@@ -43,7 +47,7 @@ class Table(NamedTuple):
 def body(rows: Any, *, single: bool | None = None) -> tuple[bytes, bool]:
     """The JSON body for one row or several.
 
-    One row is a mapping, a flat list, a one-dimensional array or a pandas Series; it becomes
+    One row is a mapping, a flat list, a one-dimensional array, a pandas Series or a file; it becomes
     ``{"input": ...}``. Several rows are a list of rows, a DataFrame (pandas, polars or alike), an Arrow
     table or an array of two or more dimensions; they become ``{"inputs": [...]}``. NaN and every other
     missing value become null; dates become ISO 8601.
@@ -73,6 +77,29 @@ def json_body(table: Table, single: bool) -> bytes:
         raise RequestInvalid([FieldProblem("inputs", "at least one row", "none")])
     key = "input" if single else "inputs"
     return msgspec.json.encode({key: _value(table.rows, key)})
+
+
+def file_body(rows: Any) -> bytes | None:
+    """The bytes of a single file; None for rows of any other form.
+
+    Raises:
+        FileMissing: the path is that of no file.
+    """
+    if isinstance(rows, Path):
+        return file_bytes(rows)
+    return bytes(rows) if isinstance(rows, bytes | bytearray | memoryview) else None
+
+
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        FileMissing: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileMissing(f"There is no file {path} that can be read.") from error
 
 
 def npy_body(table: Table) -> bytes | None:
@@ -158,6 +185,8 @@ def read(rows: Any) -> Table:
     """
     if isinstance(rows, Mapping):
         return Table(rows, True, Source("rows"))
+    if _is_file(rows):
+        return Table(rows, True, Source("rows"))
     if _is_array(rows):
         return Table(rows, rows.ndim < 2, Source("numpy"))
     if hasattr(rows, "to_pylist") and hasattr(rows, "column_names"):
@@ -169,10 +198,15 @@ def read(rows: Any) -> Table:
     if hasattr(rows, "to_dict"):
         return Table(rows.to_dict(), True, Source("pandas"))
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
-        several = len(rows) == 0 or isinstance(rows[0], Mapping | list | tuple) or _is_array(rows[0])
+        first = rows[0] if len(rows) else ()
+        several = isinstance(first, Mapping | list | tuple) or _is_array(first) or _is_file(first)
         return Table(rows, not several, Source("rows"))
-    expected = "a dict, a list, an array or a DataFrame"
+    expected = "a dict, a list, an array, a DataFrame, the bytes of a file or its path"
     raise RequestInvalid([FieldProblem("input", expected, type(rows).__name__)])
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, bytes | bytearray | memoryview | Path)
 
 
 def _is_array(value: Any) -> bool:
@@ -189,6 +223,8 @@ def _value(value: Any, path: str) -> Any:
         return _number(value, path)
     if isinstance(value, Mapping):
         return {str(name): _value(part, f"{path}.{name}") for name, part in value.items()}
+    if _is_file(value):
+        return binascii.b2a_base64(file_body(value) or b"", newline=False).decode("ascii")
     if isinstance(value, list | tuple):
         return [_value(part, f"{path}[{index}]") for index, part in enumerate(value)]
     if _is_array(value):

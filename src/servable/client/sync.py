@@ -86,7 +86,8 @@ class Client:
             model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
             rows: one row (a dict by column name, or a flat list in the signature's order) gives one
                 ``Prediction``; a list of rows, a DataFrame of pandas or polars or a two-dimensional array
-                gives ``Predictions``. An array of numbers travels as it is, without text.
+                gives ``Predictions``. An array of numbers travels as it is, without text. For a model of
+                pictures or sounds a row is the bytes of a file, or its path.
             version: asks for exactly this version.
             request_id: an id of the caller's own, found again in the server's log.
             timeout_s: the most that this call may take, instead of the client's.

@@ -18,11 +18,13 @@ from servable.errors import (
     ServerUnreachable,
     SettingInvalid,
 )
+from servable.protocols.file_types import file_type_of
 
 T = TypeVar("T")
 
 JSON = "application/json"
 NPY = "application/x-npy"
+RAW = "application/octet-stream"
 #: Asks for answers line by line, and takes them all at once from a server that does not know it.
 LINES = "application/x-ndjson, application/jsonl;q=0.9, application/json;q=0.5"
 _LINE_TYPES = frozenset(
@@ -137,7 +139,8 @@ def predict(
 ) -> "Call[Any]":
     """Ask for predictions; see ``encoding.read`` for the forms of ``rows``.
 
-    An array of numbers goes as it is, in the form of ``numpy.save``; everything else as JSON.
+    An array of numbers goes as it is, in the form of ``numpy.save``, and so does a single file; everything
+    else goes as JSON.
 
     Args:
         model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
@@ -152,8 +155,11 @@ def predict(
     Raises:
         RequestInvalid: a value that JSON cannot carry.
         SettingInvalid: a version without a model.
+        FileMissing: a path is that of no file.
     """
     path = _path(model, version)
+    file = encoding.file_body(rows)
+    rows = rows if file is None else file
     table = encoding.read(rows)
     one = table.single if single is None else single
     read: Callable[[bytes], Any] = _read_one if one else partial(_read_many, source=table.source)
@@ -161,6 +167,9 @@ def predict(
     def as_json() -> "Call[Any]":
         return Call("POST", path, read, encoding.json_body(table, one), request_id or "")
 
+    if file is not None and one:
+        kind = file_type_of(file) or RAW
+        return Call("POST", path, read, file, request_id or "", kind, instead=as_json)
     array = encoding.npy_body(table)
     if array is None:
         return as_json()

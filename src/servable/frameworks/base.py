@@ -8,7 +8,7 @@ conformance suite.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from servable.artifact.manifest import Variant
 from servable.artifact.signature import Field, Signature, Task
@@ -16,6 +16,8 @@ from servable.tensors import Arrays
 
 #: Option of a trained variant whose loading executes code; the manifest must then say ``trusted``.
 EXECUTES = "executes"
+#: What the scores of a classifier are; empty where nobody said.
+Scores = Literal["", "logits", "probabilities"]
 #: Option of a variant whose predictor is a ``StreamingPredictor``; a server offers its answers in pieces.
 STREAMS = "streams"
 
@@ -94,10 +96,15 @@ class Hints(NamedTuple):
 
     Attributes:
         task: what the model does.
-        inputs: what it takes, in order; a field may leave out what the model itself says.
+        inputs: what it takes, in order or by name; a field may leave out what the model itself says: its name
+            and dtype are empty then, and its shape.
         labels: a classifier's classes, in the order of its scores.
         entry: the class or function that belongs to the file, as ``file.py:Name`` or ``package.module:Name``.
         files: files and folders that the model needs beside it.
+        scores: what a classifier gives for each label: ``logits`` become probabilities by the softmax
+            function (one logit for two labels by the logistic one), ``probabilities`` are shown as they are;
+            when it is empty the model's own last step decides, and where that does not tell, networks count
+            as giving logits and callers of ONNX files get labels only.
     """
 
     task: Task | None = None
@@ -105,6 +112,7 @@ class Hints(NamedTuple):
     labels: tuple[str | bool | int | float, ...] = ()
     entry: str = ""
     files: tuple[Path, ...] = ()
+    scores: Scores = ""
 
 
 NO_HINTS = Hints()

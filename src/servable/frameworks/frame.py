@@ -36,7 +36,7 @@ def to_frame(arrays: Arrays, signature: Signature, style: Style = "canonical") -
         style: ``canonical``: numbers, booleans (0/1) and dates (seconds since 1970 UTC) float64 with NaN
             for missing, text object with "" for missing. ``pandas``: the dtype recorded in the field:
             ``int64`` and ``bool`` where no value is missing (and whole), ``datetime64[us]`` without zone in
-            UTC, text ``str`` with NaN for missing.
+            UTC, text ``str`` with NaN for missing; free text (kind ``text``) is "" where it is missing.
 
     Returns:
         A new DataFrame; in the canonical style of an all-number table it shares memory with ``numbers``.
@@ -66,6 +66,9 @@ def to_frame(arrays: Arrays, signature: Signature, style: Style = "canonical") -
 def _restored(values: NDArray[Any], field: Field) -> Any:
     """One packed column in the dtype that the field records."""
     if field.array == STRINGS:
+        if field.kind == "text":
+            # An empty text is a text; what splits texts takes no NaN.
+            return pd.Series(values, dtype="str")
         missing = np.equal(values, MISSING_STRING)
         held = np.where(missing, np.nan, values) if missing.any() else values
         return pd.Series(held, dtype="str")

@@ -27,13 +27,42 @@ class Known(NamedTuple):
     looks_like: Callable[[Path], bool] | None = None
 
 
+def _begins(*starts: bytes) -> Callable[[Path], bool]:
+    """Whether a file begins with one of these bytes, white space aside."""
+
+    def looks(path: Path) -> bool:
+        with path.open("rb") as file:
+            return file.read(4096).lstrip().startswith(starts)
+
+    return looks
+
+
+def _holds(word: bytes) -> Callable[[Path], bool]:
+    """Whether a file is no JSON, or JSON that has the word in its beginning."""
+
+    def looks(path: Path) -> bool:
+        with path.open("rb") as file:
+            return path.suffix.lower() != ".json" or word in file.read(4096)
+
+    return looks
+
+
 #: Every framework that Servable knows, by the name that manifests use. Of several that could read a file or
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
+    "text": Known("servable.frameworks.text", "", marks=("text.json",)),
+    "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
     "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
     "python": Known("servable.frameworks.python", "", (".py",)),
+    "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
+    "keras": Known("servable.frameworks.keras", "keras", (".keras",)),
+    "lightgbm": Known("servable.frameworks.lightgbm", "train", (".txt",), looks_like=_begins(b"tree\n")),
+    "tensorflow": Known("servable.frameworks.tensorflow", "tensorflow", marks=("saved_model.pb",)),
+    "xgboost": Known(
+        "servable.frameworks.xgboost", "xgboost", (".ubj", ".model", ".json"), looks_like=_holds(b"learner")
+    ),
 }
 
 

@@ -27,7 +27,7 @@ from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ModelFailed, converted
-from servable.frameworks import onnx_signature
+from servable.frameworks import onnx_hinted, onnx_signature
 from servable.frameworks.base import NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.onnx_outputs import reader
 from servable.frameworks.onnx_session import CPU, DEFAULT, SessionChoice, session_options, stored_choice
@@ -222,9 +222,12 @@ class OnnxAdapter:
             ArtifactUnreadable: empty, truncated or no ONNX model.
             ArtifactUnsupported: its inputs have a form that Servable cannot feed.
             DataError: the sample does not fit the model.
+            SettingInvalid: a hint contradicts the model.
         """
         session = open_session(path)
         signature, options = onnx_signature.derive(session, path, sample)
+        outputs = onnx_signature.raw_outputs(session)
+        signature, options = onnx_hinted.applied(signature, options, outputs, path, hints)
         return Trained(
             model=path,
             signature=signature,

@@ -15,8 +15,10 @@ def reader(spec: Mapping[str, Any]) -> Reader:
     """What turns one raw output into the array that ``tensors`` describes.
 
     Forms: ``label`` a class label per row, looked up in ``classes``; ``argmax`` scores ``[rows, classes]``
-    whose largest wins; ``zipmap`` a list of dicts from label to probability; ``positive`` the probability of
-    the second of two classes; ``flat`` values as float64 ``[rows]``; ``index`` integers as int64 ``[rows]``.
+    whose largest wins; ``softmax`` logits ``[rows, classes]``; ``zipmap`` a list of dicts from label to
+    probability; ``positive`` the probability of the second of two classes, ``sigmoid`` its logit, ``second``
+    either of them, with the number ``above`` which it wins; ``flat`` values as float64 ``[rows]``; ``index``
+    integers as int64 ``[rows]``.
 
     Raises:
         KeyError: an unknown form.
@@ -35,7 +37,22 @@ def reader(spec: Mapping[str, Any]) -> Reader:
         second = np.ravel(raw).astype(np.float64)
         return np.stack([1.0 - second, second], axis=1)
 
+    def softmax(raw: Any) -> Any:
+        logits = np.asarray(raw, np.float64)
+        shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return shares / shares.sum(axis=-1, keepdims=True)
+
+    def sigmoid(raw: Any) -> Any:
+        logits = np.ravel(raw).astype(np.float64)
+        # By the half of the function that does not overflow.
+        small = np.exp(-np.abs(logits))
+        return positive(np.where(logits >= 0, 1.0, small) / (1.0 + small))
+
+    above = float(spec.get("above", 0.0))
     table: dict[str, Reader] = {
+        "softmax": softmax,
+        "sigmoid": sigmoid,
+        "second": lambda raw: (np.ravel(raw) > above).astype(np.int64),
         "label": label,
         "zipmap": zipmap,
         "positive": positive,

@@ -76,6 +76,16 @@ def derive(session: ort.InferenceSession, path: Path, sample: Any | None) -> tup
     return signature, {"feeds": feeds, "outputs": spec}
 
 
+def raw_outputs(session: ort.InferenceSession) -> list[Field]:
+    """What the session gives, without the row axis; maps are left out."""
+    ports = [_port(entry, "output") for entry in session.get_outputs()]
+    return [
+        Field(name=port.name, kind="tensor", dtype=port.dtype, shape=port.shape)
+        for port in ports
+        if port.dtype != "map"
+    ]
+
+
 def _port(entry: Any, what: str) -> _Port:
     """What the session says of an input or output, the row axis taken off.
 

@@ -6,6 +6,7 @@ trust, and is kept as it came when it does not survive the way through skops.
 
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from servable.errors import (
 from servable.frameworks import sklearn_signature
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.frame import to_frame
-from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, Arrays, row_count
+from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays, row_count
 
 #: Types beyond skops' own list that are loaded from a ``.skops`` without being asked: data holders of
 #: scikit-learn and LightGBM whose loading runs nothing of the file's choosing, and our own transformers.
@@ -60,6 +61,8 @@ _LARGEST_WINS = frozenset(
     }
 )
 _SKOPS = "model.skops"
+#: Bytes of a ``.skops`` from which on it is compressed.
+_LARGE = 8_000_000
 #: Where ``read`` keeps the path of the original for ``write``; never goes into a package.
 _ORIGIN = "origin"
 
@@ -104,6 +107,8 @@ class SklearnPredictor:
     def _given(self, arrays: Arrays) -> Any:
         if self._style == "array":
             return arrays[NUMBERS]
+        if self._style == sklearn_signature.TEXTS:
+            return arrays[STRINGS][:, 0]
         return to_frame(arrays, self._signature, "pandas" if self._style == "pandas" else "canonical")
 
     def _answer(self, given: Any) -> dict[str, Any]:
@@ -286,6 +291,9 @@ def _as_skops(trained: Trained) -> bytes | None:
     """The model in skops form, None when that is not possible or answers differently."""
     try:
         data: bytes = sio.dumps(trained.model)
+        if len(data) > _LARGE:
+            # A vocabulary takes hundreds of bytes for each token, nearly all of them the same.
+            data = sio.dumps(trained.model, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
         if set(sio.get_untrusted_types(data=data)) - ALLOWED:
             return None
         again = sio.loads(data, trusted=sorted(ALLOWED))

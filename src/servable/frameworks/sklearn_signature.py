@@ -18,12 +18,17 @@ from servable.frameworks.frame import pack, to_frame
 from servable.tensors import MISSING_STRING, NUMBERS, STRINGS
 
 _ARRAY = "array"
+#: The style of a model whose rows are texts and not rows of a table.
+TEXTS = "texts"
+_VECTORIZERS = ("CountVectorizer", "TfidfVectorizer", "HashingVectorizer")
+_EXAMPLE_TEXT = "A text."
+_LONGEST_EXAMPLE = 200
 #: A text column with more different values than this in the sample is free text.
 _MOST_VALUES = 100
 
 
 def derive(model: Any, sample: pd.DataFrame | None) -> tuple[Signature, str]:
-    """The signature of a fitted model, and how it wants its rows: ``array`` or ``pandas``.
+    """The signature of a fitted model, and how it wants its rows: ``array``, ``pandas`` or ``texts``.
 
     Args:
         model: a fitted estimator or pipeline.
@@ -38,7 +43,13 @@ def derive(model: Any, sample: pd.DataFrame | None) -> tuple[Signature, str]:
         raise ArtifactUnsupported(f"The file holds a {type(model).__name__}, which has no predict method.")
     names, style = _columns(model, sample)
     known = dict(_encoded(model, names))
-    fields = tuple(_field(name, known.get(name), None if sample is None else sample[name]) for name in names)
+    texts = set(names) if style == TEXTS else set(_vectorized(model, names))
+    fields = tuple(
+        _text(name, None if sample is None else sample[name])
+        if name in texts
+        else _field(name, known.get(name), None if sample is None else sample[name])
+        for name in names
+    )
     task, answer = _answer(model)
     probabilities = task == "classification" and callable(getattr(model, "predict_proba", None))
     signature = Signature(
@@ -52,14 +63,11 @@ def derive(model: Any, sample: pd.DataFrame | None) -> tuple[Signature, str]:
 def _columns(model: Any, sample: pd.DataFrame | None) -> tuple[list[str], str]:
     """The names of the columns, and the style."""
     count = getattr(model, "n_features_in_", None)
+    if takes_texts(model):
+        check_fitted(model)
+        return [_text_column(sample)], TEXTS
     if count is None:
-        check = getattr(model, "steps", [("", model)])[0][1]
-        try:
-            check_is_fitted(check)
-        except Exception as foreign:
-            raise ArtifactUnreadable(
-                f"The {type(model).__name__} in the file was never fitted; fit it before saving."
-            ) from foreign
+        check_fitted(model)
         if sample is None:
             raise ArtifactUnsupported("The model does not say what it takes; add --sample with example rows.")
         return [str(name) for name in sample.columns], "pandas"
@@ -77,6 +85,60 @@ def _columns(model: Any, sample: pd.DataFrame | None) -> tuple[list[str], str]:
     if sample.shape[1] != count:
         raise DataError(f"The model takes {count} columns, the sample has {sample.shape[1]}.")
     return [str(name) for name in sample.columns], _ARRAY
+
+
+def check_fitted(model: Any) -> None:
+    """Whether the first step of a model was fitted.
+
+    Raises:
+        ArtifactUnreadable: it was not.
+    """
+    try:
+        check_is_fitted(getattr(model, "steps", [("", model)])[0][1])
+    except Exception as foreign:
+        raise ArtifactUnreadable(
+            f"The {type(model).__name__} in the file was never fitted; fit it before saving."
+        ) from foreign
+
+
+def takes_texts(model: Any) -> bool:
+    """Whether the first step of a model reads texts: a vectorizer, or a union of such."""
+    step = model
+    while isinstance(step, Pipeline):
+        step = next((inner for _, inner in step.steps if inner not in (None, "passthrough")), None)
+    if type(step).__name__ == "FeatureUnion":
+        return any(takes_texts(inner) for _, inner in step.transformer_list)
+    return type(step).__name__ in _VECTORIZERS
+
+
+def _text_column(sample: pd.DataFrame | None) -> str:
+    """The name of the one column of texts."""
+    if sample is None:
+        return "text"
+    held = [str(name) for name in sample.columns if not pd.api.types.is_numeric_dtype(sample[name].dtype)]
+    if len(held) != 1:
+        raise DataError(
+            f"The model takes one column of texts, the sample has {len(held)}; leave that one, and name the "
+            "column that holds the answer by --target."
+        )
+    return held[0]
+
+
+def _vectorized(model: Any, names: list[str]) -> Iterator[str]:
+    """The columns of a table that a vectorizer reads."""
+    step = model
+    while isinstance(step, Pipeline):
+        step = step.steps[0][1]
+    for _, inner, columns in getattr(step, "transformers_", ()):
+        if not isinstance(inner, str) and takes_texts(inner):
+            yield from _chosen(columns, names)
+
+
+def _text(name: str, column: pd.Series | None) -> Field:
+    """One input of free text; an empty one is a text."""
+    held = [] if column is None else [str(value) for value in column.dropna() if str(value).strip()]
+    example = sorted(held, key=len)[len(held) // 2][:_LONGEST_EXAMPLE] if held else _EXAMPLE_TEXT
+    return Field(name=name, kind="text", dtype="str", missing=True, example=example)
 
 
 def _encoded(model: Any, names: list[str]) -> Iterator[tuple[str, tuple[list[Any], bool]]]:

@@ -121,6 +121,10 @@ def _tuned(
     seen.begin("Tune for this machine", total=len(forms))
     found = []
     for form in forms:
+        if form.format not in session.FORMATS:
+            seen.advance(note=f"{form.name} has nothing to tune")
+            found.append(form)
+            continue
         done = session.tune(
             folder,
             form,

@@ -8,8 +8,9 @@ from servable.artifact.signature import Signature, is_table
 from servable.frameworks.base import Trained
 from servable.optimization.columns import Source, View
 from servable.optimization.graph import Graph, Unconvertible
-from servable.optimization.models import Target, compile_model
+from servable.optimization.models import compile_model
 from servable.optimization.steps import as_matrix, compile_step
+from servable.optimization.targets import Answer, Target
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS
 
 
@@ -40,14 +41,23 @@ def convert(trained: Trained, *, single: bool = False) -> bytes:
     for step in steps:
         value = compile_step(graph, step, value)
     answer = compile_model(Target(graph, single), model, as_matrix(graph, value))
+    return finished(graph, signature, answer, type(model).__name__)
+
+
+def finished(graph: Graph, signature: Signature, answer: Answer, name: str) -> bytes:
+    """The serialised graph, once its outputs are known to be those that the signature promises.
+
+    Raises:
+        Unconvertible: they are not; the text begins with the name.
+    """
     integer = signature.task in ("classification", "clustering")
     if integer != answer.is_index:
-        raise Unconvertible(f"{type(model).__name__} does not answer like a {signature.task}")
+        raise Unconvertible(f"{name} does not answer like a {signature.task}")
     element = TensorProto.INT64 if integer else TensorProto.DOUBLE
     outputs: dict[str, tuple[str, int, int | None]] = {PREDICTION: (answer.prediction, element, None)}
     if signature.probabilities:
         if answer.probabilities is None:
-            raise Unconvertible(f"{type(model).__name__} gives no probabilities when compiled")
+            raise Unconvertible(f"{name} gives no probabilities when compiled")
         outputs[PROBABILITIES] = (answer.probabilities, answer.element, len(signature.classes))
     return graph.model(outputs)
 

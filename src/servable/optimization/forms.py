@@ -34,7 +34,13 @@ class Form(NamedTuple):
 
 #: The module of each framework whose models have other forms.
 MODULES = {
+    "recurrent": "servable.optimization.recurrent_forms",
+    "catboost": "servable.optimization.boosted_forms",
+    "keras": "servable.optimization.tensorflow_forms",
+    "lightgbm": "servable.optimization.boosted_forms",
     "sklearn": "servable.optimization.sklearn_forms",
+    "tensorflow": "servable.optimization.tensorflow_forms",
+    "xgboost": "servable.optimization.boosted_forms",
 }
 
 

@@ -56,6 +56,27 @@ _TEXTS = (
     "None",
 )
 
+#: For free text, besides: where a careless tokenizer splits, folds or counts otherwise.
+_PROSE = (
+    "Stra\u00dfe STRASSE stra\u1e9ee",
+    "\u0130stanbul ISPARTA \u0131s\u0131 I\u0307",
+    "\u039f\u0394\u039f\u03a3 \u03bf\u03b4\u03bf\u03c2 \u03bf\u03b4\u03cc\u03c3",
+    "caf\u00e9 cafe\u0301 CAF\u00c9 na\u00efve \ufb01ne \u01c5 \u212a \u212b",
+    "\u4e2d\u6587\u5206\u8bcd\u3002\u6d4b\u8bd5\uff0c\u5f88 \u597d",
+    "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22 \u0939\u093f\u0928\u094d\u0926\u0940",
+    "\u0663\u0664\u0665 345 \uff13\uff14\uff15 \u00b2 \u00bd \u2167",
+    "good \U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f bad",
+    "tab\there\nand\r\nthere\x0b\x0c\u00a0\u2003\u2028end  of   it ",
+    "don't well-known foo_bar a b c 1 22 x.y@z.org http://a.b/c?d=e",
+    "\x00\x1f\x7f\x85\ufeff\u200b",
+    "\t\n  \n",
+    "a",
+    "word " * 5000,
+    "\u597d" * 3000,
+)
+#: Real texts that are changed in every way.
+_CHANGED_TEXTS = 12
+
 #: LightGBM writes an infinite threshold as this number, so a saved model answers otherwise beyond it than
 #: the model in memory did. Nothing can be equal to both there.
 _LARGEST = 1e300
@@ -265,6 +286,9 @@ def _texts(signature: Signature, sample: Arrays, generator: np.random.Generator)
         else:
             known = [str(value) for value in field.values[:5]]
             texts = [*_TEXTS, *known]
+            if field.kind == "text":
+                known = [str(text) for text in sample[STRINGS][:_CHANGED_TEXTS, place]]
+                texts += [*_PROSE, *known, *_torn(known)]
             for value in known:
                 texts += [f"{value} ", value.upper(), value.lower(), unicodedata.normalize("NFD", value)]
             texts = [text for text in texts if text != MISSING_STRING]
@@ -272,3 +296,17 @@ def _texts(signature: Signature, sample: Arrays, generator: np.random.Generator)
         rows[STRINGS][:, place] = texts
         groups[f"texts of {field.name}"] = rows
     return groups
+
+
+def _torn(texts: list[str]) -> list[str]:
+    """Real texts with their blanks changed, cut, doubled, and put together."""
+    changed: list[str] = []
+    for text in texts:
+        changed += [
+            text.replace(" ", "\t\n"),
+            text.replace(" ", ""),
+            text[: len(text) // 2],
+            f"{text} {text}",
+        ]
+        changed += [text[::-1], text.title(), text.swapcase(), text.casefold()]
+    return [*changed, "\n".join(texts)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from servable.artifact.manifest import Proof
 from servable.errors import ParityFailed
-from servable.tensors import PREDICTION, Arrays
+from servable.tensors import Arrays, row_count
 
 TOLERANCE = 1e-4
 
@@ -26,7 +26,7 @@ def compare(trained: Arrays, variant: Arrays, *, tolerance: float = TOLERANCE) -
         variant: what the variant answered for the same rows.
         tolerance: what is allowed, at least 0.
     """
-    rows = len(trained[PREDICTION])
+    rows = row_count(trained)
     differences = 0
     worst = 0.0
     reason = _form(trained, variant)

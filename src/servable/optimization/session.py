@@ -33,6 +33,8 @@ from servable.optimization.measure import time_predictor
 from servable.optimization.trials import FEWEST_ROUNDS, LONG_S, Trial, Turns
 from servable.tensors import Arrays
 
+#: Formats that have session options.
+FORMATS = frozenset({"onnx"})
 #: Seconds for the whole search of a variant, about.
 BUDGET_S = 3.0
 #: Beyond this the search compares one thread with all cores once, because a round alone takes so long.

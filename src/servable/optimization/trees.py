@@ -1,6 +1,6 @@
 """Fitted tree models of scikit-learn and LightGBM as ``Ensemble`` records, without rounding anything."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ def forest(model: Any, *, classifier: bool) -> Ensemble:
     members = list(getattr(model, "estimators_", [model]))
     if model.n_outputs_ != 1:
         raise Unconvertible("the forest predicts several targets at once")
-    _check_size(member.tree_.node_count for member in members)
+    check_size(member.tree_.node_count for member in members)
     targets = len(model.classes_) if classifier else 1
     trees = [_sklearn_tree(member.tree_, member.tree_.value[:, 0, :]) for member in members]
     return Ensemble(trees, targets, average=len(trees) > 1)
@@ -42,7 +42,7 @@ def gradient_boosting(model: Any) -> Ensemble:
         raise Unconvertible("the boosting starts from an estimator of its own")
     start = np.asarray(model._raw_predict_init(np.zeros((1, model.n_features_in_)))).reshape(-1)
     columns = model.estimators_.shape[1]
-    _check_size(member.tree_.node_count for member in model.estimators_.ravel())
+    check_size(member.tree_.node_count for member in model.estimators_.ravel())
     binary = columns == 1 and hasattr(model, "classes_")
     trees = list(_constants(start, binary=binary))
     for stage in model.estimators_:
@@ -55,7 +55,7 @@ def gradient_boosting(model: Any) -> Ensemble:
 def hist_gradient_boosting(model: Any) -> Ensemble:
     """A HistGradientBoosting model; expects its own preprocessing. Binary classifiers fill target 1 of 2."""
     columns = len(model._predictors[0])
-    _check_size(len(predictor.nodes) for stage in model._predictors for predictor in stage)
+    check_size(len(predictor.nodes) for stage in model._predictors for predictor in stage)
     binary = columns == 1 and hasattr(model, "classes_")
     trees = list(_constants(np.asarray(model._baseline_prediction).reshape(-1), binary=binary))
     for stage in model._predictors:
@@ -77,7 +77,7 @@ def lightgbm(dump: dict[str, Any], *, binary: bool, factor: float = 1.0) -> Ense
     """
     columns = int(dump["num_tree_per_iteration"])
     infos = dump["tree_info"]
-    _check_size(2 * int(info["num_leaves"]) for info in infos)
+    check_size(2 * int(info["num_leaves"]) for info in infos)
     trees = [
         _lightgbm_tree(info["tree_structure"], index % columns + int(binary), factor)
         for index, info in enumerate(infos)
@@ -104,7 +104,12 @@ def lightgbm_special_columns(dump: dict[str, Any]) -> tuple[list[int], list[int]
     return sorted(zeros), sorted(categories)
 
 
-def _check_size(counts: Iterator[int]) -> None:
+def check_size(counts: Iterable[int]) -> None:
+    """Make sure that trees with so many nodes each are not too large.
+
+    Raises:
+        Unconvertible: they are.
+    """
     total = sum(counts)
     if total > _MOST_NODES:
         raise Unconvertible(

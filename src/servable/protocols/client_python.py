@@ -22,8 +22,9 @@ from servable.protocols.client_shape import (
 _TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment")
 _WIDE = 100
 #: Words that a class body may not name a field after, because its own annotations use them.
-_ANNOTATIONS = frozenset({"float", "int", "str", "bool", "Sequence", "NotRequired", "None"})
+_ANNOTATIONS = frozenset({"float", "int", "str", "bytes", "bool", "Sequence", "NotRequired", "None"})
 _IMPORTS = (
+    ("import base64", "base64"),
     ("import http.client", "http"),
     ("import json", "json"),
     ("import time", "time"),
@@ -164,7 +165,8 @@ class _Writer(Writer):
 
     def _input_type(self, field: Field) -> str:
         if field.is_tensor:
-            return _nested("Sequence", _cell_type(field.dtype), len(field.shape))
+            tensor = _nested("Sequence", _cell_type(field.dtype), len(field.shape))
+            return f"bytes | str | {tensor}" if field.takes_files else tensor
         choice = self.choices.get(field.name)
         kind = choice.type_name if choice else _column_type(field)
         if field.dtype == "datetime":

@@ -195,6 +195,8 @@ def _plain(row: §Row) -> dict[str, Any]:
 def _other(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Sequence):

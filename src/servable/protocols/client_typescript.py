@@ -16,7 +16,8 @@ from servable.protocols.client_shape import (
     quoted,
     words,
 )
-from servable.protocols.client_typescript_runtime import OUTDATED, RUNTIME
+from servable.protocols.client_typescript_runtime import CARRIED, OUTDATED, RUNTIME
+from servable.protocols.files import takes_files
 
 _TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment", "Options", "Call")
 _WIDE = 70
@@ -39,9 +40,17 @@ def typescript_client(subject: Subject) -> str:
         writer.constants(),
         *writer.types(),
         *writer.reading(),
-        writer.runtime(RUNTIME, OUTDATED, "\n\n"),
+        _runtime(writer, subject),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _runtime(writer: "_Writer", subject: Subject) -> str:
+    """What is the same for every model, and what those that take files need besides."""
+    if not takes_files(subject.signature):
+        return writer.runtime(RUNTIME, OUTDATED, "\n\n")
+    same = RUNTIME.replace("JSON.stringify(content)", "JSON.stringify(content, carried)")
+    return writer.runtime(f"{same.rstrip()}\n\n{CARRIED.lstrip()}", OUTDATED, "\n\n")
 
 
 class _Writer(Writer):
@@ -124,7 +133,8 @@ class _Writer(Writer):
 
     def _input_type(self, field: Field) -> str:
         if field.is_tensor:
-            return _nested("readonly ", _cell_type(field.dtype), len(field.shape))
+            tensor = _nested("readonly ", _cell_type(field.dtype), len(field.shape))
+            return f"Uint8Array | string | {tensor}" if field.takes_files else tensor
         choice = self.choices.get(field.name)
         kind = choice.type_name if choice else _column_type(field)
         if field.dtype == "datetime":

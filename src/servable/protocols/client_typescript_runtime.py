@@ -201,3 +201,14 @@ function outdated(labels: string): §Error {
   );
 }
 """
+
+#: Besides, for a model that takes files.
+CARRIED = """
+/** A value as JSON carries it: the bytes of a file in base64. */
+function carried(_key: string, value: unknown): unknown {
+  if (!(value instanceof Uint8Array)) return value;
+  let text = "";
+  for (const byte of value) text += String.fromCharCode(byte);
+  return btoa(text);
+}
+"""

@@ -8,10 +8,11 @@ from servable.artifact.signature import Signature
 from servable.errors import MediaTypeUnsupported
 from servable.protocols import answer_forms as forms
 from servable.protocols.base import Codec, CodecLimits, Maker
+from servable.protocols.files import lone_file
 from servable.protocols.native import MAX_ROWS, NativeCodec
 from servable.protocols.native_array import WholeArray
 from servable.protocols.native_binary import NpyCodec, RawCodec
-from servable.protocols.native_bytes import BytesCodec, takes_bytes
+from servable.protocols.native_bytes import AnyBytesCodec, BytesCodec, takes_bytes
 from servable.protocols.native_columns import ArrowCodec, ParquetCodec
 from servable.protocols.native_csv import CsvCodec
 from servable.protocols.native_depth import MAX_DEPTH
@@ -46,6 +47,8 @@ def native_codecs(
         if whole.fixed:
             codecs[RAW] = RawCodec(native, whole, max_rows=max_rows)
         codecs[NPY] = NpyCodec(native, whole, max_rows=max_rows)
+    if lone_file(signature) is not None:
+        codecs[RAW] = AnyBytesCodec(signature, codecs.get(RAW))
     return codecs
 
 
@@ -66,7 +69,7 @@ class Reads(msgspec.Struct, frozen=True):
         """
         if self.media_type == FORM:
             return FormCodec(signature, limits.max_rows, _Files(signature, limits).codec)
-        if self.media_type in (IMAGE, AUDIO, RAW) and takes_bytes(signature):
+        if self.media_type in _files_of(signature) or (self.media_type == RAW and takes_bytes(signature)):
             return BytesCodec(signature)
         makers: dict[str, Maker] = {
             LINES: LineCodec,
@@ -113,6 +116,9 @@ def canonical(content_type: str) -> str:
         content_type: in small letters, without parameters.
     """
     kind = content_type.partition("/")[0]
+    if content_type == "application/x-image":
+        # As containers of SageMaker call every picture.
+        return IMAGE
     if kind in ("image", "audio"):
         return f"{kind}/*"
     return forms.ALIASES.get(content_type, content_type)
@@ -122,12 +128,20 @@ def read_types(signature: Signature) -> tuple[str, ...]:
     """Every content type in which rows for a signature are read, JSON first."""
     whole = WholeArray.of(signature)
     found = [JSON]
-    if takes_bytes(signature) or (whole is not None and whole.fixed):
+    files = _files_of(signature)
+    if files or (whole is not None and whole.fixed):
         found.append(RAW)
     if whole is not None:
         found.append(NPY)
-    files = (IMAGE, AUDIO) if takes_bytes(signature) else ()
     return (*found, *_ALWAYS, *files)
+
+
+def _files_of(signature: Signature) -> tuple[str, ...]:
+    """The content types of files that are one row as they are."""
+    field = lone_file(signature)
+    if field is not None:
+        return (IMAGE,) if field.kind == "image" else (AUDIO,)
+    return (IMAGE, AUDIO) if takes_bytes(signature) else ()
 
 
 def unsupported(signature: Signature, media_type: str) -> MediaTypeUnsupported:
@@ -137,7 +151,8 @@ def unsupported(signature: Signature, media_type: str) -> MediaTypeUnsupported:
         count = len(signature.inputs)
         taken = "1 input" if count == 1 else f"{count} inputs"
         names = ", ".join(field.name for field in signature.inputs[:4]) + (", ..." if count > 4 else "")
+        kinds = "pictures" if media_type == IMAGE else "sound"
         return MediaTypeUnsupported(
-            f"This model takes {taken} ({names}) and no files of pictures or sound; send one of {known}."
+            f"This model takes {taken} ({names}) and no bodies of {kinds}; send one of {known}."
         )
     return MediaTypeUnsupported(f"The content type is none of {known}; send one of them as Content-Type.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from servable.artifact.signature import Field
+from servable.protocols import files
 from servable.protocols.csv_text import MISSING_OTHER, MISSING_TEXT, number, truth
 from servable.protocols.native_array import unfit
 from servable.protocols.native_schema import epoch_seconds, float_limit, membership, tensor_limits
@@ -131,12 +132,16 @@ def strings(column: "pa.Array", field: Field, texts: Texts | None) -> Cells:
 def tensor(column: "pa.Array", field: Field) -> Cells:
     """A column of lists as a tensor of the field's dtype, rows on the first axis.
 
+    Where the field takes files, a column of bytes, or of texts that hold them, is an array of the files.
+
     Raises:
         WrongType: the lists are nested otherwise than the field's axes, or hold something else.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if field.takes_files and (_is_text(column.type) or _is_binary(column.type)):
+        return _file_cells(column, field)
     rows, sizes, whole = len(column), [], str(column.type)
     for axis in field.shape:
         missing = _bad_rows(column.is_null(), rows) if column.null_count else None
@@ -158,6 +163,25 @@ def tensor(column: "pa.Array", field: Field) -> Cells:
     values, wrong = _leaves(column, field.dtype, whole)
     bad = None if wrong is None else _bad_rows(wrong, rows)
     return Cells(values.reshape(rows, *sizes), bad)
+
+
+def _file_cells(column: "pa.Array", field: Field) -> Cells:
+    """Files as an object array of their bytes."""
+    made: Any = np.empty(len(column), object)
+    bad = np.zeros(len(column), bool)
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            made[row] = value if isinstance(value, bytes) else files.file_of(value or "")
+        except ValueError:
+            made[row] = b""
+        bad[row] = not made[row]
+    return Cells(made, bad if bad.any() else None, f"{files.words(field)} in base64 or as bytes")
+
+
+def _is_binary(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _leaves(column: "pa.Array", dtype: str, whole: str) -> tuple[Any, Any]:

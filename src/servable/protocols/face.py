@@ -2,8 +2,9 @@
 
 A model of tensors shows them as they are. A table shows one input for each column, of shape
 ``[rows, 1]``; a table of nothing but numbers shows a single input of shape ``[rows, columns]`` and takes
-either. A classifier shows its labels, and its probabilities beside them. A model with a single input takes
-it under any name, because callers of other servers call it what they like.
+either. An input that takes files is shown as the tensor that they become, and takes ``BYTES``, one file a
+row, as well. A classifier shows its labels, and its probabilities beside them. A model with a single input
+takes it under any name, because callers of other servers call it what they like.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import RequestInvalid, RequestTooLarge
+from servable.protocols import files
 from servable.protocols.base import CodecLimits
 from servable.protocols.datatypes import BYTES, datatype_of
 from servable.protocols.native_array import WholeArray, number_words, unfit
@@ -63,6 +65,7 @@ class Face:
         self._max_rows = (limits or CodecLimits()).max_rows
         self._fields = {field.name: field for field in signature.inputs}
         self._whole = WholeArray.of(signature)
+        self._lone_file = files.lone_file(signature) is not None
         self._members = {field.name: membership(field) for field in signature.inputs}
         self._labels = _label_array(signature)
         self.inputs = self._shown_inputs()
@@ -108,7 +111,7 @@ class Face:
             RequestInvalid: names, shapes, datatypes or values that do not fit; every problem is named.
             RequestTooLarge: more rows than allowed.
         """
-        if self._whole is not None and len(tensors) == 1:
+        if self._whole is not None and len(tensors) == 1 and not self._are_files(tensors):
             (name, array), whole = next(iter(tensors.items())), self._whole
             if name not in self._fields or len(self._fields) == 1:
                 return self._of_whole(name, array, whole)
@@ -127,6 +130,10 @@ class Face:
         if problems:
             raise RequestInvalid(problems)
         return self._packed(columns), rows
+
+    def _are_files(self, tensors: Mapping[str, Any]) -> bool:
+        """Whether the only input takes files, and files were sent."""
+        return self._lone_file and all(array.dtype == object for array in tensors.values())
 
     def _of_whole(self, name: str, array: Any, whole: WholeArray) -> tuple[dict[str, Any], int]:
         if array.dtype == object:
@@ -175,6 +182,8 @@ class Face:
 
     def _tensor(self, field: Field, array: Any, problems: Problems) -> Any:
         texts = field.dtype == "str"
+        if field.takes_files and array.dtype == object:
+            return self._files(field, array, problems)
         if texts != (array.dtype == object):
             problems.note(field.name, f"the datatype {_shown_datatype(field)}", datatype_of(array.dtype))
             return None
@@ -197,6 +206,22 @@ class Face:
         decoded = np.empty(array.size, object)
         decoded[:] = self._decoded(field, array.ravel(), problems)
         return decoded.reshape(array.shape)
+
+    def _files(self, field: Field, array: Any, problems: Problems) -> Any:
+        """Files, one a row: bytes as they are, texts as base64."""
+        if not array.ndim or array.size != array.shape[0]:
+            problems.note(field.name, f"{files.words(field)} in each row", f"the shape {list(array.shape)}")
+            return None
+        made: Any = np.empty(array.size, object)
+        for row, value in enumerate(array.ravel().tolist()):
+            try:
+                made[row] = bytes(value) if isinstance(value, bytes) else files.file_of(str(value))
+            except ValueError:
+                problems.note(f"{field.name}[{row}]", f"{files.words(field)} in base64", "another text")
+            else:
+                if not made[row]:
+                    problems.note(f"{field.name}[{row}]", files.words(field), "an empty file")
+        return made
 
     def _decoded(self, field: Field, column: Any, problems: Problems) -> list[str]:
         texts: list[str] = []

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from servable.artifact.signature import Field, Signature
+from servable.protocols import files
 from servable.protocols.native_schema import (
     INT_BEYOND,
     INT_LEAST,
@@ -54,6 +55,8 @@ class Packer:
 
 
 def _tensor(field: Field, values: list[Any]) -> Any:
+    if field.takes_files and (found := files.column_of(field, values)) is not None:
+        return found
     array = np.array(values, object if field.dtype == "str" else field.dtype)
     shape = array.shape[1:]
     if len(shape) != len(field.shape) or any(
@@ -74,9 +77,15 @@ def all_plain_numbers(signature: Signature) -> bool:
     )
 
 
-def row_types(signature: Signature, bare: bool) -> tuple[type, Any] | None:
-    """The type of a row given as an object, and that of any row; None when the names cannot be compiled."""
-    columns = [(f"f{index}", _value_type(field), field) for index, field in enumerate(signature.inputs)]
+def row_types(signature: Signature, bare: bool, file: type = str) -> tuple[type, Any] | None:
+    """The type of a row given as an object, and that of any row; None when the names cannot be compiled.
+
+    Args:
+        signature: what the model takes.
+        bare: whether a row may be the one tensor itself.
+        file: what a file is in this format, a text or bytes.
+    """
+    columns = [(f"f{index}", _value_type(field, file), field) for index, field in enumerate(signature.inputs)]
     try:
         row_type = msgspec.defstruct(
             "Row",
@@ -119,10 +128,11 @@ def typed_decoder(row: Any) -> Any:
     return msgspec.json.Decoder(body).decode
 
 
-def _value_type(field: Field) -> Any:
+def _value_type(field: Field, file: type) -> Any:
     if field.is_tensor:
-        return _tensor_type(field)
-    kind: Any = {"str": str, "bool": bool, "datetime": str | float}.get(field.dtype, float)
+        kind: Any = _tensor_type(field)
+        return kind | file if field.takes_files else kind
+    kind = {"str": str, "bool": bool, "datetime": str | float}.get(field.dtype, float)
     if field.dtype == "int64":
         kind = Annotated[float, msgspec.Meta(ge=INT_LEAST, lt=INT_BEYOND)]
     return kind | None if field.missing else kind

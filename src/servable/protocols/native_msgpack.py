@@ -1,7 +1,7 @@
 """MessagePack: ``{"input": row}`` or ``{"inputs": [row, ...]}``, as the native JSON has it.
 
-The same values are taken as in JSON; a timestamp of MessagePack is a date. The number of rows stands at
-the beginning of their list, so it is known before anything is unpacked.
+The same values are taken as in JSON; a timestamp of MessagePack is a date, and a file is its bytes.
+The number of rows stands at the beginning of their list, so it is known before anything is unpacked.
 """
 
 from datetime import datetime
@@ -13,6 +13,7 @@ import msgspec
 from servable.artifact.signature import Signature, is_table
 from servable.errors import FieldProblem, RequestInvalid, RequestMalformed, RequestTooLarge
 from servable.protocols.base import NO_HEAD, CodecLimits, Head
+from servable.protocols.files import takes_files
 from servable.protocols.json_values import undisturbed
 from servable.protocols.native import NativeAnswer
 from servable.protocols.native_schema import Problems, joined, shown
@@ -43,7 +44,8 @@ class MsgpackCodec(NativeAnswer):
         super().__init__(signature)
         deepest = max((len(field.shape) for field in signature.inputs), default=0)
         self._max_depth = max(limits.max_depth, 3 + deepest)
-        self._rows = RowReader(signature, limits.max_rows)
+        self._rows = RowReader(signature, limits.max_rows, bytes)
+        self._files = takes_files(signature)
         self._table = is_table(signature.inputs)
         types = self._rows.types
         rows: Any = None if types is None else GenericAlias(list, (types[1],))
@@ -58,8 +60,9 @@ class MsgpackCodec(NativeAnswer):
             RequestTooLarge: more rows, or more bytes of tensors, than allowed.
         """
         if not self._table and len(body) > _MOST_TENSOR_BYTES:
+            instead = "fewer files at once, or application/x-npy" if self._files else "application/x-npy"
             raise RequestTooLarge(
-                f"Tensors in MessagePack are read up to {_MOST_TENSOR_BYTES} bytes; send application/x-npy."
+                f"Tensors in MessagePack are read up to {_MOST_TENSOR_BYTES} bytes; send {instead}."
             )
         key, packed = self._outline(body)
         single = key == "input"
@@ -126,7 +129,7 @@ class MsgpackCodec(NativeAnswer):
             RequestMalformed: nested too deeply, or of a kind that JSON does not have.
         """
         try:
-            return _as_json(_decode_anything(raw), self._max_depth)
+            return _as_json(_decode_anything(raw), self._max_depth, self._files)
         except RecursionError as error:
             raise self._too_deep() from error
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
@@ -150,7 +153,9 @@ def _list_length(packed: bytes) -> int | None:
     return None if size is None else int.from_bytes(packed[1 : 1 + size], "big")
 
 
-def _as_json(value: Any, levels: int) -> Any:
+def _as_json(value: Any, levels: int, files: bool) -> Any:
+    if files and isinstance(value, bytes):
+        return value
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, datetime):
@@ -158,11 +163,11 @@ def _as_json(value: Any, levels: int) -> Any:
     if not levels:
         raise RecursionError
     if isinstance(value, list):
-        return [_as_json(item, levels - 1) for item in value]
+        return [_as_json(item, levels - 1, files) for item in value]
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("an object with a key that is no text")
-        return {key: _as_json(item, levels - 1) for key, item in value.items()}
+        return {key: _as_json(item, levels - 1, files) for key, item in value.items()}
     raise ValueError(_FOREIGN)
 
 

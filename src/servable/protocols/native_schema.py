@@ -15,6 +15,8 @@ import numpy as np
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import FieldProblem
+from servable.inputs.samples import example_of
+from servable.protocols import files
 from servable.tensors import MISSING_STRING, STRINGS
 
 #: A request with more problems than this is answered with the first of them.
@@ -84,6 +86,8 @@ def shown(value: Any) -> str:
         return f"the number {_short(text)}" if abs(value) < math.inf else "a number out of range"
     if isinstance(value, str):
         return f'the text "{_short(value)}"' if value else "an empty text"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
     if isinstance(value, list):
         return f"a list of {len(value)} value{'' if len(value) == 1 else 's'}"
     return f"an object of {len(value)} key{'' if len(value) == 1 else 's'}"
@@ -118,7 +122,8 @@ def expectation(field: Field) -> str:
 def _kind_words(field: Field) -> str:
     if field.is_tensor:
         size = " x ".join("any" if axis < 0 else str(axis) for axis in field.shape) or "no axes"
-        return f"a {field.dtype} tensor of shape {size}"
+        file = f"{files.words(field)} in base64, or " if field.takes_files else ""
+        return f"{file}a {field.dtype} tensor of shape {size}"
     if field.values and (field.unknown == "refuse" or field.dtype == "bool"):
         listed = ", ".join(_literal(value) for value in field.values[:_LISTED_VALUES])
         more = len(field.values) - _LISTED_VALUES
@@ -153,7 +158,7 @@ def epoch_seconds(value: str) -> float:
 def reader(field: Field) -> Reader:
     """The reader of one column or tensor."""
     if field.is_tensor:
-        return _tensor_reader(field)
+        return _file_reader(field) if field.takes_files else _tensor_reader(field)
     expected = expectation(field)
     read: Callable[[Field, Any], Any] = _READERS.get(field.dtype, _read_number)
     member = membership(field)
@@ -296,6 +301,26 @@ def _tensor_reader(field: Field) -> Reader:
     return read
 
 
+def _file_reader(field: Field) -> Reader:
+    """The reader of a field that takes a file, as bytes or as a text that holds it, or the tensor itself."""
+    tensor = _tensor_reader(field)
+    expected = f"{files.words(field)} in base64 or a data URL of it"
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return files.file_of(value)
+            except ValueError as error:
+                raise Misfit(expected) from error
+        if isinstance(value, bytes):
+            if not value:
+                raise Misfit(files.words(field), "an empty file")
+            return value
+        return tensor(value)
+
+    return read
+
+
 def example_row(signature: Signature) -> dict[str, Any]:
     """One row by column name that the signature accepts: its own example, or one made from the fields."""
     return {
@@ -306,6 +331,8 @@ def example_row(signature: Signature) -> dict[str, Any]:
 def _example_value(field: Field) -> Any:
     if field.example is not None:
         return field.example
+    if field.takes_files and field.preparation is not None:
+        return example_of(field.preparation)
     if field.is_tensor:
         return _nested(field.shape, "" if field.dtype == "str" else False if field.dtype == "bool" else 0)
     if field.values:

@@ -5,6 +5,7 @@ from typing import Any
 from servable.artifact.signature import Signature
 from servable.protocols.answer_forms import ARROW, CSV, EVENTS, FORMS, JSON, LINES, MSGPACK, PARQUET
 from servable.protocols.codecs import FORM, NPY, RAW, read_types
+from servable.protocols.files import lone_file
 from servable.protocols.native_array import WholeArray
 
 #: The content types of bodies besides JSON, in words.
@@ -42,6 +43,12 @@ def other_bodies(signature: Signature) -> dict[str, Any]:
             NPY: f"One array as numpy.save writes it; a row is {whole.words}.",
         }
     )
+    if lone_file(signature) is not None:
+        words = {
+            **words,
+            RAW: f"The bytes of one file, or else: {words[RAW]}" if RAW in words else _FILE,
+            FORM: "Files, one a row; or one file of any of the other content types.",
+        }
     bodies: dict[str, Any] = {
         media_type: {"schema": {**_schema(media_type), "description": words.get(media_type, _FILE)}}
         for media_type in read_types(signature)

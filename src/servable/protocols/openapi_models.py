@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from servable.artifact.signature import Field, Signature
+from servable.inputs.samples import example_of
+from servable.protocols import files
 from servable.protocols.answers import label_key
 from servable.protocols.native_schema import expectation, float_limit, tensor_limits
 
@@ -176,12 +178,28 @@ def _json_type(label: Any) -> str:
 def field_schema(field: Field) -> Schema:
     """The JSON schema of one input, with what was seen in training as description and examples."""
     schema = _tensor_schema(field) if field.is_tensor else _column_schema(field)
+    if field.takes_files and field.preparation is not None:
+        schema = {"oneOf": [_file_schema(field), {"title": "The tensor itself", **schema}]}
+        schema["examples"] = [example_of(field.preparation)]
     schema["description"] = _describe(field)
     if field.example is not None and not (
         isinstance(field.example, float) and not math.isfinite(field.example)
     ):
         schema["examples"] = [field.example]
     return schema
+
+
+def _file_schema(field: Field) -> Schema:
+    """A file as a text."""
+    kind = files.words(field)
+    return {
+        "type": "string",
+        "title": kind[0].upper() + kind[1:],
+        "contentEncoding": "base64",
+        "contentMediaType": f"{field.kind}/*",
+        "minLength": 1,
+        "description": "The file in base64, or a data URL of it.",
+    }
 
 
 def _describe(field: Field) -> str:

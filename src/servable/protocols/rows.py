@@ -36,9 +36,10 @@ class RowReader:
     Args:
         signature: what the model takes.
         max_rows: more rows in one request are refused with ``RequestTooLarge``.
+        file: what a file is in this format, a text or bytes, for ``types``.
     """
 
-    def __init__(self, signature: Signature, max_rows: int) -> None:
+    def __init__(self, signature: Signature, max_rows: int, file: type = str) -> None:
         self.signature = signature
         self.bare = len(signature.inputs) == 1 and signature.inputs[0].is_tensor
         self._max_rows = max_rows
@@ -54,7 +55,7 @@ class RowReader:
         )
         self._readers: tuple[Reader, ...] = tuple(reader(field) for field in signature.inputs)
         #: The types of an object row and of any row, for compiled decoders; None when there can be none.
-        self.types = types = row_types(signature, self.bare)
+        self.types = types = row_types(signature, self.bare, file)
         self._row_type = None if types is None else types[0]
         self._rows_type: Any = None if types is None else GenericAlias(list, (types[1],))
 
@@ -149,8 +150,14 @@ class RowReader:
         try:
             return self._packer.pack(values)
         except ValueError as error:
-            # Every row fits alone; only tensors with free axes can still differ between rows.
-            problem = FieldProblem(place, "tensors of one shape in all rows", "tensors of different shapes")
+            # Every row fits alone; only tensors with free axes can still differ between rows, and one row
+            # may hold a file where another holds a tensor.
+            files = any(isinstance(value, bytes) for row in values for value in row)
+            problem = (
+                FieldProblem(place, "either files or tensors in all rows", "files and tensors")
+                if files
+                else FieldProblem(place, "tensors of one shape in all rows", "tensors of different shapes")
+            )
             raise RequestInvalid([problem]) from error
 
     def _read_row(self, row: Any, path: str, problems: Problems) -> tuple[Any, ...]:

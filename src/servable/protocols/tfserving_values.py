@@ -17,6 +17,7 @@ import numpy as np
 from servable.artifact.signature import Signature
 from servable.errors import FieldProblem, RequestInvalid, RequestMalformed
 from servable.protocols.base import CodecLimits
+from servable.protocols.files import takes_files
 from servable.protocols.json_values import has_constants, read_json
 from servable.protocols.native_schema import Problems, expectation, joined, shown
 from servable.protocols.rows import RowReader
@@ -57,6 +58,7 @@ class Values:
         )
         #: Whether the rows may stand under any one name: a single input, or a table shown as one tensor.
         self._any_name = len(self._names) == 1 or plain
+        self._files = takes_files(signature)
         self._floats = all(field.is_tensor and field.dtype.startswith("float") for field in signature.inputs)
 
     # ------------------------------------------------------------------ the body
@@ -88,7 +90,7 @@ class Values:
             content = read_json(body, self._wanted, max_depth=depth, nan=True)
         else:
             content = read_json(body, self._wanted, max_depth=depth, nan=True, constants=constants)
-        return _without_base64(content) if b'"b64"' in body else content
+        return _without_base64(content, files=self._files) if b'"b64"' in body else content
 
     # ------------------------------------------------------------------ rows
 
@@ -118,15 +120,29 @@ class Values:
 
     def _plain_row(self, row: Any) -> Any:
         if not self._columns:
-            return row
+            return self._unnamed(row) if self._files else row
         if isinstance(row, dict):
             if self._any_name and len(row) == 1 and not self._fields.keys() & row.keys():
                 (value,) = row.values()
                 # A single value in place of several columns is better named as what it is.
                 if len(self._names) == 1 or isinstance(value, list):
                     return self._plain_row(value)
-            return {name: _scalar(value) if name in self._columns else value for name, value in row.items()}
+            return {
+                name: _scalar(_as_text(value)) if name in self._columns else value
+                for name, value in row.items()
+            }
         return [row] if len(self._names) == 1 and not isinstance(row, list) else row
+
+    def _unnamed(self, row: Any) -> Any:
+        """A row whose only file stands under a name of its caller's choice; other rows as they are."""
+        if (
+            isinstance(row, dict)
+            and len(row) == len(self._names) == 1
+            and not self._fields.keys() & row.keys()
+        ):
+            (value,) = row.values()
+            return value if isinstance(value, str | bytes) else row
+        return row
 
     # ------------------------------------------------------------------ columns
 
@@ -208,21 +224,37 @@ def as_base64(value: Any) -> Any:
     return {"b64": base64.b64encode(value).decode("ascii")} if isinstance(value, bytes) else value
 
 
+def _as_text(value: Any) -> Any:
+    """What base64 held, for a column of a model that takes files in others."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise RequestInvalid(
+            [FieldProblem("b64", "a text in UTF-8, written in base64", "other bytes")]
+        ) from error
+
+
 def _scalar(value: Any) -> Any:
     """The value of a column, which may stand in a list of its own."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-def _without_base64(value: Any, path: str = "") -> Any:
-    """Plain values in which every ``{"b64": text}`` has become the text that it holds."""
+def _without_base64(value: Any, path: str = "", *, files: bool = False) -> Any:
+    """Plain values in which every ``{"b64": text}`` has become the text, or the bytes, that it holds."""
     if isinstance(value, list):
-        return [_without_base64(each, f"{path}[{index}]") for index, each in enumerate(value)]
+        return [_without_base64(each, f"{path}[{index}]", files=files) for index, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if len(value) == 1 and isinstance(value.get("b64"), str):
         try:
-            return base64.b64decode(value["b64"], validate=True).decode()
+            held = base64.b64decode(value["b64"], validate=True)
+            return held if files else held.decode()
         except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-            problem = FieldProblem(f"{path}.b64", "a text in UTF-8, written in base64", shown(value["b64"]))
+            wanted = "a file in base64" if files else "a text in UTF-8, written in base64"
+            problem = FieldProblem(f"{path}.b64", wanted, shown(value["b64"]))
             raise RequestInvalid([problem]) from error
-    return {key: _without_base64(each, joined(path, key).lstrip(".")) for key, each in value.items()}
+    return {
+        key: _without_base64(each, joined(path, key).lstrip("."), files=files) for key, each in value.items()
+    }

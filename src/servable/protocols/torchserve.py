@@ -18,8 +18,11 @@ from servable.artifact.signature import Signature
 from servable.errors import MediaTypeUnsupported, RequestMalformed, ServableError
 from servable.protocols.answers import answer_values
 from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head, media_type_of
-from servable.protocols.codecs import JSON, NPY, RAW, native_codecs
+from servable.protocols.codecs import AUDIO, IMAGE, JSON, NPY, RAW, canonical, native_codecs
+from servable.protocols.file_types import file_type_of
+from servable.protocols.files import lone_file
 from servable.protocols.multipart import FORM, parts_of
+from servable.protocols.native_bytes import BytesCodec
 from servable.protocols.native_schema import Problems
 from servable.protocols.tfserving_large import LargeBodies
 from servable.protocols.tfserving_values import Values, combined, plain_bytes
@@ -77,6 +80,12 @@ class TorchServeCodec:
         self._natives: dict[str, Codec] = native_codecs(
             signature, max_rows=limits.max_rows, max_depth=limits.max_depth
         )
+        #: The content type of files that are a row as they are; empty when there are none.
+        self._file = ""
+        file = lone_file(signature)
+        if file is not None:
+            self._file = IMAGE if file.kind == "image" else AUDIO
+            self._natives[self._file] = BytesCodec(signature)
         self._values = Values(signature, limits, _WANTED)
         self._large = LargeBodies(signature)
         self._labels = signature.classes
@@ -113,6 +122,7 @@ class TorchServeCodec:
             return self._json(plain_bytes(body), request_id)
         if kind == "text/plain":
             return self._of_text(plain_bytes(body), request_id)
+        kind = canonical(kind)
         if kind in self._natives:
             return self._native(kind, body, request_id, head)
         known = ", ".join([*self._natives, *(["text/plain"] if self._text else []), FORM])
@@ -121,6 +131,8 @@ class TorchServeCodec:
     def _by_bytes(self, body: bytes, request_id: str) -> Request:
         if body.startswith(_NPY_MAGIC) and NPY in self._natives:
             return self._native(NPY, body, request_id, NO_HEAD)
+        if self._file and file_type_of(body):
+            return self._native(self._file, body, request_id, NO_HEAD)
         plain = body.strip()
         raw = RAW in self._natives
         if plain[:1] + plain[-1:] in _JSON_ENDS or not (self._text or raw):
@@ -181,7 +193,7 @@ class TorchServeCodec:
 
     def _is_rows(self, values: list[Any]) -> bool:
         """Whether a list holds rows; else it is one row itself."""
-        if not values or isinstance(values[0], dict):
+        if not values or isinstance(values[0], dict | str | bytes if self._file else dict):
             return True
         if self._one_tensor:
             return _levels(values) != self._rank

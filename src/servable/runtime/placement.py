@@ -14,8 +14,11 @@ INLINE_SECONDS = 500e-6
 #: Runs of a compiled model at once where no search has found the best number: they release the lock of
 #: the interpreter, so each core takes one.
 _USUAL_SLOTS = 8
-#: Formats whose graphs are declarative, so that running one in the server cannot surprise.
-DECLARATIVE = frozenset({"onnx"})
+#: Formats that hold data and no code, so that running one in the server cannot surprise.
+DECLARATIVE = frozenset({"onnx", "text"})
+#: Those of them whose cost is a matter of the single row: a text may be of any length, so they run in a
+#: thread however short the example is, and one at a time, because they hold the interpreter.
+UNEVEN = frozenset({"text"})
 #: Formats that are code of the model's author, which never runs in the server, whatever a policy says.
 ISOLATED = frozenset({"mlflow", "python"})
 
@@ -56,11 +59,15 @@ def place(
         cores: cores that this server process may keep busy, at least 1.
     """
     declarative = format in DECLARATIVE
+    # Whether it lets go of the interpreter while it computes.
+    released = declarative and format not in UNEVEN
     if format in ISOLATED:
         return _process(policy, "it is code of its author, which stays out of the server")
     if policy.executor == "auto":
         if not declarative:
             return _process(policy, "it runs Python code, which would hold up the server")
+        if not released:
+            return _thread(policy, options, cores, "a text may be of any length", declarative=False)
         if example_seconds is None:
             return _thread(policy, options, cores, "its time is not known before it is loaded")
         if example_seconds <= INLINE_SECONDS:
@@ -71,9 +78,9 @@ def place(
     if policy.executor == "process":
         return _process(policy, "the deployment asks for it")
     if policy.executor == "thread":
-        reason = f"the deployment asks for it{_lock(declarative)}"
-        return _thread(policy, options, cores, reason, declarative=declarative)
-    return Placed("inline", 1, f"the deployment asks for it{_held_up(declarative, example_seconds)}")
+        reason = f"the deployment asks for it{_lock(released)}"
+        return _thread(policy, options, cores, reason, declarative=released)
+    return Placed("inline", 1, f"the deployment asks for it{_held_up(released, example_seconds)}")
 
 
 def found_here(variant: Variant) -> Mapping[str, Any]:
@@ -82,7 +89,7 @@ def found_here(variant: Variant) -> Mapping[str, Any]:
     Empty when there is nothing. Reads what this machine is, so it is not pure; the first call for a
     variant of ONNX imports onnxruntime.
     """
-    if variant.format not in DECLARATIVE:
+    if variant.format != "onnx":
         return {}
     from servable.frameworks.onnx_session import stored_choice  # Lazily: see above.
 

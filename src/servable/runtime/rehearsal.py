@@ -10,6 +10,7 @@ import numpy as np
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ModelFailed, RequestInvalid
 from servable.frameworks.base import Predictor
+from servable.inputs.rows import Preparer
 from servable.protocols.native import NativeCodec
 from servable.protocols.native_schema import example_row
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays
@@ -20,14 +21,15 @@ _LONG_ENOUGH_S = 0.25
 
 
 def example_arrays(signature: Signature) -> dict[str, Any]:
-    """The signature's example row as packed arrays.
+    """The signature's example row as packed arrays, the files in it prepared.
 
     Raises:
         ArtifactUnreadable: the example does not fit the signature.
+        DependencyMissing: the model takes files and what opens them is not installed.
     """
     body = msgspec.json.encode({"input": example_row(signature)})
     try:
-        return NativeCodec(signature).decode(body, "example").arrays
+        return Preparer(signature).prepared(NativeCodec(signature).decode(body, "example").arrays)
     except RequestInvalid as error:
         raise ArtifactUnreadable(f"The example of the signature does not fit it: {error.message}.") from error
 

@@ -92,7 +92,7 @@ class Prediction(Waiting):
                     self.settle(known, None)
                     return
                 self._key = key
-            live.batcher.submit(self)
+            live.submit(self)
         except Exception as error:  # noqa: BLE001 - the border of the request: the caller is answered whatever went wrong
             self.settle(None, error)
 

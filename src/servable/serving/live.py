@@ -18,6 +18,8 @@ from servable.runtime.batcher import Batcher
 from servable.runtime.cache import NoCache, ResponseCache
 from servable.runtime.executor import Executor
 from servable.runtime.model import LoadedModel
+from servable.runtime.waiting import Waiting
+from servable.serving.preparing import Preparing
 
 State = Literal["live", "cold", "loading", "failed"]
 #: The policy of what nobody has wishes for.
@@ -135,6 +137,7 @@ class Parts(NamedTuple):
         cache: keeps answers, or nothing.
         meter: counts.
         limits: what codecs refuse.
+        preparing: opens the files of a model that takes some; None for all others.
     """
 
     batcher: Batcher
@@ -142,6 +145,7 @@ class Parts(NamedTuple):
     cache: ResponseCache | NoCache
     meter: Meter
     limits: CodecLimits = CodecLimits()
+    preparing: Preparing | None = None
 
 
 class Live:
@@ -165,6 +169,7 @@ class Live:
         "model",
         "retired",
         "size",
+        "submit",
         "used",
         "version",
         "wanted",
@@ -175,7 +180,9 @@ class Live:
         self.model = wanted.model
         self.version = wanted.version
         self.loaded = loaded
-        self.batcher, self.codecs, self.cache, self.meter, self.limits = parts
+        self.batcher, self.codecs, self.cache, self.meter, self.limits, preparing = parts
+        #: Takes decoded requests: the batcher, or what prepares them for it.
+        self.submit: Callable[[Waiting], None] = (self.batcher if preparing is None else preparing).submit
         #: Codecs of other formats, by what makes them.
         self.made: dict[Maker, Codec] = {}
         #: The native JSON one, which is asked for most.

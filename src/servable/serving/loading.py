@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from servable.artifact.package import Package
 from servable.clock import Clock
 from servable.errors import ArtifactUnreadable, ServableError
+from servable.inputs.rows import Preparer, file_fields
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter, Metrics
 from servable.protocols.base import CodecLimits
@@ -27,6 +28,7 @@ from servable.runtime.model import (
     variant_of,
 )
 from servable.serving.live import Live, ModelStatus, Parts, Source, Wanted
+from servable.serving.preparing import Preparing
 from servable.settings import ServerSettings
 
 _log = logger("serving")
@@ -137,6 +139,10 @@ class Loader:
         self._clock = clock
         self._loading = loading
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="servable-load")
+        # Threads begin when files first come.
+        self._opening = ThreadPoolExecutor(
+            max(1, usable_cores() // settings.workers), thread_name_prefix="servable-files"
+        )
         self._limits = LoadLimits(
             cores=max(1, usable_cores() // settings.workers),
             run_limit_s=settings.run_limit_s,
@@ -201,15 +207,30 @@ class Loader:
             else NoCache()
         )
         refused = CodecLimits(settings.max_rows, settings.max_depth, settings.max_body_bytes)
-        return Parts(batcher, codecs, cache, meter, refused)
+        return Parts(batcher, codecs, cache, meter, refused, self._preparing(wanted, loaded, batcher))
+
+    def _preparing(self, wanted: Wanted, loaded: LoadedModel, batcher: Batcher) -> Preparing | None:
+        """What opens the files of a model that takes some."""
+        if not file_fields(loaded.signature):
+            return None
+        settings = self._settings
+        return Preparing(
+            batcher,
+            Preparer(loaded.signature, settings.max_body_bytes),
+            self._opening,
+            name=wanted.reference,
+            most=settings.queue_requests,
+            clock=self._clock,
+        )
 
     async def give_back(self) -> None:
         """Return the memory of unloaded models to the system."""
         await self._in_thread(give_back)
 
     def close(self) -> None:
-        """End the thread. Nothing may be loaded any more."""
+        """End the threads. Nothing may be loaded any more."""
         self._pool.shutdown(wait=False)
+        self._opening.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -1,4 +1,4 @@
-"""What each column is: number, category, boolean, date, or nothing that a table model can use, and why."""
+"""What each column is: number, category, boolean, date, free text, or nothing that can be used, and why."""
 
 import difflib
 import re
@@ -20,12 +20,20 @@ MANY_VALUES = 50
 MOST_VALUES = 1000
 #: Share of different values among those present from which a text column counts as an id or free text.
 UNIQUE_SHARE = 0.5
-#: Text this long on average is prose.
+#: Text this long on average is prose, and so is one of so many words, or with so many signs of a script that
+#: puts no blanks between words.
 LONG_TEXT = 60
+MANY_WORDS = 5
+MANY_SIGNS = 8
+
+#: Characters of a text that are shown as an example.
+_LONGEST_EXAMPLE = 200
 
 #: What a person may say that a column is; ``drop`` leaves it out.
-CHOICES = ("number", "category", "boolean", "date", "drop")
+CHOICES = ("number", "category", "boolean", "date", "text", "drop")
 
+#: Signs of scripts that put no blanks between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+UNSPACED = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _ID_NAME = re.compile(r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|^unnamed", re.IGNORECASE)
 
 
@@ -34,13 +42,13 @@ class ColumnInfo(msgspec.Struct, frozen=True):
 
     Attributes:
         name: as in the file.
-        kind: ``number category boolean date``, or ``dropped``.
+        kind: ``number category boolean date text``, or ``dropped``.
         note: the reason, a few words.
         chosen: whether a person said so.
     """
 
     name: str
-    kind: Literal["number", "category", "boolean", "date", "dropped"]
+    kind: Literal["number", "category", "boolean", "date", "text", "dropped"]
     note: str
     chosen: bool = False
 
@@ -167,15 +175,23 @@ def _text(
     if different > MANY_VALUES or different == len(there) > 20:
         share = different / len(there)
         if share > UNIQUE_SHARE:
-            prose = float(there.iloc[:1000].str.len().mean()) > LONG_TEXT
-            what = "free text" if prose else "an id or free text"
-            return ColumnInfo(
-                name, "dropped", f"{what}: {different} different values in {len(there)} rows"
-            ), column
+            note = f"{different} different values in {len(there)} rows"
+            if is_prose(there):
+                return ColumnInfo(name, "text", f"free text, {note}"), column
+            # Names and codes look alike; whoever knows that they are texts can say so.
+            return ColumnInfo(name, "dropped", f"an id or short text: {note} (say text to read it)"), column
         if different > MOST_VALUES:
             note = f"too many different values for a category ({different})"
             return ColumnInfo(name, "dropped", note), column
     return ColumnInfo(name, "category", f"text, {different} different values"), column
+
+
+def is_prose(there: "pd.Series[Any]") -> bool:
+    """Whether texts are sentences rather than names or codes, judged by the first thousand."""
+    some = there.iloc[:1000].astype(str)
+    signs = float(some.str.count(UNSPACED).mean())
+    words = float(some.str.count(r"\S+").mean())
+    return float(some.str.len().mean()) > LONG_TEXT or words >= MANY_WORDS or signs >= MANY_SIGNS
 
 
 def _forced(column: "pd.Series[Any]", name: str, chosen: str) -> tuple[ColumnInfo, "pd.Series[Any]"]:
@@ -209,12 +225,13 @@ def _forced(column: "pd.Series[Any]", name: str, chosen: str) -> tuple[ColumnInf
     if pd.api.types.is_numeric_dtype(column.dtype):
         numbers = column.to_numpy(dtype="float64", na_value=np.nan)
         whole_only = bool((numbers[~np.isnan(numbers)] == np.floor(numbers[~np.isnan(numbers)])).all())
-        if whole_only and not pd.api.types.is_bool_dtype(column.dtype):
+        if whole_only and chosen == "category" and not pd.api.types.is_bool_dtype(column.dtype):
             return ColumnInfo(name, "category", "codes, as asked", True), column
         text = column.astype(object).where(column.isna(), column.astype(str))
     elif column.dtype == object or pd.api.types.is_datetime64_any_dtype(column.dtype):
         text = column.astype(object).where(column.isna(), column.astype(str))
-    return ColumnInfo(name, "category", "as asked", True), text.astype("str")
+    kind: Literal["text", "category"] = "text" if chosen == "text" else "category"
+    return ColumnInfo(name, kind, "as asked", True), text.astype("str")
 
 
 def _refuse_lost(before: "pd.Series[Any]", after: "pd.Series[Any]", name: str, kind: str) -> None:
@@ -244,6 +261,8 @@ def field_of(column: "pd.Series[Any]", info: ColumnInfo, unknown: Literal["accep
     there = column.dropna()
     missing = len(there) < len(column)
     kind: Kind = "number" if info.kind == "dropped" else info.kind
+    if kind == "text":
+        return text_field(there, info.name)
     if kind == "category":
         values = sorted(there.unique().tolist())
         most = there.mode().iloc[0]
@@ -284,3 +303,15 @@ def field_of(column: "pd.Series[Any]", info: ColumnInfo, unknown: Literal["accep
         maximum=float(numbers.max()),
         example=int(typical) if whole else typical,
     )
+
+
+def text_field(there: "pd.Series[Any]", name: str) -> Field:
+    """The field of a column of free text. An empty text is a text, so a missing one is allowed.
+
+    Args:
+        there: the texts that are not missing.
+        name: of the column.
+    """
+    texts = sorted((str(text) for text in there if str(text).strip()), key=len)
+    example = texts[len(texts) // 2][:_LONGEST_EXAMPLE] if texts else ""
+    return Field(name=name, kind="text", dtype="str", missing=True, example=example)

@@ -84,8 +84,8 @@ def selection_metric(problem: Problem) -> str:
     return "r2" if problem.task == "regression" else "silhouette"
 
 
-def fit_quietly(pipeline: Pipeline, frame: pd.DataFrame, truth: NDArray[Any] | None) -> str:
-    """Fit in place; a failure to converge is returned as a note instead of a warning.
+def fit_quietly(pipeline: Any, frame: Any, truth: NDArray[Any] | None) -> str:
+    """Fit a pipeline or an estimator in place; a failure to converge becomes a note instead of a warning.
 
     Raises:
         DataError: the estimator cannot learn from these rows.
@@ -95,7 +95,7 @@ def fit_quietly(pipeline: Pipeline, frame: pd.DataFrame, truth: NDArray[Any] | N
         try:
             pipeline.fit(frame, truth)
         except ValueError as refused:
-            name = type(pipeline.named_steps["model"]).__name__
+            name = type(getattr(pipeline, "named_steps", {}).get("model", pipeline)).__name__
             raise DataError(
                 f"{name} cannot learn from these rows: {str(refused).splitlines()[0]}."
             ) from refused

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from servable.artifact.signature import Field, Signature, Task
 from servable.errors import DataError, SettingInvalid
 from servable.frameworks.frame import pack, to_frame
-from servable.tensors import Arrays, row_count
+from servable.tensors import STRINGS, Arrays, row_count
 from servable.training.columns import ColumnInfo, check_choices, classify, close_names, field_of
 from servable.training.table import read_table, typed_column
 
@@ -66,6 +66,26 @@ class Problem:
         return row_count(self.arrays)
 
     @property
+    def texts(self) -> tuple[Field, ...]:
+        """The columns of free text."""
+        return tuple(field for field in self.signature.inputs if field.kind == "text")
+
+    def groups(self) -> NDArray[np.int64] | None:
+        """A number for each row ``[rows]``, the same for rows whose texts are the same; None without texts.
+
+        Case and blanks do not count. Rows of one number belong into one part of a split: a text that is
+        learned from and asked for again says nothing about new texts.
+        """
+        if not self.texts:
+            return None
+        known = [field.name for field in self.signature.packed(STRINGS)]
+        places = [known.index(field.name) for field in self.texts]
+        seen: dict[tuple[str, ...], int] = {}
+        rows = self.arrays[STRINGS][:, places]
+        keys = (tuple(" ".join(text.casefold().split()) for text in row) for row in rows)
+        return np.fromiter((seen.setdefault(key, len(seen)) for key in keys), np.int64, len(rows))
+
+    @property
     def imbalanced(self) -> bool:
         """Whether a class is much rarer than its even share."""
         if self.task != "classification" or self.truth is None:
@@ -98,7 +118,7 @@ def infer(
         frame: as ``read_table`` gives it.
         target: the column to predict; None makes clusters.
         task: overrides what the target's values suggest.
-        kinds: overrides by column: ``number category boolean date drop``.
+        kinds: overrides by column: ``number category boolean date text drop``.
         time_order: True when the rows are in time order; a column's name sorts by it first.
         unknown: whether a category value that training did not see is accepted when served.
 
@@ -289,6 +309,8 @@ def _columns(
         if name == target:
             continue
         info, column = classify(frame[name], name, kinds.get(name))
+        if info.kind == "text" and target is None:
+            info = ColumnInfo(name, "dropped", "free text, of which no clusters are made", info.chosen)
         if info.kind == "dropped":
             dropped.append(info)
         else:

@@ -87,6 +87,14 @@ class Scatter(msgspec.Struct, frozen=True, kw_only=True):
     group: list[int] = []
 
 
+class Telling(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens that speak most for a class, with how much they add to its score on an average row."""
+
+    label: str
+    tokens: list[str]
+    weights: list[float]
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that was measured on one set of rows.
 
@@ -105,6 +113,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         clusters: sizes and profiles.
         importance: columns, most important first.
         baselines: metrics of the simple models on the same rows, by name of the candidate.
+        telling: of a linear model over texts, class by class.
+        learning: of a network, by epoch: loss on the rows learned from and on others, and accuracy there.
     """
 
     task: str
@@ -123,6 +133,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     clusters: list[Cluster] = []
     importance: list[Importance] = []
     baselines: dict[str, dict[str, float]] = {}
+    telling: list[Telling] = []
+    learning: list[Curve] = []
 
 
 def encode(evaluation: Evaluation) -> bytes:

@@ -96,6 +96,22 @@ def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None
     return _svg(draw, title, size=(width, height + 0.19 * rows))
 
 
+def learning(found: Sequence[Curve], *, title: str) -> str:
+    """Learning curves by epoch, one line each."""
+
+    def draw(axes: Any) -> None:
+        for place, curve in enumerate(found):
+            marker = "o" if len(curve.x) == 1 else None
+            axes.plot(curve.x, curve.y, color=SERIES[place], linewidth=2, marker=marker, label=curve.label)
+        axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.figure.legend(loc="outside lower center", ncols=1, **_LEGEND)
+
+    width, height = _SMALL
+    return _svg(draw, title, size=(width, height + 0.19 * len(found)))
+
+
 def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = False) -> str:
     """Histograms over each other, for instance of the score by true class.
 

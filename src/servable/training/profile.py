@@ -104,7 +104,10 @@ def _target(signature: Signature, truth: NDArray[Any] | None) -> ColumnProfile |
 
 def _column(field: Field, values: NDArray[Any]) -> ColumnProfile:
     rows = max(len(values), 1)
-    if field.array == STRINGS:
+    if field.kind == "text":
+        # Only how long they are: texts themselves belong into no record that people hand around.
+        values = np.asarray([len(text) or np.nan for text in values], dtype=np.float64)
+    elif field.array == STRINGS:
         there = values[values != MISSING_STRING].astype(str)
         return _counted(field, there, 1 - len(there) / rows)
     numbers = values.astype(np.float64)

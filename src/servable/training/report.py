@@ -373,4 +373,8 @@ def _classifier(evaluation: Evaluation) -> list[Picture]:
             "By true class; the less they overlap, the better." if two else "Of right and of wrong answers."
         )
         found.append(_picture("Scores", svg, hint))
+    if evaluation.learning:
+        svg = figures.learning(evaluation.learning, title="Learning curves")
+        hint = "It stops when nothing is gained on rows kept aside; the best epoch counts."
+        found.append(_picture("Learning curves", svg, hint))
     return found

@@ -50,7 +50,7 @@ class TrainingResult:
     """A trained model and all that is known about how it came to be.
 
     Attributes:
-        trained: for the adapter named ``sklearn``.
+        trained: for the adapter that is named.
         evaluation: on the held-out rows, baselines among it.
         holdout: the held-out rows, packed.
         holdout_truth: their class index or value; None for clustering.
@@ -63,6 +63,8 @@ class TrainingResult:
         dropped: those left out, with reasons.
         notes: sentences about rows and task.
         seconds: how long it took.
+        adapter: name of the adapter that writes and loads the model.
+        baseline: name of the simple model that it is compared with, empty where there is none.
     """
 
     trained: Trained
@@ -78,6 +80,8 @@ class TrainingResult:
     dropped: tuple[ColumnInfo, ...]
     notes: tuple[str, ...]
     seconds: float
+    adapter: str = "sklearn"
+    baseline: str = ""
 
     @property
     def signature(self) -> Signature:
@@ -214,7 +218,7 @@ def train(
     parts = hold_out(
         problem.size, problem.truth, problem.task, share=holdout, time_order=problem.time_order, seed=seed
     )
-    _check_classes(problem, parts)
+    check_classes(problem, parts)
     until = started + time_budget_s * COMPARE_SHARE
     leaderboard = _compare(problem, parts.train, model, COMPARE_FOLDS, until, seed, progress, COMPARE_ROWS)
     pick = _picked(leaderboard, model)
@@ -239,15 +243,16 @@ def train(
         sample=take(problem.arrays, parts.train[measures.sample(len(parts.train), 2000, seed)]),
         leaderboard=tuple(leaderboard),
         profile=profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train)),
-        recipe=_recipe(problem, parts, pick, seed) | asked,
+        recipe=recipe_of(problem, parts, pick, seed) | asked,
         columns=problem.columns,
         dropped=problem.dropped,
         notes=problem.notes,
         seconds=time.monotonic() - started,
+        baseline=LINEAR.get(problem.task, ""),
     )
 
 
-def _recipe(problem: Problem, parts: Split, pick: CandidateResult, seed: int) -> dict[str, Any]:
+def recipe_of(problem: Problem, parts: Split, pick: CandidateResult, seed: int) -> dict[str, Any]:
     """How the model was made, in words that a report and a second run understand."""
     return {
         "estimator": pick.name,
@@ -264,7 +269,7 @@ def _recipe(problem: Problem, parts: Split, pick: CandidateResult, seed: int) ->
     }
 
 
-def _check_classes(problem: Problem, parts: Split) -> None:
+def check_classes(problem: Problem, parts: Split) -> None:
     """Every class must occur among the rows learned from, which time order does not see to by itself."""
     if problem.task != "classification" or problem.truth is None:
         return

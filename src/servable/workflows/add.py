@@ -13,6 +13,7 @@ from servable.frameworks.python_model import Model
 from servable.progress import NoProgress, Progress
 from servable.registry.references import checked_name
 from servable.tensors import Arrays
+from servable.workflows.file_samples import packed_files
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import AddOutcome
@@ -43,7 +44,8 @@ def add(
             in its file), a fitted estimator, or a class, an object or a function of plain Python.
         name: the model under which the version is registered.
         sample: rows that the model accepts: a CSV or Parquet file, or a DataFrame. It gives names, kinds,
-            ranges and the example, and the rows on which compiled forms are proven.
+            ranges and the example, and the rows on which compiled forms are proven. For a model that takes
+            pictures or sounds it may be a folder of them.
         target: the sample's column that holds the answer and is no input.
         hints: what the file does not say: task, inputs, labels, the class or function that belongs to it.
         trust: whether code in the file may run; a pickle can do anything that the caller can.
@@ -65,7 +67,8 @@ def add(
     python_source.refuse_while_importing()
     checked_name(name)
     watched.begin("Read the model")
-    rows = None if sample is None else _without(table_of(sample)[0], target)
+    folder = Path(sample) if isinstance(sample, str | Path) and Path(sample).is_dir() else None
+    rows = None if sample is None or folder is not None else _without(table_of(sample)[0], target)
     framework, trained, source = _taken_in(model, rows, trust, hints)
     if target is not None:
         trained = _with_target(trained, target)
@@ -74,7 +77,7 @@ def add(
         model=name,
         adapter=framework,
         trained=trained,
-        sample=None if rows is None else _packed(rows, trained),
+        sample=_packed(rows, trained) if folder is None else packed_files(folder, trained.signature),
         source=source,
         # Whoever hands in an object has run its code already.
         trusted=trust or not isinstance(model, str | Path),
@@ -148,7 +151,9 @@ def _with_target(trained: Trained, target: str) -> Trained:
 
 
 def _packed(rows: Any, trained: Trained) -> Arrays | None:
-    """The sample in packed form; None for a model whose inputs are no table."""
+    """The sample in packed form; None without one and for a model whose inputs are no table."""
+    if rows is None:
+        return None
     from servable.artifact.signature import is_table
     from servable.frameworks.frame import pack
 

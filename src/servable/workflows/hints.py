@@ -8,7 +8,7 @@ import msgspec
 
 from servable.artifact.signature import Field, Task
 from servable.errors import FileMissing, SettingInvalid
-from servable.frameworks.base import Hints
+from servable.frameworks.base import Hints, Scores
 
 _LARGEST = 1024 * 1024
 
@@ -21,14 +21,16 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str | bool | int | float, ...] = ()
     inputs: tuple[Field, ...] = ()
     files: tuple[str, ...] = ()
+    scores: Scores = ""
 
 
 def hints_of(describe: Path | None, *, labels: str = "", entry: str = "") -> Hints:
     """The hints that options give; an option wins over the file.
 
     Args:
-        describe: a TOML or JSON file with any of ``task``, ``entry``, ``labels``, ``inputs``, ``files``; an
-            input has the fields of ``signature.Field``. Paths in it are relative to its folder.
+        describe: a TOML or JSON file with any of ``task``, ``entry``, ``labels``, ``inputs``, ``files``,
+            ``scores``; an input has the fields of ``signature.Field``, with a ``preparation`` where callers
+            send files. Paths in it are relative to its folder.
         labels: classes with commas between them, or the path of a file with one a line.
         entry: ``file.py:Name`` or ``package.module:Name``.
 
@@ -44,6 +46,7 @@ def hints_of(describe: Path | None, *, labels: str = "", entry: str = "") -> Hin
         labels=_labels(labels) if labels else found.labels,
         entry=entry or _placed(found.entry, beside),
         files=tuple(_there(beside / name) for name in found.files),
+        scores=found.scores,
     )
 
 
@@ -55,9 +58,29 @@ def _read(path: Path) -> _Description:
     try:
         text = path.read_text(encoding="utf-8")
         held: Any = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
-        return msgspec.convert(held, _Description, strict=True)
+        return msgspec.convert(_completed(held), _Description, strict=True)
     except (ValueError, msgspec.MsgspecError) as error:
         raise SettingInvalid(f"{path.name} is no description of a model: {error}.") from error
+
+
+def _completed(held: Any) -> Any:
+    """A description in which inputs say what follows from the rest: kind from preparation, or the reverse."""
+    inputs = held.get("inputs") if isinstance(held, dict) else None
+    if not isinstance(inputs, list):
+        return held
+    made = []
+    for each in inputs:
+        if isinstance(each, dict):
+            strange = sorted(map(str, each.keys() - set(Field.__struct_fields__)))
+            if strange:
+                raise ValueError(f"an input has no key {strange[0]!r}")
+            how = each.get("preparation")
+            told = how.get("type", "tensor") if isinstance(how, dict) else "tensor"
+            each = {"name": "", "dtype": "", "kind": told, **each}
+            if isinstance(how, dict):
+                each["preparation"] = {"type": each["kind"], **how}
+        made.append(each)
+    return {**held, "inputs": made}
 
 
 def _labels(text: str) -> tuple[str, ...]:

@@ -93,7 +93,11 @@ def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) ->
     digests = {entry.path: entry.sha256 for entry in package.manifest.files}
     return tuple(
         with_findings(variant, former[variant.path])
-        if variant.path in former and file_digest(folder / variant.path) == digests.get(variant.path)
+        # A trained form that is a folder has no findings: they are of single ONNX files.
+        if variant.path in former
+        and variant.path in digests
+        and (folder / variant.path).is_file()
+        and file_digest(folder / variant.path) == digests[variant.path]
         else variant
         for variant in made
     )
@@ -110,9 +114,9 @@ def _rows(package: Package, sample: "str | Path | pd.DataFrame | None") -> Array
 
 def _copied(package: Package, folder: Path, rows: Arrays | None) -> Trained:
     """The package without its compiled variants in a staging folder, and its trained model in memory."""
-    former = {variant.path for variant in package.manifest.variants if variant.name != TRAINED}
+    former = tuple(f"{each.path.rstrip('/')}/" for each in package.manifest.variants if each.name != TRAINED)
     for entry in package.manifest.files:
-        if entry.path not in former:
+        if not f"{entry.path}/".startswith(former):
             target = folder / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(package.folder / entry.path, target)

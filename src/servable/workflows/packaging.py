@@ -35,7 +35,7 @@ from servable.workflows.outcomes import VariantRow
 #: Most held-out rows that a package keeps for proofs made later.
 SAMPLE_ROWS = 2_000
 #: Formats that are compiled already; there is nothing to convert them into.
-COMPILED = frozenset({"onnx"})
+COMPILED = frozenset({"onnx", "text"})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -154,7 +154,8 @@ def compiled(
     timed = msgspec.structs.replace(variant, timings=time_predictor(predictor, rows))
     predictor.close()
     progress.advance(note=f"one row takes {timed.timings[0].seconds * 1e6:,.0f} us")
-    done = session.tune(folder, timed, rows, tolerance=tolerance) if tune else session.Tuned(timed, "timed")
+    tunes = tune and variant.format in session.FORMATS
+    done = session.tune(folder, timed, rows, tolerance=tolerance) if tunes else session.Tuned(timed, "timed")
     progress.done(done.note)
     return Optimised((done.variant,), TRAINED)
 
@@ -164,5 +165,5 @@ def refused(found: Optimised) -> tuple[Variant, ...]:
     impossible = []
     for note in found.notes:
         name, _, reason = note.partition(": ")
-        impossible.append(Variant(name=name, format="onnx", path="", note=reason))
+        impossible.append(Variant(name=name, format=name.partition("-")[0], path="", note=reason))
     return (*found.refused, *impossible)

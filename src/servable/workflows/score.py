@@ -14,12 +14,13 @@ import numpy as np
 from servable.artifact.files import storage_errors, sync_file, sync_folder
 from servable.artifact.package import Package
 from servable.errors import ConflictError, DataError, SettingInvalid, StorageFailed
+from servable.inputs.rows import Preparer
 from servable.progress import NoProgress, Progress
 from servable.protocols.columns import ColumnReader, need_arrow
 from servable.registry.policy import Policy
 from servable.runtime.executor import run_batch
 from servable.runtime.model import LoadedModel, load_model, usable_cores, variant_of
-from servable.runtime.placement import DECLARATIVE, found_here
+from servable.runtime.placement import DECLARATIVE, UNEVEN, found_here
 from servable.runtime.rehearsal import example_arrays
 from servable.tensors import take
 from servable.workflows.homes import opened
@@ -234,7 +235,7 @@ async def _course(task: _Task, work: Work, journal: Journal, progress: Progress)
             step = task.batch_rows or await _step(loaded, example, alone=alone)
             journal.begin(msgspec.structs.replace(work, step=step), written.head)
         most = 1 if alone else task.batch_rows
-        road = Road(task.source, task.reader, loaded.executor, most, written, journal)
+        road = Road(task.source, task.reader, Preparer(signature), loaded.executor, most, written, journal)
         progress.done(f"{loaded.variant.name}, {loaded.placement}")
         progress.begin(f"Score {task.source.path.name}", total=task.source.size)
         begun = time.monotonic()
@@ -248,7 +249,7 @@ async def _course(task: _Task, work: Work, journal: Journal, progress: Progress)
 def _policy(package: Package) -> Policy:
     """Everything that this machine has: threads where the graph allows it, processes where Python runs."""
     variant = variant_of(package.manifest)
-    if variant.format in DECLARATIVE:
+    if variant.format in DECLARATIVE - UNEVEN:
         # What the search found about runs at once is for single rows; here every core has pieces to answer.
         each = found_here(variant).get("threads", 1)
         return Policy(executor="thread", threads=max(1, usable_cores() // max(1, int(each))))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from servable.artifact.manifest import TRAINED
+from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Task
 from servable.errors import SettingInvalid
 from servable.progress import NoProgress, Progress
@@ -63,7 +63,7 @@ def select(
     watched.begin("Read the data")
     frame, _ = table_of(data)
     from servable.training import data as rows
-    from servable.training import search
+    from servable.training import tasks
     from servable.training.crossval import selection_metric
     from servable.training.measures import HIGHER_IS_BETTER
 
@@ -71,7 +71,7 @@ def select(
     watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
     if models != "auto" and not models:
         raise SettingInvalid("No candidate was named; name some or use auto.")
-    results = search.select(
+    results = tasks.select(
         problem,
         models="auto" if models == "auto" else list(models),
         folds_wanted=folds,
@@ -106,12 +106,13 @@ def _notes(problem: "Problem") -> Any:
 def _entry(problem: "Problem", result: "CandidateResult", tolerance: float, seed: int) -> LeaderboardEntry:
     """A candidate's line: fitted once on all rows, compiled, proven on some, timed on one."""
     from servable.optimization.choose import optimise
-    from servable.training import search
+    from servable.training import tasks
 
-    trained = search.fit(problem, result.name, result.params, seed=seed)
+    adapter, trained = tasks.fit(problem, result.name, result.params, seed=seed)
+    held = Variant(name=TRAINED, format=adapter, path="")
     rows: Arrays = take(problem.arrays, slice(0, PROOF_ROWS))
     with tempfile.TemporaryDirectory(prefix="servable-") as folder:
-        found = optimise(trained, rows, Path(folder), tolerance=tolerance, batches=BATCHES)
+        found = optimise(trained, rows, Path(folder), fallback=held, tolerance=tolerance, batches=BATCHES)
     seconds = {
         variant.name: timing.seconds
         for variant in found.variants

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: The extra without which nothing can be trained, evaluated or compiled.
 EXTRA = "train"
 #: Frameworks whose models are read and compiled with the libraries of that extra.
-FITTED = frozenset({"sklearn"})
+FITTED = frozenset({"catboost", "lightgbm", "sklearn", "xgboost"})
 
 
 def table_of(

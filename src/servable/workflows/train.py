@@ -53,7 +53,7 @@ def train(
         target: the column to predict; None makes clusters.
         model: ``auto`` or the name of a candidate.
         task: ``classification regression clustering``; found from the target when None.
-        kinds: overrides of column kinds: ``number category boolean date drop``.
+        kinds: overrides of column kinds: ``number category boolean date text drop``.
         time_budget_s: seconds for comparing, tuning and fitting.
         time_order: True when the rows are in order of time, or the column that gives the order; the last
             rows are then held out and nothing is shuffled.
@@ -80,12 +80,12 @@ def train(
     watched.begin("Read the data")
     frame, source = table_of(data)
     from servable.training import data as rows
-    from servable.training import search
+    from servable.training import tasks
 
     problem = rows.infer(frame, target, task=task, kinds=kinds, time_order=time_order, unknown=unknown)
     watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
     with opened(home, create=True) as place:
-        result = search.train(
+        result = tasks.train(
             problem, model=model, holdout=holdout, time_budget_s=time_budget_s, seed=seed, progress=watched
         )
         contents = _contents(place, name, result, source)
@@ -127,7 +127,7 @@ def _contents(home: Home, name: str, result: "TrainingResult", source: dict[str,
         previous = None
     return Contents(
         model=name,
-        adapter="sklearn",
+        adapter=result.adapter,
         trained=result.trained,
         sample=result.holdout,
         recipe=result.recipe,
@@ -147,11 +147,9 @@ def _rendered(shown: Any, previous: "Evaluation | None", variants: tuple[Variant
 
 def _outcome(published: Published, result: "TrainingResult", seconds: float, deployed: bool) -> TrainOutcome:
     from servable.artifact.manifest import REPORT_FILE
-    from servable.training.candidates import LINEAR
     from servable.workflows.look import variant_rows
 
     evaluation = result.evaluation
-    baseline = LINEAR.get(result.signature.task, "")
     return TrainOutcome(
         model=published.record.model,
         version=published.record.version,
@@ -159,7 +157,7 @@ def _outcome(published: Published, result: "TrainingResult", seconds: float, dep
         estimator=str(result.recipe["estimator"]),
         metric=evaluation.metric,
         metrics=dict(evaluation.metrics),
-        baseline_metrics=dict(evaluation.baselines.get(baseline, {})),
+        baseline_metrics=dict(evaluation.baselines.get(result.baseline, {})),
         intervals={name: (low, high) for name, (low, high) in evaluation.intervals.items()},
         columns=column_notes(result.columns),
         dropped=column_notes(result.dropped),

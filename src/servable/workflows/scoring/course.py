@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from servable.errors import DataError, ModelDied, ModelFailed
+from servable.inputs.rows import Preparer
 from servable.progress import Progress
 from servable.protocols.columns import CellProblem, ColumnReader
 from servable.runtime.executor import Executor, run_batch
@@ -29,6 +30,7 @@ class Road(NamedTuple):
     Attributes:
         source: the input.
         reader: its columns to packed arrays.
+        preparer: the files in them to tensors.
         executor: where the model runs.
         most: rows in one run; 0 for a whole piece.
         written: columns to bytes.
@@ -37,6 +39,7 @@ class Road(NamedTuple):
 
     source: Source
     reader: ColumnReader
+    preparer: Preparer
     executor: Executor
     most: int
     written: Written
@@ -143,7 +146,14 @@ def _read(road: Road, piece: Piece) -> _Read:
     found = road.reader.look(table)
     if found.problems:
         raise refusal(road.source, min(found.problems, key=lambda problem: problem.row or 0))
-    return _Read(found.arrays, road.written.kept(table, found.arrays), table.num_rows)
+    arrays = found.arrays
+    if road.preparer.needed(arrays):
+        arrays, problems = road.preparer.look(arrays)
+        if problems:
+            row, problem = min(problems)
+            said = CellProblem(problem.path.partition("[")[0], row, problem.expected, problem.got)
+            raise refusal(road.source, said)
+    return _Read(arrays, road.written.kept(table, found.arrays), table.num_rows)
 
 
 def refusal(source: Source, problem: CellProblem) -> Exception:

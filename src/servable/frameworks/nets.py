@@ -1,0 +1,221 @@
+"""What the adapters of Keras and TensorFlow share: tensors in and out, and what becomes of the scores."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from servable.artifact.signature import Field, Signature
+from servable.errors import ArtifactUnsupported, ModelFailed, SettingInvalid
+from servable.frameworks.base import Hints
+from servable.tensors import PREDICTION, PROBABILITIES, Arrays, row_count
+
+#: Options of the trained variant: the sources of the model's inputs, in order; the names of its outputs, in
+#: order; and what is made of them, see ``Head``.
+SOURCES, OUTPUTS, HEAD = "sources", "outputs", "head"
+#: An example is kept in the signature up to so many values.
+_LARGEST_EXAMPLE = 64
+
+
+class Port(NamedTuple):
+    """An input or output of a network.
+
+    Attributes:
+        name: the model's own.
+        dtype: a numpy name, or ``str``.
+        shape: without the axis of rows; -1 is a free size.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What is made of the outputs.
+
+    Attributes:
+        form: ``plain`` for outputs under their own names; ``value`` for a number; ``rows`` for a score for
+            each class; ``positive`` for the score of the second of two classes.
+        logits: whether scores are turned into probabilities by softmax or the logistic function.
+    """
+
+    form: str
+    logits: bool = False
+
+
+def shape_of(name: str, sizes: Sequence[int | None] | None) -> tuple[int, ...]:
+    """A shape without its axis of rows.
+
+    Raises:
+        ArtifactUnsupported: the model fixes the number of rows, or does not say how many axes there are.
+    """
+    if not sizes:
+        raise ArtifactUnsupported(
+            f"{name!r} has no axis of rows, or the model does not say its shape; export it with one."
+        )
+    if sizes[0] is not None:
+        raise ArtifactUnsupported(
+            f"{name!r} takes exactly {sizes[0]} rows; export the model with None as its first axis."
+        )
+    return tuple(-1 if size is None else int(size) for size in sizes[1:])
+
+
+def signature_of(
+    inputs: Sequence[Port], outputs: Sequence[Port], hints: Hints, *, activation: str
+) -> tuple[Signature, Head]:
+    """The signature of a network, and what is made of its outputs.
+
+    Args:
+        inputs: in order.
+        outputs: in order.
+        hints: labels make it a classifier; inputs say more of the model's inputs, by name or else by place.
+        activation: of the last layer where it is known: ``softmax``, ``sigmoid`` or anything else.
+
+    Raises:
+        SettingInvalid: a hint contradicts the model.
+    """
+    head, answers = _answers(outputs, hints, activation)
+    fields = tuple(_told(port, place, inputs, hints) for place, port in enumerate(inputs))
+    signature = Signature(
+        task={"plain": "transform", "value": "regression"}.get(head.form, "classification"),  # type: ignore[arg-type]
+        inputs=fields,
+        outputs=answers,
+        probabilities=head.form in ("rows", "positive"),
+        example={field.name: field.example for field in fields if field.example is not None},
+    )
+    if hints.task is not None and hints.task != signature.task:
+        raise SettingInvalid(
+            f"The description says that the model does {hints.task}, but its outputs are those of a "
+            f"{signature.task}."
+        )
+    return signature, head
+
+
+def _told(port: Port, place: int, inputs: Sequence[Port], hints: Hints) -> Field:
+    """One input, with what the caller says of it."""
+    filled = tuple(1 if size < 0 else size for size in port.shape)
+    small = int(np.prod(filled)) <= _LARGEST_EXAMPLE
+    empty = np.full(filled, "", dtype=object) if port.dtype == "str" else np.zeros(filled, dtype=port.dtype)
+    example = empty.tolist() if small else None
+    field = Field(name=port.name, kind="tensor", dtype=port.dtype, shape=port.shape, example=example)
+    if not hints.inputs:
+        return field
+    if len(hints.inputs) != len(inputs):
+        raise SettingInvalid(
+            f"The description has {len(hints.inputs)} inputs, but the model takes {len(inputs)}."
+        )
+    by_name = {hint.name: hint for hint in hints.inputs}
+    named = all(other.name in by_name for other in inputs)
+    hint = by_name[port.name] if named else hints.inputs[place]
+    fits = len(hint.shape) == len(port.shape) and all(
+        -1 in (said, size) or said == size for said, size in zip(hint.shape, port.shape, strict=False)
+    )
+    if hint.shape and not fits:
+        raise SettingInvalid(
+            f"The description gives {hint.name!r} the shape {list(hint.shape)}, but the model takes "
+            f"{list(port.shape)}."
+        )
+    if not hint.is_tensor:
+        raise SettingInvalid(
+            f"{hint.name!r} is a {hint.kind} in the description, but the model takes a tensor."
+        )
+    shown = field.example if hint.example is None else hint.example
+    return msgspec.structs.replace(hint, dtype=port.dtype, shape=hint.shape or port.shape, example=shown)
+
+
+def _answers(outputs: Sequence[Port], hints: Hints, activation: str) -> tuple[Head, tuple[Field, ...]]:
+    """What is made of the outputs, and the fields that come of it.
+
+    Raises:
+        SettingInvalid: labels that do not fit the outputs.
+    """
+    first = outputs[0]
+    single = len(outputs) == 1 and first.dtype.startswith(("float", "bfloat"))
+    if hints.labels or hints.task == "classification":
+        if not single or len(first.shape) > 1 or first.shape == (-1,):
+            raise SettingInvalid(
+                "Labels are for a model with one output of scores, [rows, classes]; "
+                f"this one gives {_said(outputs)}."
+            )
+        width = first.shape[0] if first.shape else 1
+        form = "positive" if width == 1 else "rows"
+        classes = tuple(hints.labels) or tuple(range(max(width, 2)))
+        if len(classes) != max(width, 2):
+            raise SettingInvalid(
+                f"{len(classes)} labels are given, but the model tells {max(width, 2)} classes apart."
+            )
+        known = hints.scores or ("probabilities" if activation in ("softmax", "sigmoid") else "logits")
+        dtype = "str" if isinstance(classes[0], str) else "bool" if isinstance(classes[0], bool) else "int64"
+        answer = Field(name="prediction", kind="category", dtype=dtype, values=classes)
+        return Head(form, known == "logits"), (answer,)
+    if single and first.shape in ((), (1,)) and hints.task != "transform":
+        return Head("value"), (Field(name="prediction", kind="number", dtype="float64"),)
+    fields = tuple(
+        Field(name=port.name, kind="tensor", dtype=port.dtype, shape=port.shape) for port in outputs
+    )
+    return Head("plain"), fields
+
+
+def _said(outputs: Sequence[Port]) -> str:
+    return ", ".join(f"{port.name} {['rows', *port.shape]} of {port.dtype}" for port in outputs)
+
+
+class NetPredictor:
+    """A network behind named arrays. One call at a time.
+
+    Args:
+        run: the model's own call: its inputs in order to its outputs in order.
+        options: of the trained variant.
+    """
+
+    concurrent = False
+
+    def __init__(self, run: Callable[[list[Any]], Sequence[Any]], options: Mapping[str, Any]) -> None:
+        self._run: Callable[[list[Any]], Sequence[Any]] | None = run
+        self._sources = list(options[SOURCES])
+        self._outputs = list(options[OUTPUTS])
+        self._head = msgspec.convert(options[HEAD], Head)
+
+    def predict(self, arrays: Arrays) -> dict[str, Any]:
+        """Answer all rows.
+
+        Raises:
+            ModelFailed: the model raised, or the predictor is closed.
+        """
+        try:
+            if self._run is None:
+                raise RuntimeError("the predictor is closed")
+            raw = [np.asarray(output) for output in self._run([arrays[name] for name in self._sources])]
+        except Exception as foreign:
+            raise ModelFailed(
+                f"The trained model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
+            ) from foreign
+        if self._head.form == "plain":
+            return dict(zip(self._outputs, raw, strict=True))
+        if self._head.form == "value":
+            return {PREDICTION: raw[0].reshape(-1).astype(np.float64)}
+        return _classified(raw[0], self._head)
+
+    def close(self) -> None:
+        """Drop the model; its memory goes with the last reference."""
+        self._run = None
+
+
+def _classified(scores: NDArray[Any], head: Head) -> dict[str, Any]:
+    """Class and probabilities. The largest score wins, before anything is rounded."""
+    scores = scores.astype(np.float32) if scores.dtype.itemsize < 4 else scores
+    if head.form == "positive":
+        second = scores.reshape(-1)
+        if head.logits:
+            with np.errstate(over="ignore"):
+                second = (1 / (1 + np.exp(-second.astype(np.float64)))).astype(scores.dtype)
+        both = np.stack([1 - second, second], axis=1)
+        return {PREDICTION: np.argmax(both, axis=1), PROBABILITIES: both}
+    chances = scores
+    if head.logits:
+        exponents = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+        chances = (exponents / exponents.sum(axis=1, keepdims=True)).astype(scores.dtype)
+    return {PREDICTION: np.argmax(scores, axis=1), PROBABILITIES: chances}

@@ -1,0 +1,71 @@
+"""What is learned from which kind of data: tables in ``search``, tables with free text in ``text``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from servable.frameworks.base import Trained
+from servable.progress import Progress
+from servable.training import search
+from servable.training.crossval import CandidateResult
+from servable.training.data import Problem
+from servable.training.search import TrainingResult
+from servable.training.split import HOLDOUT
+from servable.training.tasks import text
+
+
+def _has_texts(problem: Problem) -> bool:
+    return bool(problem.texts) and problem.task in ("classification", "regression")
+
+
+def select(
+    problem: Problem,
+    *,
+    models: str | list[str] = "auto",
+    folds_wanted: int = 5,
+    time_budget_s: float = 60.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[CandidateResult]:
+    """Compare the candidates for a problem by cross-validation; see ``search.select``."""
+    course = text.select if _has_texts(problem) else search.select
+    return course(
+        problem,
+        models=models,
+        folds_wanted=folds_wanted,
+        time_budget_s=time_budget_s,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def fit(problem: Problem, name: str, params: Mapping[str, Any], *, seed: int = 0) -> tuple[str, Trained]:
+    """Fit one candidate on all rows of a problem: the adapter's name and the model.
+
+    Raises:
+        SettingInvalid: no such candidate.
+        DataError: it cannot learn from these rows.
+    """
+    if _has_texts(problem):
+        return text.fit(problem, name, params, seed=seed)
+    return "sklearn", search.fit(problem, name, params, seed=seed)
+
+
+def train(
+    problem: Problem,
+    *,
+    model: str = "auto",
+    holdout: float = HOLDOUT,
+    time_budget_s: float = 60.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train the best model that the time allows, and measure it on unseen rows; see ``search.train``."""
+    course = text.train if _has_texts(problem) else search.train
+    return course(
+        problem,
+        model=model,
+        holdout=holdout,
+        time_budget_s=time_budget_s,
+        seed=seed,
+        progress=progress,
+    )
