@@ -254,7 +254,7 @@ def _median(call: Callable[[], Any], seconds: float) -> float:
 def report(found: dict[str, Any]) -> str:
     """The figures as a Markdown table."""
     lines = [
-        "| model | serves as | trained, 1 row | serving, 1 row | faster | 32 rows | MiB trained | MiB serving |",
+        "| model | serves as | trained, 1 row | serving, 1 row | faster | 32 rows | MiB trained | MiB now |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
         *_lines(found),
     ]
