@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -105,6 +106,16 @@ def check_generated(url: str, folder: Path) -> None:
             given.input_ids, attention_mask=given.attention_mask, max_new_tokens=8, do_sample=False
         )
         wanted.append(tokenizer.decode(made[0, given.input_ids.shape[1] :], skip_special_tokens=True))
+    with httpx.stream(
+        "POST",
+        f"{url}/models/writer/predict",
+        json={"input": {"text": texts[0]}},
+        headers={"accept": "text/event-stream"},
+        timeout=300,
+    ) as streamed:
+        events = [line for line in streamed.iter_lines() if line.startswith("data:")]
+    assert streamed.status_code == 200
+    assert len(events) > 1
     found = over_grpc(url, "writer", {"text": strings(texts)}, "generated_text")
     assert [each.decode() for each in found.ravel().tolist()] == wanted
 
@@ -135,6 +146,20 @@ def test_the_seam_is_kept(tmp_path: Path, make: Any, rows: Any) -> None:
     work.mkdir()
     held = {name: array.copy() for name, array in rows.items()}
     check_adapter(adapter("transformers"), Specimen(folder, held, breakable="model.safetensors"), work)
+
+
+def test_pieces_of_a_generated_text_are_the_whole_text(tmp_path: Path) -> None:
+    trained = adapter("transformers").read(folders.generator(tmp_path / "m"), sample=None, trust=False)
+    predictor: Any = adapter("transformers").wrap(trained)
+    together = predictor.predict({STRINGS: strings(TEXTS)})["generated_text"]
+    for text, whole in zip(TEXTS, together, strict=True):
+        pieces = [piece["generated_text"][0] for piece in predictor.stream({STRINGS: strings([text])})]
+        assert "".join(pieces) == whole
+        assert len(pieces) > 1 or len(whole.split()) < 2
+    begun = predictor.stream({STRINGS: strings(TEXTS[:1])})
+    next(begun)
+    begun.close()
+    assert not torch.is_inference_mode_enabled()
 
 
 def test_entities_join_tokens_of_one_label(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ weights come from safetensors, or from a pickle with ``weights_only``. Options o
 ``torch`` beside ``does``, ``text`` (see ``tokens``) and, for embeddings, ``pooling`` and ``normalise``.
 """
 
+import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,10 @@ from servable.artifact.files import storage_errors, write_file
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Field, Signature, Task
 from servable.errors import ArtifactUnreadable, ModelFailed, SettingInvalid
-from servable.frameworks.base import NO_HINTS, Hints, Predictor, Trained
+from servable.frameworks.base import NO_HINTS, STREAMS, Hints, Predictor, Trained
 from servable.frameworks.devices import PROCESSOR, Placed, wanted
 from servable.frameworks.huggingface_open import KEPT, TOKENIZER, Found, open_folder, read_json
-from servable.frameworks.tokens import ENTITIES, TEXT, TOKEN_SCORES, TextPredictor, Tokenizer
+from servable.frameworks.tokens import ENTITIES, IDS, MASK, TEXT, TOKEN_SCORES, TextPredictor, Tokenizer
 from servable.frameworks.torch import TorchPredictor, device_for
 from servable.frameworks.torch_open import Argument, Opened, quiet
 from servable.tensors import PREDICTION, STRINGS, Arrays
@@ -78,7 +79,7 @@ class Model(NamedTuple):
 
 
 class GeneratingPredictor:
-    """Continues texts, the likeliest token each time unless the folder asks otherwise. One call at a time."""
+    """Continues texts, the likeliest token each time, whole or in pieces. One call at a time."""
 
     concurrent = False
 
@@ -88,7 +89,9 @@ class GeneratingPredictor:
         self._model: Any = found.model.to(self._place)
         self._tokenizer = Tokenizer(found.tokenizer, TOKENIZER, options[TEXT], left=True)
         self._new = int(options["new_tokens"])
-        self._pad = int(options[TEXT]["pad"])
+        self._positions = "position_ids" in inspect.signature(found.model.forward).parameters
+        ends = getattr(getattr(found.model, "generation_config", None), "eos_token_id", None)
+        self._ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
     def predict(self, arrays: Arrays) -> dict[str, Any]:
         """The continuations of all texts, without the texts themselves.
@@ -97,25 +100,73 @@ class GeneratingPredictor:
             ModelFailed: the model raised.
         """
         texts = arrays[STRINGS][:, 0].tolist()
-        try:
-            tokens, _ = self._tokenizer.encode(texts)
-            given = {name: torch.from_numpy(array).to(self._place) for name, array in tokens.items()}
-            with torch.inference_mode(), quiet():
-                made = self._model.generate(
-                    **given, max_new_tokens=self._new, do_sample=False, pad_token_id=self._pad
-                )
-            width = given["input_ids"].shape[1]
-            said = np.empty(len(texts), dtype=object)
-            said[:] = [self._tokenizer.decode(row.tolist()) for row in made[:, width:].cpu()]
-        except Exception as foreign:
-            raise ModelFailed(
-                f"The trained model failed on {len(texts)} rows ({type(foreign).__name__})."
-            ) from foreign
+        made: list[list[int]] = [[] for _ in texts]
+        for tokens in self._steps(texts):
+            for row, token in zip(made, tokens, strict=True):
+                if token is not None:
+                    row.append(token)
+        said = np.empty(len(texts), dtype=object)
+        said[:] = [self._tokenizer.decode(row) for row in made]
         return {GENERATED: said}
+
+    def stream(self, arrays: Arrays) -> Iterator[dict[str, Any]]:
+        """The continuation of one text, in pieces as they are made; see the seam.
+
+        Raises:
+            ModelFailed: the model raised.
+        """
+        made: list[int] = []
+        sent = text = ""
+        for (token,) in self._steps(arrays[STRINGS][:1, 0].tolist()):
+            if token is None:
+                break
+            made.append(token)
+            text = self._tokenizer.decode(made)
+            # Part of a character is no text yet, and a word may still change what stands before it.
+            if text.endswith("\ufffd") or not text.startswith(sent) or text == sent:
+                continue
+            yield _piece(text[len(sent) :])
+            sent = text
+        if text != sent and text.startswith(sent):
+            yield _piece(text[len(sent) :])
 
     def close(self) -> None:
         """Drop the model; its memory goes with the last reference."""
         self._model = None
+
+    def _steps(self, texts: list[str]) -> Iterator[list[int | None]]:
+        """The next token of each text, one step after the other; None for texts that have ended."""
+        try:
+            tokens, _ = self._tokenizer.encode(texts)
+            ids = torch.from_numpy(tokens[IDS]).to(self._place)
+            mask = torch.from_numpy(tokens[MASK]).to(self._place)
+            past, open_rows = None, [True] * len(texts)
+            for _ in range(self._new):
+                given = {"input_ids": ids, "attention_mask": mask, "past_key_values": past}
+                if self._positions:
+                    places = (mask.cumsum(-1) - 1).clamp(min=0)
+                    given["position_ids"] = places[:, -ids.shape[1] :]
+                # Only around the model: whoever takes a token must not find itself in this mode.
+                with torch.inference_mode(), quiet():
+                    outputs = self._model(**given, use_cache=True, return_dict=True)
+                    best = outputs.logits[:, -1].argmax(-1)
+                    mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+                past, ids = outputs.past_key_values, best.unsqueeze(1)
+                chosen = best.tolist()
+                open_rows = [
+                    still and token not in self._ends for still, token in zip(open_rows, chosen, strict=True)
+                ]
+                yield [token if still else None for still, token in zip(open_rows, chosen, strict=True)]
+                if not any(open_rows):
+                    return
+        except Exception as foreign:
+            raise ModelFailed(
+                f"The trained model failed on {len(texts)} rows ({type(foreign).__name__})."
+            ) from foreign
+
+
+def _piece(text: str) -> dict[str, Any]:
+    return {GENERATED: np.array([text], dtype=object)}
 
 
 class TransformersAdapter:
@@ -222,6 +273,7 @@ def _options(found: Found) -> dict[str, Any]:
         options |= {"head": "raw", "outputs": [EMBEDDING], **_pooling(found.folder)}
     elif found.does == "generate":
         given = getattr(found.model, "generation_config", None)
+        options[STREAMS] = True
         options["new_tokens"] = int(getattr(given, "max_new_tokens", None) or _NEW_TOKENS)
         text["max_length"] = max(1, found.max_length - options["new_tokens"])
     elif getattr(config, "problem_type", None) == "multi_label_classification":
