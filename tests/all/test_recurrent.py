@@ -145,10 +145,11 @@ def reviews(rows: int = 240) -> pd.DataFrame:
     return pd.DataFrame(made, columns=["review", "label"])
 
 
+@pytest.mark.timeout(900)
 def test_it_learns_is_compared_and_served_without_torch(tmp_path: Path, home: Path) -> None:
     frame = reviews()
     outcome = servable.train(
-        frame, target="label", name="reviews", model="recurrent", time_budget_s=40, deploy=True, home=home
+        frame, target="label", name="reviews", model="recurrent", time_budget_s=20, deploy=True, home=home
     )
     assert outcome.metrics["accuracy"] > 0.9
     assert outcome.serving == "text-fp32"
@@ -192,6 +193,7 @@ def test_a_server_of_the_compiled_network_has_no_torch_in_memory(tmp_path):
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
+@pytest.mark.timeout(900)
 def test_families_are_compared_with_the_cost_of_a_row():
     board = servable.select(
         reviews(), target="label", models=["words", "recurrent"], folds=2, time_budget_s=30
