@@ -101,7 +101,9 @@ def test_xgboost_compiled_is_equal_on_thresholds(kind, tmp_path):
     found = optimised(saved(of_xgboost(kind), tmp_path / "model.ubj"), sample, tmp_path / "package")
     exact = {variant.name: variant for variant in found.variants}["onnx-fp32"]
     assert exact.proof is not None
-    assert exact.proof.worst_difference < 5e-7
+    # Sums of numbers are the library's own, bit for bit.
+    most = 0.0 if kind in ("value", "forest") else 5e-7
+    assert exact.proof.worst_difference <= most
     assert exact.proof.rows > 1000
 
 

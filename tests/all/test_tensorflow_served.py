@@ -41,6 +41,7 @@ def test_both_forms_answer_as_the_library_does(form: str, tmp_path: Path, home: 
     with serving(home) as served:
         check_served(served.url, "net", columns, wanted, 1e-5)
         assert not holds_tensorflow(served.process)
+    assert servable.optimize("net", home=home).serving == "onnx-fp32"
     let_the_trained_form_serve(home, "net")
     with serving(home) as served:
         check_served(served.url, "net", columns, wanted, 1e-5)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from servable.errors import FileMissing, SettingInvalid
+from servable.frameworks.base import NO_HINTS
 from servable.workflows.hints import hints_of
 
 
 def test_nothing_said_is_nothing_known():
-    assert hints_of(None) == ((None), (), (), "", (), "")
+    assert hints_of(None) == NO_HINTS
 
 
 def test_a_description_is_read_and_its_paths_are_beside_it(tmp_path: Path):
