@@ -54,6 +54,7 @@ def strings(texts: list[str]) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_task_answers_like_transformers_over_http_and_grpc(tmp_path: Path, home: Path) -> None:
     makers = {
         "sentiment": folders.sequence_classifier,
