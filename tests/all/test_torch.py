@@ -55,6 +55,7 @@ def every_form(folder: Path) -> dict[str, tuple[Path, Hints, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_form_of_file_answers_like_pytorch_over_http_and_grpc(tmp_path: Path, home: Path) -> None:
     forms = every_form(tmp_path)
     for name, (path, hints, _) in forms.items():

@@ -54,6 +54,7 @@ def strings(texts: list[str]) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_task_answers_like_transformers_over_http_and_grpc(tmp_path: Path, home: Path) -> None:
     makers = {
         "sentiment": folders.sequence_classifier,
@@ -180,6 +181,22 @@ def test_the_description_of_pictures_is_followed(tmp_path: Path) -> None:
     preparation = trained.signature.inputs[0].preparation
     assert isinstance(preparation, ImageInput)
     assert (preparation.shape, preparation.fit, preparation.mean) == ((3, 16, 16), "stretch", (0.5, 0.5, 0.5))
+
+
+def test_a_picture_is_prepared_as_transformers_would(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image", reason="needs the extra image; make test-all has it")
+    from servable.inputs.image import prepare
+
+    folder = folders.picture_classifier(tmp_path / "m")
+    trained = adapter("transformers").read(folder, sample=None, trust=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    picture = pillow.fromarray(pixels)
+    picture.save(tmp_path / "a.png")
+    # The one that works with Pillow: the other needs torchvision, and says so.
+    processor = transformers.ViTImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    wanted = processor(picture, return_tensors="np")["pixel_values"][0]
+    found = prepare((tmp_path / "a.png").read_bytes(), trained.signature.inputs[0].preparation)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_code_of_a_folder_is_never_run(tmp_path: Path) -> None:

@@ -68,6 +68,25 @@ def test_together_is_equal_only_if_all_are():
     require(good, "onnx-fp64")
 
 
+@pytest.mark.parametrize(
+    ("said", "equal"),
+    [
+        ('[{"entity":"PER","score":0.91}]', True),
+        ('[{"entity":"PER","score":0.910004}]', True),
+        ('[{"entity":"PER","score":0.92}]', False),
+        ('[{"entity":"LOC","score":0.91}]', False),
+        ('[{"entity":"PER","score":0.91},{"entity":"PER","score":0.91}]', False),
+        ("[]", False),
+        (None, False),
+    ],
+)
+def test_texts_are_the_same_but_for_fractions_in_them(said, equal):
+    one = {"entities": np.array(['[{"entity":"PER","score":0.91}]', "[]"], dtype=object)}
+    other = {"entities": np.array([said, "[]"], dtype=object)}
+    proof = compare(one, other)
+    assert (proof.equal, proof.label_differences) == (equal, 0 if equal else 1)
+
+
 floats = arrays(np.float64, 5, elements=st.floats(width=64))
 
 

@@ -22,7 +22,7 @@ from servable.artifact.signature import Field, Signature, Task
 from servable.errors import ArtifactUnreadable, ModelFailed, SettingInvalid
 from servable.frameworks.base import NO_HINTS, STREAMS, Hints, Predictor, Trained
 from servable.frameworks.devices import PROCESSOR, Placed, wanted
-from servable.frameworks.huggingface_open import KEPT, TOKENIZER, Found, open_folder, read_json
+from servable.frameworks.huggingface_open import KEPT, TOKENIZER, Found, open_folder, read_json, silent
 from servable.frameworks.tokens import ENTITIES, IDS, MASK, TEXT, TOKEN_SCORES, TextPredictor, Tokenizer
 from servable.frameworks.torch import TorchPredictor, device_for
 from servable.frameworks.torch_open import Argument, Opened, quiet
@@ -147,7 +147,7 @@ class GeneratingPredictor:
                     places = (mask.cumsum(-1) - 1).clamp(min=0)
                     given["position_ids"] = places[:, -ids.shape[1] :]
                 # Only around the model: whoever takes a token must not find itself in this mode.
-                with torch.inference_mode(), quiet():
+                with torch.inference_mode(), quiet(), silent():
                     outputs = self._model(**given, use_cache=True, return_dict=True)
                     best = outputs.logits[:, -1].argmax(-1)
                     mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)

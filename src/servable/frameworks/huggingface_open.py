@@ -134,7 +134,7 @@ def _model(folder: Path, kind: Any) -> nn.Module:
     if not safe and not (folder / "pytorch_model.bin").is_file():
         raise ArtifactUnreadable(f"{folder.name} holds no model.safetensors; save it with save_pretrained.")
     try:
-        with quiet(), _silent():
+        with quiet(), silent():
             model, about = kind.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -161,7 +161,7 @@ def _model(folder: Path, kind: Any) -> nn.Module:
     return loaded
 
 
-class _silent:  # noqa: N801 - reads as what it does
+class silent:  # noqa: N801 - reads as what it does
     """Transformers draws bars and tells of weights that are not used; neither helps whoever serves it."""
 
     def __enter__(self) -> None:
@@ -182,7 +182,7 @@ def _tokenizer(folder: Path) -> str:
     try:
         if path.is_file():
             return path.read_text(encoding="utf-8")
-        with quiet(), _silent():
+        with quiet(), silent():
             made = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_fast=True
             )

@@ -26,8 +26,9 @@ from servable.errors import ArtifactUnreadable, FileMissing, ModelFailed, Settin
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.devices import PROCESSOR, Placed, settle, wanted
 from servable.frameworks.fixed_batch import in_batches
+from servable.frameworks.torch_heads import Headed, answer_names, to_array
 from servable.frameworks.torch_open import Opened, open_model, quiet
-from servable.frameworks.torch_signature import Headed, answer_names, derive, to_array
+from servable.frameworks.torch_signature import derive
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays, row_count
 
 #: Folder of a package for the file of an entry and what lies beside it.

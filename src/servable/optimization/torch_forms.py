@@ -13,8 +13,9 @@ from torch import nn
 
 from servable.artifact.manifest import Variant
 from servable.frameworks.base import Trained
+from servable.frameworks.torch_heads import Headed, answer_names
 from servable.frameworks.torch_open import Argument, Opened, quiet
-from servable.frameworks.torch_signature import Headed, answer_names, made_up
+from servable.frameworks.torch_signature import made_up
 from servable.optimization.forms import FOLDER, Form
 from servable.optimization.graph import Unconvertible
 from servable.tensors import PREDICTION, PROBABILITIES
