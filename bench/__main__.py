@@ -17,7 +17,7 @@ from typing import Any
 # One thread for each session and each library, in every process that is started from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench import compiled, envs, formats, grpc, models, own, report, score, series, start
+from bench import compiled, envs, formats, frameworks, grpc, models, own, report, score, series, start
 from bench.promises import promises
 
 _OWN: dict[str, Callable[..., dict[str, Any]]] = {
@@ -29,9 +29,9 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {
     "score": score.run,
     "grpc": grpc.run,
 }
-SECTIONS = ("compiled", "start", *(each.name for each in series.SERIES), *_OWN)
+SECTIONS = ("compiled", "start", "frameworks", *(each.name for each in series.SERIES), *_OWN)
 #: Sections that need neither the peers, nor the models that all serve, nor wrk.
-_ALONE = frozenset({"compiled", "start", "formats"})
+_ALONE = frozenset({"compiled", "start", "formats", "frameworks"})
 
 
 def _arguments() -> argparse.Namespace:
@@ -75,6 +75,16 @@ starts, its files in the cache.
     return {"page": page, "broken": [] if start.kept(started) else ["start"]}
 
 
+def _frameworks_section(rounds: int) -> dict[str, Any]:
+    found = frameworks.run(rounds)
+    page = f"""## Frameworks: the trained form against the one that serves
+`.venv-all/bin/python -m bench --only frameworks` after `make setup-all`: each form in a process of its own,
+one thread, medians of {rounds} turns; MiB are those of the process that holds the form.
+
+{frameworks.report(found)}"""
+    return {"page": page, "broken": frameworks.broken(found), "frameworks": found}
+
+
 def _setup() -> None:
     """Every environment; what cannot be made is said again where it is missed."""
     for name in envs.PINNED:
@@ -90,6 +100,8 @@ def _measure(section: str, given: argparse.Namespace, made: dict[str, models.Mod
         return _compiled_section()
     if section == "start":
         return _start_section()
+    if section == "frameworks":
+        return _frameworks_section(rounds)
     if section in _OWN:
         return _OWN[section](made, rounds, seconds)
     wanted = next(each for each in series.SERIES if each.name == section)

@@ -79,7 +79,9 @@ def write(results: dict[str, Any], folder: Path) -> str:
         "formats": _formats,
     }
     parts += [make(results[name]) for name, make in makers.items() if name in results]
-    parts += [results[name]["page"] for name in ("grpc", "compiled", "start") if name in results]
+    parts += [
+        results[name]["page"] for name in ("grpc", "compiled", "frameworks", "start") if name in results
+    ]
     if any(series.name in results for series in SERIES):
         parts.append(_versions())
     page = "\n\n".join(parts) + "\n"

@@ -112,7 +112,7 @@ def test_an_hour_is_refused_by_its_header(how: AudioInput):
     assert len(hour) < 500_000
     tracemalloc.start()
     try:
-        with pytest.raises(FileUnfit, match="at most 600 seconds"):
+        with pytest.raises(FileUnfit, match="at most 120 seconds"):
             prepare(hour, how)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:

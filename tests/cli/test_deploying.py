@@ -18,11 +18,13 @@ def image(tmp_path: Path, home: Path) -> None:
 def test_every_option_reaches_the_deployment(invoke, image):
     done = invoke(
         *("deploy", "image", "--executor", "process", "--processes", 2, "--spares", 1, "--threads", 3),
+        *("--device", "cuda:1"),
         *("--run-limit", 2, "--max-batch", 8, "--cache", "64MiB", "--cache-age", 60.5, "--pin", "--json"),
     )
     assert done.exit_code == 0, done.stderr
     policy = {
         "executor": "process",
+        "device": "cuda:1",
         "processes": 2,
         "spares": 1,
         "threads": 3,
@@ -35,11 +37,13 @@ def test_every_option_reaches_the_deployment(invoke, image):
     assert json.loads(done.stdout)["policy"] == policy
     assert json.loads(invoke("describe", "image", "--json").stdout)["policy"] == policy
     text = " ".join(invoke("deploy", "image", "--executor", "inline", "--no-pin").stdout.split())
-    assert "executor inline, 2 processes, 1 spare, 3 batches at once, runs of at most 2 s" in text
+    assert (
+        "executor inline, device cuda:1, 2 processes, 1 spare, 3 batches at once, runs of at most 2 s" in text
+    )
     assert "a cache of 64 MiB, answers kept for 60.5 s" in text
     assert "pinned" not in text
     about = " ".join(invoke("describe", "image").stdout.split())
-    assert "policy: executor inline, 2 processes" in about
+    assert "policy: executor inline, device cuda:1, 2 processes" in about
     assert "the deployment asks for it" in about
     assert "executor inline" in " ".join(invoke("models").stdout.split())
     plain = invoke("deploy", "image", "--reset-policy").stdout
@@ -52,6 +56,7 @@ def test_every_option_reaches_the_deployment(invoke, image):
     ("arguments", "words"),
     [
         (("--processes", "0"), "number of processes of a deployment must be 1 to 64"),
+        (("--device", "tpu"), "it is auto, cpu, cuda"),
         (("--cache", "lots"), "must be one such as 64MiB, not 'lots'"),
         (("--cache-age", "-1"), "age of kept answers"),
         (("--run-limit", "nan"), "longest run"),

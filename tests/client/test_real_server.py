@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -63,8 +64,40 @@ def test_a_stream_gives_the_answers_of_the_model(client, url):
     assert asyncio.run(ask()) == LABELS
 
 
-def test_answers_in_lines(client):
+def test_answers_in_lines(client, url):
     assert [one.prediction for one in client.predict_lines("iris", ROWS.tolist())] == LABELS
+
+    async def ask() -> list[str]:
+        async with servable.AsyncClient(url) as other:
+            return [str(one.prediction) async for one in other.predict_lines("iris", ROWS.tolist())]
+
+    assert asyncio.run(ask()) == LABELS
+
+
+def test_lines_come_one_by_one_and_not_in_the_end(url):
+    """What comes over the wire, and that what is left unread is never made."""
+    seen: list[str] = []
+
+    class Watched(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            answer = super().handle_request(request)
+            seen.append(answer.headers["content-type"].partition(";")[0])
+            assert "content-length" not in answer.headers
+            return answer
+
+    with servable.Client(url, transport=Watched()) as client:
+        many = np.tile(ROWS, (1000, 1))
+        answers = client.predict_lines("iris", many.tolist())
+        assert next(answers).prediction == LABELS[0]
+        answers.close()
+        # The line at which the model is not asked stands between the answers of its neighbours.
+        rows = [*ROWS[:3].tolist(), ["x", 1, 2, 3], *ROWS[3:5].tolist()]
+        answers = client.predict_lines("iris", rows)
+        assert [next(answers).prediction for _ in range(3)] == LABELS[:3]
+        with pytest.raises(RemoteError) as wrong:
+            next(answers)
+        assert wrong.value.remote_code == "invalid_request"
+    assert seen == ["application/x-ndjson"] * 2
 
 
 def test_a_call_with_no_time_to_spare_is_given_up_by_the_server(client):

@@ -22,7 +22,7 @@ COMMON = {"model": "m", "version": 2, "request_id": "r"}
 
 def doubled(request: httpx.Request) -> httpx.Response:
     """Answers each row with twice its first value."""
-    if request.headers["content-type"] == "application/x-npy":
+    if request.headers["content-type"] in ("application/x-npy", "application/x-ndjson"):
         return httpx.Response(415)
     rows = json.loads(request.content)["inputs"]
     firsts = [next(iter(row.values())) if isinstance(row, dict) else row[0] for row in rows]
@@ -157,6 +157,10 @@ def test_streams_that_cannot_be(stream, rows, options, error):
 def lines(*texts: str, status: int = 200) -> Handler:
     def handler(request: httpx.Request) -> httpx.Response:
         assert request.headers["accept"].startswith("application/x-ndjson")
+        assert request.headers["content-type"] == "application/x-ndjson"
+        assert [json.loads(line) for line in request.content.splitlines()] == [
+            [index + 1] for index in range(request.content.count(b"\n"))
+        ]
         headers = {"content-type": "application/x-ndjson; charset=utf-8", "x-request-id": "r7"}
         return httpx.Response(status, headers=headers, content="\n".join(texts).encode())
 

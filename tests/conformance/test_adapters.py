@@ -117,5 +117,7 @@ def test_no_adapter_is_forgotten():
         "sklearn",
         "tensorflow",
         "text",
+        "torch",
+        "transformers",
         "xgboost",
     }

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import servable
 from runtime.graphs import make_package
 from servable.frameworks.base import Predictor
-from servable.runtime.process import ProcessExecutor
-from servable.testing import check_executor
+from servable.registry.home import open_home
+from servable.runtime.process import ChildSpec, ProcessExecutor
+from servable.testing import check_executor, check_streams
 
 
 def test_one_process(tmp_path: Path) -> None:
@@ -15,6 +17,24 @@ def test_one_process(tmp_path: Path) -> None:
         return ProcessExecutor(spec, name="sum")
 
     check_executor(make)
+
+
+def test_streams_of_a_process(tmp_path: Path) -> None:
+    file = tmp_path / "counting.py"
+    file.write_text(
+        "from collections.abc import Iterator\n"
+        "def predict(below: float, poison: float) -> Iterator[float]:\n"
+        "    for number in range(int(below)):\n"
+        "        if poison == -1.0 and number >= below / 2:\n"
+        "            raise ValueError\n"
+        "        yield float(number)\n"
+    )
+    home = tmp_path / "home"
+    servable.add(file, name="counting", trust=True, home=home)
+    with open_home(home) as opened:
+        package = opened.package(opened.models.resolve("counting"))
+    spec = ChildSpec(package.folder, package.digest, "trained")
+    check_streams(lambda predictor: ProcessExecutor(spec, name="counting"))
 
 
 def test_two_processes(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The fakes keep the promises of their seams, and the checks notice when one is broken."""
 
 import asyncio
+import itertools
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from servable.testing import (
     check_clock,
     check_codec,
     check_executor,
+    check_streams,
 )
 from servable.testing.adapters import Specimen, write_fake_model
 from servable.testing.executors import expect_free_loop
@@ -64,6 +66,15 @@ def test_executors(make):
     check_executor(make)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [InlineExecutor, lambda predictor: ThreadExecutor(predictor, "test"), FakeExecutor],
+    ids=["inline", "thread", "fake"],
+)
+def test_streams_of_executors(make):
+    check_streams(make)
+
+
 class Forgetful(FakeExecutor):
     async def close(self) -> None:
         """Forgets the predictor."""
@@ -98,6 +109,47 @@ class Twice(FakeExecutor):
 def test_the_executor_check_notices(make, promise):
     with pytest.raises(AssertionError, match=promise):
         check_executor(make)
+
+
+class Hasty(InlineExecutor):
+    """Makes a hundred pieces before anybody asks for them."""
+
+    def stream(self, arrays):
+        source = self._predictor.stream(arrays)
+        made = list(itertools.islice(source, 100))
+
+        async def pieces():
+            for piece in itertools.chain(made, source):
+                yield piece
+
+        return pieces()
+
+
+class Lossy(FakeExecutor):
+    """Loses every other piece."""
+
+    def stream(self, arrays):
+        pieces = super().stream(arrays)
+
+        class Half:
+            def __aiter__(self):
+                return self
+
+            async def __anext__(self):
+                await anext(pieces)
+                return await anext(pieces)
+
+            aclose = pieces.aclose
+
+        return Half()
+
+
+@pytest.mark.parametrize(
+    ("make", "promise"), [(Hasty, "far ahead"), (Lossy, "once, in order")], ids=["hasty", "lossy"]
+)
+def test_the_check_of_streams_notices(make, promise):
+    with pytest.raises(AssertionError, match=promise):
+        check_streams(make)
 
 
 @pytest.mark.parametrize("slots", [1, 4])

@@ -146,6 +146,13 @@ def open_protocol(url: str, folder: Path, *words: str) -> None:
     assert " passed" in said
 
 
+@pytest.mark.slow
+def test_the_other_formats_hold(url: str) -> None:
+    words = ("--checks", OPEN_CHECKS, "--seed", "20", "--max-examples", "6")
+    # It warns that most bodies are refused: which rows a model takes, no schema of these says.
+    assert " passed" in run(f"{url}/openapi-formats.json", *words)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_the_open_inference_protocol_holds_for_long(url: str, tmp_path: Path) -> None:

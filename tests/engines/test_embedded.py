@@ -85,7 +85,7 @@ def test_links_and_addresses_carry_the_prefix(iris: Embedded) -> None:
 
     async def course(client: httpx.AsyncClient) -> None:
         at = "/shop/ml"
-        page = (await client.get(f"{at}/")).text
+        page = (await client.get(f"{at}/", headers={"accept": "text/html"})).text
         for path in ("/docs", "/models", "/models/iris", "/metrics"):
             assert f'href="{at}{path}"' in page
         assert f"https://shop.example{at}/models/iris/predict" in page

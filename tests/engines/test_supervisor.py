@@ -1,11 +1,16 @@
 """Several workers behind the local engine: start, failures, restarts."""
 
 import asyncio
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
 import uvloop
+from tritonclient.utils import InferenceServerException
 
 import servable
 from servable.engines.local import LocalServer, serve
@@ -40,6 +45,34 @@ def test_workers_follow_the_registry(filled: Path) -> None:
             in_a_row = in_a_row + 1 if version == 2 else 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/healthz")
+
+
+def states(url: str) -> set[str]:
+    """The state of the model in both workers; the ids of requests begin alike in one process."""
+    found: dict[str, str] = {}
+    while len(found) < 2:
+        # Connections that stay open lead the next ones to the other worker.
+        with contextlib.ExitStack() as opened:
+            for _ in range(4):
+                answer = opened.enter_context(httpx.Client()).get(f"{url}/models/iris")
+                found[answer.headers["x-request-id"][:12]] = answer.json()["state"]
+    return set(found.values())
+
+
+@pytest.mark.parametrize("form", ["REST", "gRPC"])
+def test_a_model_is_loaded_and_unloaded_in_every_worker(filled: Path, form: str) -> None:
+    with LocalServer(settings_of(filled, memory=2**31)) as server:
+        place = server.url.removeprefix("http://")
+        caller: Any = triton_http if form == "REST" else triton_grpc
+        with contextlib.closing(caller.InferenceServerClient(place)) as client:
+            assert states(server.url) == {"cold"}
+            for _ in range(3):
+                client.load_model("iris")
+                assert states(server.url) == {"live"}
+                client.unload_model("iris")
+                assert states(server.url) == {"cold"}
+            with pytest.raises(InferenceServerException, match="nope"):
+                client.load_model("nope")
 
 
 def test_what_cannot_be_served_is_said_as_by_one_process(filled: Path) -> None:

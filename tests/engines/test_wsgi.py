@@ -101,7 +101,7 @@ def test_below_a_prefix_of_flask_with_chunked_bodies(iris: EmbeddedWsgi) -> None
         assert right(
             httpx.post(f"{url}{prefix}/predict", json={"input": ROW}, headers={"host": "shop.example"})
         )
-        assert f'href="{prefix}/docs"' in httpx.get(url + prefix).text
+        assert f'href="{prefix}/docs"' in httpx.get(url + prefix, headers={"accept": "text/html"}).text
         assert httpx.get(f"{url}{prefix}/openapi.json").json()["servers"] == [{"url": prefix}]
     chunked = httpx.post(f"{url}/ml/predict", content=iter([b'{"input": ', b"[5.1, 3.5, 1.4, 0.2]}"]))
     assert right(chunked)
@@ -180,6 +180,69 @@ def test_a_client_who_leaves_takes_the_request_back(home: Path) -> None:
     again = made(environ(PATH_INFO="/readyz", REQUEST_METHOD="GET"), lambda status, _: said.append(status))
     assert b"".join(again) == b'{"ready":true,"not_live":[]}'
     made.close()
+    made.close()
+
+
+LINES = ("".join(f"{row}\n" for row in [ROW] * 20_000)).encode()
+
+
+def lines_environ(accept: str) -> dict[str, Any]:
+    return environ(
+        PATH_INFO="/predict",
+        CONTENT_TYPE="application/x-ndjson",
+        CONTENT_LENGTH=str(len(LINES)),
+        HTTP_ACCEPT=accept,
+        **{"wsgi.input": io.BytesIO(LINES)},
+    )
+
+
+def rows_run(application: Any) -> float:
+    """How many rows the model has answered."""
+    text = b"".join(
+        application(environ(PATH_INFO="/metrics", REQUEST_METHOD="GET"), lambda *_: None)
+    ).decode()
+    found = [line for line in text.splitlines() if line.startswith("servable_rows_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in found)
+
+
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "text/event-stream"])
+def test_an_answer_in_pieces_is_made_as_it_is_taken(home: Path, accept: str) -> None:
+    publish_iris(home)
+    made = servable.wsgi(home=home)
+    said: list[Any] = []
+    answer = made(lines_environ(accept), lambda *head: said.append(head))
+    pieces = iter(answer)
+    first = next(pieces)
+    assert said[0][0] == "200 OK"
+    assert dict(said[0][1])["content-type"] == accept
+    # A few pieces are made ahead of the one that is taken, and no more while nobody takes them.
+    assert rows_run(made) < 10_000
+    whole = first + b"".join(pieces)
+    assert whole.count(b'"prediction":"setosa"') == 20_000
+    assert rows_run(made) == 20_000
+    left = made(lines_environ(accept), lambda *_: None)
+    next(iter(left))
+    # The server's client left: the rest is never made.
+    left.close()  # type: ignore[attr-defined]
+    made.close()
+    assert rows_run(made) < 30_000
+    made.close()
+
+
+def test_pieces_through_a_real_server(home: Path) -> None:
+    publish_iris(home)
+    made = servable.wsgi(home=home)
+    headers = {"content-type": "application/x-ndjson", "accept": "application/x-ndjson"}
+    with (
+        serving(made) as url,
+        httpx.stream("POST", f"{url}/predict", content=LINES, headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        assert "content-length" not in answer.headers
+        lines = answer.iter_lines()
+        assert '"setosa"' in next(lines)
+        assert rows_run(made) < 20_000
+        assert sum(1 for _ in lines) == 19_999
     made.close()
 
 

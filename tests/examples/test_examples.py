@@ -1,10 +1,12 @@
 """The examples run as a reader would run them: each in a process of its own, behind a real server."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from e2e.conftest import free_port
 from serving.making import BIAS, CLASSES, expected, publish_iris, write_graph
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+LINES = {"content-type": "application/x-ndjson"}
 ROW = [5.1, 3.5, 1.4, 0.2]
 
 ASGI = """
@@ -37,14 +40,20 @@ ALL = [
     ("flask_app", WSGI, "app"),
     ("django_app", WSGI, "application"),
 ]
+#: As the examples say: one process with threads; and several, forked from one that has the application.
+GUNICORN = ("--threads 8", "--threads 2 --workers 2 --preload")
 
 
 @contextmanager
 def running(name: str, server: str, attribute: str, home: Path, model: str) -> Iterator[str]:
     """An example behind a server; demands that it ends without a word."""
     port = free_port()
+    command = ["-c", server, name, str(port), attribute]
+    if server in GUNICORN:
+        bound = f"--bind 127.0.0.1:{port} --log-level warning"
+        command = ["-m", "gunicorn", *f"{bound} {server} {name}:{attribute}".split()]
     process = subprocess.Popen(
-        [sys.executable, "-c", server, name, str(port), attribute],
+        [sys.executable, *command],
         cwd=EXAMPLES,
         env=os.environ | {"SERVABLE_HOME": str(home), "MODEL": model},
         stderr=subprocess.PIPE,
@@ -79,6 +88,8 @@ def check(url: str, model: str) -> None:
         # The file alone does not know what its classes are called.
         assert said["prediction"] == (label if model == "iris" else CLASSES.index(label))
         assert list(said["probabilities"].values()) == pytest.approx(list(chances))
+        lines = client.post("/ml/predict", content=f"{ROW}\n" * 500, headers=LINES)
+        assert lines.text.count('"prediction"') == 500
         assert client.get("/ml/readyz").json()["ready"]
         assert client.get("/ml/openapi.json").json()["servers"] == [{"url": "/ml"}]
         assert client.post("/predict", json={"input": ROW}).status_code in (404, 405)
@@ -89,6 +100,26 @@ def test_a_deployed_model(home: Path, name: str, server: str, attribute: str) ->
     publish_iris(home)
     with running(name, server, attribute, home, "iris") as url:
         check(url, "iris")
+
+
+@pytest.mark.parametrize("options", GUNICORN)
+@pytest.mark.parametrize(("name", "attribute"), [("flask_app", "app"), ("django_app", "application")])
+def test_behind_the_server_that_the_examples_name(
+    home: Path, name: str, attribute: str, options: str
+) -> None:
+    publish_iris(home)
+    with running(name, options, attribute, home, "iris") as url:
+        check(url, "iris")
+        with ThreadPoolExecutor(8) as pool:
+            body = {"input": ROW}
+            asked = [pool.submit(httpx.post, f"{url}/ml/predict", json=body, timeout=60) for _ in range(40)]
+            assert {each.result().json()["prediction"] for each in asked} == {expected(ROW)[0]}
+
+
+def test_the_examples_name_the_server_that_is_tested() -> None:
+    for name in ("flask_app", "django_app"):
+        said = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        assert re.search(rf"gunicorn {GUNICORN[0]} {name}:app", said)
 
 
 @pytest.mark.parametrize(("name", "server", "attribute"), [ALL[0], ALL[2]])

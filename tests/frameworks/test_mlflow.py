@@ -120,6 +120,14 @@ def test_a_boosted_model_in_skops(tmp_path: Path) -> None:
     assert (found.framework, found.path.name) == ("sklearn", "model.skops")
 
 
+def test_a_booster(tmp_path: Path) -> None:
+    fitted = lightgbm.LGBMRegressor(n_estimators=3, verbose=-1).fit(ROWS.to_numpy(), TARGET)
+    booster = fitted.booster_
+    folder = save("lightgbm", tmp_path / "booster", booster, fitted.predict(ROWS.to_numpy()))
+    outcome = servable.add(folder, name="booster", home=tmp_path / "home")
+    assert outcome.framework == "lightgbm"
+
+
 def test_a_graph(classifier: Any, tmp_path: Path) -> None:
     rows = ROWS.to_numpy(dtype=np.float32)
     folder = save("onnx", tmp_path / "graph", to_onnx(classifier, rows[:1]), classifier.predict(ROWS), rows)

@@ -212,3 +212,9 @@ def test_limits_are_the_declared_ones():
 def test_documents_are_no_pictures(beginning: bytes):
     with pytest.raises(FileUnfit, match="expected a picture"):
         prepare(beginning + b" " * 200, PLAIN)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_a_compressed_tiff_is_refused(compression: str):
+    with pytest.raises(FileUnfit, match="TIFF without compression"):
+        prepare(saved(noise(), "TIFF", compression=compression), PLAIN)

@@ -16,6 +16,9 @@ from servable.artifact.signature import Field, Signature
 from servable.errors import MediaTypeUnsupported, RequestInvalid, RequestMalformed
 from servable.inputs.samples import data_url, png, wav
 from servable.protocols.base import CodecLimits
+from servable.protocols.client_python import python_client
+from servable.protocols.client_shape import Subject
+from servable.protocols.client_typescript import typescript_client
 from servable.protocols.codecs import Reads, native_codecs, read_types
 from servable.protocols.file_types import file_type_of
 from servable.protocols.files import file_of
@@ -273,3 +276,14 @@ def test_files_are_known_by_their_beginning():
         "audio/wav",
         "",
     )
+
+
+def test_generated_clients_know_files():
+    python, typescript = (make(Subject("pets", 1, "", MIXED)) for make in (python_client, typescript_client))
+    assert "    image: bytes | str | Sequence[Sequence[Sequence[float]]]" in python
+    assert "  image: Uint8Array | string | readonly (readonly (readonly number[])[])[];" in typescript
+    assert "JSON.stringify(content, carried)" in typescript
+    assert "function carried(" in typescript
+    plain = Signature(task="regression", inputs=(ANSWER,), outputs=(ANSWER,))
+    assert "carried" not in typescript_client(Subject("plain", 1, "", plain))
+    compile(python, "made.py", "exec")

@@ -265,6 +265,13 @@ def test_tensor_problems_are_placed(row: Any, path: str) -> None:
     assert path in problems(codec, {"input": row})
 
 
+def test_a_number_that_the_dtype_does_not_hold_is_told_its_range() -> None:
+    codec = NativeCodec(signature(Field(name="x", kind="tensor", dtype="float32", shape=(2,))))
+    assert problems(codec, {"input": [1, -1.5e297]}) == {
+        "input[1]": ("a number from -3.4028235e+38 to 3.4028235e+38", "the number -1.5e+297")
+    }
+
+
 def test_free_axes_must_agree_between_rows() -> None:
     codec = NativeCodec(signature(Field(name="x", kind="tensor", dtype="int64", shape=(-1,))))
     assert decode(codec, {"inputs": [[1, 2], [3, 4]]}).arrays["x"].tolist() == [[1, 2], [3, 4]]

@@ -14,6 +14,7 @@ WISHES = st.fixed_dictionaries(
     {},
     optional={
         "executor": st.none() | st.sampled_from(["auto", "inline", "thread", "process"]),
+        "device": st.none() | st.sampled_from(["auto", "cpu", "cuda", "cuda:0", "cuda:12"]),
         "processes": st.none() | st.integers(1, 64),
         "spares": st.none() | st.integers(0, 16),
         "threads": st.none() | st.integers(0, 256),
@@ -51,6 +52,8 @@ def test_sizes_may_be_words() -> None:
     ("name", "value", "words"),
     [
         ("executor", "gpu", "executor.*'gpu'.*auto, inline, thread, process"),
+        ("device", "gpu", "device.*'gpu'.*cuda:1"),
+        ("device", "cuda:", "device.*'cuda:'"),
         ("processes", 0, "number of processes.*1 to 64 processes, not 0"),
         ("processes", 2.5, "number of processes.*'2.5'"),
         ("processes", True, "number of processes"),

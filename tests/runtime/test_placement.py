@@ -1,5 +1,7 @@
 """Where a variant runs: decided from its form, its time and the deployment's wishes."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,3 +115,10 @@ def test_slots_that_are_no_finding_are_bounded(hostile: object) -> None:
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert said(seconds) == words
+
+
+@pytest.mark.parametrize("form", ["python", "mlflow"])
+@pytest.mark.parametrize("wish", ["auto", "inline", "thread", "process"])
+def test_code_of_a_model_file_never_runs_in_the_server(form: str, wish: Any) -> None:
+    found = placed(form, policy=Policy(executor=wish, processes=2))
+    assert (found.kind, found.slots) == ("process", 2)

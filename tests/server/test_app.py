@@ -27,6 +27,8 @@ from servable.serving.live import ModelStatus, Table
 from servable.settings import ServerSettings
 from serving.making import BIAS, COLUMNS, EXAMPLE, expected, publish_iris
 
+#: What every browser says, among other things.
+PAGE = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 ROW = [5.1, 3.5, 1.4, 0.2]
 REPORT = b"<!doctype html><title>report</title>"
 Visit = Callable[[httpx.AsyncClient, Application], Awaitable[Any]]
@@ -231,7 +233,7 @@ def test_several_models_need_a_name_or_a_default(visit: Callable[..., Any], home
 
 
 def test_the_pages_and_their_policies(visit: Callable[..., Any]) -> None:
-    landing, docs = get(visit, "/"), get(visit, "/docs")
+    landing, docs = get(visit, "/", headers=PAGE), get(visit, "/docs")
     assert b'href="/models/iris/report"' in landing.content
     assert "script-src" not in landing.headers["content-security-policy"]
     assert "script-src 'self';" in docs.headers["content-security-policy"]
@@ -253,7 +255,7 @@ def test_the_pages_and_their_policies(visit: Callable[..., Any]) -> None:
 
 def test_the_landing_page_shows_each_model_with_a_call_to_copy(visit: Callable[..., Any], home: Path) -> None:
     publish_iris(home, "plain", default=True)
-    page = get(visit, "/").content.decode()
+    page = get(visit, "/", headers=PAGE).content.decode()
     assert "2 models answer here." in page
     assert "Classification of" in page
     assert page.count('<span class="chip live">live</span>') == 2
@@ -269,6 +271,16 @@ def test_the_landing_page_shows_each_model_with_a_call_to_copy(visit: Callable[.
         path, body = words[1].removeprefix("http://localhost:8000"), words[-1]
         answer = get(visit, path, "POST", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 200
+
+
+def test_whoever_asks_for_no_page_gets_a_sign_of_life(visit: Callable[..., Any]) -> None:
+    for accept in ("*/*", "application/json", ""):
+        answer = get(visit, "/", headers={"accept": accept})
+        assert (answer.status_code, answer.json(), answer.headers["vary"]) == (
+            200,
+            {"status": "alive"},
+            "accept",
+        )
 
 
 def test_the_landing_page_without_models() -> None:

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servable.errors import ModelNotFound, Overloaded, ServableError, ServerStopping
 from servable.monitoring.totals import Snapshot
 from servable.server.turns import Acceptor, Board, Place
 from servable.server.workers import (
     Ask,
+    Change,
+    Changed,
     Channel,
     NoLink,
     Others,
@@ -55,9 +58,17 @@ def test_messages_arrive_as_they_were_sent() -> None:
         Start(settings, ("iris",), "1.0", 0, 3, patient=True),
         Tell(1),
         Others(2, Snapshot(accepted=3)),
+        Change(3, "iris", load=True),
+        Changed(4, "overloaded", "No room."),
         Stop(True),
     ]
-    up = [Ready(), Told(0, Snapshot(rejected={"a": 1})), Ask(1, Snapshot())]
+    up = [
+        Ready(),
+        Change(3, "iris", load=False),
+        Changed(5),
+        Told(0, Snapshot(rejected={"a": 1})),
+        Ask(1, Snapshot()),
+    ]
 
     async def course(parent: Channel, worker: Channel) -> None:
         for message in down:
@@ -102,11 +113,15 @@ def link(worker: Channel, wait_s: float = 5.0) -> ParentLink:
     return ParentLink(worker, Place(Board.create(1), 0), patient=False, wait_s=wait_s)
 
 
+async def unchanged(reference: str, load: bool) -> None:
+    raise ModelNotFound(f"No {reference}.")
+
+
 def test_totals_are_the_others_and_ones_own() -> None:
     async def course(parent: Channel, worker: Channel) -> None:
         stops: list[bool] = []
         own = link(worker)
-        following = asyncio.create_task(own.follow(lambda: Snapshot(accepted=1), stops.append))
+        following = asyncio.create_task(own.follow(lambda: Snapshot(accepted=1), stops.append, unchanged))
         asking = asyncio.create_task(own.totals(Snapshot(accepted=10)))
         while not isinstance(message := await parent.receive(), Ask):
             assert message == Told(0, Snapshot(accepted=1))
@@ -130,7 +145,7 @@ def test_totals_are_the_others_and_ones_own() -> None:
 def test_a_late_parent_means_the_last_known() -> None:
     async def course(parent: Channel, worker: Channel) -> None:
         own = link(worker, wait_s=0.1)
-        following = asyncio.create_task(own.follow(Snapshot, lambda _: None))
+        following = asyncio.create_task(own.follow(Snapshot, lambda _: None, unchanged))
         assert (await own.totals(Snapshot(accepted=1))).accepted == 1
         asking = asyncio.create_task(own.totals(Snapshot(accepted=2)))
         while not (isinstance(message := await parent.receive(), Ask) and message.snapshot.accepted == 2):
@@ -139,6 +154,53 @@ def test_a_late_parent_means_the_last_known() -> None:
         assert (await asking).accepted == 102
         assert (await own.totals(Snapshot(accepted=3))).accepted == 103
         following.cancel()
+
+    talk(course)
+
+
+def test_a_change_goes_to_the_others_and_comes_from_them() -> None:
+    async def course(parent: Channel, worker: Channel) -> None:
+        own = link(worker)
+        done: list[tuple[str, bool]] = []
+
+        async def change(reference: str, load: bool) -> None:
+            if reference == "nope":
+                raise ModelNotFound("No nope.")
+            done.append((reference, load))
+
+        following = asyncio.create_task(own.follow(Snapshot, lambda _: None, change))
+        parent.send(Change(7, "iris", load=True))
+        parent.send(Change(8, "nope", load=False))
+        said = []
+        while len(said) < 2:
+            if isinstance(message := await parent.receive(), Changed):
+                said.append(message)
+        assert said == [Changed(7), Changed(8, "model_not_found", "No nope.")]
+        assert done == [("iris", True)]
+        for answer, error in (
+            (Changed(0), None),
+            (Changed(0, "overloaded", "No room."), Overloaded),
+            (Changed(0, "of tomorrow", "It is."), ServableError),
+        ):
+            asking = asyncio.create_task(own.change("iris", False))
+            while not isinstance(message := await parent.receive(), Change):
+                pass
+            assert (message.reference, message.load) == ("iris", False)
+            parent.send(Changed(message.number + 1, "overloaded", "Nobody asked."))
+            parent.send(msgspec.structs.replace(answer, number=message.number))
+            if error is None:
+                await asking
+            else:
+                with pytest.raises(error, match=answer.message):
+                    await asking
+        asking = asyncio.create_task(own.change("iris", True))
+        while not isinstance(await parent.receive(), Change):
+            pass
+        # Nobody is left to say whether it was done.
+        await parent.close()
+        await following
+        with pytest.raises(ServerStopping):
+            await asking
 
     talk(course)
 

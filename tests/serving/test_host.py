@@ -26,7 +26,7 @@ from servable.runtime.model import LoadedModel, load_model
 from servable.serving.answer import answer
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
-from servable.serving.live import Live
+from servable.serving.live import Cold, Live
 from servable.settings import ServerSettings
 from serving.making import BIAS, IRIS, publish_iris
 
@@ -145,8 +145,37 @@ def test_a_tampered_package_is_refused(loop_home: Path) -> None:
         await host.reconcile()
         assert not host.ready
         assert [error.code for error in host.failures] == ["artifact_tampered"]
-        with pytest.raises(ModelNotReady):
+        # A caller learns which file it is, and not where this machine keeps it.
+        said = (
+            "iris:1 is not ready: model.onnx of the package iris:1 differs from its recorded digest; "
+            "publish the model again."
+        )
+        with pytest.raises(ModelNotReady) as refused:
             host.find("iris")
+        assert refused.value.message == said
+        assert said.endswith(host.table.statuses[0].reason)
+        await host.close()
+
+    asyncio.run(course())
+
+
+def test_a_cold_model_that_cannot_be_loaded_says_so_once(loop_home: Path) -> None:
+    with open_home(loop_home) as opened:
+        folder = opened.packages.folder(opened.models.resolve("iris").package)
+    (folder / "model.onnx").chmod(0o644)
+    (folder / "model.onnx").write_bytes(b"x")
+
+    async def course() -> None:
+        host = a_host(loop_home, memory=2**30)
+        await host.reconcile()
+        cold = host.find("iris")
+        assert isinstance(cold, Cold)
+        for _ in range(2):
+            with pytest.raises(ModelNotReady) as refused:
+                await cold.warm()
+            assert refused.value.message.startswith("iris:1 is not ready: model.onnx of the package iris:1 ")
+            assert not refused.value.message.endswith("..")
+        assert str(loop_home) not in host.table.statuses[0].reason
         await host.close()
 
     asyncio.run(course())

@@ -1,6 +1,8 @@
 """Files on their way between the codec and the queue: deadlines, bounds, and callers who leave."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -180,3 +182,13 @@ def test_whoever_comes_to_a_closed_queue_is_told():
             await late.told
 
     run(work)
+
+
+def test_a_server_of_tables_loads_nothing_that_opens_files():
+    code = (
+        "import sys, servable.server.app, servable.serving.host, servable.frameworks.onnx\n"
+        "found = {'PIL', 'soundfile', 'scipy', 'tokenizers'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {found}' if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -151,3 +151,29 @@ def test_labels_of_a_model_that_has_its_own_are_its_classes_in_order(tmp_path: P
     assert predictor.predict({"x": np.eye(3, dtype=np.float32)})["prediction"].tolist() == [0, 1, 2]
     with pytest.raises(SettingInvalid, match="3 classes"):
         taken_in(path, "", "a,b")
+
+
+def test_columns_of_a_table_may_be_described(tmp_path: Path):
+    nodes = [helper.make_node("Concat", ["age", "size"], ["both"], axis=1)]
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("ReduceSum", ["both", "axes"], ["y"])],
+        "net",
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 1]) for name in ("age", "size")],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 1])],
+        [onnx.numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    path = tmp_path / "n.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    said = '[[inputs]]\nname = "age"\nkind = "number"\nmaximum = 99.0\ndescription = "In years"\n'
+    signature, _ = taken_in(path, said, "")
+    assert [(field.name, field.maximum, field.dtype) for field in signature.inputs] == [
+        ("age", 99.0, "float64"),
+        ("size", None, "float64"),
+    ]
+    for text, words in (
+        (said.replace("age", "edge"), "no column edge"),
+        (said.replace('"number"', '"text"\ndtype = "str"'), "another dtype"),
+        (said + '[inputs.preparation]\ntype = "image"\nwidth = 1\nheight = 1\n', "no file becomes"),
+    ):
+        with pytest.raises(SettingInvalid, match=words):
+            taken_in(path, text, "")

@@ -50,7 +50,7 @@ def test_a_version_is_compiled_anew_in_a_package_of_its_own(texts_home: Path) ->
     before = servable.describe("reviews", home=texts_home)
     outcome = servable.optimize("reviews:1", home=texts_home)
     assert outcome.serving == "text"
-    after = open_package(Path(outcome.package))
+    after = open_package(Path(servable.describe("reviews", home=texts_home).package))
     listed = [entry.path for entry in after.manifest.files if entry.path.startswith("variants/")]
     assert sorted(listed) == ["variants/text/arrays.npz", "variants/text/text.json"]
     assert {row.name for row in before.variants} == {"trained", "text"}

@@ -7,6 +7,7 @@ names, and a pickle is loaded only when a person allows it.
 
 import errno
 import gzip
+import io
 import lzma
 import struct
 import zipfile
@@ -16,6 +17,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import msgspec
 
+from servable.artifact import torch_files
 from servable.artifact.files import storage_error
 from servable.artifact.opcodes import Machine
 from servable.artifact.standins import Findings
@@ -40,6 +42,31 @@ ZIP_ERRORS = (
 )
 #: A skops schema beyond this many bytes is refused.
 LARGEST_SCHEMA = 256 * 1024 * 1024
+#: A pickle inside of an archive of PyTorch holds one tensor, or example inputs; this is more than enough.
+_LARGEST_NESTED = 1024 * 1024 * 1024
+#: What the pickle of plain tensors names; PyTorch opens these with ``weights_only`` as well.
+PLAIN_TENSORS = frozenset(
+    {
+        "collections.OrderedDict",
+        "torch._utils._rebuild_parameter",
+        "torch._utils._rebuild_tensor_v2",
+        *(
+            f"torch.{kind}Storage"
+            for kind in (
+                "BFloat16",
+                "Bool",
+                "Byte",
+                "Char",
+                "Double",
+                "Float",
+                "Half",
+                "Int",
+                "Long",
+                "Short",
+            )
+        ),
+    }
+)
 #: So many names are said in a refusal.
 NAMES_SHOWN = 8
 #: Named first in a refusal: modules whose functions run commands, code, or reach files and the network.
@@ -146,7 +173,7 @@ def _audited(path: Path, file: IO[bytes]) -> Audit:
         )
     found = _pickle(path, decompressed(file, compression))
     kind: Kind = "joblib" if compression or found.joblib else "pickle"
-    return Audit(kind, tuple(sorted(found.names)), found.complete)
+    return Audit(kind, tuple(sorted(found.names)), found.complete and not found.persistent)
 
 
 def _pickle(path: Path, stream: Stream) -> Findings:
@@ -171,17 +198,42 @@ def _zip(path: Path, file: IO[bytes]) -> Audit:
             members = archive.namelist()
             if "schema.json" in members:
                 return Audit("skops", _skops_names(path, archive), True)
-            pickles = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
-            if pickles:
-                with archive.open(pickles[0]) as member:
-                    found = _pickle(path, Stream(member))
-                return Audit("torch", tuple(sorted(found.names)), False)
+            held = torch_files.look(path.name, archive)
+            if held is not None:
+                return _torch(path, archive, held)
     except ZIP_ERRORS as error:
         # Positions in a hostile zip may lead anywhere, which the system calls an invalid argument.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ArtifactUnreadable(f"{path.name} is a truncated or damaged zip file; copy it again.") from error
     raise ArtifactUnreadable(f"{path.name} is a zip file, but no skops file: it has no schema.json.")
+
+
+def _torch(path: Path, archive: zipfile.ZipFile, held: torch_files.TorchFile) -> Audit:
+    """What a file of PyTorch names: operators beyond arithmetic, and what its pickles name."""
+    names = set(held.beyond)
+    complete = held.holds != "pickle"
+    for pickle in held.pickles:
+        with archive.open(pickle) as member:
+            if held.holds == "pickle":
+                names.update(_pickle(path, Stream(member)).names)
+            else:
+                names.update(_nested(path, member.read(_LARGEST_NESTED + 1)))
+    return Audit("torch", tuple(sorted(names)), complete)
+
+
+def _nested(path: Path, data: bytes) -> set[str]:
+    """What a pickle of PyTorch inside an archive of PyTorch names."""
+    if len(data) > _LARGEST_NESTED:
+        return {"a pickle too large to be looked through"}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
+        found: set[str] = set()
+        for name in names:
+            with archive.open(name) as member:
+                seen = _pickle(path, Stream(member))
+            found |= seen.names if seen.complete else {*seen.names, "what only loading it would tell"}
+        return found - PLAIN_TENSORS
 
 
 def _skops_names(path: Path, archive: zipfile.ZipFile) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ class Machine:
 
     def _persistent(self, argument: Any) -> None:
         # What the identifier means is up to whoever loads the file.
-        self._found.complete = False
+        self._found.persistent = True
         if argument is None:
             self._stack.pop()
         self._stack.append(OPAQUE)

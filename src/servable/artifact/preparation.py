@@ -19,7 +19,7 @@ MAX_PIXELS = 50_000_000
 #: Most bytes of one file as it is sent, unless the record says otherwise.
 MAX_BYTES = 32 * 1024 * 1024
 #: Longest sound in seconds, counted before it is decoded, unless the record says otherwise.
-MAX_SECONDS = 600.0
+MAX_SECONDS = 120.0
 #: Longest text in characters, unless the record says otherwise.
 MAX_CHARACTERS = 100_000
 #: Most values of one prepared row: no declaration may ask for more than 512 MiB of float32.

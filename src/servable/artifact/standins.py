@@ -64,6 +64,8 @@ class Findings:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.complete = True
+        #: Whether something was named by an identifier that only whoever loads the pickle can resolve.
+        self.persistent = False
         self.joblib = False
         self.opcodes = 0
         #: Bytes of constants that are held.

@@ -36,8 +36,14 @@ TimeOrder = Annotated[
     ),
 ]
 Budget = Annotated[
-    float,
-    typer.Option("--time-budget", min=0.0, help="Seconds for the search.", rich_help_panel=options.SEARCH),
+    float | None,
+    typer.Option(
+        "--time-budget",
+        min=0.0,
+        help="Seconds for the search.",
+        show_default="60 for tables, 240 for pictures and sounds",
+        rich_help_panel=options.SEARCH,
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Makes the run repeatable.", rich_help_panel=options.SEARCH)]
 ModelPath = Annotated[
@@ -101,7 +107,7 @@ def select(
         int, typer.Option(min=2, help="Parts of the cross-validation.", rich_help_panel=options.SEARCH)
     ] = 5,
     time_order: TimeOrder = False,
-    time_budget: Budget = 60.0,
+    time_budget: Budget = None,
     seed: Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -139,7 +145,7 @@ def train(
     model: Annotated[
         str, typer.Option(help="The candidate to train, or auto.", rich_help_panel=options.SEARCH)
     ] = "auto",
-    time_budget: Budget = 60.0,
+    time_budget: Budget = None,
     time_order: TimeOrder = False,
     holdout: Annotated[
         float,

@@ -13,6 +13,14 @@ Executor = Annotated[
     ExecutorName | None,
     typer.Option(help="Where it runs; auto: by measurement at load.", rich_help_panel=options.SERVING),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE",
+        help="What computes it: cpu, cuda, cuda:1, or auto for the fastest that is there.",
+        rich_help_panel=options.SERVING,
+    ),
+]
 Processes = Annotated[
     int | None,
     typer.Option(
@@ -91,6 +99,7 @@ def deploy(
     reference: options.Reference,
     default: Default = False,
     executor: Executor = None,
+    device: Device = None,
     processes: Processes = None,
     spares: Spares = None,
     threads: Threads = None,
@@ -116,6 +125,7 @@ def deploy(
         reference,
         default=default,
         executor=executor,
+        device=device,
         processes=processes,
         spares=spares,
         threads=threads,

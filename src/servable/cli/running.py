@@ -28,6 +28,9 @@ def running(server: "RunningServer") -> Iterator[RenderableType]:
         for each in server.models
         if each.state not in ("live", "cold") and each.reason
     ]
+    notes += [
+        f"{each.model}:{each.version}: {each.device_reason}" for each in server.models if each.device_reason
+    ]
     for each in server.models:
         style = {"failed": "red", "cold": "dim"}.get(each.state)
         table.add_row(*_cells(each), style=style)
@@ -52,7 +55,8 @@ def _cells(each: "RunningModel") -> Iterator[str]:
     yield escape(f"{each.model}:{each.version}")
     yield each.state
     yield escape(each.variant) or "-"
-    yield escape(each.executor) + (f" ×{each.processes}" if each.processes else "") or "-"
+    device = f" on {escape(each.device)}" if each.device not in ("", "cpu") else ""
+    yield escape(each.executor) + (f" ×{each.processes}" if each.processes else "") + device or "-"
     yield f"{each.requests:,}"
     yield f"{each.errors:,}"
     yield duration(each.p50_s)

@@ -11,6 +11,7 @@ def wishes(policy: Mapping[str, Any]) -> str:
     """
     words = {
         "executor": "executor {}",
+        "device": "device {}",
         "processes": "{} processes",
         "spares": "{} spare",
         "threads": "{} batches at once",

@@ -79,6 +79,17 @@ def json_body(table: Table, single: bool) -> bytes:
     return msgspec.json.encode({key: _value(table.rows, key)})
 
 
+def lines_body(table: Table) -> bytes:
+    """JSON lines, one row on each.
+
+    Raises:
+        RequestInvalid: a value that JSON cannot carry, or no row at all.
+    """
+    if len(table.rows) == 0:
+        raise RequestInvalid([FieldProblem("inputs", "at least one row", "none")])
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in _value(table.rows, "inputs"))
+
+
 def file_body(rows: Any) -> bytes | None:
     """The bytes of a single file; None for rows of any other form.
 

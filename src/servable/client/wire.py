@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 JSON = "application/json"
 NPY = "application/x-npy"
+NDJSON = "application/x-ndjson"
 RAW = "application/octet-stream"
 #: Asks for answers line by line, and takes them all at once from a server that does not know it.
 LINES = "application/x-ndjson, application/jsonl;q=0.9, application/json;q=0.5"
@@ -181,14 +182,22 @@ def predict_lines(
 ) -> "Call[Predictions]":
     """Ask for predictions line by line; the arguments are those of ``predict``.
 
+    The rows go as lines as well, because a server that reads lines answers each as it is ready.
+
     Raises:
         RequestInvalid: a value that JSON cannot carry.
         SettingInvalid: a version without a model.
     """
     table = encoding.read(rows)
-    body = encoding.json_body(table, single=False)
+    path = _path(model, version)
     read = partial(_read_many, source=table.source)
-    return Call("POST", _path(model, version), read, body, request_id or "", accept=LINES)
+
+    def as_json() -> "Call[Predictions]":
+        body = encoding.json_body(table, single=False)
+        return Call("POST", path, read, body, request_id or "", accept=LINES)
+
+    body = encoding.lines_body(table)
+    return Call("POST", path, read, body, request_id or "", NDJSON, accept=LINES, instead=as_json)
 
 
 def _path(model: str | None, version: int | None) -> str:

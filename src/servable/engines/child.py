@@ -7,20 +7,43 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from msgspec import structs
 
 from servable.errors import ServableError
-from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot
 from servable.server.turns import Board
-from servable.server.workers import Ask, Channel, Failed, Others, Ready, Start, Stop, Tell, Told, ToParent
+from servable.server.workers import (
+    Ask,
+    Change,
+    Changed,
+    Channel,
+    Failed,
+    Others,
+    Ready,
+    Start,
+    Stop,
+    Tell,
+    Told,
+    ToParent,
+    error_of,
+)
 
-_log = logger("workers")
 #: Seconds that a worker has to end once it has closed its side of the conversation.
 _LAST_S = 5.0
 
-#: Gives the figures of everybody but one.
-Asked = Callable[["Child"], Awaitable[Snapshot]]
+
+class Siblings(Protocol):
+    """All workers of a server, as far as one of them may ask."""
+
+    async def totals(self, but: "Child | None" = None) -> Snapshot:
+        """The figures of everybody but one."""
+        ...
+
+    async def change(self, wanted: Change, but: "Child") -> Changed:
+        """Have everybody but one load or unload a model; the first error that one of them met, if any."""
+        ...
 
 
 class Child:
@@ -42,6 +65,7 @@ class Child:
         self._began = asyncio.Event()
         self._number = 0
         self._told: dict[int, asyncio.Event] = {}
+        self._changing: dict[int, asyncio.Future[Changed]] = {}
         #: Its last known figures.
         self.snapshot = Snapshot()
         #: Whether every model was tried and it answers.
@@ -66,11 +90,11 @@ class Child:
         """Whether it was started and has not ended."""
         return self._process is not None and not self._ended.is_set()
 
-    async def run(self, asked: Asked) -> str:
+    async def run(self, siblings: Siblings) -> str:
         """Start it and listen to it until it has ended.
 
         Args:
-            asked: is called when it wants the figures of the others; what it gives is sent.
+            siblings: are asked for what it wants of them; what they say is sent.
 
         Returns:
             How it ended, in words.
@@ -85,8 +109,8 @@ class Child:
         try:
             while (message := await self._channel.receive()) is not None:
                 self._hear(message)
-                if isinstance(message, Ask):
-                    task = asyncio.create_task(self._answer(asked, message.number))
+                if isinstance(message, Ask | Change):
+                    task = asyncio.create_task(self._answer(siblings, message))
                     answering.add(task)
                     task.add_done_callback(answering.discard)
             with contextlib.suppress(TimeoutError):
@@ -101,6 +125,10 @@ class Child:
             self._began.set()
             for waiting in self._told.values():
                 waiting.set()
+            for changing in self._changing.values():
+                # A successor has desired state alone; what was asked of this one is nobody's any more.
+                if not changing.done():
+                    changing.set_result(Changed(0))
         return _ending(self._process.returncode)
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
@@ -112,25 +140,31 @@ class Child:
             [*command, str(os.getpid())], pass_fds=descriptors, stdin=subprocess.DEVNULL, process_group=0
         )
 
-    def _hear(self, message: Ready | Failed | Told | Ask) -> None:
+    def _hear(self, message: ToParent) -> None:
         self.heard_at = asyncio.get_running_loop().time()
         match message:
             case Ready():
                 self.ready = True
                 self._began.set()
             case Failed(code, text):
-                self.failure = _error(code, text)
+                self.failure = error_of(code, text)
             case Told(number, snapshot):
                 self.snapshot = snapshot
                 if number in self._told:
                     self._told[number].set()
             case Ask(_, snapshot):
                 self.snapshot = snapshot
+            case Changed(number) if number in self._changing and not self._changing[number].done():
+                self._changing[number].set_result(message)
 
-    async def _answer(self, asked: Asked, number: int) -> None:
-        others = await asked(self)
+    async def _answer(self, siblings: Siblings, message: Ask | Change) -> None:
+        answer: Others | Changed
+        if isinstance(message, Ask):
+            answer = Others(message.number, await siblings.totals(self))
+        else:
+            answer = structs.replace(await siblings.change(message, self), number=message.number)
         if self._channel is not None:
-            self._channel.send(Others(number, others))
+            self._channel.send(answer)
 
     async def began(self) -> bool:
         """Wait until it is ready or has ended; whether it is ready."""
@@ -153,6 +187,20 @@ class Child:
             await told.wait()
         finally:
             del self._told[number]
+
+    async def change(self, wanted: Change) -> Changed:
+        """Have it load or unload a model; what it says, or that it is done when it has ended."""
+        if self._channel is None or not self.alive:
+            return Changed(0)
+        self._number += 1
+        number = self._number
+        changed: asyncio.Future[Changed] = asyncio.get_running_loop().create_future()
+        self._changing[number] = changed
+        self._channel.send(structs.replace(wanted, number=number))
+        try:
+            return await changed
+        finally:
+            del self._changing[number]
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ask it to end."""
@@ -189,15 +237,3 @@ def _ending(status: int) -> str:
         return signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"
-
-
-def _error(code: str, message: str) -> ServableError:
-    """The error that a worker met, as one of ours."""
-    todo = [ServableError]
-    while todo:
-        kind = todo.pop()
-        if kind.code == code:
-            return kind(message)
-        todo.extend(kind.__subclasses__())
-    _log.warning("a worker met an error that is not known here", extra=fields(code=code))
-    return ServableError(message)

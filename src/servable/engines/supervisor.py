@@ -19,7 +19,7 @@ from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge, past, process_figures, requests
 from servable.server.lifecycle import bind, url_of
 from servable.server.turns import Board
-from servable.server.workers import ASK_S, Start, share
+from servable.server.workers import ASK_S, Change, Changed, Start, share
 from servable.settings import ServerSettings, check_exposure
 
 _log = logger("workers")
@@ -156,6 +156,22 @@ class Supervisor:
         known = [_answering(child) for child in self._children if child is not but]
         return merge([self._past, own, *known])
 
+    async def change(self, wanted: Change, but: Child) -> Changed:
+        """Have every worker but one load or unload a model.
+
+        One that is not ready yet is not asked: it begins with what desired state wants.
+
+        Args:
+            wanted: what to do.
+            but: leave this worker out.
+
+        Returns:
+            The first error that one of them met, if any.
+        """
+        others = [child for child in self._children if child is not but and child.ready]
+        answers = await asyncio.gather(*(child.change(wanted) for child in others))
+        return next((answer for answer in answers if answer.code), Changed(wanted.number))
+
     # ------------------------------------------------------------------ keeping the places filled
 
     def _begin(self) -> Child:
@@ -182,7 +198,7 @@ class Supervisor:
         try:
             # The socket is closed once it was asked to end.
             if not self._stopping.is_set():
-                ending = await child.run(self.totals)
+                ending = await child.run(self)
         except OSError as error:
             ending = f"it could not be started: {error.strerror}"
         finally:

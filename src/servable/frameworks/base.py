@@ -16,6 +16,10 @@ from servable.tensors import Arrays
 
 #: Option of a trained variant whose loading executes code; the manifest must then say ``trusted``.
 EXECUTES = "executes"
+#: Option that says on what a variant should run, ``auto cpu cuda cuda:1``; set when a package is loaded, from
+#: the deployment's policy, and never kept in a package. A predictor may say in ``device`` where it runs, and
+#: in ``device_note``, one sentence without a full stop, why it is not where it should.
+DEVICE = "device"
 #: What the scores of a classifier are; empty where nobody said.
 Scores = Literal["", "logits", "probabilities"]
 #: Option of a variant whose predictor is a ``StreamingPredictor``; a server offers its answers in pieces.

@@ -17,7 +17,8 @@ class Known(NamedTuple):
         extra: that brings its library; empty for what is always there.
         suffixes: of its files, with the dot.
         marks: a folder that holds a file of one of these names is this framework's.
-        looks_like: decides about a file whose ending several frameworks have; None where that is enough.
+        looks_like: decides about a file whose ending, or a folder whose mark, several frameworks have; None
+            where that is enough.
     """
 
     module: str
@@ -25,6 +26,13 @@ class Known(NamedTuple):
     suffixes: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     looks_like: Callable[[Path], bool] | None = None
+
+
+def _names_architectures(folder: Path) -> bool:
+    """Whether a folder's configuration is one of transformers; damaged ones are, for them to say so."""
+    with (folder / "config.json").open("rb") as file:
+        head = file.read(1024 * 1024)
+    return b'"keras' not in head and (not head.strip() or b'"architectures"' in head or b"model_type" in head)
 
 
 def _begins(*starts: bytes) -> Callable[[Path], bool]:
@@ -51,6 +59,13 @@ def _holds(word: bytes) -> Callable[[Path], bool]:
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
     "onnx": Known("servable.frameworks.onnx", "", (".onnx",)),
+    "transformers": Known(
+        "servable.frameworks.huggingface",
+        "transformers",
+        marks=("config.json",),
+        looks_like=_names_architectures,
+    ),
+    "torch": Known("servable.frameworks.torch", "torch", (".pt2", ".pt", ".pth", ".safetensors")),
     "text": Known("servable.frameworks.text", "", marks=("text.json",)),
     "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
@@ -94,7 +109,8 @@ def framework_of(path: Path) -> str:
     """
     if path.is_dir():
         for name, known in KNOWN.items():
-            if any((path / mark).is_file() for mark in known.marks):
+            marked = any((path / mark).is_file() for mark in known.marks)
+            if marked and (known.looks_like is None or known.looks_like(path)):
                 return name
         marks = ", ".join(sorted({mark for known in KNOWN.values() for mark in known.marks}))
         holds = f"a folder is read when it holds one of {marks}" if marks else "no folders are read"

@@ -34,6 +34,8 @@ from servable.tensors import PREDICTION, Arrays, row_count
 
 _log = logger("model")
 _FOLDER = "mlflow"
+#: Endings that only MLflow gives to files of a framework.
+_OTHER_ENDINGS = {".lgb": "lightgbm", ".cb": "catboost"}
 
 
 class MlflowPredictor:
@@ -101,12 +103,9 @@ class MlflowAdapter:
             ArtifactUnreadable: the folder is damaged.
         """
         model = read_folder(path)
-        for _, place in model.candidates():
-            try:
-                framework = lookup.framework_of(place)
-            except ArtifactUnsupported:
-                continue
-            if framework not in (self.name, "python"):
+        for flavour, place in model.candidates():
+            framework = _framework_of(flavour, place)
+            if framework:
                 rows = sample if sample is not None else _example_frame(model)
                 return Inside(framework, place, rows, hints)
         return None
@@ -157,6 +156,20 @@ class MlflowAdapter:
     def wrap(self, trained: Trained) -> Predictor:
         """A predictor over the pyfunc in memory."""
         return MlflowPredictor(trained.model.loaded, trained.signature)
+
+
+def _framework_of(flavour: str, place: Path) -> str:
+    """The framework whose adapter reads a file or folder; empty when none does."""
+    if flavour == "pytorch" and place.suffix != ".pt2":
+        # Everything else that MLflow writes of it is a pickle of the author's own class.
+        return ""
+    if place.suffix in _OTHER_ENDINGS:
+        return _OTHER_ENDINGS[place.suffix]
+    try:
+        framework = lookup.framework_of(place)
+    except ArtifactUnsupported:
+        return ""
+    return "" if framework in ("mlflow", "python") else framework
 
 
 class _Kept:

@@ -7,7 +7,8 @@ options of a variant say how to feed it::
                 "columns": [0], "shape": [-1, 1]}, ...],
      "outputs": {"prediction": {"output": "label", "form": "plain"}, ...}}
 
-``columns`` (which columns of the source) and ``shape`` are left out where the array goes in as it is.
+``columns`` (which columns of the source) and ``shape`` are left out where the array goes in as it is. With
+``"batch": 4`` the graph takes four rows at a time, no more and no less.
 Beside them ``onnx_session`` keeps what is best on which kind of machine.
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -29,8 +31,18 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ModelFailed, converted
 from servable.frameworks import onnx_hinted, onnx_signature
 from servable.frameworks.base import NO_HINTS, Hints, Predictor, Trained
+from servable.frameworks.devices import PROCESSOR, Placed, gpu_number, settle, wanted
+from servable.frameworks.fixed_batch import in_batches
 from servable.frameworks.onnx_outputs import reader
-from servable.frameworks.onnx_session import CPU, DEFAULT, SessionChoice, session_options, stored_choice
+from servable.frameworks.onnx_session import (
+    CPU,
+    CUDA,
+    DEFAULT,
+    SessionChoice,
+    session_options,
+    stored_choice,
+)
+from servable.frameworks.tokens import TEXT, TextPredictor, Tokenizer
 from servable.tensors import Arrays, row_count
 
 #: onnxruntime raises classes of its own without a common base, besides Python's.
@@ -69,6 +81,13 @@ def open_session(path: Path, options: Mapping[str, Any] | None = None) -> ort.In
             raise ArtifactUnreadable(f"{path.name} is empty (0 bytes); export or copy the model again.")
     external_files(path)
     choice = stored_choice(options or {}) or DEFAULT
+    wish = wanted(options or {})
+    gpu = gpu_number(wish)
+    if wish == PROCESSOR:
+        choice = msgspec.structs.replace(choice, provider=CPU)
+    elif gpu is not None and CUDA in ort.get_available_providers():
+        with contextlib.suppress(*_FAILURES):
+            return _session(path, msgspec.structs.replace(choice, provider=CUDA), gpu)
     if choice != DEFAULT:
         with contextlib.suppress(*_FAILURES):
             # Whatever is wrong with the finding, or with the file: the defaults say it below.
@@ -89,18 +108,28 @@ def open_session(path: Path, options: Mapping[str, Any] | None = None) -> ort.In
         ) from foreign
 
 
-def predictor_with(path: Path, options: Mapping[str, Any], choice: SessionChoice) -> "OnnxPredictor | None":
+def predictor_with(path: Path, options: Mapping[str, Any], choice: SessionChoice) -> Predictor | None:
     """A predictor with exactly these session options; None when they cannot be had for this file."""
     try:
         session = _session(path, choice)
     except _FAILURES:
         return None
     # onnxruntime falls back to the processor without a word when a provider cannot be used.
-    return OnnxPredictor(session, options) if session.get_providers()[0] == choice.provider else None
+    return _predictor(path, session, options) if session.get_providers()[0] == choice.provider else None
 
 
-def _session(path: Path, choice: SessionChoice) -> ort.InferenceSession:
-    providers = [choice.provider] if choice.provider == CPU else [choice.provider, CPU]
+def _predictor(path: Path, session: ort.InferenceSession, options: Mapping[str, Any]) -> Predictor:
+    """A predictor over a session; one that cuts texts into tokens first where the options say so."""
+    inner = OnnxPredictor(session, options)
+    if TEXT not in options:
+        return inner
+    return TextPredictor(Tokenizer.of(path.parent, options[TEXT]), inner, options[TEXT])
+
+
+def _session(path: Path, choice: SessionChoice, gpu: int = 0) -> ort.InferenceSession:
+    providers: list[Any] = [CPU]
+    if choice.provider != CPU:
+        providers = [(CUDA, {"device_id": gpu}) if choice.provider == CUDA else choice.provider, CPU]
     return ort.InferenceSession(str(path), session_options(choice), providers=providers)
 
 
@@ -127,7 +156,12 @@ def external_files(path: Path) -> list[Path]:
 
 
 class OnnxPredictor:
-    """A session with its feeds worked out beforehand. Safe for concurrent calls."""
+    """A session with its feeds worked out beforehand. Safe for concurrent calls.
+
+    Attributes:
+        device: what computes it.
+        device_note: why that is not what should; empty when it is.
+    """
 
     concurrent = True
 
@@ -135,6 +169,8 @@ class OnnxPredictor:
         feeds: list[Feed] = list(options["feeds"])
         outputs: Mapping[str, Mapping[str, Any]] = options["outputs"]
         self._run = session.run
+        self.device, self.device_note = _device(session, wanted(options))
+        self._batch = int(options.get("batch", 0))
         self._whole = [(feed["input"], feed["source"]) for feed in feeds if _is_whole(feed)]
         self._made = [(feed["input"], feed["source"], _maker(feed)) for feed in feeds if not _is_whole(feed)]
         self._names = [spec["output"] for spec in outputs.values()]
@@ -150,16 +186,21 @@ class OnnxPredictor:
             ModelFailed: onnxruntime raised.
         """
         try:
-            feed = {name: arrays[source] for name, source in self._whole}
-            for name, source, make in self._made:
-                feed[name] = make(arrays[source])
-            answer = dict(zip(self._keys, self._run(self._names, feed), strict=True))
-            for key, read in self._readers:
-                answer[key] = read(answer[key])
+            if self._batch and row_count(arrays) != self._batch:
+                return in_batches(self._answer, arrays, self._batch)
+            return self._answer(arrays)
         except _FAILURES as foreign:
             raise ModelFailed(
                 f"The compiled model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
             ) from foreign
+
+    def _answer(self, arrays: Arrays) -> dict[str, Any]:
+        feed = {name: arrays[source] for name, source in self._whole}
+        for name, source, make in self._made:
+            feed[name] = make(arrays[source])
+        answer = dict(zip(self._keys, self._run(self._names, feed), strict=True))
+        for key, read in self._readers:
+            answer[key] = read(answer[key])
         return answer
 
     def close(self) -> None:
@@ -174,6 +215,16 @@ def _closed(*_: Any) -> Any:
         RuntimeError: always.
     """
     raise RuntimeError("the predictor is closed")
+
+
+def _device(session: ort.InferenceSession, wish: str) -> Placed:
+    """What computes a session, and why that is not what should."""
+    if session.get_providers()[0] == CUDA:
+        return Placed(f"cuda:{session.get_provider_options()[CUDA].get('device_id', 0)}")
+    wish = wish if gpu_number(wish) is not None else PROCESSOR
+    if CUDA in ort.get_available_providers():
+        return settle(wish, 0, "onnxruntime cannot use that GPU")
+    return settle(wish, 0, "this onnxruntime has no CUDA; install onnxruntime-gpu instead of onnxruntime")
 
 
 def _is_whole(feed: Feed) -> bool:
@@ -202,7 +253,12 @@ def _maker(feed: Feed) -> Callable[[NDArray[Any]], NDArray[Any]]:
         typed = np.ascontiguousarray(taken, dtype=dtype)
         return typed if size is None else typed.reshape(size)
 
-    return make
+    def make_shorter(array: NDArray[Any]) -> NDArray[Any]:
+        # What is beyond the range of the shorter type becomes infinite, as in the trained model.
+        with np.errstate(over="ignore"):
+            return make(array)
+
+    return make_shorter if dtype.kind == "f" and dtype.itemsize < 8 else make
 
 
 def _libraries() -> dict[str, str]:
@@ -255,7 +311,8 @@ class OnnxAdapter:
             ArtifactUnreadable: the file or its options are damaged.
         """
         try:
-            return OnnxPredictor(open_session(folder / variant.path, variant.options), variant.options)
+            path = folder / variant.path
+            return _predictor(path, open_session(path, variant.options), variant.options)
         except (KeyError, TypeError, AttributeError) as foreign:
             raise ArtifactUnreadable(f"The options of variant {variant.name!r} are damaged.") from foreign
 

@@ -18,7 +18,7 @@ def reader(spec: Mapping[str, Any]) -> Reader:
     whose largest wins; ``softmax`` logits ``[rows, classes]``; ``zipmap`` a list of dicts from label to
     probability; ``positive`` the probability of the second of two classes, ``sigmoid`` its logit, ``second``
     either of them, with the number ``above`` which it wins; ``flat`` values as float64 ``[rows]``; ``index``
-    integers as int64 ``[rows]``.
+    integers as int64 ``[rows]``; ``value`` numbers as float64, ``[rows]`` where there is one for each row.
 
     Raises:
         KeyError: an unknown form.
@@ -37,6 +37,10 @@ def reader(spec: Mapping[str, Any]) -> Reader:
         second = np.ravel(raw).astype(np.float64)
         return np.stack([1.0 - second, second], axis=1)
 
+    def value(raw: Any) -> Any:
+        numbers = np.asarray(raw, dtype=np.float64)
+        return numbers.reshape(len(numbers)) if numbers[0].size == 1 else numbers
+
     def softmax(raw: Any) -> Any:
         logits = np.asarray(raw, np.float64)
         shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -50,6 +54,7 @@ def reader(spec: Mapping[str, Any]) -> Reader:
 
     above = float(spec.get("above", 0.0))
     table: dict[str, Reader] = {
+        "value": value,
         "softmax": softmax,
         "sigmoid": sigmoid,
         "second": lambda raw: (np.ravel(raw) > above).astype(np.int64),

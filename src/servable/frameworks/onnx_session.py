@@ -24,12 +24,14 @@ import onnxruntime as ort
 SESSION = "session"
 #: The provider that every onnxruntime has.
 CPU = "CPUExecutionProvider"
+#: The provider that computes on GPUs of NVIDIA.
+CUDA = "CUDAExecutionProvider"
 _FATAL_ONLY = 4
 #: More threads or slots than this are no finding of ours.
 _MOST = 256
 #: Providers worth trying where onnxruntime has them. Others are remote, or compile for minutes.
 _TRIED = (
-    "CUDAExecutionProvider",
+    CUDA,
     "ROCMExecutionProvider",
     "OpenVINOExecutionProvider",
     "DnnlExecutionProvider",

@@ -167,7 +167,7 @@ class PythonAdapter:
             instance, function = _made(thing, folder, file)
             where = where if thing is function else f"{where}.predict"
             plan = plan_of(function, where, hints)
-            signature = signature_of(plan, _example(thing, sample), hints)
+            signature = signature_of(plan, _example(thing, function, sample), hints)
             model = PythonModel(files, thing.__name__, instance, function, plan)
             if owned:
                 weakref.finalize(model, _forget, folder)
@@ -259,7 +259,7 @@ def _made(thing: Any, folder: Path, file: Path) -> tuple[Any, Callable[..., Any]
     return instance, function
 
 
-def _example(thing: Any, sample: Any | None) -> dict[str, Any]:
+def _example(thing: Any, function: Callable[..., Any], sample: Any | None) -> dict[str, Any]:
     """One row that the model accepts, as far as somebody said one."""
     marks = getattr(thing, MARK, {})
     example = getattr(thing, "example", None) if inspect.isclass(thing) else marks.get("example")
@@ -268,7 +268,12 @@ def _example(thing: Any, sample: Any | None) -> dict[str, Any]:
             raise DataError("The sample holds no rows.")
         row = sample.iloc[0].to_dict()
         return {str(key): _json(value) for key, value in row.items()}
-    return dict(example or {})
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if isinstance(parameter.default, str | int | float)
+    }
+    return {**defaults, **(example or {})}
 
 
 def _json(value: Any) -> Any:

@@ -88,7 +88,7 @@ class RecurrentAdapter:
 
 def trained_of(model: Recurrent) -> Trained:
     """A network in the form that adapters hand on."""
-    libraries = {"torch": torch.__version__, "numpy": np.__version__}
+    libraries = {"torch": str(torch.__version__), "numpy": np.__version__}
     return Trained(model, model.description.signature, {}, libraries)
 
 

@@ -7,6 +7,7 @@ are none of them.
 
 import functools
 import io
+import logging
 import warnings
 from typing import Any
 
@@ -68,6 +69,9 @@ def _pillow() -> Any:
     found = library("PIL.Image", "image")
     warnings.filterwarnings("ignore", category=found.DecompressionBombWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    logger = logging.getLogger("PIL")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
     return found
 
 
@@ -106,6 +110,9 @@ def _opened(pillow: Any, data: bytes, how: ImageInput) -> Any:
         raise FileUnfit(expected, f"{len(data)} bytes of something else, or damaged ones") from error
     try:
         _check_size(picture.size, how)
+        if picture.format == "TIFF" and picture.info.get("compression") != "raw":
+            # Its reader writes lines about damaged files straight to the standard error output.
+            raise FileUnfit("a TIFF without compression, or a picture of another form", "a compressed TIFF")
     except FileUnfit:
         picture.close()
         raise

@@ -41,6 +41,8 @@ MODULES = {
     "sklearn": "servable.optimization.sklearn_forms",
     "tensorflow": "servable.optimization.tensorflow_forms",
     "xgboost": "servable.optimization.boosted_forms",
+    "torch": "servable.optimization.torch_forms",
+    "transformers": "servable.optimization.huggingface_forms",
 }
 
 

@@ -1,5 +1,6 @@
 """The verdict on two sets of answers: may the compiled form stand in for the trained one. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,15 +12,18 @@ from servable.errors import ParityFailed
 from servable.tensors import Arrays, row_count
 
 TOLERANCE = 1e-4
+#: A score within a text, such as one of JSON.
+_FRACTION = re.compile(r"\d+\.\d+(?:e-?\d+)?")
 
 
 def compare(trained: Arrays, variant: Arrays, *, tolerance: float = TOLERANCE) -> Proof:
     """Hold a variant's answers against the trained model's, row for row.
 
-    Equal means: whole-number answers (labels, clusters) the same on every row, every other value within
-    ``tolerance``, absolutely or relative to the trained value, whichever is smaller. A missing or infinite
-    value equals only itself. A tie in the trained probabilities excuses nothing: the label that the
-    trained model gave is the right one, and a variant that breaks ties otherwise is refused.
+    Equal means: whole-number answers (labels, clusters) the same on every row, texts the same but for
+    fractions in them, every other value within ``tolerance``, absolutely or relative to the trained value,
+    whichever is smaller. A missing or infinite value equals only itself. A tie in the trained
+    probabilities excuses nothing: the label that the trained model gave is the right one, and a variant
+    that breaks ties otherwise is refused.
 
     Args:
         trained: what the trained model answered.
@@ -38,6 +42,9 @@ def compare(trained: Arrays, variant: Arrays, *, tolerance: float = TOLERANCE) -
         given = variant[name]
         if expected.dtype.kind in "iub":
             differences += int(np.count_nonzero(_rows_differing(expected, given)))
+        elif expected.dtype.kind in "OUT":
+            pairs = zip(expected.ravel().tolist(), given.ravel().tolist(), strict=True)
+            differences += sum(not _same_text(one, other, tolerance) for one, other in pairs)
         else:
             worst = max(worst, _worst(expected, given))
     if differences:
@@ -96,6 +103,18 @@ def _form(trained: Arrays, variant: Arrays) -> str:
 def _rows_differing(expected: NDArray[Any], given: NDArray[Any]) -> NDArray[np.bool_]:
     """Which rows differ anywhere."""
     return np.asarray(np.asarray(expected != given).reshape(len(expected), -1).any(axis=1))
+
+
+def _same_text(expected: object, given: object, tolerance: float) -> bool:
+    """Whether two texts are the same, fractions in them within the tolerance."""
+    if expected == given:
+        return True
+    if not isinstance(expected, str) or not isinstance(given, str):
+        return False
+    if _FRACTION.sub("", expected) != _FRACTION.sub("", given):
+        return False
+    numbers = zip(_FRACTION.findall(expected), _FRACTION.findall(given), strict=True)
+    return all(abs(float(one) - float(other)) <= tolerance for one, other in numbers)
 
 
 def _worst(expected: NDArray[Any], given: NDArray[Any]) -> float:

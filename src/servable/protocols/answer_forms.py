@@ -17,8 +17,8 @@ import numpy as np
 from servable.artifact.signature import Signature
 from servable.errors import DependencyMissing, NotAcceptable, ServableError
 from servable.protocols.accept import preferred
-from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Encoded, Head
-from servable.protocols.columns import answer_columns, need_arrow
+from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Encoded, Head, Heavy
+from servable.protocols.columns import answer_columns, arrow_ready, need_arrow
 from servable.protocols.native import NativeAnswer
 from servable.tensors import PREDICTION, Body, Request, Response
 
@@ -51,6 +51,8 @@ NO_WISH: frozenset[bytes | None] = frozenset(
 )
 _OFFERED = (*FORMS, *ALIASES)
 _LINES_FIRST = (LINES, *(name for name in _OFFERED if name != LINES))
+#: What names the forms that pyarrow writes, in a header Accept.
+_COLUMNAR = (b"csv", b"arrow", b"parquet", b"*")
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -85,7 +87,7 @@ def asked_form(accept: bytes | None, lines: bool = False) -> Form:
     return Form(ALIASES.get(found, found), found)
 
 
-class FormedCodec:
+class FormedCodec(Heavy):
     """Reads as another codec does and answers in the form that was asked for. Immutable and safe to share.
 
     Args:
@@ -102,6 +104,12 @@ class FormedCodec:
         self._answer = NativeAnswer(signature)
         tensors = signature.task == "transform"
         self._one_array = not tensors or len(signature.outputs) == 1
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """As the reader says, or when the answer wants a library that nothing wanted yet."""
+        if isinstance(self._reader, Heavy) and self._reader.heavy(body, head):
+            return True
+        return not arrow_ready() and any(name in head.get(b"accept", b"") for name in _COLUMNAR)
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request, with the form in ``wish``.

@@ -133,5 +133,23 @@ class PieceCodec(Codec, Protocol):
         ...
 
 
+class Heavy:
+    """Mixed into a codec of which some bodies take long to read, or a large library to be imported first.
+
+    Whoever runs an event loop lets a thread read those, so that others are answered meanwhile.
+    """
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """Whether ``decode`` may take more than about a millisecond.
+
+        Args:
+            body: as ``decode`` would get it.
+            head: as ``decode`` would get it.
+        """
+        raise NotImplementedError
+
+
+#: A body of text in rows and columns takes longer than a millisecond from about this size on.
+HEAVY_BYTES = 16 * 1024
 #: Compiles a format for a signature. Equal makers make equal codecs, so that one is kept for each model.
 Maker = Callable[[Signature, CodecLimits], Codec]

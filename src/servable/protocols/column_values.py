@@ -16,7 +16,14 @@ from servable.artifact.signature import Field
 from servable.protocols import files
 from servable.protocols.csv_text import MISSING_OTHER, MISSING_TEXT, number, truth
 from servable.protocols.native_array import unfit
-from servable.protocols.native_schema import epoch_seconds, float_limit, membership, tensor_limits
+from servable.protocols.native_schema import (
+    cell_words,
+    epoch_seconds,
+    expectation,
+    float_limit,
+    membership,
+    tensor_limits,
+)
 from servable.tensors import MISSING_STRING
 
 if TYPE_CHECKING:
@@ -162,7 +169,7 @@ def tensor(column: "pa.Array", field: Field) -> Cells:
         return Cells(None, _bad_rows(column.is_null(), rows))
     values, wrong = _leaves(column, field.dtype, whole)
     bad = None if wrong is None else _bad_rows(wrong, rows)
-    return Cells(values.reshape(rows, *sizes), bad)
+    return Cells(values.reshape(rows, *sizes), bad, f"{expectation(field)}, of {cell_words(field.dtype)}")
 
 
 def _file_cells(column: "pa.Array", field: Field) -> Cells:

@@ -9,6 +9,7 @@ values where its field takes those. pyarrow is imported by the first call.
 """
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 EXTRA = "columns"
 #: The column of one class's probability is named so, followed by the label.
 PROBABILITY_PREFIX = "probability_"
+#: Set when pyarrow was imported to its end; its name alone is known to Python before.
+_imported = threading.Event()
 
 
 class CellProblem(NamedTuple):
@@ -46,18 +49,28 @@ class Columns(NamedTuple):
 
 
 def need_arrow() -> None:
-    """Make sure that pyarrow is there.
+    """Make sure that pyarrow is there, and import all of it that is used here.
+
+    The first call takes a tenth of a second, so an event loop leaves it to a thread; see ``arrow_ready``.
 
     Raises:
         DependencyMissing: it is not; the message names the extra.
     """
     try:
-        import pyarrow  # noqa: F401 - only whether it is there
+        import pyarrow.compute
+        import pyarrow.csv
+        import pyarrow.parquet  # noqa: F401 - imported now, so that no later import takes its time
     except ModuleNotFoundError as missing:
         raise DependencyMissing(
             "Arrow, Parquet and CSV need pyarrow, which is not installed; "
             f"run: pip install 'servable[{EXTRA}]'"
         ) from missing
+    _imported.set()
+
+
+def arrow_ready() -> bool:
+    """Whether ``need_arrow`` has no work left."""
+    return _imported.is_set()
 
 
 class ColumnReader:

@@ -12,6 +12,7 @@ from servable.protocols.native_schema import (
     INT_LEAST,
     MAX_PROBLEMS,
     Problems,
+    cell_words,
     expectation,
     membership,
     shown,
@@ -119,14 +120,14 @@ class WholeArray:
             # As Python numbers, so that no comparison is made in a dtype that rounds.
             if int(array.min()) < least or int(array.max()) > most:
                 bad = (array < least) | (array > most)
-                raise self._misfit(array, bad, single, f"a whole number from {least} to {most}")
+                raise self._misfit(array, bad, single, cell_words(self.dtype.name))
             return array.astype(self.dtype)
         with np.errstate(over="ignore"):
             result = array.astype(self.dtype)
         if self.dtype.itemsize < array.dtype.itemsize:
             bad = np.isinf(result) & ~np.isinf(array)
             if bad.any():
-                raise self._misfit(array, bad, single, f"a number that {self.dtype} holds")
+                raise self._misfit(array, bad, single, cell_words(self.dtype.name))
         return result
 
     def _misfit(self, array: Any, bad: Any, single: bool, expected: str) -> RequestInvalid:

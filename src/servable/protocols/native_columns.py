@@ -17,7 +17,7 @@ from servable.errors import (
     RequestTooLarge,
 )
 from servable.protocols import arrow_outline, parquet_outline
-from servable.protocols.base import NO_HEAD, CodecLimits, Head
+from servable.protocols.base import NO_HEAD, CodecLimits, Head, Heavy
 from servable.protocols.columns import ColumnReader, need_arrow
 from servable.protocols.native import NativeAnswer
 from servable.protocols.native_schema import joined
@@ -41,7 +41,7 @@ def arrow_or_unsupported() -> None:
         raise MediaTypeUnsupported(missing.message) from missing
 
 
-class _ColumnsCodec(NativeAnswer):
+class _ColumnsCodec(NativeAnswer, Heavy):
     """What both formats share.
 
     Args:
@@ -56,6 +56,10 @@ class _ColumnsCodec(NativeAnswer):
         self._limits = limits
         self._reader = ColumnReader(signature, limits.max_rows)
         self._names = frozenset(field.name for field in signature.inputs)
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """Always: how much a body unfolds to does not show in its size."""
+        return True
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request.

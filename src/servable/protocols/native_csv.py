@@ -15,9 +15,9 @@ from servable.errors import (
     RequestInvalid,
     RequestTooLarge,
 )
-from servable.protocols.base import NO_HEAD, CodecLimits, Head
+from servable.protocols.base import HEAVY_BYTES, NO_HEAD, CodecLimits, Head, Heavy
 from servable.protocols.column_values import Texts
-from servable.protocols.columns import ColumnReader
+from servable.protocols.columns import ColumnReader, arrow_ready
 from servable.protocols.csv_text import is_header, is_number, malformed, records
 from servable.protocols.native import NativeAnswer
 from servable.protocols.native_columns import arrow_or_unsupported
@@ -33,7 +33,7 @@ _BOM = b"\xef\xbb\xbf"
 _UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 
-class CsvCodec(NativeAnswer):
+class CsvCodec(NativeAnswer, Heavy):
     """``text/csv``. Immutable and safe to share.
 
     Args:
@@ -51,6 +51,10 @@ class CsvCodec(NativeAnswer):
         self._spread = only if only is not None and only.is_tensor and len(only.shape) == 1 else None
         width = len(self._names) if self._spread is None else self._spread.shape[0]
         self._most_columns = (_MOST_SPREAD if width < 0 else width) + _SPARE_COLUMNS
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """A long body, or the first one of all."""
+        return len(body) >= HEAVY_BYTES or not arrow_ready()
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request.

@@ -13,7 +13,7 @@ import msgspec
 from servable.artifact.signature import Field, Signature
 from servable.errors import FieldProblem, MediaTypeUnsupported, RequestInvalid, RequestMalformed
 from servable.inputs.rows import raw_files
-from servable.protocols.base import NO_HEAD, Codec, Head
+from servable.protocols.base import HEAVY_BYTES, NO_HEAD, Codec, Head, Heavy
 from servable.protocols.csv_text import number, truth
 from servable.protocols.file_types import file_type_of
 from servable.protocols.files import lone_file
@@ -42,7 +42,7 @@ _ENDINGS = {
 _UNSAID = frozenset({"", "application/octet-stream", "text/plain"})
 
 
-class FormCodec(NativeAnswer):
+class FormCodec(NativeAnswer, Heavy):
     """``multipart/form-data``. Immutable and safe to share.
 
     Args:
@@ -58,6 +58,10 @@ class FormCodec(NativeAnswer):
         self._codec_of = codec_of
         self._file = lone_file(signature)
         self._most_files = max_rows
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """A long one, or one that may hold a file of columns."""
+        return len(body) >= HEAVY_BYTES or b"filename" in bytes(body)
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request.

@@ -250,18 +250,34 @@ def float_limit(dtype: str) -> float:
     return float(np.finfo(dtype).max)
 
 
+def cell_words(dtype: str) -> str:
+    """What one cell of a tensor must be, with the range of a dtype that not every number of JSON fits."""
+    if dtype == "str":
+        return "a text"
+    if dtype == "bool":
+        return "true or false"
+    limits = tensor_limits(dtype)
+    if limits is not None:
+        return f"a whole number from {limits[0]} to {limits[1]}"
+    if dtype == "float64":
+        return "a number"
+    greatest = float_limit(dtype)
+    return f"a number from {-greatest:.8g} to {greatest:.8g}"
+
+
 def _cell_fits(dtype: str) -> tuple[Callable[[Any], bool], str]:
     """The check of one cell of a tensor, and its words."""
+    words = cell_words(dtype)
     if dtype == "str":
-        return (lambda cell: isinstance(cell, str)), "a text"
+        return (lambda cell: isinstance(cell, str)), words
     if dtype == "bool":
-        return (lambda cell: isinstance(cell, bool)), "true or false"
+        return (lambda cell: isinstance(cell, bool)), words
     limits = tensor_limits(dtype)
     if limits is None:
         greatest = float_limit(dtype)
-        return (lambda cell: _is_number_within(cell, greatest)), "a number"
+        return (lambda cell: _is_number_within(cell, greatest)), words
     least, most = limits
-    return (lambda cell: _is_whole(cell) and least <= cell <= most), f"a whole number from {least} to {most}"
+    return (lambda cell: _is_whole(cell) and least <= cell <= most), words
 
 
 def _is_whole(cell: Any) -> bool:

@@ -13,6 +13,8 @@ from servable.protocols.openapi_models import ModelSchemas, bare, component, ref
 
 Schema = dict[str, Any]
 
+#: Where a server has the document of the other wire formats.
+FORMATS_PATH = "/openapi-formats.json"
 _ERRORS = {
     "400": "The body is not of its content type, or is JSON and not an object.",
     "404": "No such model or version is served here.",
@@ -93,6 +95,10 @@ def document(models: Sequence[Described], server_version: str, prefix: str = "")
             "title": "Servable",
             "version": server_version,
             "description": "Models with typed requests and answers, from their signatures.",
+        },
+        "externalDocs": {
+            "description": "The same models in the forms of other servers, as a document of its own.",
+            "url": f"{prefix}{FORMATS_PATH}",
         },
         "servers": [{"url": prefix or "/"}],
         "tags": [

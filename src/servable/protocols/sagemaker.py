@@ -38,7 +38,7 @@ from servable.errors import (
 )
 from servable.protocols.accept import preferred
 from servable.protocols.answers import answer_values
-from servable.protocols.base import NO_HEAD, CodecLimits, Encoded, Head
+from servable.protocols.base import HEAVY_BYTES, NO_HEAD, CodecLimits, Encoded, Head, Heavy
 from servable.protocols.codecs import NPY, native_codecs
 from servable.protocols.mlflow import CSV, JSON, MlflowCodec, content_type
 from servable.protocols.mlflow_forms import FORMS, Asked
@@ -80,7 +80,7 @@ class Wish(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class InvocationsCodec:
+class InvocationsCodec(Heavy):
     """Everything that ``/invocations`` takes, for one signature. Immutable and safe to share.
 
     Args:
@@ -100,6 +100,10 @@ class InvocationsCodec:
         self._unwraps = all(field.name != "features" for field in signature.inputs)
 
     # ------------------------------------------------------------------ decoding
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """A long table of text."""
+        return len(body) >= HEAVY_BYTES and b"csv" in head.get(b"content-type", b"").lower()
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request, by the content type; a caller who does not say is believed to send JSON.

@@ -7,7 +7,7 @@ are refused when one is set.
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -15,6 +15,8 @@ from servable.errors import SettingInvalid
 from servable.settings import as_bytes
 
 Placement = Literal["auto", "inline", "thread", "process"]
+#: ``auto cpu cuda cuda:1``.
+Device = Annotated[str, msgspec.Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -22,6 +24,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         executor: where the model runs; ``auto`` means by measurement at load.
+        device: what computes it: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for the fastest that is there.
         processes: child processes per HTTP process when it runs in processes.
         spares: children more that are kept ready to stand in at once for one that died.
         threads: batches at once when it runs in threads; 0 means by measurement.
@@ -33,6 +36,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     executor: Placement = "auto"
+    device: Device = "auto"
     processes: int = 1
     spares: int = 0
     threads: int = 0
@@ -105,6 +109,8 @@ def _checked(name: str, value: Any) -> Any:
         reason = str(error).partition(" - at ")[0]
         if name == "executor":
             reason = f"it is one of {', '.join(get_args(Placement))}"
+        elif name == "device":
+            reason = "it is auto, cpu, cuda, or one of several GPUs such as cuda:1"
         raise SettingInvalid(
             f"{_WORDS[name]} of a deployment cannot be {str(value)[:60]!r}: {reason}."
         ) from error
@@ -120,6 +126,7 @@ def _checked(name: str, value: Any) -> Any:
 
 _WORDS = {
     "executor": "The executor",
+    "device": "The device",
     "processes": "The number of processes",
     "spares": "The number of spare processes",
     "threads": "The number of threads",

@@ -26,6 +26,7 @@ from servable.artifact.package import open_package
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ServableError
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
+from servable.frameworks.devices import THREADED, may_use_gpu, on_device, placed_of
 from servable.runtime.arena import Area
 from servable.runtime.confine import bound_loading, bound_working, confine, resident_bytes
 from servable.runtime.courses import Courses
@@ -216,7 +217,10 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     """
     started = time.perf_counter()
     sys.path.extend(path for path in load.paths if path not in sys.path)
-    bound_loading(load.memory_bytes)
+    # A driver of GPUs takes far more addresses than memory, so there only resident memory is watched.
+    bounded = not may_use_gpu(load.device)
+    if bounded:
+        bound_loading(load.memory_bytes)
     package = open_package(Path(load.folder), digest=load.digest)
     manifest, signature = package.manifest, package.signature
     try:
@@ -224,13 +228,17 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     except KeyError as error:
         raise ArtifactUnreadable(f"{manifest.model} has no variant {error}.") from error
     adapter = lookup.adapter(variant.format)
-    predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
+    placed = on_device(variant, load.device)
+    predictor = adapter.load(package.folder, placed, signature, trust=manifest.trusted)
     seconds = rehearse(predictor, signature, manifest.model)
-    bound_working(load.memory_bytes)
+    if bounded:
+        cores = len(os.sched_getaffinity(0)) if variant.format in THREADED else 0
+        bound_working(load.memory_bytes, cores)
     # What was loaded stays for good; looking through it again and again would only cost pauses.
     gc.collect()
     gc.freeze()
-    return predictor, Ready(seconds, time.perf_counter() - started, resident_bytes())
+    device, note = placed_of(predictor)
+    return predictor, Ready(seconds, time.perf_counter() - started, resident_bytes(), device, note)
 
 
 def main(arguments: list[str]) -> int:

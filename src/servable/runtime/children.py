@@ -85,7 +85,8 @@ class Child:
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._alarm, self._died)
-        load = Load(str(spec.folder), spec.digest, spec.variant, limits.memory_bytes, tuple(sys.path))
+        memory, paths = limits.memory_bytes, tuple(sys.path)
+        load = Load(str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device)
         self._send(encode(Frame(Kind.LOAD, 0, _encode(load), b"")))
 
     @property

@@ -29,6 +29,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LEAST_LOADING_ROOM = 8 * 1024**3
 _LEAST_WORKING_ROOM = 512 * 1024**2
+#: Addresses that a library reserves for each of its threads, of which it starts one for each core.
+_THREAD_ROOM = 1024**3
 #: Between 0 and 1000; the server stays at 0.
 _KILLED_FIRST = "500"
 
@@ -80,9 +82,14 @@ def bound_loading(memory_bytes: int) -> None:
     _bound(max(4 * memory_bytes, _LEAST_LOADING_ROOM))
 
 
-def bound_working(memory_bytes: int) -> None:
-    """Bound the address space while the model works; tighter than before, and not to be raised again."""
-    _bound(max(2 * memory_bytes, _LEAST_WORKING_ROOM))
+def bound_working(memory_bytes: int, threads: int = 0) -> None:
+    """Bound the address space while the model works; tighter than before, and not to be raised again.
+
+    Args:
+        memory_bytes: that the process may take.
+        threads: that the model's library starts by itself, with room for each.
+    """
+    _bound(max(2 * memory_bytes, _LEAST_WORKING_ROOM) + threads * _THREAD_ROOM)
 
 
 def _bound(room: int) -> None:

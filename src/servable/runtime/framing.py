@@ -109,6 +109,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
         variant: to load.
         memory_bytes: resident memory beyond which the process will be replaced.
         paths: where the server imports from; the child imports from there as well.
+        device: what should compute it: ``auto cpu cuda cuda:1``.
     """
 
     folder: str
@@ -116,6 +117,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     variant: str
     memory_bytes: int
     paths: tuple[str, ...]
+    device: str = "auto"
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):
@@ -125,11 +127,15 @@ class Ready(msgspec.Struct, frozen=True, array_like=True):
         example_seconds: median time of one row.
         load_seconds: opening, loading and rehearsing together.
         memory_bytes: resident memory of the child now.
+        device: what computes it.
+        device_note: why that is not what should; empty when it is.
     """
 
     example_seconds: float
     load_seconds: float
     memory_bytes: int
+    device: str = "cpu"
+    device_note: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True):

@@ -22,6 +22,8 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
+from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
+from servable.frameworks.devices import Placed as Device
 from servable.monitoring.metrics import Meter
 from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
@@ -46,6 +48,7 @@ class LoadedModel(NamedTuple):
         placement: ``inline``, ``thread`` or ``process``.
         reason: one sentence: why there.
         batching: how rows may be put together.
+        device: what computes it, and a sentence when that is not what the policy asks for.
         example_seconds: the median time of one row.
         load_seconds: reading, warming up and checking together.
         memory_bytes: memory that the load took: of this process, or of the children.
@@ -58,6 +61,7 @@ class LoadedModel(NamedTuple):
     placement: str
     reason: str
     batching: Batching
+    device: Device
     example_seconds: float
     load_seconds: float
     memory_bytes: int
@@ -86,6 +90,7 @@ class _Here(NamedTuple):
     seconds: float
     batching: Batching
     grown: int
+    device: Device
 
 
 def usable_cores() -> int:
@@ -148,7 +153,7 @@ async def load_model(
     """
     started = time.perf_counter()
     policy, limits = policy or Policy(), limits or LoadLimits(cores=usable_cores())
-    chosen = variant_of(package.manifest, variant)
+    chosen = on_device(variant_of(package.manifest, variant), policy.device)
     placed = _placed(chosen, None, policy, limits)
     if placed.kind == "process":
         executor = _children(package, chosen, placed, policy, limits, meter)
@@ -161,10 +166,11 @@ async def load_model(
             raise
         seconds, grown = executor.example_seconds, executor.memory_bytes * (placed.slots + policy.spares)
         running: Executor = executor
+        device = executor.device
     else:
         loop = asyncio.get_running_loop()
         here = await loop.run_in_executor(pool, _load_here, package, chosen)
-        seconds, grown, batching = here.seconds, here.grown, here.batching
+        seconds, grown, batching, device = here.seconds, here.grown, here.batching, here.device
         placed = _placed(chosen, seconds, policy, limits)
         running = _around(here.predictor, placed, package.manifest.model)
     return LoadedModel(
@@ -175,6 +181,7 @@ async def load_model(
         placement=placed.kind,
         reason=placed.reason,
         batching=batching,
+        device=device,
         example_seconds=seconds,
         load_seconds=time.perf_counter() - started,
         memory_bytes=grown,
@@ -204,7 +211,8 @@ def _load_here(package: Package, variant: Variant) -> _Here:
         raise
     # What loading used and freed again would be taken for the model's, and would stay with the process.
     give_back()
-    return _Here(predictor, seconds, batching, max(0, resident_bytes() - before))
+    grown = max(0, resident_bytes() - before)
+    return _Here(predictor, seconds, batching, grown, placed_of(predictor))
 
 
 def _around(predictor: Predictor, placed: Placed, name: str) -> Executor:
@@ -221,9 +229,10 @@ def _children(
     limits: LoadLimits,
     meter: Meter | None,
 ) -> ProcessExecutor:
+    device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
     return ProcessExecutor(
-        ChildSpec(package.folder, package.digest, variant.name),
+        ChildSpec(package.folder, package.digest, variant.name, device),
         name=package.manifest.model,
         processes=placed.slots,
         spares=policy.spares,

@@ -18,6 +18,7 @@ import time
 from collections import deque
 
 from servable.errors import ModelDied, ModelFailed, ModelNotReady, ServableError, StorageFailed
+from servable.frameworks.devices import Placed
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter
 from servable.runtime.children import Child
@@ -51,6 +52,7 @@ class ProcessExecutor:
         example_seconds: median time of one row in a child, without the way there.
         load_seconds: how long the last child needed to be ready, its interpreter's start included.
         memory_bytes: resident memory of the last child when it was ready.
+        device: what computes the model in the last child.
     """
 
     kind = "process"
@@ -69,6 +71,7 @@ class ProcessExecutor:
         self.example_seconds = 0.0
         self.load_seconds = 0.0
         self.memory_bytes = 0
+        self.device = Placed("cpu")
         self._spec = spec
         self._spares = spares
         self._name = name
@@ -223,6 +226,7 @@ class ProcessExecutor:
         if about is not None:
             self.example_seconds = about.example_seconds
             self.memory_bytes = about.memory_bytes
+            self.device = Placed(about.device, about.device_note)
         self.load_seconds = time.monotonic() - self._begun.pop(child)
         self._failed_starts, self._unable = 0, None
         _log.info(

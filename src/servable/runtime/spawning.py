@@ -22,11 +22,13 @@ class ChildSpec(NamedTuple):
         folder: of the package.
         digest: that the package must have.
         variant: its name.
+        device: what should compute it: ``auto cpu cuda cuda:1``.
     """
 
     folder: Path
     digest: str
     variant: str
+    device: str = "auto"
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):

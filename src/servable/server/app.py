@@ -15,10 +15,11 @@ from starlette.routing import Router
 
 from servable.errors import MethodNotAllowed, RouteNotFound, ServableError
 from servable.logs import fields, logger
+from servable.protocols.base import Heavy
 from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
-from servable.server.desk import Desk
+from servable.server.desk import COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, Streaming
@@ -68,7 +69,7 @@ class Application:
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
         self._doors = doors_of(settings)
-        every = format_routes(self._desk, routes(self, host, version, link))
+        every = format_routes(self._desk, routes(self, host, version, link, settings.predict_route))
         self._router = Router(list(every), redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold, Door]] = {}
@@ -133,7 +134,10 @@ class Application:
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
         if packed or not isinstance(target, Live):
             return Later(self._prepare(target, request, reply, request_id, limit, weight))
-        prediction = Prediction(target, door.codec(target, head), request_id, reply, limit, weight)
+        codec = door.codec(target, head)
+        if isinstance(codec, Heavy) and codec.heavy(request.body, head):
+            return Later(self._prepare(target, request, reply, request_id, limit, weight))
+        prediction = Prediction(target, codec, request_id, reply, limit, weight)
         prediction.begin(request.body, head)
         return prediction
 
@@ -146,24 +150,31 @@ class Application:
         limit: float,
         weight: float,
     ) -> Prediction | None:
-        """Unpack the body and load the model; the prediction begins where nothing can come between."""
+        """Unpack the body, load the model, and read what takes long to read.
+
+        Between finding the model and making the prediction nothing can come.
+        """
         started = asyncio.get_running_loop().time()
         try:
             body, encoding = request.body, request.headers.get(b"content-encoding", b"").lower()
             if encoding not in _IDENTITY:
                 body = await asyncio.to_thread(decompress, encoding.decode("latin-1"), body, self._max_body)
-            live = target if isinstance(target, Live) and not target.retired else None
             asked = cast(Asked, asked_for(split_target(request.target)[0], request.headers, self._doors))
-            while live is None or live.retired:
-                found = self.host.find(asked.reference)
-                live = found if isinstance(found, Live) else await found.warm(asked.reference)
+            if isinstance(target, Live) and not target.retired:
+                live = target
+            else:
+                spent = asyncio.get_running_loop().time() - started
+                live = await self._desk.live(asked.reference, limit - spent)
             codec = asked.door.codec(live, request.headers)
         except Exception as error:  # noqa: BLE001 - as in handle
             self.refuse(error, reply, request_id, style=request.style)
             return None
         spent = asyncio.get_running_loop().time() - started
         prediction = Prediction(live, codec, request_id, reply, limit - spent, weight)
-        prediction.begin(body, request.headers)
+        if isinstance(codec, Heavy) and codec.heavy(body, request.headers):
+            await prediction.begin_aside(body, request.headers)
+        else:
+            prediction.begin(body, request.headers)
         return prediction
 
     def _not_asked(self, request: HttpRequest, reply: Reply, request_id: str) -> Exchange:
@@ -243,6 +254,7 @@ class Application:
         request = _request_of(scope)
         reply = AsgiReply(self, send, request, head_only=scope["method"] == "HEAD")
         request_id = self._ids.of(request.headers)
+        state: dict[str, Any] = {"request_id": request_id}
         try:
             request.style = self._style(request)
             for passes in self._checks:
@@ -259,12 +271,12 @@ class Application:
                 exchange = self.handle(request, reply)
                 await reply.sent(exchange, receive)
             else:
-                await self._route(scope, request_id, limited(receive, self._max_body), send)
+                await self._route(scope, state, limited(receive, self._max_body), send)
         except HTTPException as error:
             self.refuse(_from_starlette(error), reply, request_id, style=request.style)
             await reply.sent(None)
         except Exception as error:  # noqa: BLE001 - as in handle
-            self.refuse(error, reply, request_id, style=request.style)
+            self.refuse(error, reply, request_id, style=request.style, counted=COUNTED in state)
             await reply.sent(None)
 
     async def _stream(
@@ -274,8 +286,8 @@ class Application:
         begin = cast(Streaming, asked.door.streaming).begin
         await deliver(lambda: begin(self._desk, asked.reference, request, request_id), own, receive, send)
 
-    async def _route(self, scope: Any, request_id: str, receive: Any, send: Any) -> None:
-        own = (*_SAFE, (b"x-request-id", request_id.encode("ascii")))
+    async def _route(self, scope: Any, state: dict[str, Any], receive: Any, send: Any) -> None:
+        own = (*_SAFE, (b"x-request-id", str(state["request_id"]).encode("ascii")))
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -285,7 +297,7 @@ class Application:
             await send(message)
 
         # Starlette raises for unknown paths and verbs, instead of answering, when an app is named.
-        own_scope = {**routed(scope), "app": self, "state": {"request_id": request_id}}
+        own_scope = {**routed(scope), "app": self, "state": state}
         await self._router(own_scope, receive, send_with_headers)
 
 

@@ -169,8 +169,25 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------ another protocol
 
     def _become_http2(self, came: bytes) -> None:
+        """Speak HTTP/2 from now on, as soon as everything for it is imported."""
+        loading = self._shared.load_http2()
+        if loading is None:
+            self._speak_http2(came)
+            return
+        self._transport.pause_reading()
+        loading.add_done_callback(lambda done: self._loaded_http2(done, came))
+
+    def _loaded_http2(self, done: "asyncio.Future[None]", came: bytes) -> None:
+        if self._transport.is_closing():
+            return
+        if done.cancelled() or done.exception() is not None:
+            self._transport.abort()
+            return
+        self._transport.resume_reading()
+        self._speak_http2(came)
+
+    def _speak_http2(self, came: bytes) -> None:
         """Hand the transport over to a connection that speaks HTTP/2, with everything that came."""
-        # Imported when the first client wants it, so that a server without such clients does not pay for it.
         from servable.server.http2 import Http2Connection
 
         successor = Http2Connection(self._shared, self._transport)

@@ -9,16 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from servable.artifact.signature import Signature
+from servable.errors import DeadlineExceeded
 from servable.monitoring.totals import Snapshot
 from servable.protocols.base import Codec, Encoded, Head
 from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.workers import Link
 from servable.serving.answer import answer
+from servable.serving.changes import change
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live
 from servable.settings import ServerSettings
 from servable.tensors import Body
+
+#: In the state of a request whose end, good or bad, is among the figures of its model.
+COUNTED = "counted"
 
 
 class Desk:
@@ -55,14 +60,30 @@ class Desk:
         """The model of a reference, loaded or not; see ``Host.find``."""
         return self.host.find(reference)
 
-    async def live(self, reference: str) -> Live:
+    async def live(self, reference: str, limit_s: float | None = None) -> Live:
         """The model of a reference, loaded; call ``answer`` or ``enter`` at once.
 
+        Args:
+            reference: of the model.
+            limit_s: seconds that its caller has; None for as long as it takes. A load goes on without
+                those who wait for it no more.
+
         Raises:
+            DeadlineExceeded: it was not loaded within them.
             ServableError: as ``Host.find`` and ``Cold.warm``.
         """
-        found = self.host.find(reference)
-        return found if isinstance(found, Live) else await found.warm(reference)
+        while True:
+            found = self.host.find(reference)
+            if isinstance(found, Cold):
+                try:
+                    async with asyncio.timeout(limit_s):
+                        found = await found.warm(reference)
+                except TimeoutError:
+                    raise DeadlineExceeded(
+                        f"The time for this request was over while {found.model} was still being loaded."
+                    ) from None
+            if not found.retired:
+                return found
 
     async def signature(self, reference: str) -> Signature:
         """What the model of a reference takes and gives; a cold one stays cold.
@@ -76,6 +97,24 @@ class Desk:
     async def totals(self) -> Snapshot:
         """The figures of all processes of this server."""
         return await self._link.totals(self.host.metrics.snapshot())
+
+    async def change(self, reference: str, load: bool) -> str:
+        """Load or unload a model in every process of this server.
+
+        Args:
+            reference: of the model.
+            load: or unload.
+
+        Returns:
+            Its name.
+
+        Raises:
+            ServableError: as ``serving.changes.change``, here or in another process.
+        """
+        model = self.host.find(reference).model
+        await change(self.host, reference, load)
+        await self._link.change(reference, load)
+        return model
 
     async def body_of(self, request: Request) -> Body:
         """The whole body of a request, unpacked.
@@ -106,10 +145,13 @@ class Desk:
         head = dict(request.scope["headers"])
         limit = check.limit_of(head, self.settings.request_timeout_s)
         weight = check.weight_of(head)
-        live = await self.live(reference)
+        started = asyncio.get_running_loop().time()
+        live = await self.live(reference, limit)
+        left = limit - (asyncio.get_running_loop().time() - started)
         codec = choose(live, head)
+        request.scope["state"][COUNTED] = True
         return await answer(
-            live, body, request_id_of(request), codec=codec, head=head, limit_s=limit, weight=weight
+            live, body, request_id_of(request), codec=codec, head=head, limit_s=left, weight=weight
         )
 
     def models(self) -> dict[str, Live | Cold]:

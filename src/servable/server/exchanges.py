@@ -44,7 +44,7 @@ AT_ONCE = AtOnce()
 
 
 class Later:
-    """A prediction whose body must be unpacked, or whose model must be loaded, before it can begin.
+    """A prediction that cannot begin at once: a body to unpack or long to read, or a model to load.
 
     Args:
         work: begins it; gives None when it was answered with an error instead.

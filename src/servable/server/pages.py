@@ -166,6 +166,7 @@ def landing_page(table: Table, reports: frozenset[str], place: Place) -> bytes:
         f"<title>Servable</title><style>{_STYLE}</style></head><body>"
         f'<header><div><h1>Servable</h1><p class="lead">{lead}</p>'
         f'<nav><a href="{base}/docs">Try it</a><a href="{base}/openapi.json">OpenAPI</a>'
+        f'<a href="{base}/openapi-formats.json">Other formats</a>'
         f'<a href="{base}/models">Models as JSON</a>'
         f'<a href="{base}/readyz">Readiness</a><a href="{base}/metrics">Metrics</a></nav></div></header>'
         f"<main>{cards or empty}</main>"

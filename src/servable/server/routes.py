@@ -12,7 +12,8 @@ from starlette.routing import Route
 from servable.artifact import signature as signatures
 from servable.artifact.manifest import REPORT_FILE
 from servable.errors import NotFoundError, ServableError
-from servable.protocols.openapi import Described, document
+from servable.protocols.openapi import FORMATS_PATH, Described, document
+from servable.protocols.openapi_formats import formats_document
 from servable.server import pages
 from servable.server.desk import json_response
 from servable.server.mounts import prefix_of
@@ -34,7 +35,9 @@ class Readiness(Protocol):
         ...
 
 
-def routes(readiness: Readiness, host: Host, version: str, link: Link) -> list[Route]:
+def routes(
+    readiness: Readiness, host: Host, version: str, link: Link, predict_route: str = ""
+) -> list[Route]:
     """The routes of a server.
 
     Args:
@@ -42,14 +45,16 @@ def routes(readiness: Readiness, host: Host, version: str, link: Link) -> list[R
         host: the live models.
         version: of Servable.
         link: to the other HTTP processes of this server, for ``/metrics``.
+        predict_route: one more address for predictions, which a setting names.
     """
-    looks = _Looks(readiness, host, version, link)
+    looks = _Looks(readiness, host, version, link, predict_route)
     table = {
         "/": looks.landing,
         "/healthz": looks.health,
         "/readyz": looks.readiness,
         "/metrics": looks.metrics,
         "/openapi.json": looks.openapi,
+        FORMATS_PATH: looks.formats,
         "/docs": looks.docs,
         "/docs/static/{name}": looks.static,
         "/models": looks.models,
@@ -62,7 +67,10 @@ def routes(readiness: Readiness, host: Host, version: str, link: Link) -> list[R
 class _Looks:
     """The handlers; they share what they read from."""
 
-    def __init__(self, readiness: Readiness, host: Host, version: str, link: Link) -> None:
+    def __init__(
+        self, readiness: Readiness, host: Host, version: str, link: Link, predict_route: str
+    ) -> None:
+        self._predict_route = predict_route
         self._readiness = readiness
         self._host = host
         self._version = version
@@ -70,7 +78,14 @@ class _Looks:
         self._document: tuple[tuple[tuple[Described, ...], str], bytes] | None = None
 
     async def landing(self, request: Request) -> Response:
-        """The page that links everything."""
+        """The page that links everything; for a client that does not ask for a page, a sign of life.
+
+        KServe's client of the first protocol looks here whether a server is alive, and takes any type.
+        """
+        if "text/html" not in request.headers.get("accept", "").lower():
+            answer = json_response({"status": "alive"})
+            answer.headers["vary"] = "accept"
+            return answer
         table = self._host.table
         reports = frozenset(name for name, live in table.models.items() if _has_report(live))
         origin = f"{request.url.scheme}://{request.url.netloc}"
@@ -104,6 +119,15 @@ class _Looks:
             made = await asyncio.to_thread(lambda: _encode(document(described, self._version, prefix)))
             self._document = ((described, prefix), made)
         return Response(self._document[1], media_type="application/json")
+
+    async def formats(self, request: Request) -> Response:
+        """The OpenAPI document of the other wire formats."""
+        table = self._host.table
+        names = sorted({*table.models, *(cold.model for cold in table.cold.values())})
+        # A choice among very many is none.
+        offered = names if len(names) <= _DESCRIBED_COLD else ()
+        prefix = prefix_of(request.scope)
+        return json_response(formats_document(offered, self._version, prefix, self._predict_route))
 
     async def _described(self) -> tuple[Described, ...]:
         """The loaded models, and of the others as many as a document bears, without loading them."""
@@ -202,6 +226,8 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
             "variant": status.variant,
             "executor": status.placement,
             "reason": status.placement_reason,
+            "device": status.device,
+            **({"device_reason": status.device_reason} if status.device_reason else {}),
             "example_us": round(status.example_seconds * 1e6, 1),
             "batching": status.batching_reason or "rows of several requests share a run",
             "memory_bytes": status.memory_bytes,

@@ -1,6 +1,8 @@
 """What all connections of a server have in common, whichever protocol they speak."""
 
 import asyncio
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,6 +24,13 @@ class Member(Protocol):
     def abort(self) -> None:
         """Drop it at once."""
         ...
+
+
+_HTTP2 = "servable.server.http2"
+
+
+def _import_http2() -> None:
+    importlib.import_module(_HTTP2)
 
 
 class Shared:
@@ -59,6 +68,19 @@ class Shared:
         self.shut = False
         self.connections: set[Member] = set()
         self.empty = asyncio.Event()
+        self._http2: asyncio.Future[None] | None = None
+
+    def load_http2(self) -> "asyncio.Future[None] | None":
+        """Import what HTTP/2 needs, in a thread; None when that is done.
+
+        It happens when the first client wants it, so that a server without such clients does not pay for it.
+        """
+        # A module has its name before its contents, while another thread imports it.
+        if hasattr(sys.modules.get(_HTTP2), "Http2Connection"):
+            return None
+        if self._http2 is None or self._http2.done():
+            self._http2 = asyncio.get_running_loop().run_in_executor(None, _import_http2)
+        return self._http2
 
     def opened(self, connection: Member) -> bool:
         """A connection begins; false when there are as many as are allowed."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import uvloop
 
@@ -19,6 +20,7 @@ from servable.errors import ServableError
 from servable.server.lifecycle import ServerLife, settle_in
 from servable.server.turns import Board, Place
 from servable.server.workers import Channel, Failed, ParentLink, Ready, Start, ToWorker
+from servable.serving.changes import change
 
 _log = logs.logger("worker")
 _PR_SET_PDEATHSIG = 1
@@ -100,7 +102,7 @@ async def _serve(channel: Channel, start: Start, listening: socket.socket, link:
     loop.add_signal_handler(signal.SIGTERM, stop)
     started = loop.create_future()
     started.add_done_callback(up)
-    following = asyncio.create_task(link.follow(life.host.metrics.snapshot, stop))
+    following = asyncio.create_task(link.follow(life.host.metrics.snapshot, stop, partial(change, life.host)))
     try:
         await life.run(started)
     finally:

@@ -12,15 +12,20 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
 
+from servable.errors import ServableError, ServerStopping
+from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge
 from servable.server.turns import Accepting, Acceptor, Place, accept_alone
 from servable.settings import ServerSettings
 
+_log = logger("workers")
+#: Loads (True) or unloads the model of a reference.
+Changing = Callable[[str, bool], Awaitable[None]]
 #: Seconds between two reports of a worker.
 REPORT_S = 0.5
 #: Seconds for which a scrape waits for the figures of the others before it takes the last known.
@@ -67,6 +72,34 @@ class Others(msgspec.Struct, frozen=True, tag=True):
     snapshot: Snapshot
 
 
+class Change(msgspec.Struct, frozen=True, tag=True):
+    """Worker to parent: have all others do this. Parent to worker: do this.
+
+    Attributes:
+        number: comes back with ``Changed``.
+        reference: of a model.
+        load: have it in memory, or let it go.
+    """
+
+    number: int
+    reference: str
+    load: bool
+
+
+class Changed(msgspec.Struct, frozen=True, tag=True):
+    """The answer to ``Change``, in either direction; both texts are empty when it was done.
+
+    Attributes:
+        number: of the question.
+        code: of the error.
+        message: of the error.
+    """
+
+    number: int
+    code: str = ""
+    message: str = ""
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Parent to worker: end, with or without waiting for what runs."""
 
@@ -98,8 +131,8 @@ class Ask(msgspec.Struct, frozen=True, tag=True):
     snapshot: Snapshot
 
 
-ToWorker = Start | Tell | Others | Stop
-ToParent = Ready | Failed | Told | Ask
+ToWorker = Start | Tell | Others | Change | Changed | Stop
+ToParent = Ready | Failed | Told | Ask | Change | Changed
 
 
 class Link(Protocol):
@@ -125,6 +158,14 @@ class Link(Protocol):
         """
         ...
 
+    async def change(self, reference: str, load: bool) -> None:
+        """Have all other processes load or unload a model; returns when they have.
+
+        Raises:
+            ServableError: why one of them did not.
+        """
+        ...
+
     def connected(self, connections: int) -> None:
         """Take note of how many connections this process has; called whenever that changes."""
         ...
@@ -142,6 +183,9 @@ class NoLink:
     async def accept(self, listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
         """All of them."""
         return await accept_alone(listening, factory)
+
+    async def change(self, reference: str, load: bool) -> None:
+        """There are no others."""
 
     def connected(self, connections: int) -> None:
         """Nobody needs to know."""
@@ -219,6 +263,7 @@ class ParentLink:
         self._others = Snapshot()
         self._number = 0
         self._asked: dict[int, asyncio.Future[Snapshot]] = {}
+        self._changing: dict[int, asyncio.Future[Changed]] = {}
 
     async def totals(self, own: Snapshot) -> Snapshot:
         """See ``Link``; when the parent is late the others' last known figures are taken."""
@@ -238,18 +283,35 @@ class ParentLink:
         """See ``Link``: in turn with the others."""
         return Acceptor(listening, factory, self._place)
 
+    async def change(self, reference: str, load: bool) -> None:
+        """See ``Link``."""
+        self._number += 1
+        number, answer = self._number, asyncio.get_running_loop().create_future()
+        self._changing[number] = answer
+        self._channel.send(Change(number, reference, load))
+        try:
+            changed = await answer
+        finally:
+            del self._changing[number]
+        if changed.code:
+            raise error_of(changed.code, changed.message)
+
     def connected(self, connections: int) -> None:
         """See ``Link``: the others see it."""
         self._place.connected(connections)
 
-    async def follow(self, snapshot: Callable[[], Snapshot], stop: Callable[[bool], None]) -> None:
+    async def follow(
+        self, snapshot: Callable[[], Snapshot], stop: Callable[[bool], None], change: Changing
+    ) -> None:
         """Report regularly and do what the parent says, until it is gone or this is cancelled.
 
         Args:
             snapshot: this process's figures, now.
             stop: ends this process; True: without waiting. Also called when the parent is gone.
+            change: loads (True) or unloads the model of a reference in this process.
         """
         reporting = asyncio.create_task(self._keep_reporting(snapshot))
+        changes: set[asyncio.Task[None]] = set()
         try:
             while (message := await self._channel.receive()) is not None:
                 match message:
@@ -259,11 +321,33 @@ class ParentLink:
                         asked = self._asked.get(number)
                         if asked is not None and not asked.done():
                             asked.set_result(others)
+                    case Change():
+                        task = asyncio.create_task(self._change(message, change))
+                        changes.add(task)
+                        task.add_done_callback(changes.discard)
+                    case Changed(number):
+                        changing = self._changing.get(number)
+                        if changing is not None and not changing.done():
+                            changing.set_result(message)
                     case Stop(at_once):
                         stop(at_once)
             stop(False)
         finally:
             reporting.cancel()
+            for task in changes:
+                task.cancel()
+            gone = Changed(0, ServerStopping.code, "The server is stopping; ask another one.")
+            for changing in self._changing.values():
+                if not changing.done():
+                    changing.set_result(gone)
+
+    async def _change(self, wanted: Change, change: Changing) -> None:
+        try:
+            await change(wanted.reference, wanted.load)
+        except ServableError as error:
+            self._channel.send(Changed(wanted.number, error.code, error.message))
+        else:
+            self._channel.send(Changed(wanted.number))
 
     def report(self, own: Snapshot) -> None:
         """Tell the parent this process's figures now."""
@@ -274,6 +358,18 @@ class ParentLink:
         while True:
             self.report(snapshot())
             await asyncio.sleep(REPORT_S)
+
+
+def error_of(code: str, message: str) -> ServableError:
+    """The error that another process met, as one of ours."""
+    todo = [ServableError]
+    while todo:
+        kind = todo.pop()
+        if kind.code == code:
+            return kind(message)
+        todo.extend(kind.__subclasses__())
+    _log.warning("a worker met an error that is not known here", extra=fields(code=code))
+    return ServableError(message)
 
 
 def share(settings: ServerSettings, workers: int) -> ServerSettings:

@@ -15,7 +15,7 @@ from servable.monitoring.metrics import OK
 from servable.protocols.base import NO_HEAD, Codec, Encoded, Head
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live
-from servable.tensors import Body, Response, Terms
+from servable.tensors import Body, Request, Response, Terms
 
 _log = logger("serving")
 _now = time.monotonic
@@ -78,23 +78,41 @@ class Prediction(Waiting):
         live = self._live
         try:
             live.batcher.admit(self.deadline)
-            request = self._codec.decode(body, self.request_id, head)
-            self.arrays = request.arrays
-            self.rows = request.rows
-            self._single = request.single
-            self._wish = request.wish
-            if request.terms is not None:
-                self._agree(request.terms)
-            key = live.cache.key(request.arrays)
-            if key:
-                known = live.cache.get(key)
-                if known is not None:
-                    self.settle(known, None)
-                    return
-                self._key = key
-            live.submit(self)
+            self._submit(self._codec.decode(body, self.request_id, head))
         except Exception as error:  # noqa: BLE001 - the border of the request: the caller is answered whatever went wrong
             self.settle(None, error)
+
+    async def begin_aside(self, body: Body, head: Head = NO_HEAD) -> None:
+        """``begin`` with the body read in a thread, so that others are answered meanwhile.
+
+        Cancelling it cancels the prediction.
+        """
+        try:
+            self._live.batcher.admit(self.deadline)
+            request = await asyncio.to_thread(self._codec.decode, body, self.request_id, head)
+            self._submit(request)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - as in begin
+            self.settle(None, error)
+
+    def _submit(self, request: Request) -> None:
+        live = self._live
+        self.arrays = request.arrays
+        self.rows = request.rows
+        self._single = request.single
+        self._wish = request.wish
+        if request.terms is not None:
+            self._agree(request.terms)
+        key = live.cache.key(request.arrays)
+        if key:
+            known = live.cache.get(key)
+            if known is not None:
+                self.settle(known, None)
+                return
+            self._key = key
+        live.submit(self)
 
     def _agree(self, terms: Terms) -> None:
         """Take what the body says about time; of two limits the shorter holds."""

@@ -31,7 +31,7 @@ from servable.monitoring.metrics import Metrics
 from servable.protocols.native_schema import close_to
 from servable.runtime.model import load_model
 from servable.serving.live import Cold, Live, ModelStatus, Source, Table, Wanted, table_of
-from servable.serving.loading import Attempts, Loader, Loading
+from servable.serving.loading import Attempts, Loader, Loading, reason_of
 from servable.serving.residents import Residents
 from servable.settings import ServerSettings
 
@@ -129,7 +129,8 @@ class Host:
             )
         for status in table.statuses:
             if status.model == name:
-                raise ModelNotReady(f"{name}:{status.version} is not ready: {status.reason or status.state}.")
+                reason = (status.reason or status.state).rstrip(".")
+                raise ModelNotReady(f"{name}:{status.version} is not ready: {reason}.")
         if not self.settled:
             raise ModelNotReady("The models are still being loaded; try again in a moment.")
         names = _names(table)
@@ -277,7 +278,8 @@ class Host:
             if isinstance(error, Overloaded):
                 raise Overloaded(error.message, error.retry_after_s) from error
             if error is not None:
-                raise ModelNotReady(f"{found.wanted.reference} is not ready: {error.message}") from error
+                reason = reason_of(found.wanted, error)
+                raise ModelNotReady(f"{found.wanted.reference} is not ready: {reason}") from error
             # Looked up again in the same step in which it is handed out: it may have been replaced, or
             # unloaded for another one, in the meantime.
             found = self.find(reference or found.model)
@@ -312,7 +314,7 @@ class Host:
             return error
         except ServableError as error:
             self._attempts.failed(wanted, error)
-            cold.failure = error.message
+            cold.failure = reason_of(wanted, error)
             if self._colds.get(cold.model) is cold:
                 self.table = self.table.noted(cold)
             return error

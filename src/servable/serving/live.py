@@ -112,6 +112,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
         placement: where it runs: ``inline``, ``thread`` or ``process``.
         placement_reason: one sentence: why there.
         batching_reason: one sentence when rows of several callers do not share runs.
+        device: what computes it: ``cpu``, ``cuda:0`` ...
+        device_reason: one sentence when that is not what the deployment asks for.
         example_seconds: median time of one row at load.
         memory_bytes: memory that it holds.
     """
@@ -124,6 +126,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     placement: str = ""
     placement_reason: str = ""
     batching_reason: str = ""
+    device: str = ""
+    device_reason: str = ""
     example_seconds: float = 0.0
     memory_bytes: int = 0
 
@@ -253,6 +257,8 @@ class Live:
             placement=loaded.placement,
             placement_reason=loaded.reason,
             batching_reason=loaded.batching.reason,
+            device=loaded.device.device,
+            device_reason=loaded.device.note,
             example_seconds=loaded.example_seconds,
             memory_bytes=self.size,
         )

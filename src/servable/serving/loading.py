@@ -1,6 +1,7 @@
 """From a wanted version to a live model, and the memory of attempts that failed."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -63,8 +64,16 @@ class Failure(NamedTuple):
             model=self.wanted.model,
             version=self.wanted.version,
             state="failed",
-            reason=self.error.message,
+            reason=reason_of(self.wanted, self.error),
         )
+
+
+def reason_of(wanted: Wanted, error: ServableError) -> str:
+    """Why a version is not ready, for those who call it from elsewhere.
+
+    Where its package lies on this machine is none of their business; the log has the whole message.
+    """
+    return re.sub(rf"\S*/.*?{wanted.digest}", wanted.reference, error.message)
 
 
 class Attempts:
@@ -183,9 +192,15 @@ class Loader:
                 model=wanted.reference,
                 variant=loaded.variant.name,
                 runs=loaded.placement,
+                device=loaded.device.device,
                 seconds=round(loaded.load_seconds, 3),
             ),
         )
+        if loaded.device.note:
+            _log.warning(
+                "the model runs on the processor",
+                extra=fields(model=wanted.reference, reason=loaded.device.note),
+            )
         return live
 
     def _parts(self, wanted: Wanted, loaded: LoadedModel, meter: Meter) -> Parts:

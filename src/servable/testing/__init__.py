@@ -9,11 +9,12 @@ from servable.testing.adapters import FakeAdapter, check_adapter
 from servable.testing.clocks import FakeClock, check_clock
 from servable.testing.codecs import FakeCodec, check_codec
 from servable.testing.engines import FakeEngine, check_engine
-from servable.testing.executors import FakeExecutor, check_executor
-from servable.testing.predictors import FakePredictor, fake_signature
+from servable.testing.executors import FakeExecutor, check_executor, check_streams
+from servable.testing.predictors import CountingPredictor, FakePredictor, fake_signature
 from servable.testing.progress import RecordedProgress
 
 __all__ = [
+    "CountingPredictor",
     "FakeAdapter",
     "FakeClock",
     "FakeCodec",
@@ -26,5 +27,6 @@ __all__ = [
     "check_codec",
     "check_engine",
     "check_executor",
+    "check_streams",
     "fake_signature",
 ]

@@ -13,6 +13,7 @@ def deploy(
     *,
     default: bool = False,
     executor: Placement | None = None,
+    device: str | None = None,
     processes: int | None = None,
     spares: int | None = None,
     threads: int | None = None,
@@ -33,6 +34,8 @@ def deploy(
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
         default: whether ``POST /predict`` means this model from now on.
         executor: where it runs: ``inline``, ``thread``, ``process``, or ``auto`` for by measurement.
+        device: what computes it: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for the fastest that is there.
+            One that is not there means the processor, and ``servable status`` says so.
         processes: child processes for each HTTP process, where it runs in processes.
         spares: processes more that are kept ready to stand in at once for one that died.
         threads: batches at once, where it runs in threads; 0 for by measurement.
@@ -53,6 +56,7 @@ def deploy(
     """
     wishes = {
         "executor": executor,
+        "device": device,
         "processes": processes,
         "spares": spares,
         "threads": threads,

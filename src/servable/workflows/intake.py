@@ -1,6 +1,7 @@
 """Takes in a model file that is to be served at once, unless the newest version was made from it already."""
 
 import fcntl
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -99,9 +100,12 @@ def _same_file(path: Path, name: str, home: str | Path | None) -> int | None:
 def _alone(path: Path) -> Iterator[None]:
     """Nobody else takes this file in within the block. A process that dies gives its turn up."""
     with converted({OSError: ArtifactUnreadable}, f"{path} cannot be read: {{}}."):
-        file = path.open("rb")
-    with file:
+        # A folder can be locked like a file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         # Some file systems know no locks; two processes that start at once make two equal versions there.
         with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)

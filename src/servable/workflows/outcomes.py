@@ -201,6 +201,8 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
         reason: why it is not live, or why it runs where it runs.
         variant: the form that answers; empty when none is loaded.
         executor: where it runs; empty when nothing is loaded.
+        device: what computes it; empty when nothing is loaded.
+        device_reason: why that is not what its deployment asks for; empty when it is.
         processes: its own processes.
         requests: answered, with or without success.
         errors: those that ended with an error.
@@ -218,6 +220,8 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     variant: str = ""
     executor: str = ""
+    device: str = ""
+    device_reason: str = ""
     processes: int = 0
     requests: int = 0
     errors: int = 0

@@ -119,6 +119,8 @@ def _model(entry: Mapping[str, Any], figures: Samples) -> RunningModel:
         reason=str(entry.get("reason") or serving.get("reason", "")),
         variant=str(serving.get("variant", "")),
         executor=str(serving.get("executor", "")),
+        device=str(serving.get("device", "")),
+        device_reason=str(serving.get("device_reason", "")),
         processes=round(_sum(figures, "servable_model_processes", labels)),
         requests=round(requests),
         errors=round(requests - good),

@@ -10,6 +10,7 @@ from servable.artifact.signature import Task
 from servable.errors import SettingInvalid
 from servable.progress import NoProgress, Progress
 from servable.tensors import Arrays, take
+from servable.workflows import media
 from servable.workflows.outcomes import Leaderboard, LeaderboardEntry
 from servable.workflows.sources import table_of
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Rows on which a candidate's compiled form is proven and timed here; ``train`` uses all held-out rows.
 PROOF_ROWS = 500
+#: Seconds for tables when nobody says.
+BUDGET_S = 60.0
 #: One row at a time is what a caller of the API waits for.
 BATCHES = (1,)
 
@@ -34,7 +37,7 @@ def select(
     models: Sequence[str] | Literal["auto"] = "auto",
     folds: int = 5,
     time_order: bool | str = False,
-    time_budget_s: float = 60.0,
+    time_budget_s: float | None = None,
     tolerance: float = 1e-4,
     seed: int = 0,
     progress: Progress | None = None,
@@ -42,14 +45,14 @@ def select(
     """Compare candidates by cross-validation, then compile each and time one row as it would be served.
 
     Args:
-        data: a CSV or Parquet file, or a DataFrame.
+        data: a CSV or Parquet file, or a DataFrame; for pictures and sounds see ``train``.
         target: the column to predict; None makes clusters.
         task: found from the target when None.
         kinds: overrides of column kinds.
         models: ``auto`` or names of candidates; the baselines are always compared too.
         folds: parts of the cross-validation.
         time_order: True when the rows are in order of time, or the column that gives the order.
-        time_budget_s: seconds for the cross-validation.
+        time_budget_s: seconds for the comparison; when None, 60 for tables and 240 for pictures and sounds.
         tolerance: largest difference at which a compiled form counts as equal.
         seed: makes the run repeatable.
         progress: told of every candidate.
@@ -60,6 +63,11 @@ def select(
         DependencyMissing: the extra ``train`` is not installed.
     """
     watched = progress or NoProgress()
+    if models != "auto" and not models:
+        raise SettingInvalid("No candidate was named; name some or use auto.")
+    if media.is_media(data, target):
+        wish = media.Wish(target, models, 0.2, time_budget_s or media.BUDGET_S, tolerance, seed)
+        return media.select_media(Path(data), wish, watched)
     watched.begin("Read the data")
     frame, _ = table_of(data)
     from servable.training import data as rows
@@ -69,13 +77,11 @@ def select(
 
     problem = rows.infer(frame, target, task=task, kinds=kinds, time_order=time_order)
     watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
-    if models != "auto" and not models:
-        raise SettingInvalid("No candidate was named; name some or use auto.")
     results = tasks.select(
         problem,
         models="auto" if models == "auto" else list(models),
         folds_wanted=folds,
-        time_budget_s=time_budget_s,
+        time_budget_s=BUDGET_S if time_budget_s is None else time_budget_s,
         seed=seed,
         progress=watched,
     )

@@ -1,5 +1,6 @@
 """``train``: from rows to a registered, evaluated, compiled and proven version."""
 
+import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -15,10 +16,14 @@ from servable.errors import ArtifactError, ModelNotFound
 from servable.progress import NoProgress, Progress
 from servable.registry.home import Home
 from servable.registry.references import checked_name
+from servable.workflows import media
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import ColumnNote, TrainOutcome, VariantRow
 from servable.workflows.packaging import Contents, Published, publish_model
 from servable.workflows.sources import table_of
+
+#: Seconds for tables when nobody says.
+BUDGET_S = 60.0
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +40,7 @@ def train(
     model: str = "auto",
     task: Task | None = None,
     kinds: Mapping[str, str] | None = None,
-    time_budget_s: float = 60.0,
+    time_budget_s: float | None = None,
     time_order: bool | str = False,
     holdout: float = 0.2,
     unknown: Literal["accept", "refuse"] = "accept",
@@ -48,13 +53,15 @@ def train(
     """Compare candidates, tune and fit the best, measure it on unseen rows, compile, prove and register it.
 
     Args:
-        data: a CSV or Parquet file, or a DataFrame.
+        data: a CSV or Parquet file, or a DataFrame; for pictures and sounds a folder of class folders, a CSV
+            of paths, IDX files or an npz.
         name: the model under which the version is registered.
         target: the column to predict; None makes clusters.
         model: ``auto`` or the name of a candidate.
         task: ``classification regression clustering``; found from the target when None.
         kinds: overrides of column kinds: ``number category boolean date text drop``.
-        time_budget_s: seconds for comparing, tuning and fitting.
+        time_budget_s: seconds for comparing, tuning and fitting; when None, 60 for tables and 240 for
+            pictures and sounds.
         time_order: True when the rows are in order of time, or the column that gives the order; the last
             rows are then held out and nothing is shuffled.
         holdout: share of rows kept for the evaluation.
@@ -77,18 +84,27 @@ def train(
     started = time.monotonic()
     watched = progress or NoProgress()
     checked_name(name)
-    watched.begin("Read the data")
-    frame, source = table_of(data)
-    from servable.training import data as rows
-    from servable.training import tasks
+    if media.is_media(data, target):
+        wish = media.Wish(target, model, holdout, time_budget_s or media.BUDGET_S, tolerance, seed)
+        learn = media.lesson(Path(data), wish, watched)
+    else:
+        watched.begin("Read the data")
+        frame, source = table_of(data)
+        from servable.training import data as rows
+        from servable.training import tasks
 
-    problem = rows.infer(frame, target, task=task, kinds=kinds, time_order=time_order, unknown=unknown)
-    watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
-    with opened(home, create=True) as place:
-        result = tasks.train(
-            problem, model=model, holdout=holdout, time_budget_s=time_budget_s, seed=seed, progress=watched
+        problem = rows.infer(frame, target, task=task, kinds=kinds, time_order=time_order, unknown=unknown)
+        watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
+        budget = BUDGET_S if time_budget_s is None else time_budget_s
+        learn = media.Learn(
+            lambda folder: tasks.train(
+                problem, model=model, holdout=holdout, time_budget_s=budget, seed=seed, progress=watched
+            ),
+            source,
         )
-        contents = _contents(place, name, result, source)
+    with tempfile.TemporaryDirectory(prefix="servable-") as folder, opened(home, create=True) as place:
+        result = learn.train(Path(folder))
+        contents = _contents(place, name, result, learn.source)
         published = publish_model(place, contents, tolerance=tolerance, progress=watched)
         if deploy:
             place.deployments.deploy(name, published.record.version)

@@ -187,27 +187,23 @@ class _Repository:
         return json_response(entries)
 
     async def load(self, request: Request) -> Response:
-        """Make sure that a deployed model is loaded."""
+        """Make sure that a deployed model is loaded, in every process of the server."""
         wish = await self._object(request)
         if wish.get("parameters"):
             raise InputError(
                 "Models and their configuration are not taken from a call; register them with servable add "
                 "or servable train, then deploy them with servable deploy."
             )
-        live = await self._desk.live(self._deployed(request))
-        return json_response({"name": live.model, "load": True})
+        return json_response(
+            {"name": await self._desk.change(self._deployed(request), load=True), "load": True}
+        )
 
     async def unload(self, request: Request) -> Response:
         """Let go of the memory of a model that is loaded on demand."""
         await self._object(request)
-        reference = self._deployed(request)
-        found = self._desk.find(reference)
-        if not await self._desk.host.cool(found):
-            raise InputError(
-                f"{found.model} stays loaded because its deployment wants it; "
-                f"take it back with: servable undeploy {found.model}."
-            )
-        return json_response({"name": found.model, "unload": True})
+        return json_response(
+            {"name": await self._desk.change(self._deployed(request), load=False), "unload": True}
+        )
 
     def _deployed(self, request: Request) -> str:
         """The reference that a call means.

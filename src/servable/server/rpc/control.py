@@ -124,16 +124,11 @@ class _Control:
                 "Models and their configuration are not taken from a call; register them with servable add "
                 "or servable train, then deploy them with servable deploy."
             )
-        await self._desk.live(request.model_name)
+        await self._desk.change(request.model_name, load=True)
         return {}
 
     async def unload(self, request: Any) -> dict[str, Any]:
-        found = self._desk.find(request.model_name)
-        if not await self._desk.host.cool(found):
-            raise InputError(
-                f"{found.model} stays loaded because its deployment wants it; "
-                f"take it back with: servable undeploy {found.model}."
-            )
+        await self._desk.change(request.model_name, load=False)
         return {}
 
     def _served(self) -> list[ModelStatus]:

@@ -8,15 +8,14 @@ from servable.protocols.base import PieceCodec
 from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.server import checks as check
+from servable.server.desk import Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats.base import reference_of
 from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
-from servable.serving.host import Host
 from servable.serving.live import Live, Table
 from servable.serving.pieces import Times, begin
-from servable.settings import ServerSettings
 from servable.tensors import Body
 
 #: Headers that change how a prediction is answered.
@@ -62,13 +61,14 @@ class Inference:
 
     Args:
         application: words the errors.
-        host: the live models.
-        settings: limits.
+        desk: finds models, and knows the limits.
     """
 
-    def __init__(self, application: Handler, host: Host, settings: ServerSettings) -> None:
+    def __init__(self, application: Handler, desk: Desk) -> None:
+        settings = desk.settings
         self._application = application
-        self._host = host
+        self._desk = desk
+        self._host = desk.host
         self._most = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
         self._stream_limit_s = settings.stream_timeout_s
@@ -155,11 +155,8 @@ class Inference:
             if packed:
                 encoding = request.headers.get(b"grpc-encoding", b"")
                 message = await asyncio.to_thread(unpack, message, encoding, self._most)
-            reference = _reference(message)
-            live: Live | None = None
-            while live is None or live.retired:
-                found = self._host.find(reference)
-                live = found if isinstance(found, Live) else await found.warm(reference)
+            spent = asyncio.get_running_loop().time() - started
+            live = await self._desk.live(_reference(message), limit - spent)
             codec = live.codec_by(OipGrpcCodec)
             if sink is not None and live.streams:
                 return self._stream(live, message, request, sink, request_id, weight)

@@ -38,7 +38,7 @@ class Calls:
         # Made now, so that no call waits for it.
         messages()
         self._desk = desk
-        self._inference = Inference(application, desk.host, desk.settings)
+        self._inference = Inference(application, desk)
         self._openers = self._table()
 
     def open(self, carrier: Carrier, number: int, request: HttpRequest) -> Stream:

@@ -21,8 +21,6 @@ from servable.training.outcome import libraries, metrics_of
 from servable.training.profile import profile
 from servable.training.search import (
     COMPARE_FOLDS,
-    COMPARE_SHARE,
-    TUNE_SHARE,
     TrainingResult,
     check_classes,
     recipe_of,
@@ -34,6 +32,9 @@ from servable.training.tasks.text_counts import spaced
 from servable.training.tasks.text_fit import Fitted, Subject, answers, fit_candidate, has_torch
 from servable.training.tasks.text_pipelines import PLAIN, RECURRENT
 
+#: Shares of the time after which the comparison and the tuning end. Families differ more than settings do.
+_COMPARE_SHARE = 0.6
+_TUNE_SHARE = 0.85
 _NO_TORCH = "the recurrent network was left out, as PyTorch is not installed (the extra torch)"
 
 
@@ -90,10 +91,10 @@ def train(
     )  # fmt: skip
     check_classes(problem, parts)
     ring = make_ring(problem, parts.train, COMPARE_FOLDS, seed)
-    board = compare(ring, model, time_budget_s * COMPARE_SHARE, watched)
+    board = compare(ring, model, time_budget_s * _COMPARE_SHARE, watched)
     pick = next(each for each in board if (each.name == model if model != "auto" else each.name != DUMMY))
     known = text_pipelines.candidate(problem.signature, pick.name, spaced=ring.spaced)
-    pick, trials = tuned(ring, known, pick, started + time_budget_s * TUNE_SHARE, watched)
+    pick, trials = tuned(ring, known, pick, started + time_budget_s * _TUNE_SHARE, watched)
     board = sorted([pick, *(each for each in board if each.name != pick.name)], key=lambda each: -each.score)
     deadline = started + time_budget_s
     chosen, baselines = _final(ring.subject, parts.train, pick, deadline, watched)

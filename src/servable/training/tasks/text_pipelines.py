@@ -164,7 +164,7 @@ def estimator(signature: Signature, known: TextCandidate, params: Params, seed: 
         return DummyClassifier(strategy="prior")
     if known.name == "naive_bayes":
         return ComplementNB(**settings)
-    return LogisticRegression(max_iter=400, tol=1e-3, random_state=seed, **settings)
+    return LogisticRegression(max_iter=400, tol=1e-5, random_state=seed, **settings)
 
 
 def pipeline(

@@ -1,0 +1,295 @@
+"""Pictures and sounds as people keep them: folders of classes, a CSV of paths, IDX pairs, npz files.
+
+Whatever the form, what comes out is files as a client would send them, so that training and serving run the
+same preparation; arrays of pixels are written as PNG, which loses nothing.
+"""
+
+import csv
+import gzip
+import io
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from servable.errors import DataError, FileMissing
+
+Medium = Literal["image", "audio"]
+#: Endings of the files that are read, by what they hold.
+ENDINGS: dict[Medium, frozenset[str]] = {
+    "image": frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"}),
+    "audio": frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}),
+}
+#: How the IDX format begins: two zeros, the type of a byte, the number of axes.
+#: http://yann.lecun.com/exdb/mnist/ describes it.
+_IDX_BYTES = b"\x00\x00\x08"
+_IMAGES, _LABELS = ("images-idx3", "images.idx3"), ("labels-idx1", "labels.idx1")
+#: Names under which an npz keeps pictures and labels.
+_ARRAYS, _TRUTHS = ("x", "images", "x_train", "data"), ("y", "labels", "y_train", "targets", "target")
+#: Words in the name of an IDX file, or of a folder, that holds the rows to be measured on.
+_HELD_OUT = ("test", "t10k", "holdout", "val")
+#: A class needs so many examples.
+FEWEST = 4
+
+
+class Media(NamedTuple):
+    """Labelled files.
+
+    Attributes:
+        medium: what they are.
+        files: the bytes of each, as a client would send it.
+        labels: of each, as text.
+        names: of each, for messages: a path or a place.
+    """
+
+    medium: Medium
+    files: tuple[bytes, ...]
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+class Found(NamedTuple):
+    """What was read, and the part that the data itself sets aside for measuring, if it does."""
+
+    train: Media
+    holdout: Media | None
+
+
+def is_media(path: Path, target: str | None = None) -> bool:
+    """Whether a path holds labelled pictures or sounds: looks at names and first bytes only."""
+    if path.is_dir():
+        return _idx_pairs(path) != {} or next(_class_files(path), None) is not None
+    if path.suffix == ".npz" or (path.is_file() and _is_idx(path)):
+        return True
+    return path.suffix == ".csv" and path.is_file() and _path_column(path, target) is not None
+
+
+def read(path: Path, *, target: str | None = None) -> Found:
+    """Labelled pictures or sounds.
+
+    Args:
+        path: a folder with one folder for each class, below ``train`` and ``test`` or not; a folder of IDX
+            files, or the IDX file of pictures with that of labels beside it, packed with gzip or not; an npz
+            of arrays (``x`` uint8 ``[n, height, width]`` or with channels behind, ``y``); a CSV with a column
+            of paths, relative to its folder.
+        target: of a CSV, the column with the label; found when there is only one that it could be.
+
+    Raises:
+        FileMissing: there is no such file, or one that is named in it.
+        DataError: it cannot be read, or holds too little; the sentence says what.
+    """
+    if not path.exists():
+        raise FileMissing(f"There is no data at {path}.")
+    if path.is_dir():
+        found = _of_folder(path)
+    elif path.suffix == ".npz":
+        found = Found(_of_npz(path), None)
+    elif path.suffix == ".csv":
+        found = Found(_of_table(path, target), None)
+    else:
+        found = Found(_of_idx(path, _labels_beside(path)), None)
+    _check(found.train, path)
+    return found
+
+
+def _check(media: Media, path: Path) -> None:
+    counts = Counter(media.labels)
+    if len(counts) < 2:
+        raise DataError(f"{path.name} holds {len(counts)} class; a classifier needs two or more.")
+    label, least = counts.most_common()[-1]
+    if least < FEWEST:
+        raise DataError(f"Class {label!r} of {path.name} has {least} examples; {FEWEST} are needed at least.")
+
+
+def _of_folder(folder: Path) -> Found:
+    pairs = _idx_pairs(folder)
+    if pairs:
+        train = [pair for name, pair in pairs.items() if not _held_out(name)]
+        rest = [pair for name, pair in pairs.items() if _held_out(name)]
+        if len(train) != 1 or len(rest) > 1:
+            raise DataError(f"{folder.name} holds several IDX files of pictures; name one of them.")
+        return Found(_of_idx(*train[0]), _of_idx(*rest[0]) if rest else None)
+    inner = {entry.name.lower(): entry for entry in folder.iterdir() if entry.is_dir()}
+    tests = [entry for name, entry in inner.items() if _held_out(name)]
+    if "train" in inner and len(tests) == 1 and len(inner) == 2:
+        return Found(_of_classes(inner["train"]), _of_classes(tests[0]))
+    return Found(_of_classes(folder), None)
+
+
+def _held_out(name: str) -> bool:
+    return any(name.lower().startswith(word) for word in _HELD_OUT)
+
+
+def _class_files(folder: Path) -> Iterator[tuple[Path, Medium, str]]:
+    """Files in folders of classes: path, what it is, class; two levels deep for ``train`` and ``test``."""
+    for inner in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        for file in sorted(inner.rglob("*")):
+            for medium, endings in ENDINGS.items():
+                if file.suffix.lower() in endings and file.is_file():
+                    yield file, medium, inner.name
+
+
+def _of_classes(folder: Path) -> Media:
+    found = list(_class_files(folder))
+    media = {medium for _, medium, _ in found}
+    if len(media) != 1:
+        held = "both pictures and sounds" if media else "no pictures or sounds in folders of classes"
+        raise DataError(f"{folder.name} holds {held}; make one folder for each class with its files in it.")
+    return Media(
+        found[0][1],
+        tuple(path.read_bytes() for path, _, _ in found),
+        tuple(label for _, _, label in found),
+        tuple(path.relative_to(folder).as_posix() for path, _, _ in found),
+    )
+
+
+def _path_column(path: Path, target: str | None) -> int | None:
+    """The column of a CSV whose first values are files of pictures or sounds beside it."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.reader(stream)
+            header = next(rows, [])
+            first = next(rows, [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return None
+    every = frozenset().union(*ENDINGS.values())
+    for place, value in enumerate(first[: len(header)]):
+        named = header[place] != target and Path(value).suffix.lower() in every
+        if named and (path.parent / value).is_file():
+            return place
+    return None
+
+
+def _of_table(path: Path, target: str | None) -> Media:
+    place = _path_column(path, target)
+    if place is None:
+        raise DataError(f"No column of {path.name} holds paths of pictures or sounds beside it.")
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    others = [name for index, name in enumerate(header) if index != place]
+    if target is None and len(others) != 1:
+        raise DataError(f"Say which column of {path.name} is the label: --target {' or '.join(others[:5])}.")
+    wanted = target or others[0]
+    if wanted not in header:
+        raise DataError(f"{path.name} has no column {wanted!r}; it has {', '.join(header)}.")
+    truth = header.index(wanted)
+    files, labels, names = [], [], []
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise DataError(f"Line {line} of {path.name} has {len(row)} values instead of {len(header)}.")
+        file = path.parent / row[place]
+        if not file.is_file():
+            raise FileMissing(f"Line {line} of {path.name} names {row[place]}, which is not there.")
+        files.append(file.read_bytes())
+        labels.append(row[truth])
+        names.append(row[place])
+    suffix = Path(names[0]).suffix.lower() if names else ""
+    medium: Medium = "audio" if suffix in ENDINGS["audio"] else "image"
+    return Media(medium, tuple(files), tuple(labels), tuple(names))
+
+
+def _idx_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """IDX files of pictures in a folder with their labels, by name."""
+    pairs = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and any(word in path.name for word in _IMAGES):
+            labels = _beside(path)
+            if labels is not None:
+                pairs[path.name] = (path, labels)
+    return pairs
+
+
+def _beside(path: Path) -> Path | None:
+    for pictures, labels in zip(_IMAGES, _LABELS, strict=True):
+        other = path.with_name(path.name.replace(pictures, labels))
+        if other != path and other.is_file():
+            return other
+    return None
+
+
+def _labels_beside(path: Path) -> Path:
+    found = _beside(path)
+    if found is None:
+        raise FileMissing(
+            f"The labels of {path.name} are not beside it; they are expected as "
+            f"{path.name.replace(_IMAGES[0], _LABELS[0])}."
+        )
+    return found
+
+
+def _is_idx(path: Path) -> bool:
+    return any(word in path.name for word in _IMAGES)
+
+
+def _of_idx(pictures: Path, labels: Path) -> Media:
+    pixels, truth = _idx_array(pictures), _idx_array(labels)
+    if pixels.ndim != 3 or truth.ndim != 1 or len(pixels) != len(truth):
+        raise DataError(
+            f"{pictures.name} has the shape {list(pixels.shape)} and {labels.name} {list(truth.shape)}; "
+            "they do not belong together."
+        )
+    return _of_pixels(pixels, [str(label) for label in truth.tolist()], pictures.name)
+
+
+def _idx_array(path: Path) -> NDArray[np.uint8]:
+    """An IDX file of bytes, packed or not.
+
+    Raises:
+        DataError: it is none, or its length is not what it says.
+    """
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path.name} is damaged or was cut off: {error}.") from error
+    if data[:3] != _IDX_BYTES or len(data) < 4 or len(data) < 4 + 4 * data[3]:
+        raise DataError(f"{path.name} is no IDX file of bytes.")
+    axes = data[3]
+    shape = struct.unpack(f">{axes}i", data[4 : 4 + 4 * axes])
+    held = np.frombuffer(data, np.uint8, offset=4 + 4 * axes)
+    if min(shape, default=0) < 0 or held.size != np.prod(shape, dtype=np.int64):
+        raise DataError(f"{path.name} says that it holds {list(shape)} values and holds {held.size}.")
+    return held.reshape(shape)
+
+
+def _of_npz(path: Path) -> Media:
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            arrays = {name.lower(): held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise DataError(f"{path.name} is no npz of plain arrays: {error}.") from error
+    pixels = next((arrays[name] for name in _ARRAYS if name in arrays), None)
+    truth = next((arrays[name] for name in _TRUTHS if name in arrays), None)
+    if pixels is None or truth is None:
+        raise DataError(
+            f"{path.name} holds {', '.join(arrays) or 'nothing'}; pictures are expected as "
+            f"{' or '.join(_ARRAYS)}, their labels as {' or '.join(_TRUTHS)}."
+        )
+    fits = pixels.dtype == np.uint8 and pixels.ndim in (3, 4) and truth.reshape(-1).size == len(pixels)
+    if not fits or (pixels.ndim == 4 and pixels.shape[-1] not in (1, 3)):
+        raise DataError(
+            f"The pictures of {path.name} are {pixels.dtype} {list(pixels.shape)} with {truth.size} labels; "
+            "uint8 [n, height, width] or [n, height, width, 1 or 3] and n labels are read."
+        )
+    return _of_pixels(pixels, [str(label) for label in truth.reshape(-1).tolist()], path.name)
+
+
+def _of_pixels(pixels: NDArray[np.uint8], labels: Sequence[str], name: str) -> Media:
+    files = tuple(_png(picture) for picture in pixels)
+    return Media("image", files, tuple(labels), tuple(f"{name}[{place}]" for place in range(len(files))))
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    from servable.inputs.needed import library
+
+    pillow: Any = library("PIL.Image", "image")
+    squeezed = picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    written = io.BytesIO()
+    pillow.fromarray(np.ascontiguousarray(squeezed)).save(written, "PNG", compress_level=1)
+    return written.getvalue()

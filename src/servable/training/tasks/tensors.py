@@ -1,0 +1,343 @@
+"""Choosing and training on pictures and sounds: simple models and a network compete on rows held apart."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from servable.artifact.preparation import AudioInput
+from servable.artifact.signature import Field, Signature
+from servable.errors import DataError, SettingInvalid
+from servable.inputs.needed import FileUnfit
+from servable.inputs.rows import one
+from servable.inputs.samples import example_of
+from servable.progress import Progress
+from servable.tensors import PREDICTION, PROBABILITIES
+from servable.training.candidates import DUMMY
+from servable.training.crossval import CandidateResult
+from servable.training.evaluate import Evaluation, evaluate
+from servable.training.outcome import metrics_of
+from servable.training.split import hold_out
+from servable.training.tasks import baselines, pictures, sounds
+from servable.training.tasks.media import Found, Media
+from servable.training.tasks.network import Epoch, Lesson, answers, learn
+
+#: Families by name, with the words for people; ``dummy`` is always measured too.
+FAMILIES = {
+    DUMMY: "Most frequent class",
+    "linear": "Logistic regression",
+    "kernel": "Support vector machine",
+    "network": "Convolutional network",
+    "blend": "Network and support vector machine together",
+}
+#: Share of the rows learned from that tells when a network is best, and which family is.
+_VALIDATION = 0.1
+_EPOCHS = {"image": 24, "audio": 60}
+_SIMPLEST = (*FAMILIES,)
+#: What tells three classes or more.
+_THREE = frozenset({"kernel", "blend"})
+#: What needs the network.
+_LEARNING = frozenset({"network", "blend"})
+#: Turns through the rows for few of them are short, so there are more.
+_FEW_ROWS = 1_500
+#: A label survives a mirror when a simple model still knows so much of what it knew.
+_MIRROR = 0.6
+#: Bytes of held-out rows that a package keeps for proofs made later.
+SAMPLE_BYTES = 32 * 1024 * 1024
+
+
+class TensorProblem(NamedTuple):
+    """Rows ready to be learned from.
+
+    Attributes:
+        medium: ``image`` or ``audio``.
+        signature: of the model to be made.
+        rows: float32 ``[n, *shape]``.
+        truth: class indexes ``[n]``.
+        train: which rows are learned from.
+        holdout: which rows nothing is learned from.
+        notes: sentences for the report.
+    """
+
+    medium: str
+    signature: Signature
+    rows: NDArray[np.float32]
+    truth: NDArray[np.int64]
+    train: NDArray[np.int64]
+    holdout: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def field(self) -> Field:
+        """The input."""
+        return self.signature.inputs[0]
+
+
+class Fitted(NamedTuple):
+    """A family after learning: its place on the leaderboard, its module, and a network's course."""
+
+    result: CandidateResult
+    module: nn.Module
+    course: tuple[Epoch, ...] = ()
+
+
+def problem_of(found: Found, *, target: str, holdout: float, seed: int, progress: Progress) -> TensorProblem:
+    """Prepare every file as a server would, and choose the rows to measure on.
+
+    Args:
+        found: what was read; rows that the data sets aside are the held-out ones, else a share is.
+        target: name of the answer.
+        holdout: that share.
+        seed: of the choice.
+        progress: told of every file.
+
+    Raises:
+        DataError: a file does not fit; the sentence names it.
+        SettingInvalid: the share is out of range.
+        DependencyMissing: a library for such files is not installed.
+    """
+    media = found.train
+    field = (
+        pictures.input_of(media.files)
+        if media.medium == "image"
+        else sounds.input_of(media.files, media.names)
+    )
+    labels = tuple(sorted(set(media.labels), key=_natural))
+    index = {label: place for place, label in enumerate(labels)}
+    sets = [media, found.holdout] if found.holdout is not None else [media]
+    progress.begin("Prepare the files", total=sum(len(each.files) for each in sets))
+    rows = np.concatenate([_prepared(each, field, progress) for each in sets])
+    truth = np.asarray([_class(label, name, index) for each in sets for label, name in _told(each)])
+    progress.done(f"{len(rows)} {media.medium} files as {list(field.shape)}")
+    if found.holdout is not None:
+        train = np.arange(len(media.files))
+        held = np.arange(len(media.files), len(rows))
+    else:
+        parts = hold_out(len(rows), truth, "classification", share=holdout, seed=seed)
+        train, held = parts.train, parts.holdout
+    answer = Field(name=target, kind="category", dtype="str", values=labels)
+    example = example_of(field.preparation) if field.preparation is not None else None
+    signature = Signature(
+        task="classification",
+        inputs=(field,),
+        outputs=(answer,),
+        probabilities=True,
+        example={field.name: example},
+    )
+    return TensorProblem(media.medium, signature, rows, truth, train, held)
+
+
+def _natural(label: str) -> tuple[int, float, str]:
+    """Numbers by size, then words."""
+    try:
+        return 0, float(label), label
+    except ValueError:
+        return 1, 0.0, label
+
+
+def _told(media: Media) -> list[tuple[str, str]]:
+    return list(zip(media.labels, media.names, strict=True))
+
+
+def _class(label: str, name: str, index: dict[str, int]) -> int:
+    if label not in index:
+        raise DataError(f"{name} is of class {label!r}, of which there is nothing to learn from.")
+    return index[label]
+
+
+def _prepared(media: Media, field: Field, progress: Progress) -> NDArray[np.float32]:
+    made = np.zeros((len(media.files), *field.shape), np.float32)
+    for row, (data, name) in enumerate(zip(media.files, media.names, strict=True)):
+        try:
+            made[row] = one(field, data)
+        except FileUnfit as error:
+            raise DataError(f"{name}: {error}.") from error
+        if row % 100 == 99:
+            progress.advance(100)
+    return made
+
+
+def compete(
+    problem: TensorProblem,
+    *,
+    models: str | Sequence[str] = "auto",
+    until: float,
+    seed: int,
+    progress: Progress,
+) -> list[Fitted]:
+    """Fit each family on most of the rows learned from and measure it on the rest of them; best first.
+
+    Args:
+        problem: the rows.
+        models: ``auto`` or names of families.
+        until: by ``time.monotonic``, when the network has to be ready.
+        seed: of everything.
+        progress: told of every family.
+
+    Raises:
+        SettingInvalid: no such family, or one that cannot tell two classes.
+    """
+    names = _chosen(models, problem)
+    parts = hold_out(
+        len(problem.train), problem.truth[problem.train], "classification", share=_VALIDATION, seed=seed
+    )
+    train, validation = problem.train[parts.train], problem.train[parts.holdout]
+    shown = (problem.rows[validation], problem.truth[validation])
+    fitted: list[Fitted] = []
+    simple = [name for name in names if name not in _LEARNING]
+    progress.begin("Fit the simple models", total=len(simple))
+    for name in simple:
+        began = time.monotonic()
+        module = _simple(name, problem, train, seed)
+        fitted.append(_scored(name, module, shown, time.monotonic() - began))
+        progress.advance(1, f"{name} {fitted[-1].result.score:.4f}")
+    progress.done()
+    if _LEARNING & set(names):
+        began = time.monotonic()
+        lesson = _lesson(problem, train, shown, seed)
+        epochs = _EPOCHS[problem.medium] * (2 if len(train) < _FEW_ROWS and problem.medium == "image" else 1)
+        learnt = learn(
+            lesson,
+            (_as_picture(shown[0]), shown[1]),
+            epochs=epochs,
+            until=until,
+            seed=seed,
+            progress=progress,
+        )
+        module = _Heard(learnt.module) if problem.medium == "audio" else learnt.module
+        scored = _scored("network", module.eval(), shown, time.monotonic() - began)
+        fitted.append(scored._replace(course=learnt.epochs))
+    if "blend" in names:
+        if "kernel" not in names:
+            simple_one = _simple("kernel", problem, train, seed)
+        else:
+            simple_one = next(each.module for each in fitted if each.result.name == "kernel")
+        seconds = fitted[-1].result.fit_seconds
+        blend = _scored("blend", _Blend(fitted[-1].module, simple_one).eval(), shown, seconds)
+        fitted.append(blend._replace(course=fitted[-1].course))
+    # Of equals the simpler one is better.
+    return sorted(fitted, key=lambda each: (-each.result.score, _SIMPLEST.index(each.result.name)))
+
+
+class _Heard(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
+    """A network for ``[n, 1, mels, frames]`` over bands in decibels ``[n, mels, frames]``."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores before softmax."""
+        return self.inner(baselines.floored(x).unsqueeze(1))
+
+
+class _Blend(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
+    """The mean of two models' log probabilities."""
+
+    def __init__(self, one: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores before softmax."""
+        return (torch.log_softmax(self.one(x), 1) + torch.log_softmax(self.other(x), 1)) / 2
+
+
+class _Constant(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
+    """The same scores for every row."""
+
+    def __init__(self, scores: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.register_buffer("scores", torch.from_numpy(scores))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores before softmax."""
+        return self.scores + 0 * x.flatten(1)[:, :1]
+
+
+def _chosen(models: str | Sequence[str], problem: TensorProblem) -> list[str]:
+    two = len(problem.signature.classes) < 3
+    if models == "auto":
+        return [name for name in FAMILIES if not (name in _THREE and two)]
+    asked = [models] if isinstance(models, str) else list(models)
+    for name in asked:
+        if name not in FAMILIES:
+            raise SettingInvalid(f"No model {name!r} for {problem.medium}; there are {', '.join(FAMILIES)}.")
+        if name in _THREE and two:
+            raise SettingInvalid(f"The model {name!r} tells three classes or more; use linear or network.")
+    return [DUMMY, *(name for name in asked if name != DUMMY)]
+
+
+def _simple(name: str, problem: TensorProblem, train: NDArray[np.int64], seed: int) -> nn.Module:
+    rows, truth = problem.rows[train], problem.truth[train]
+    if name == DUMMY:
+        counts = np.bincount(truth, minlength=len(problem.signature.classes)).astype(np.float32)
+        return _Constant(np.log(np.maximum(counts, 1e-3) / counts.sum())).eval()
+    how = problem.field.preparation
+    features = baselines.Pooled(how.mels) if isinstance(how, AudioInput) else baselines.Flat()
+    fit = baselines.linear if name == "linear" else baselines.kernel
+    return fit(rows, truth, features, seed)
+
+
+def _scored(name: str, module: nn.Module, shown: tuple[NDArray[Any], NDArray[Any]], seconds: float) -> Fitted:
+    score = float((answers(module, shown[0]).argmax(axis=1) == shown[1]).mean())
+    return Fitted(CandidateResult(name, FAMILIES[name], score, 0.0, seconds, {}), module)
+
+
+def _as_picture(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return rows if rows.ndim == 4 else baselines.floored(torch.from_numpy(rows)).numpy()[:, None]
+
+
+def _lesson(
+    problem: TensorProblem, train: NDArray[np.int64], shown: tuple[NDArray[Any], NDArray[Any]], seed: int
+) -> Lesson:
+    rows, truth = problem.rows[train], problem.truth[train]
+    if problem.medium == "image":
+        augment = pictures.augmentation(_mirror_safe(rows, truth, shown, seed))
+    else:
+        augment = sounds.augmentation()
+    return Lesson(_as_picture(rows), truth, len(problem.signature.classes), augment)
+
+
+def _mirror_safe(
+    rows: NDArray[np.float32], truth: NDArray[np.int64], shown: tuple[NDArray[Any], NDArray[Any]], seed: int
+) -> bool:
+    """Whether mirrored pictures keep their labels, asked of a simple model that has seen none of them.
+
+    Clothes do, digits and letters do not; nobody has to say so.
+    """
+    few = np.random.default_rng(seed).permutation(len(rows))[:2000]
+    module = baselines.linear(rows[few], truth[few], baselines.Flat(), seed)
+    plain = float((answers(module, shown[0]).argmax(axis=1) == shown[1]).mean())
+    turned = float((answers(module, pictures.mirrored(shown[0])).argmax(axis=1) == shown[1]).mean())
+    return turned >= _MIRROR * plain
+
+
+def refitted(problem: TensorProblem, fitted: Fitted, seed: int) -> Fitted:
+    """A simple family fitted again on every row that may be learned from; a network keeps what it learnt."""
+    if fitted.result.name in _LEARNING:
+        return fitted
+    return fitted._replace(module=_simple(fitted.result.name, problem, problem.train, seed))
+
+
+def evaluation_of(problem: TensorProblem, best: Fitted, others: Sequence[Fitted], seed: int) -> Evaluation:
+    """The best family on the held-out rows, with the dummy and the linear one beside it."""
+    rows, truth = problem.rows[problem.holdout], problem.truth[problem.holdout]
+    found = evaluate(problem.signature, truth, answered(best.module, rows), seed=seed)
+    for each in others:
+        if each.result.name in (DUMMY, "linear"):
+            metrics = metrics_of(problem.signature, truth, answered(each.module, rows))
+            found.baselines[each.result.name] = metrics
+    return found
+
+
+def answered(module: nn.Module, rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Class indexes and probabilities of a module."""
+    scores = answers(module, rows).astype(np.float64)
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    chances = shifted / shifted.sum(axis=1, keepdims=True)
+    return {PREDICTION: chances.argmax(axis=1).astype(np.int64), PROBABILITIES: chances}
