@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 from frameworks import networks  # noqa: E402 - only where the libraries are
+from servable.artifact.preparation import ImageInput  # noqa: E402
 from servable.artifact.signature import Field  # noqa: E402
 from servable.errors import (  # noqa: E402
     ArtifactUnreadable,
@@ -118,16 +119,35 @@ def test_a_description_says_what_the_scores_are_and_what_goes_in(tmp_path):
         ("several", TWO, "one output of scores"),
         (
             "value",
-            Hints(task="transform", inputs=(Field(name="x", kind="number", dtype="f"),)),
+            Hints(task="transform", inputs=(Field(name="x", kind="number", dtype="float32"),)),
             "takes a tensor",
         ),
-        ("logits", Hints(inputs=(Field(name="x", kind="tensor", dtype="f", shape=(5,)),)), r"\[5\]"),
+        ("logits", Hints(inputs=(Field(name="x", kind="tensor", dtype="", shape=(5,)),)), "takes 4"),
         ("value", Hints(task="clustering"), "clustering"),
     ],
 )
 def test_hints_that_contradict_the_model_are_refused(kind, hints, said, tmp_path):
     with pytest.raises(SettingInvalid, match=said):
         read(networks.saved(kind, tmp_path), hints)
+
+
+@FORMS
+def test_a_picture_may_be_described_in_another_layout_of_the_same_values(form, tmp_path):
+    how = ImageInput(width=8, height=8, channels=1, layout="chw", scale=1.0)
+    field = Field(name="photo", kind="image", dtype="", preparation=how)
+    trained = read(MAKERS[form]("pictures", tmp_path), THREE._replace(inputs=(field,)))
+    (photo,) = trained.signature.inputs
+    assert (photo.name, photo.kind, photo.dtype, photo.shape) == ("photo", "image", "float32", (1, 8, 8))
+    rows = networks.rows("pictures")["picture"]
+    arrays = {"photo": np.ascontiguousarray(rows.reshape(-1, 1, 8, 8))}
+    answer = lookup.adapter(form).wrap(trained).predict(arrays)
+    expected = networks.network("pictures").predict(rows, verbose=0)
+    np.testing.assert_allclose(answer[PROBABILITIES], expected, atol=1e-6)
+    folder = tmp_path / "package"
+    (folder / "variants").mkdir(parents=True)
+    variant = lookup.adapter(form).write(trained, folder)
+    found = optimise(trained, arrays, folder, fallback=variant, batches=(1,))
+    assert found.serving == "onnx-fp32"
 
 
 def test_code_in_a_keras_file_asks_for_trust(tmp_path):

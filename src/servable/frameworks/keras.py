@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from servable.artifact.files import storage_errors
@@ -21,7 +20,7 @@ from servable.errors import ArtifactUnreadable, ArtifactUnsupported
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.boosted import ORIGIN, first_line
 from servable.frameworks.keras_audit import check
-from servable.frameworks.nets import HEAD, OUTPUTS, SOURCES, NetPredictor, Port, shape_of, signature_of
+from servable.frameworks.nets import NetPredictor, Port, described, shape_of
 from servable.frameworks.quiet import imported
 
 keras = imported("keras")
@@ -48,14 +47,10 @@ class KerasAdapter:
         model = _loaded(path, trust=trust)
         inputs = _ports(model, "inputs")
         outputs = _ports(model, "outputs")
-        signature, head = signature_of(inputs, outputs, hints, activation=_activation(model))
-        options = {
-            SOURCES: [field.name for field in signature.inputs],
-            OUTPUTS: [port.name for port in outputs],
-            HEAD: msgspec.to_builtins(head),
-            ORIGIN: str(path),
-            **({EXECUTES: True} if executes else {}),
-        }
+        signature, options = described(inputs, outputs, hints, activation=_activation(model))
+        options[ORIGIN] = str(path)
+        if executes:
+            options[EXECUTES] = True
         return Trained(model, signature, options, _libraries())
 
     def write(self, trained: Trained, folder: Path) -> Variant:

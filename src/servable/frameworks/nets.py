@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from servable.artifact.signature import Field, Signature
 from servable.errors import ArtifactUnsupported, ModelFailed, SettingInvalid
 from servable.frameworks.base import Hints
+from servable.frameworks.hinted import joined, label_field
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays, row_count
 
-#: Options of the trained variant: the sources of the model's inputs, in order; the names of its outputs, in
-#: order; and what is made of them, see ``Head``.
-SOURCES, OUTPUTS, HEAD = "sources", "outputs", "head"
+#: Options of the trained variant: the sources of the model's inputs, in order; the shape of a row of each,
+#: where the model takes another one than callers send; the names of its outputs; what is made of them, see
+#: ``Head``.
+SOURCES, SHAPES, OUTPUTS, HEAD = "sources", "shapes", "outputs", "head"
 #: An example is kept in the signature up to so many values.
 _LARGEST_EXAMPLE = 64
 
@@ -63,10 +65,10 @@ def shape_of(name: str, sizes: Sequence[int | None] | None) -> tuple[int, ...]:
     return tuple(-1 if size is None else int(size) for size in sizes[1:])
 
 
-def signature_of(
+def described(
     inputs: Sequence[Port], outputs: Sequence[Port], hints: Hints, *, activation: str
-) -> tuple[Signature, Head]:
-    """The signature of a network, and what is made of its outputs.
+) -> tuple[Signature, dict[str, Any]]:
+    """The signature of a network, and the options that say how it is fed and read.
 
     Args:
         inputs: in order.
@@ -78,10 +80,10 @@ def signature_of(
         SettingInvalid: a hint contradicts the model.
     """
     head, answers = _answers(outputs, hints, activation)
-    fields = tuple(_told(port, place, inputs, hints) for place, port in enumerate(inputs))
+    fields, shapes = _told(inputs, hints)
     signature = Signature(
         task={"plain": "transform", "value": "regression"}.get(head.form, "classification"),  # type: ignore[arg-type]
-        inputs=fields,
+        inputs=tuple(fields),
         outputs=answers,
         probabilities=head.form in ("rows", "positive"),
         example={field.name: field.example for field in fields if field.example is not None},
@@ -91,39 +93,40 @@ def signature_of(
             f"The description says that the model does {hints.task}, but its outputs are those of a "
             f"{signature.task}."
         )
-    return signature, head
+    options = {
+        SOURCES: [field.name for field in fields],
+        SHAPES: shapes,
+        OUTPUTS: [port.name for port in outputs],
+        HEAD: msgspec.to_builtins(head),
+    }
+    return signature, options
 
 
-def _told(port: Port, place: int, inputs: Sequence[Port], hints: Hints) -> Field:
-    """One input, with what the caller says of it."""
+def _own(port: Port) -> Field:
+    """One input as the model has it."""
     filled = tuple(1 if size < 0 else size for size in port.shape)
     small = int(np.prod(filled)) <= _LARGEST_EXAMPLE
     empty = np.full(filled, "", dtype=object) if port.dtype == "str" else np.zeros(filled, dtype=port.dtype)
     example = empty.tolist() if small else None
-    field = Field(name=port.name, kind="tensor", dtype=port.dtype, shape=port.shape, example=example)
-    if not hints.inputs:
-        return field
-    if len(hints.inputs) != len(inputs):
-        raise SettingInvalid(
-            f"The description has {len(hints.inputs)} inputs, but the model takes {len(inputs)}."
-        )
-    by_name = {hint.name: hint for hint in hints.inputs}
-    named = all(other.name in by_name for other in inputs)
-    hint = by_name[port.name] if named else hints.inputs[place]
-    fits = len(hint.shape) == len(port.shape) and all(
-        -1 in (said, size) or said == size for said, size in zip(hint.shape, port.shape, strict=False)
-    )
-    if hint.shape and not fits:
-        raise SettingInvalid(
-            f"The description gives {hint.name!r} the shape {list(hint.shape)}, but the model takes "
-            f"{list(port.shape)}."
-        )
-    if not hint.is_tensor:
-        raise SettingInvalid(
-            f"{hint.name!r} is a {hint.kind} in the description, but the model takes a tensor."
-        )
-    shown = field.example if hint.example is None else hint.example
-    return msgspec.structs.replace(hint, dtype=port.dtype, shape=hint.shape or port.shape, example=shown)
+    return Field(name=port.name, kind="tensor", dtype=port.dtype, shape=port.shape, example=example)
+
+
+def _told(inputs: Sequence[Port], hints: Hints) -> tuple[list[Field], list[list[int] | None]]:
+    """The inputs as callers see them, and for each its shape in the model where that differs.
+
+    Raises:
+        SettingInvalid: the description contradicts the model.
+    """
+    for hint in hints.inputs:
+        if not hint.is_tensor:
+            raise SettingInvalid(
+                f"{hint.name!r} is a {hint.kind} in the description, but the model takes a tensor."
+            )
+    every = joined([_own(port) for port in inputs], hints)
+    fields = [each.field for each in every]
+    if len({field.name for field in fields}) < len(fields):
+        raise SettingInvalid("The description gives two inputs the same name.")
+    return fields, [None if each.reshaped is None else list(each.reshaped) for each in every]
 
 
 def _answers(outputs: Sequence[Port], hints: Hints, activation: str) -> tuple[Head, tuple[Field, ...]]:
@@ -148,9 +151,7 @@ def _answers(outputs: Sequence[Port], hints: Hints, activation: str) -> tuple[He
                 f"{len(classes)} labels are given, but the model tells {max(width, 2)} classes apart."
             )
         known = hints.scores or ("probabilities" if activation in ("softmax", "sigmoid") else "logits")
-        dtype = "str" if isinstance(classes[0], str) else "bool" if isinstance(classes[0], bool) else "int64"
-        answer = Field(name="prediction", kind="category", dtype=dtype, values=classes)
-        return Head(form, known == "logits"), (answer,)
+        return Head(form, known == "logits"), (label_field(classes),)
     if single and first.shape in ((), (1,)) and hints.task != "transform":
         return Head("value"), (Field(name="prediction", kind="number", dtype="float64"),)
     fields = tuple(
@@ -175,7 +176,7 @@ class NetPredictor:
 
     def __init__(self, run: Callable[[list[Any]], Sequence[Any]], options: Mapping[str, Any]) -> None:
         self._run: Callable[[list[Any]], Sequence[Any]] | None = run
-        self._sources = list(options[SOURCES])
+        self._sources = list(zip(options[SOURCES], options[SHAPES], strict=True))
         self._outputs = list(options[OUTPUTS])
         self._head = msgspec.convert(options[HEAD], Head)
 
@@ -188,7 +189,11 @@ class NetPredictor:
         try:
             if self._run is None:
                 raise RuntimeError("the predictor is closed")
-            raw = [np.asarray(output) for output in self._run([arrays[name] for name in self._sources])]
+            given = [
+                arrays[name] if shape is None else arrays[name].reshape(-1, *shape)
+                for name, shape in self._sources
+            ]
+            raw = [np.asarray(output) for output in self._run(given)]
         except Exception as foreign:
             raise ModelFailed(
                 f"The trained model failed on {row_count(arrays)} rows ({type(foreign).__name__})."

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from servable.artifact.files import storage_errors
@@ -16,7 +15,7 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.boosted import ORIGIN, first_line
-from servable.frameworks.nets import HEAD, OUTPUTS, SOURCES, NetPredictor, Port, shape_of, signature_of
+from servable.frameworks.nets import OUTPUTS, NetPredictor, Port, described, shape_of
 from servable.frameworks.quiet import imported
 from servable.frameworks.tensorflow_audit import FILE, check
 
@@ -50,14 +49,10 @@ class TensorflowAdapter:
         model = _loaded(path)
         served = _served(model, path)
         inputs, outputs = _inputs(served), _outputs(served)
-        signature, head = signature_of(inputs, outputs, hints, activation=_activation(served))
-        options = {
-            SOURCES: [field.name for field in signature.inputs],
-            OUTPUTS: [port.name for port in outputs],
-            HEAD: msgspec.to_builtins(head),
-            ORIGIN: str(path),
-            **({EXECUTES: True} if executes else {}),
-        }
+        signature, options = described(inputs, outputs, hints, activation=_activation(served))
+        options[ORIGIN] = str(path)
+        if executes:
+            options[EXECUTES] = True
         return Trained(model, signature, options, _libraries())
 
     def write(self, trained: Trained, folder: Path) -> Variant:

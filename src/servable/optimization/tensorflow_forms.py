@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from servable.artifact.files import write_file
 from servable.artifact.manifest import Variant
+from servable.artifact.signature import Field
 from servable.frameworks.base import Trained
-from servable.frameworks.nets import HEAD, OUTPUTS, SOURCES, Head
+from servable.frameworks.nets import HEAD, OUTPUTS, SHAPES, Head
 from servable.frameworks.quiet import imported
 from servable.optimization.forms import FOLDER, Form
 from servable.optimization.graph import Unconvertible
@@ -47,14 +48,21 @@ def _make(trained: Trained, folder: Path) -> Variant:
     if model.ByteSize() > _LARGEST:
         raise Unconvertible("its tensors are larger than one ONNX file holds")
     write_file(folder / path, model.SerializeToString())
-    sources = list(trained.options[SOURCES])
+    shapes = trained.options[SHAPES]
     options = {
         "feeds": [
-            {"input": f"x{place}", "source": source, "dtype": "asis"} for place, source in enumerate(sources)
+            _feed(place, field, shape)
+            for place, (field, shape) in enumerate(zip(trained.signature.inputs, shapes, strict=True))
         ],
         "outputs": {name: {"output": made, "form": "plain"} for name, made in answers.made.items()},
     }
     return Variant(name=NAME, format="onnx", path=path, options=options)
+
+
+def _feed(place: int, field: Field, shape: list[int] | None) -> dict[str, Any]:
+    """How one input is made from what callers send."""
+    feed: dict[str, Any] = {"input": f"x{place}", "source": field.name}
+    return feed | {"dtype": "asis"} if shape is None else feed | {"dtype": field.dtype, "shape": [-1, *shape]}
 
 
 def _exported(trained: Trained) -> tuple[Any, list[str]]:
@@ -92,11 +100,11 @@ def _function(trained: Trained) -> tuple[Any, list[Any]]:
     fields = trained.signature.inputs
     specs = [
         tf.TensorSpec(
-            [None, *(None if size < 0 else size for size in field.shape)],
+            [None, *(None if size < 0 else size for size in (shape or field.shape))],
             tf.string if field.dtype == "str" else tf.as_dtype(field.dtype),
             name=f"x{place}",
         )
-        for place, field in enumerate(fields)
+        for place, (field, shape) in enumerate(zip(fields, trained.options[SHAPES], strict=True))
     ]
     run = _saved(trained) if hasattr(trained.model, "signatures") else _of_keras(trained.model)
     return tf.function(
