@@ -24,6 +24,9 @@ PLAIN = "words"
 ONE_LETTER_WORDS = r"(?u)\b\w+\b"
 #: Tokens of a vectorizer at most, the most frequent ones.
 MOST_TOKENS = 100_000
+#: When the solver stops, by whether there are more than two classes. Weak penalties need the tighter one to
+#: come anywhere; many classes cost as many times more, and gain nothing beyond the looser one.
+_TOLERANCE = {False: 1e-5, True: 3e-4}
 #: Rows from which on a token must occur in two of them.
 MANY_ROWS = 5_000
 
@@ -164,7 +167,8 @@ def estimator(signature: Signature, known: TextCandidate, params: Params, seed: 
         return DummyClassifier(strategy="prior")
     if known.name == "naive_bayes":
         return ComplementNB(**settings)
-    return LogisticRegression(max_iter=400, tol=1e-5, random_state=seed, **settings)
+    tolerance = _TOLERANCE[len(signature.classes) > 2]
+    return LogisticRegression(max_iter=400, tol=tolerance, random_state=seed, **settings)
 
 
 def pipeline(
