@@ -9,7 +9,7 @@ import pytest
 import servable
 from e2e.conftest import running_server
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,6 @@ def test_real_texts_are_understood(
     with running_server(home) as url, httpx.Client() as client:
         for label, text in asked.items():
             row = {"text": text} | ({"source": "amazon"} if "sentences" in file else {})
-            row |= {"subject": ""} if "posts" in file else {}
             answer = client.post(f"{url}/predict", json={"input": row})
             assert answer.status_code == 200, answer.text
             assert answer.json()["prediction"] == label

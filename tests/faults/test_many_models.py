@@ -69,7 +69,7 @@ def _course(server: Served, connection: http.client.HTTPConnection, count: int, 
         peak = max(peak, server.resident())
     assert asked(connection, "/readyz")["ready"]
     assert len(asked(connection, "/openapi.json")["paths"]) > 2 * min(count, 200)
-    connection.request("GET", "/")
+    connection.request("GET", "/", headers={"Accept": "text/html"})
     page = connection.getresponse()
     assert page.status == 200
     assert f"{count} models answer here".encode() in page.read()

@@ -223,8 +223,9 @@ def test_rows_that_cannot_be_read_are_named(
     lines = inputs["a.csv"].read_bytes()
     assert "row 6001 has 2 fields for 6 names" in refused("a.csv", lines + b"1,2\n")
     assert "a quotation mark that is never closed" in refused("open.csv", lines + b'1,2,"cut off\n')
-    foreign = lines + "7,30,Käse,2020-01-01,True,\n".encode("cp1252")
-    assert "or one near it is not UTF-8" in refused("foreign.csv", lines * 4 + foreign)
+    foreign = "7,30,Käse,2020-01-01,True,\n".encode("cp1252")
+    rows = lines.partition(b"\n")[2]
+    assert "or one near it is not UTF-8" in refused("foreign.csv", lines + rows * 8 + foreign)
     objects = inputs["a.jsonl"].read_bytes()
     assert "row 6001 is no JSON object." in refused("a.jsonl", objects + b"{oops}\n")
     assert "row 6001, column 'age': expected a number or null, got the text \"1\"." in refused(
