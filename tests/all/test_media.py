@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-import os
 import struct
 from pathlib import Path
 
@@ -130,9 +129,23 @@ def test_what_cannot_be_learned_from_is_told_in_one_sentence(tmp_path: Path):
     np.savez(tmp_path / "floats.npz", x=np.zeros((5, 8, 8)), y=np.arange(5))
     with pytest.raises(DataError, match="uint8"):
         media.read(tmp_path / "floats.npz")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(DataError, match="no npz"):
+        media.read(tmp_path / "broken.npz")
+    (tmp_path / "foreign.csv").write_bytes(
+        "file,label\none/cat/a.png,a\none/cat/a.png,Käse\n".encode("cp1252")
+    )
+    with pytest.raises(DataError, match="UTF-8"):
+        media.read(tmp_path / "foreign.csv")
     (tmp_path / "gone.csv").write_text("file,label\none/cat/a.png,a\none/cat/b.png,b\n")
     with pytest.raises(FileMissing, match="Line 3"):
         media.read(tmp_path / "gone.csv")
+
+
+def test_a_file_that_is_no_picture_is_named(folders: Path, tmp_path: Path):
+    (folders / "0" / "0.png").write_bytes(b"no picture at all")
+    with pytest.raises(DataError, match=r"0/0\.png is no picture"):
+        servable.train(folders, name="digits", home=tmp_path / "home")
 
 
 def test_digits_are_learned_and_asked_for_by_a_picture(folders: Path, tmp_path: Path):
@@ -175,19 +188,16 @@ def test_a_family_that_does_not_exist_is_named(folders: Path, tmp_path: Path):
         servable.train(folders, name="digits", model="forest", home=tmp_path / "home")
 
 
-SHARED = Path(os.environ.get("SERVABLE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("data", "target", "least"),
     [("fashion_mnist", None, 0.88), ("spoken_digits/index.csv", "digit", 0.98)],
 )
-def test_real_data_are_learned_well(tmp_path: Path, data: str, target: str | None, least: float):
-    if not (SHARED / data).exists():
-        pytest.skip(f"the real data sets are not at {SHARED}; set SERVABLE_SHARED_DATA to their folder")
-    outcome = servable.train(SHARED / data, name="real", target=target, home=tmp_path / "home")
+def test_real_data_are_learned_well(
+    shared_data: Path, tmp_path: Path, data: str, target: str | None, least: float
+):
+    outcome = servable.train(shared_data / data, name="real", target=target, home=tmp_path / "home")
     print(data, outcome.estimator, outcome.metrics["accuracy"], f"{outcome.seconds:.0f} s")
     assert outcome.metrics["accuracy"] >= least
     assert outcome.seconds < 300

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import struct
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -169,8 +170,11 @@ def _of_table(path: Path, target: str | None) -> Media:
     place = _path_column(path, target)
     if place is None:
         raise DataError(f"No column of {path.name} holds paths of pictures or sounds beside it.")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        header, *rows = csv.reader(stream)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header, *rows = csv.reader(stream)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.name} is no CSV in UTF-8: {error}.") from error
     others = [name for index, name in enumerate(header) if index != place]
     if target is None and len(others) != 1:
         raise DataError(f"Say which column of {path.name} is the label: --target {' or '.join(others[:5])}.")
@@ -180,6 +184,8 @@ def _of_table(path: Path, target: str | None) -> Media:
     truth = header.index(wanted)
     files, labels, names = [], [], []
     for line, row in enumerate(rows, start=2):
+        if not row:
+            continue
         if len(row) != len(header):
             raise DataError(f"Line {line} of {path.name} has {len(row)} values instead of {len(header)}.")
         file = path.parent / row[place]
@@ -262,7 +268,7 @@ def _of_npz(path: Path) -> Media:
     try:
         with np.load(path, allow_pickle=False) as held:
             arrays = {name.lower(): held[name] for name in held.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} is no npz of plain arrays: {error}.") from error
     pixels = next((arrays[name] for name in _ARRAYS if name in arrays), None)
     truth = next((arrays[name] for name in _TRUTHS if name in arrays), None)

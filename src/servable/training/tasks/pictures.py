@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from servable.artifact.preparation import ImageInput
 from servable.artifact.signature import Field
+from servable.errors import DataError
 from servable.inputs.needed import library
 from servable.training.tasks.network import Augment
 
@@ -23,16 +24,24 @@ _LOOKED_AT = 400
 _GREY = 4
 
 
-def input_of(files: tuple[bytes, ...], name: str = "image") -> Field:
-    """The field that takes pictures like these."""
+def input_of(files: tuple[bytes, ...], names: tuple[str, ...], name: str = "image") -> Field:
+    """The field that takes pictures like these.
+
+    Raises:
+        DataError: a file is no picture.
+    """
     pillow: Any = library("PIL.Image", "image")
     step = max(len(files) // _LOOKED_AT, 1)
     sizes: Counter[tuple[int, int]] = Counter()
     grey = True
-    for data in files[::step]:
-        with pillow.open(io.BytesIO(data)) as picture:
-            sizes[picture.size] += 1
-            grey = grey and _is_grey(picture)
+    unreadable = (OSError, ValueError, SyntaxError, EOFError, Warning, pillow.DecompressionBombError)
+    for data, place in zip(files[::step], names[::step], strict=True):
+        try:
+            with pillow.open(io.BytesIO(data)) as picture:
+                sizes[picture.size] += 1
+                grey = grey and _is_grey(picture)
+        except unreadable as error:
+            raise DataError(f"{place} is no picture that can be read.") from error
     size, count = sizes.most_common(1)[0]
     same = count == sum(sizes.values()) and max(size) <= _OWN_SIDE
     width, height = size if same else (_FITTED_SIDE, _FITTED_SIDE)

@@ -101,11 +101,8 @@ def problem_of(found: Found, *, target: str, holdout: float, seed: int, progress
         DependencyMissing: a library for such files is not installed.
     """
     media = found.train
-    field = (
-        pictures.input_of(media.files)
-        if media.medium == "image"
-        else sounds.input_of(media.files, media.names)
-    )
+    chosen = pictures if media.medium == "image" else sounds
+    field = chosen.input_of(media.files, media.names)
     labels = tuple(sorted(set(media.labels), key=_natural))
     index = {label: place for place, label in enumerate(labels)}
     sets = [media, found.holdout] if found.holdout is not None else [media]
