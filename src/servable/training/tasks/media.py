@@ -67,7 +67,7 @@ def is_media(path: Path, target: str | None = None) -> bool:
         return _idx_pairs(path) != {} or next(_class_files(path), None) is not None
     if path.suffix == ".npz" or (path.is_file() and _is_idx(path)):
         return True
-    return path.suffix == ".csv" and path.is_file() and _path_column(path, target) is not None
+    return path.suffix == ".csv" and path.is_file() and _is_table_of_paths(path, target)
 
 
 def read(path: Path, *, target: str | None = None) -> Found:
@@ -149,32 +149,36 @@ def _of_classes(folder: Path) -> Media:
     )
 
 
-def _path_column(path: Path, target: str | None) -> int | None:
-    """The column of a CSV whose first values are files of pictures or sounds beside it."""
+def _is_table_of_paths(path: Path, target: str | None) -> bool:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.reader(stream)
-            header = next(rows, [])
-            first = next(rows, [])
+            return _path_column(path.parent, next(rows, []), next(rows, []), target) is not None
     except (OSError, UnicodeDecodeError, csv.Error):
-        return None
+        return False
+
+
+def _path_column(folder: Path, header: Sequence[str], first: Sequence[str], target: str | None) -> int | None:
+    """The column of a CSV whose first value is a file of a picture or a sound in ``folder``."""
     every = frozenset().union(*ENDINGS.values())
     for place, value in enumerate(first[: len(header)]):
         named = header[place] != target and Path(value).suffix.lower() in every
-        if named and (path.parent / value).is_file():
+        if named and (folder / value).is_file():
             return place
     return None
 
 
 def _of_table(path: Path, target: str | None) -> Media:
-    place = _path_column(path, target)
-    if place is None:
-        raise DataError(f"No column of {path.name} holds paths of pictures or sounds beside it.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             header, *rows = csv.reader(stream)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name} is no CSV in UTF-8: {error}.") from error
+    except ValueError as error:
+        raise DataError(f"{path.name} is empty; a line of column names is expected first.") from error
+    place = _path_column(path.parent, header, rows[0] if rows else [], target)
+    if place is None:
+        raise DataError(f"No column of {path.name} holds paths of pictures or sounds beside it.")
     others = [name for index, name in enumerate(header) if index != place]
     if target is None and len(others) != 1:
         raise DataError(f"Say which column of {path.name} is the label: --target {' or '.join(others[:5])}.")
@@ -266,9 +270,13 @@ def _idx_array(path: Path) -> NDArray[np.uint8]:
 
 def _of_npz(path: Path) -> Media:
     try:
-        with np.load(path, allow_pickle=False) as held:
-            arrays = {name.lower(): held[name] for name in held.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as packed:
+            members = {name: packed.read(name) for name in packed.namelist()}
+        arrays = {
+            name.removesuffix(".npy").lower(): np.load(io.BytesIO(held), allow_pickle=False)
+            for name, held in members.items()
+        }
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} is no npz of plain arrays: {error}.") from error
     pixels = next((arrays[name] for name in _ARRAYS if name in arrays), None)
     truth = next((arrays[name] for name in _TRUTHS if name in arrays), None)
