@@ -199,7 +199,8 @@ def _overload(found: dict[str, Any]) -> str:
     lines = [
         "## Overload",
         f"`python -m bench --only overload`: {_rounds(found)}; a model of a fixed cost a row on the "
-        f"thread executor, capacity {found['capacity']:,.0f} requests/s by wrk; open loop, every caller "
+        f"thread executor, capacity {found['capacity']:,.0f} requests/s by wrk, measured before every turn, "
+        "against which the turn counts; open loop, every caller "
         f"waits at most {found['deadline']:g} s and says so.",
         "",
         "![Goodput](charts/overload.svg)",
