@@ -73,8 +73,11 @@ def threads(rows: int) -> int:
     One for few rows: threads that wait for each other on a busy machine cost more than they bring.
     ``OMP_NUM_THREADS`` is an upper limit.
     """
-    if rows < THREADED_ROWS:
-        return 1
+    return 1 if rows < THREADED_ROWS else every_thread()
+
+
+def every_thread() -> int:
+    """How many threads this process may have; ``OMP_NUM_THREADS`` is an upper limit."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(available, int(limit)) if limit.isdigit() and int(limit) > 0 else available

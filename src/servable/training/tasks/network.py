@@ -1,4 +1,4 @@
-"""A small convolutional network and how it learns: on processors, within a budget, repeatable from a seed.
+"""A small convolutional network and how it learns: on processors, within a budget, from a seed.
 
 The network is of the residual kind (He et al., "Deep Residual Learning for Image Recognition", 2015) with
 batch normalisation; it learns with AdamW and a rate that rises and falls once (Smith and Topin,
@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from servable.progress import Progress
+from servable.training.tasks.pace import Pace, quickest
 
 #: Rows of one step, and of one answer while validating.
 _BATCH = 64
@@ -27,6 +28,10 @@ _DECAY = 0.02
 _SMOOTHING = 0.05
 #: Epochs without a better validation after which learning ends.
 _PATIENCE = 12
+#: Channels of the first part, of a network that sees rows whole and of one that sees them halved.
+_WIDTH, _WIDTH_HALVED = 24, 48
+#: A turn that takes so many times as long as the one before has the pace found anew.
+_SLOWER = 1.5
 
 Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
@@ -39,12 +44,17 @@ class Lesson(NamedTuple):
         truth: class indexes ``[rows]``.
         classes: how many there are.
         augment: changes a batch in ways that do not change its labels.
+        halved: whether rows are halved in height and width at once, which leaves enough of a picture to see
+            and costs a third.
+        mirrored: whether a mirror image has the label of its row, so that the mean of both is the answer.
     """
 
     rows: NDArray[np.float32]
     truth: NDArray[np.int64]
     classes: int
     augment: Augment
+    halved: bool = False
+    mirrored: bool = False
 
 
 class Epoch(NamedTuple):
@@ -91,6 +101,7 @@ class ConvolutionalNetwork(nn.Module):  # type: ignore[misc]  # PyTorch is not t
         std: divided by then.
         width: channels of the first part; doubled in each further one.
         parts: each but the first halves height and width.
+        halved: whether the first convolution is followed by halving height and width.
         dropout: share of the last features that is left out while learning.
     """
 
@@ -101,15 +112,19 @@ class ConvolutionalNetwork(nn.Module):  # type: ignore[misc]  # PyTorch is not t
         *,
         mean: float,
         std: float,
-        width: int = 24,
+        width: int = _WIDTH,
         parts: int = 3,
+        halved: bool = False,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("std", torch.tensor(float(std) or 1.0))
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(channels, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(2) if halved else nn.Identity(),
         )
         sizes = [width * 2**part for part in range(parts)]
         self.blocks = nn.Sequential(
@@ -126,6 +141,19 @@ class ConvolutionalNetwork(nn.Module):  # type: ignore[misc]  # PyTorch is not t
         return self.head(features.mean(dim=(2, 3)))
 
 
+class Mirrored(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
+    """The mean of a network's log probabilities for rows and for their mirror images."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores before softmax."""
+        plain, turned = self.inner(x), self.inner(x.flip(3))
+        return (torch.log_softmax(plain, 1) + torch.log_softmax(turned, 1)) / 2
+
+
 def learn(
     lesson: Lesson,
     validation: tuple[NDArray[np.float32], NDArray[np.int64]],
@@ -135,7 +163,7 @@ def learn(
     seed: int,
     progress: Progress,
 ) -> Learnt:
-    """Teach a network; the global random state of PyTorch is left as it was.
+    """Teach a network; the global random state and the threads of PyTorch are left as they were.
 
     Args:
         lesson: rows to learn from.
@@ -152,30 +180,28 @@ def learn(
             lesson.classes,
             mean=float(lesson.rows.mean()),
             std=float(lesson.rows.std()),
+            width=_WIDTH_HALVED if lesson.halved else _WIDTH,
             parts=4 if min(lesson.rows.shape[2:]) >= 48 else 3,
+            halved=lesson.halved,
         ).to(memory_format=torch.channels_last)
-        return _course(module, lesson, validation, epochs, until, seed, progress)
+        return _course(_Learner(module, lesson, seed), validation, epochs, until, progress)
 
 
 def _course(
-    module: nn.Module,
-    lesson: Lesson,
+    learner: "_Learner",
     validation: tuple[NDArray[np.float32], NDArray[np.int64]],
     epochs: int,
     until: float,
-    seed: int,
     progress: Progress,
 ) -> Learnt:
-    generator = torch.Generator().manual_seed(seed)
-    rows, truth = torch.from_numpy(lesson.rows), torch.from_numpy(lesson.truth)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=_RATE, weight_decay=_DECAY)
+    module = learner.module
     began, turns = time.monotonic(), epochs
     best, kept, course = (-1.0, 0.0), copy.deepcopy(module.state_dict()), list[Epoch]()
     progress.begin("Teach the network", total=epochs)
     while len(course) < turns:
-        share = len(course) / turns
-        loss = _turn(module, optimiser, rows, truth, lesson.augment, generator, (share, 1 / turns))
-        validation_loss, accuracy = _validated(module, *validation)
+        loss = learner.turn(len(course) / turns, 1 / turns)
+        with learner.pace.applied(), torch.autocast("cpu", enabled=False):
+            validation_loss, accuracy = _validated(module, *validation)
         course.append(Epoch(loss, validation_loss, accuracy))
         progress.advance(epochs / turns, f"accuracy {accuracy:.4f}")
         if (accuracy, -validation_loss) > best:
@@ -191,41 +217,70 @@ def _course(
     module.load_state_dict(kept)
     module.eval()
     progress.done(f"validation accuracy {best[0]:.4f} after {len(course)} turns")
-    return Learnt(module, tuple(course))
+    return Learnt(Mirrored(module).eval() if learner.lesson.mirrored else module, tuple(course))
 
 
 def _rank(epoch: Epoch) -> tuple[float, float]:
     return epoch.accuracy, -epoch.validation_loss
 
 
-def _turn(
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    rows: torch.Tensor,
-    truth: torch.Tensor,
-    augment: Augment,
-    generator: torch.Generator,
-    course: tuple[float, float],
+class _Learner:
+    """A network on its way: its optimiser, its rows, and the pace of its steps."""
+
+    def __init__(self, module: nn.Module, lesson: Lesson, seed: int) -> None:
+        self.module = module
+        self.lesson = lesson
+        self.pace = Pace(1, narrow=False)
+        self._rows, self._truth = torch.from_numpy(lesson.rows), torch.from_numpy(lesson.truth)
+        self._optimiser = _optimiser(module)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._shortest = 0.0
+
+    def turn(self, begun: float, length: float) -> float:
+        """Once through all rows in a new order, at a place in the whole course; the mean loss."""
+        began = time.monotonic()
+        if self._shortest == 0.0:
+            self._find_pace()
+        self.module.train()
+        order = torch.randperm(len(self._rows), generator=self._generator)
+        total = 0.0
+        with self.pace.applied():
+            for start in range(0, len(order), _BATCH):
+                chosen = order[start : start + _BATCH]
+                if len(chosen) < 2:
+                    # Batch normalisation has nothing to level a single row by.
+                    continue
+                for group in self._optimiser.param_groups:
+                    group["lr"] = _RATE * _rate_at(begun + length * start / len(order))
+                given = self.lesson.augment(self._rows[chosen], self._generator)
+                total += _step(self.module, self._optimiser, given, self._truth[chosen]) * len(chosen)
+        seconds = time.monotonic() - began
+        # Zero asks for another look, because somebody has come who wants the processors too.
+        self._shortest = 0.0 if seconds > _SLOWER * self._shortest > 0.0 else seconds
+        return total / len(self._rows)
+
+    def _find_pace(self) -> None:
+        tried = copy.deepcopy(self.module).train()
+        optimiser = _optimiser(tried)
+        given, truth = self._rows[:_BATCH], self._truth[:_BATCH]
+        self.pace = quickest(lambda: _step(tried, optimiser, given, truth))
+
+
+def _optimiser(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(module.parameters(), lr=_RATE, weight_decay=_DECAY)
+
+
+def _step(
+    module: nn.Module, optimiser: torch.optim.Optimizer, given: torch.Tensor, truth: torch.Tensor
 ) -> float:
-    """Once through all rows in a new order; the mean loss."""
-    module.train()
-    order = torch.randperm(len(rows), generator=generator)
-    total = 0.0
-    for start in range(0, len(order), _BATCH):
-        chosen = order[start : start + _BATCH]
-        if len(chosen) < 2:
-            # Batch normalisation has nothing to level a single row by.
-            continue
-        for group in optimiser.param_groups:
-            group["lr"] = _RATE * _rate_at(course[0] + course[1] * start / len(order))
-        given = augment(rows[chosen], generator).contiguous(memory_format=torch.channels_last)
-        optimiser.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(module(given), truth[chosen], label_smoothing=_SMOOTHING)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 2.0)
-        optimiser.step()
-        total += float(loss.detach()) * len(chosen)
-    return total / len(rows)
+    """Learn from one batch; its loss."""
+    optimiser.zero_grad(set_to_none=True)
+    scores = module(given.contiguous(memory_format=torch.channels_last))
+    loss = functional.cross_entropy(scores.float(), truth, label_smoothing=_SMOOTHING)
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), 2.0)
+    optimiser.step()
+    return float(loss.detach())
 
 
 def _rate_at(share: float) -> float:

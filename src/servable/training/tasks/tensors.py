@@ -46,6 +46,8 @@ _LEARNING = frozenset({"network", "blend"})
 _FEW_ROWS = 1_500
 #: A label survives a mirror when a simple model still knows so much of what it knew.
 _MIRROR = 0.6
+#: Pictures with sides of so many pixels at least are seen by a network at half of their size.
+_HALVED_SIDE = 24
 #: Bytes of held-out rows that a package keeps for proofs made later.
 SAMPLE_BYTES = 32 * 1024 * 1024
 
@@ -293,11 +295,12 @@ def _lesson(
     problem: TensorProblem, train: NDArray[np.int64], shown: tuple[NDArray[Any], NDArray[Any]], seed: int
 ) -> Lesson:
     rows, truth = problem.rows[train], problem.truth[train]
-    if problem.medium == "image":
-        augment = pictures.augmentation(_mirror_safe(rows, truth, shown, seed))
-    else:
-        augment = sounds.augmentation()
-    return Lesson(_as_picture(rows), truth, len(problem.signature.classes), augment)
+    classes = len(problem.signature.classes)
+    if problem.medium == "audio":
+        return Lesson(_as_picture(rows), truth, classes, sounds.augmentation())
+    mirrored = _mirror_safe(rows, truth, shown, seed)
+    halved = min(rows.shape[2:]) >= _HALVED_SIDE
+    return Lesson(rows, truth, classes, pictures.augmentation(mirrored), halved, mirrored)
 
 
 def _mirror_safe(

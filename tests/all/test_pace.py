@@ -1,0 +1,42 @@
+"""How steps of a network are computed: the choice, and that nothing of it stays behind."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from servable.training.tasks.pace import Pace, chosen, paces, quickest  # noqa: E402
+
+pytestmark = pytest.mark.frameworks
+
+SECONDS = st.floats(1e-6, 1e3)
+FOUND = st.dictionaries(st.builds(Pace, st.integers(1, 64), st.booleans()), SECONDS, min_size=1, max_size=6)
+
+
+@given(FOUND)
+def test_nothing_is_much_faster_than_what_is_chosen(found: dict[Pace, float]):
+    assert 0.9 * found[chosen(found)] <= min(found.values())
+
+
+@given(FOUND)
+def test_the_preferred_one_is_left_only_for_a_gain(found: dict[Pace, float]):
+    first = next(iter(found))
+    assert chosen(found) == first or found[chosen(found)] < 0.9 * found[first]
+
+
+def test_the_quickest_is_found_and_the_process_left_as_it_was():
+    usual = torch.get_num_threads()
+    now = 0.0
+
+    def step() -> None:
+        nonlocal now
+        now += 1.0 if torch.is_autocast_enabled("cpu") else 5.0
+        now += torch.get_num_threads()
+
+    found = quickest(step, lambda: now)
+    assert found == Pace(1, narrow=True)
+    assert torch.get_num_threads() == usual
+    assert not torch.is_autocast_enabled("cpu")
+    assert found in paces()
