@@ -36,7 +36,7 @@ FAMILIES = {
 }
 #: Share of the rows learned from that tells when a network is best, and which family is.
 _VALIDATION = 0.1
-_EPOCHS = {"image": 24, "audio": 60}
+_EPOCHS = {"image": 32, "audio": 60}
 _SIMPLEST = (*FAMILIES,)
 #: What tells three classes or more.
 _THREE = frozenset({"kernel", "blend"})
