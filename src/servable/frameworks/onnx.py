@@ -1,39 +1,29 @@
 """ONNX models through onnxruntime: what compiled variants and models taken in as ``.onnx`` run on.
 
 Imports onnxruntime and numpy only, so that a server of compiled models needs no training library. The
-options of a variant say how to feed it::
-
-    {"feeds": [{"input": "numbers", "source": "numbers", "dtype": "float64",
-                "columns": [0], "shape": [-1, 1]}, ...],
-     "outputs": {"prediction": {"output": "label", "form": "plain"}, ...}}
-
-``columns`` (which columns of the source) and ``shape`` are left out where the array goes in as it is. With
-``"batch": 4`` the graph takes four rows at a time, no more and no less.
-Beside them ``onnx_session`` keeps what is best on which kind of machine.
+options of a variant are those of ``graph_predictor``; beside them ``onnx_session`` keeps what is best on
+which kind of machine.
 """
 
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
-from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ModelFailed, converted
+from servable.errors import ArtifactUnreadable, ArtifactUnsupported, converted
 from servable.frameworks import onnx_hinted, onnx_signature
 from servable.frameworks.base import NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.devices import PROCESSOR, Placed, gpu_number, settle, wanted
-from servable.frameworks.fixed_batch import in_batches
-from servable.frameworks.onnx_outputs import reader
+from servable.frameworks.graph_predictor import GraphPredictor, asked_with_texts
 from servable.frameworks.onnx_session import (
     CPU,
     CUDA,
@@ -42,8 +32,6 @@ from servable.frameworks.onnx_session import (
     session_options,
     stored_choice,
 )
-from servable.frameworks.tokens import TEXT, TextPredictor, Tokenizer
-from servable.tensors import Arrays, row_count
 
 #: onnxruntime raises classes of its own without a common base, besides Python's.
 _FAILURES: tuple[type[Exception], ...] = (
@@ -59,8 +47,6 @@ _FAILURES: tuple[type[Exception], ...] = (
 )
 #: How a protobuf spells the key ``location`` of a tensor kept in another file, then length and value.
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
-
-Feed = Mapping[str, Any]
 
 
 def open_session(path: Path, options: Mapping[str, Any] | None = None) -> ort.InferenceSession:
@@ -120,10 +106,7 @@ def predictor_with(path: Path, options: Mapping[str, Any], choice: SessionChoice
 
 def _predictor(path: Path, session: ort.InferenceSession, options: Mapping[str, Any]) -> Predictor:
     """A predictor over a session; one that cuts texts into tokens first where the options say so."""
-    inner = OnnxPredictor(session, options)
-    if TEXT not in options:
-        return inner
-    return TextPredictor(Tokenizer.of(path.parent, options[TEXT]), inner, options[TEXT])
+    return asked_with_texts(OnnxPredictor(session, options), path.parent, options)
 
 
 def _session(path: Path, choice: SessionChoice, gpu: int = 0) -> ort.InferenceSession:
@@ -155,66 +138,11 @@ def external_files(path: Path) -> list[Path]:
     return sorted(found)
 
 
-class OnnxPredictor:
-    """A session with its feeds worked out beforehand. Safe for concurrent calls.
-
-    Attributes:
-        device: what computes it.
-        device_note: why that is not what should; empty when it is.
-    """
-
-    concurrent = True
+class OnnxPredictor(GraphPredictor):
+    """A session with its feeds worked out beforehand. Safe for concurrent calls."""
 
     def __init__(self, session: ort.InferenceSession, options: Mapping[str, Any]) -> None:
-        feeds: list[Feed] = list(options["feeds"])
-        outputs: Mapping[str, Mapping[str, Any]] = options["outputs"]
-        self._run = session.run
-        self.device, self.device_note = _device(session, wanted(options))
-        self._batch = int(options.get("batch", 0))
-        self._whole = [(feed["input"], feed["source"]) for feed in feeds if _is_whole(feed)]
-        self._made = [(feed["input"], feed["source"], _maker(feed)) for feed in feeds if not _is_whole(feed)]
-        self._names = [spec["output"] for spec in outputs.values()]
-        self._keys = list(outputs)
-        self._readers = [
-            (name, reader(spec)) for name, spec in outputs.items() if spec.get("form", "plain") != "plain"
-        ]
-
-    def predict(self, arrays: Arrays) -> dict[str, Any]:
-        """Answer all rows; arrays that fit go in without a copy.
-
-        Raises:
-            ModelFailed: onnxruntime raised.
-        """
-        try:
-            if self._batch and row_count(arrays) != self._batch:
-                return in_batches(self._answer, arrays, self._batch)
-            return self._answer(arrays)
-        except _FAILURES as foreign:
-            raise ModelFailed(
-                f"The compiled model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
-            ) from foreign
-
-    def _answer(self, arrays: Arrays) -> dict[str, Any]:
-        feed = {name: arrays[source] for name, source in self._whole}
-        for name, source, make in self._made:
-            feed[name] = make(arrays[source])
-        answer = dict(zip(self._keys, self._run(self._names, feed), strict=True))
-        for key, read in self._readers:
-            answer[key] = read(answer[key])
-        return answer
-
-    def close(self) -> None:
-        """Drop the session; its memory goes with the last reference."""
-        self._run = _closed
-
-
-def _closed(*_: Any) -> Any:
-    """Stands where the session was.
-
-    Raises:
-        RuntimeError: always.
-    """
-    raise RuntimeError("the predictor is closed")
+        super().__init__(session.run, options, _device(session, wanted(options)), _FAILURES)
 
 
 def _device(session: ort.InferenceSession, wish: str) -> Placed:
@@ -225,40 +153,6 @@ def _device(session: ort.InferenceSession, wish: str) -> Placed:
     if CUDA in ort.get_available_providers():
         return settle(wish, 0, "onnxruntime cannot use that GPU")
     return settle(wish, 0, "this onnxruntime has no CUDA; install onnxruntime-gpu instead of onnxruntime")
-
-
-def _is_whole(feed: Feed) -> bool:
-    """Whether a source array goes in as it is."""
-    return (
-        feed.get("columns") is None
-        and feed.get("shape") is None
-        and feed["dtype"] in ("float64", "str", "asis")
-    )
-
-
-def _maker(feed: Feed) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """How to make an input from its source array: columns, then type, then shape."""
-    columns, shape, name = feed.get("columns"), feed.get("shape"), feed["dtype"]
-    dtype = np.dtype(object if name == "str" else name)
-    place: Any = None
-    if columns is not None:
-        first, last = columns[0], columns[-1] + 1
-        place = slice(first, last) if list(columns) == list(range(first, last)) else list(columns)
-    size = None if shape is None else tuple(shape)
-
-    def make(array: NDArray[Any]) -> NDArray[Any]:
-        taken = array if place is None else array[:, place]
-        if dtype.kind in "iu" and taken.dtype.kind == "f":
-            taken = np.nan_to_num(taken)
-        typed = np.ascontiguousarray(taken, dtype=dtype)
-        return typed if size is None else typed.reshape(size)
-
-    def make_shorter(array: NDArray[Any]) -> NDArray[Any]:
-        # What is beyond the range of the shorter type becomes infinite, as in the trained model.
-        with np.errstate(over="ignore"):
-            return make(array)
-
-    return make_shorter if dtype.kind == "f" and dtype.itemsize < 8 else make
 
 
 def _libraries() -> dict[str, str]:

@@ -16,6 +16,7 @@ from servable.errors import ArtifactError, ModelFailed
 from servable.frameworks.base import Predictor, Trained
 from servable.frameworks.lookup import adapter
 from servable.optimization import measure, nasty, parity, session
+from servable.optimization.derived import derived, source
 from servable.optimization.forms import FOLDER, Form, forms
 from servable.optimization.graph import Unconvertible
 from servable.progress import NoProgress, Progress
@@ -83,35 +84,75 @@ def optimise(
     held = fallback or Variant(name=TRAINED, format=framework, path="")
     held = msgspec.structs.replace(held, timings=measure.time_predictor(model, rows, batches))
     seen.advance(note=f"trained: {_said(held.timings)}")
-    if not tried:
+    further = () if tried else _exact(derived(source([held]), folder))
+    if not tried and not further:
         # Nothing is compared, so the model need not answer all of the sample and what is made to be nasty.
         model.close()
         seen.done(_outcome(held, held))
         return Optimised((held,), TRAINED)
-    equal: list[Variant] = []
-    refused: list[Variant] = []
-    notes: list[str] = []
     questions = Questions(trained, model, rows)
-    for form in tried:
-        try:
-            variant = _candidate(questions, form, folder, tolerance=tolerance, batches=batches)
-        except Unconvertible as reason:
-            notes.append(f"{form.name}: not made, because {reason}.")
-            seen.advance(note=notes[-1])
-            continue
-        if variant.proof is None or not variant.proof.equal:
-            refused.append(variant)
-            seen.advance(note=f"{form.name}: refused, {variant.proof.reason if variant.proof else ''}")
-            continue
-        equal.append(variant)
-        seen.advance(note=f"{form.name}: {_said(variant.timings)}")
-    if tune and equal:
-        equal = _tuned(folder, equal, questions, tolerance, seen)
+    trials = _Trials(questions, folder, tolerance, batches, seen)
+    trials.run(tried)
+    if further := further or _exact(derived(source(trials.equal), folder)):
+        seen.begin("Make others of the compiled form", total=len(further))
+        trials.run(further)
+    variants = [held, *trials.equal]
+    tunable = variants[0 if held.format in session.FORMATS else 1 :]
+    if tune and tunable:
+        variants[-len(tunable) :] = _tuned(folder, tunable, questions, tolerance, seen)
     model.close()
-    variants = (held, *equal)
     serving = fastest(variants)
-    seen.done(_outcome(held, next(v for v in variants if v.name == serving)))
-    return Optimised(variants, serving, tuple(refused), tuple(notes))
+    seen.done(_outcome(variants[0], next(v for v in variants if v.name == serving)))
+    return Optimised(tuple(variants), serving, tuple(trials.refused), tuple(trials.notes))
+
+
+def _exact(tried: Sequence[Form]) -> tuple[Form, ...]:
+    """Those that are to answer equally; the others need a metric that decides about them."""
+    return tuple(form for form in tried if not form.lossy)
+
+
+class _Trials:
+    """Forms made, proven and timed one after the other.
+
+    Attributes:
+        equal: the variants that were proven equal; their files are in the package.
+        refused: those that were not.
+        notes: one sentence for each form that could not be made.
+    """
+
+    def __init__(
+        self,
+        questions: "Questions",
+        folder: Path,
+        tolerance: float,
+        batches: Sequence[int],
+        seen: Progress,
+    ) -> None:
+        self.equal: list[Variant] = []
+        self.refused: list[Variant] = []
+        self.notes: list[str] = []
+        self._questions, self._folder = questions, folder
+        self._tolerance, self._batches, self._seen = tolerance, batches, seen
+
+    def run(self, tried: Sequence[Form]) -> None:
+        """Try some more."""
+        for form in tried:
+            self._seen.advance(note=self._tried(form))
+
+    def _tried(self, form: Form) -> str:
+        """Try one; what came of it, for people."""
+        try:
+            variant = _candidate(
+                self._questions, form, self._folder, tolerance=self._tolerance, batches=self._batches
+            )
+        except Unconvertible as reason:
+            self.notes.append(f"{form.name}: not made, because {reason}.")
+            return self.notes[-1]
+        if variant.proof is None or not variant.proof.equal:
+            self.refused.append(variant)
+            return f"{form.name}: refused, {variant.proof.reason if variant.proof else ''}"
+        self.equal.append(variant)
+        return f"{form.name}: {_said(variant.timings)}"
 
 
 def _tuned(

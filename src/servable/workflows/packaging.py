@@ -23,6 +23,7 @@ from servable.frameworks.base import EXECUTES, Trained
 from servable.frameworks.onnx_session import SESSION
 from servable.optimization import session
 from servable.optimization.choose import Optimised, optimise
+from servable.optimization.derived import derived, source
 from servable.optimization.measure import machine, time_predictor
 from servable.progress import Progress
 from servable.registry.home import Home, publish
@@ -138,11 +139,11 @@ def compiled(
 ) -> Optimised:
     """All forms of a model with proofs, timings and session options.
 
-    A model that is compiled already is only timed and tuned. Without a sample the signature's example
-    stands in for it, beside the rows made to be nasty.
+    A model that is compiled already is only timed and tuned, unless others can be made of it. Without a
+    sample the signature's example stands in for it, beside the rows made to be nasty.
     """
     rows = sample if sample is not None and row_count(sample) else example_arrays(trained.signature)
-    if variant.format not in COMPILED:
+    if variant.format not in COMPILED or derived(source([variant]), folder):
         return optimise(
             trained, rows, folder, fallback=variant, tolerance=tolerance, tune=tune, progress=progress
         )
