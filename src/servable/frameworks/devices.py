@@ -13,7 +13,7 @@ from servable.frameworks.base import DEVICE, Predictor
 #: Formats of variants that can be computed on GPUs.
 ON_GPUS = frozenset({"onnx", "torch", "transformers"})
 #: Formats whose library starts a thread for each core by itself.
-THREADED = frozenset({"keras", "tensorflow", "torch", "transformers"})
+THREADED = frozenset({"keras", "openvino", "tensorflow", "torch", "transformers"})
 #: The fastest thing that is there.
 AUTO = "auto"
 PROCESSOR = "cpu"

@@ -70,6 +70,7 @@ KNOWN: dict[str, Known] = {
     "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
     "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
+    "openvino": Known("servable.frameworks.openvino", "openvino"),
     "python": Known("servable.frameworks.python", "", (".py",)),
     "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
     "keras": Known("servable.frameworks.keras", "keras", (".keras",)),

@@ -15,7 +15,7 @@ INLINE_SECONDS = 500e-6
 #: the interpreter, so each core takes one.
 _USUAL_SLOTS = 8
 #: Formats that hold data and no code, so that running one in the server cannot surprise.
-DECLARATIVE = frozenset({"onnx", "text"})
+DECLARATIVE = frozenset({"onnx", "openvino", "text"})
 #: Those of them whose cost is a matter of the single row: a text may be of any length, so they run in a
 #: thread however short the example is, and one at a time, because they hold the interpreter.
 UNEVEN = frozenset({"text"})
