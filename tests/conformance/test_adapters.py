@@ -112,6 +112,7 @@ def test_no_adapter_is_forgotten():
         "lightgbm",
         "mlflow",
         "onnx",
+        "openvino",
         "python",
         "recurrent",
         "sklearn",

@@ -1,6 +1,7 @@
 """Which adapter reads what, and which extra brings its library. Nothing is imported until it is named."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -19,6 +20,8 @@ class Known(NamedTuple):
         marks: a folder that holds a file of one of these names is this framework's.
         looks_like: decides about a file whose ending, or a folder whose mark, several frameworks have; None
             where that is enough.
+        library: the module of a library that a server may do without, because the form that this one was made
+            from needs none; empty elsewhere.
     """
 
     module: str
@@ -26,6 +29,7 @@ class Known(NamedTuple):
     suffixes: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     looks_like: Callable[[Path], bool] | None = None
+    library: str = ""
 
 
 def _names_architectures(folder: Path) -> bool:
@@ -70,7 +74,7 @@ KNOWN: dict[str, Known] = {
     "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
     "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
-    "openvino": Known("servable.frameworks.openvino", "openvino"),
+    "openvino": Known("servable.frameworks.openvino", "openvino", library="openvino"),
     "python": Known("servable.frameworks.python", "", (".py",)),
     "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
     "keras": Known("servable.frameworks.keras", "keras", (".keras",)),
@@ -100,6 +104,15 @@ def adapter(name: str) -> Adapter:
             f"run: pip install 'servable[{known.extra}]'"
         ) from missing
     return cast("Adapter", module.ADAPTER)
+
+
+def lacking(name: str) -> str:
+    """The library that a format needs, that a server may do without, and that is not installed; else empty.
+
+    Imports nothing.
+    """
+    library = KNOWN[name].library if name in KNOWN else ""
+    return library if library and importlib.util.find_spec(library) is None else ""
 
 
 def framework_of(path: Path) -> str:

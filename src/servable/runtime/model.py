@@ -21,7 +21,7 @@ from servable.artifact.package import Package
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
-from servable.frameworks.base import Predictor
+from servable.frameworks.base import MADE_FROM, Predictor
 from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
 from servable.monitoring.metrics import Meter
@@ -99,16 +99,27 @@ def usable_cores() -> int:
 
 
 def variant_of(manifest: Manifest, name: str | None = None) -> Variant:
-    """A variant by name, the one that serves when None.
+    """A variant by name; when None the one that serves, or what it was made from where its library is not.
 
     Raises:
         ArtifactUnreadable: there is no such variant.
     """
     try:
-        return manifest.variant(name or manifest.serving)
+        chosen = manifest.variant(name or manifest.serving)
+        if name is None and MADE_FROM in chosen.options and lookup.lacking(chosen.format):
+            return manifest.variant(str(chosen.options[MADE_FROM]))
     except KeyError as error:
         known = ", ".join(each.name for each in manifest.variants)
         raise ArtifactUnreadable(f"{manifest.model} has no variant {error}; it has {known}.") from error
+    return chosen
+
+
+def _stands_in(manifest: Manifest, chosen: Variant, name: str | None) -> str:
+    """Why a variant runs that is not the one that should; empty when it is."""
+    if name is not None or chosen.name == manifest.serving:
+        return ""
+    library = lookup.lacking(manifest.chosen.format)
+    return f"; {manifest.serving} would run here if {library} were installed"
 
 
 def variant_bytes(manifest: Manifest, variant: Variant) -> int:
@@ -179,7 +190,7 @@ async def load_model(
         variant=chosen,
         executor=running,
         placement=placed.kind,
-        reason=placed.reason,
+        reason=placed.reason + _stands_in(package.manifest, chosen, variant),
         batching=batching,
         device=device,
         example_seconds=seconds,

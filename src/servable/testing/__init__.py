@@ -5,7 +5,7 @@ implementation, tries everything that the seam promises, and raises ``AssertionE
 sentence where a promise is broken. Nothing outside tests imports this package.
 """
 
-from servable.testing.adapters import FakeAdapter, check_adapter
+from servable.testing.adapters import FakeAdapter, check_adapter, check_form
 from servable.testing.clocks import FakeClock, check_clock
 from servable.testing.codecs import FakeCodec, check_codec
 from servable.testing.engines import FakeEngine, check_engine
@@ -27,6 +27,7 @@ __all__ = [
     "check_codec",
     "check_engine",
     "check_executor",
+    "check_form",
     "check_streams",
     "fake_signature",
 ]

@@ -99,6 +99,43 @@ def check_adapter(adapter: Adapter, specimen: Specimen, folder: Path) -> None:
     trained = adapter.read(
         specimen.path, sample=specimen.sample, trust=specimen.executes, hints=specimen.hints
     )
+    _check_kept(adapter, trained, specimen.rows, folder, trust=specimen.executes)
+
+
+def check_form(
+    adapter: Adapter, variant: Variant, package: Path, signature: Signature, rows: Arrays, folder: Path
+) -> None:
+    """Try what the Adapter seam promises of a form that optimisation made, where the adapter reads no files.
+
+    Args:
+        adapter: to be tried.
+        variant: the form.
+        package: in which its files lie, which are only read.
+        signature: the package's.
+        rows: packed rows that the model accepts, at least 2.
+        folder: an empty folder to work in.
+
+    Raises:
+        AssertionError: a promise is broken.
+    """
+    expect(variant.format == adapter.name, "the form is one of this adapter's")
+    place = package / variant.path
+    names = sorted(path.name for path in place.iterdir()) if place.is_dir() else [""]
+    for name in names:
+        for damage, damaged in _damages((place / name).read_bytes()).items():
+            broken = folder / f"{damage}-{name}"
+            (broken / variant.path).parent.mkdir(parents=True)
+            if place.is_dir():
+                shutil.copytree(place, broken / variant.path)
+            (broken / variant.path / name).write_bytes(damaged)
+            with expect_error(ArtifactUnreadable, f"a form whose file is {damage} is refused as unreadable"):
+                adapter.load(broken, variant, signature, trust=False)
+    trained = adapter.restore(package, variant, signature, trust=False)
+    _check_kept(adapter, trained, rows, folder, trust=False)
+
+
+def _check_kept(adapter: Adapter, trained: Trained, rows: Arrays, folder: Path, *, trust: bool) -> None:
+    """Writing, loading, restoring and wrapping give the same answers."""
     package = folder / "package"
     package.mkdir()
     variant = adapter.write(trained, package)
@@ -106,14 +143,14 @@ def check_adapter(adapter: Adapter, specimen: Specimen, folder: Path) -> None:
         (variant.name, variant.format) == (TRAINED, adapter.name), "write names the variant and its format"
     )
     expect((package / variant.path).exists(), "write leaves what it names in the folder")
-    restored = adapter.restore(package, variant, trained.signature, trust=specimen.executes)
+    restored = adapter.restore(package, variant, trained.signature, trust=trust)
     expect(restored.signature == trained.signature, "a restored model keeps its signature")
     again = adapter.wrap(restored)
-    loaded = adapter.load(package, variant, trained.signature, trust=specimen.executes)
+    loaded = adapter.load(package, variant, trained.signature, trust=trust)
     wrapped = adapter.wrap(trained)
     shutil.rmtree(package)
-    _check_same(wrapped, loaded, specimen.rows, trained.signature)
-    _check_same(wrapped, again, specimen.rows, trained.signature)
+    _check_same(wrapped, loaded, rows, trained.signature)
+    _check_same(wrapped, again, rows, trained.signature)
     for predictor in (loaded, wrapped, again):
         predictor.close()
 
@@ -121,14 +158,18 @@ def check_adapter(adapter: Adapter, specimen: Specimen, folder: Path) -> None:
 def _check_damaged(adapter: Adapter, specimen: Specimen, folder: Path) -> None:
     """Empty, truncated and garbage files of the right name."""
     content = (specimen.path / specimen.breakable).read_bytes()
-    forms = {"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"\x00garbage" * 32}
-    for form, damaged in forms.items():
+    for form, damaged in _damages(content).items():
         path = folder / f"{form}{specimen.path.suffix}"
         if specimen.path.is_dir():
             shutil.copytree(specimen.path, path)
         (path / specimen.breakable).write_bytes(damaged)
         with expect_error(ArtifactUnreadable, f"a file that is {form} is refused as unreadable"):
             adapter.read(path, sample=specimen.sample, trust=True, hints=specimen.hints)
+
+
+def _damages(content: bytes) -> dict[str, bytes]:
+    """A file's content, damaged in several ways."""
+    return {"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"\x00garbage" * 32}
 
 
 def _check_same(one: Predictor, other: Predictor, rows: Arrays, signature: Signature) -> None:
