@@ -8,14 +8,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from servable.artifact.manifest import FileEntry
+from servable.artifact.manifest import FileEntry, Variant
 from servable.artifact.package import Package
 from servable.errors import ArtifactTampered, ArtifactUnreadable, ModelFailed
+from servable.frameworks import lookup
+from servable.frameworks.base import MADE_FROM
 from servable.registry.home import open_home
 from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching
 from servable.runtime.executor import run_batch
-from servable.runtime.model import load_model, variant_bytes
+from servable.runtime.model import load_model, variant_bytes, variant_of
 from servable.runtime.rehearsal import check_answer, example_arrays
 from serving.making import IRIS, publish_iris
 
@@ -109,3 +111,33 @@ def test_only_the_files_of_the_variant_count(package: Package) -> None:
     both = msgspec.structs.replace(manifest, variants=(*manifest.variants, other), files=files)
     assert variant_bytes(both, both.variant("trained")) == 1100
     assert variant_bytes(both, both.variant("other")) == 1010
+
+
+@pytest.mark.parametrize("library", ["servable", "a_library_that_is_nowhere"])
+def test_where_its_library_is_missing_the_form_that_it_was_made_from_runs(
+    package: Package, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    made = Variant(name="other-fp32", format="other", path="", options={MADE_FROM: "trained"})
+    manifest = msgspec.structs.replace(
+        package.manifest, variants=(*package.manifest.variants, made), serving=made.name
+    )
+    package = msgspec.structs.replace(package, manifest=manifest)
+    monkeypatch.setitem(lookup.KNOWN, "other", lookup.Known("servable.frameworks.onnx", "x", library=library))
+    if library == "servable":
+        assert variant_of(manifest) == made
+        return
+    loaded = asyncio.run(load_model(package))
+    assert loaded.variant.name == "trained"
+    assert loaded.reason.endswith("; other-fp32 would run here if a_library_that_is_nowhere were installed")
+    # Whoever asks for it by name is told what is missing instead.
+    assert variant_of(manifest, "other-fp32") == made
+
+
+def test_a_form_made_from_nothing_known_is_refused(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Variant(name="other-fp32", format="other", path="", options={MADE_FROM: "gone"})
+    manifest = msgspec.structs.replace(
+        package.manifest, variants=(*package.manifest.variants, made), serving=made.name
+    )
+    monkeypatch.setitem(lookup.KNOWN, "other", lookup.Known("nowhere", "x", library="nowhere_either"))
+    with pytest.raises(ArtifactUnreadable, match="no variant 'gone'"):
+        variant_of(manifest)
