@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
@@ -9,6 +10,7 @@ from optimization.models import data as make_data
 from optimization.models import fitted, prepare, trained
 from servable.artifact.manifest import Proof, Timing, Variant
 from servable.errors import ModelFailed, StorageFailed
+from servable.frameworks.base import MADE_FROM
 from servable.frameworks.lookup import adapter
 from servable.optimization.choose import fastest, optimise
 from servable.optimization.measure import machine, time_predictor
@@ -83,6 +85,16 @@ def test_single_precision_must_be_clearly_faster():
     slow, exact = form("trained", 900, 900), form("onnx-fp64", 10, 20)
     assert fastest([slow, exact, form("onnx-fp32", 9.5, 19)]) == "onnx-fp64"
     assert fastest([slow, exact, form("onnx-fp32", 7, 12)]) == "onnx-fp32"
+
+
+def test_another_library_must_be_clearly_faster():
+    slow, exact = form("trained", 900, 900), form("onnx-fp32", 10, 20)
+    assert fastest([slow, exact, made_from(exact, form("openvino-fp32", 9.5, 19))]) == "onnx-fp32"
+    assert fastest([slow, exact, made_from(exact, form("openvino-fp32", 8, 17))]) == "openvino-fp32"
+
+
+def made_from(source: Variant, variant: Variant) -> Variant:
+    return msgspec.structs.replace(variant, options={MADE_FROM: source.name})
 
 
 class Recorded:

@@ -81,11 +81,15 @@ class GraphPredictor:
                 f"The compiled model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
             ) from foreign
 
-    def _answer(self, arrays: Arrays) -> dict[str, Any]:
+    def feed(self, arrays: Arrays) -> dict[str, Any]:
+        """What the graph's inputs are given for these rows, by their names."""
         feed = {name: arrays[source] for name, source in self._whole}
         for name, source, make in self._made:
             feed[name] = make(arrays[source])
-        answer = dict(zip(self._keys, self._run(self._names, feed), strict=True))
+        return feed
+
+    def _answer(self, arrays: Arrays) -> dict[str, Any]:
+        answer = dict(zip(self._keys, self._run(self._names, self.feed(arrays)), strict=True))
         for key, read in self._readers:
             answer[key] = read(answer[key])
         return answer

@@ -13,7 +13,7 @@ import numpy as np
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Proof, Timing, Variant
 from servable.errors import ArtifactError, ModelFailed
-from servable.frameworks.base import Predictor, Trained
+from servable.frameworks.base import MADE_FROM, Predictor, Trained
 from servable.frameworks.lookup import adapter
 from servable.optimization import measure, nasty, parity, session
 from servable.optimization.derived import derived, source
@@ -29,6 +29,8 @@ _ONE_BY_ONE = 32
 _CHUNK = 4096
 #: A form in single precision serves only when it is faster by this factor; below, precision wins.
 _WORTH_ROUNDING = 1.1
+#: So must one that needs a library more than the form that it was made from.
+_WORTH_A_LIBRARY = 1.1
 
 
 class Optimised(NamedTuple):
@@ -91,19 +93,19 @@ def optimise(
         seen.done(_outcome(held, held))
         return Optimised((held,), TRAINED)
     questions = Questions(trained, model, rows)
-    trials = _Trials(questions, folder, tolerance, batches, seen)
-    trials.run(tried)
-    if further := further or _exact(derived(source(trials.equal), folder)):
+    equal, refused, notes = _proven(questions, tried, folder, tolerance, batches, seen)
+    if further := further or _exact(derived(source(equal), folder)):
         seen.begin("Make others of the compiled form", total=len(further))
-        trials.run(further)
-    variants = [held, *trials.equal]
+        more = _proven(questions, further, folder, tolerance, batches, seen)
+        equal, refused, notes = equal + more[0], refused + more[1], notes + more[2]
+    variants = [held, *equal]
     tunable = variants[0 if held.format in session.FORMATS else 1 :]
     if tune and tunable:
         variants[-len(tunable) :] = _tuned(folder, tunable, questions, tolerance, seen)
     model.close()
     serving = fastest(variants)
     seen.done(_outcome(variants[0], next(v for v in variants if v.name == serving)))
-    return Optimised(tuple(variants), serving, tuple(trials.refused), tuple(trials.notes))
+    return Optimised(tuple(variants), serving, tuple(refused), tuple(notes))
 
 
 def _exact(tried: Sequence[Form]) -> tuple[Form, ...]:
@@ -111,48 +113,32 @@ def _exact(tried: Sequence[Form]) -> tuple[Form, ...]:
     return tuple(form for form in tried if not form.lossy)
 
 
-class _Trials:
-    """Forms made, proven and timed one after the other.
-
-    Attributes:
-        equal: the variants that were proven equal; their files are in the package.
-        refused: those that were not.
-        notes: one sentence for each form that could not be made.
-    """
-
-    def __init__(
-        self,
-        questions: "Questions",
-        folder: Path,
-        tolerance: float,
-        batches: Sequence[int],
-        seen: Progress,
-    ) -> None:
-        self.equal: list[Variant] = []
-        self.refused: list[Variant] = []
-        self.notes: list[str] = []
-        self._questions, self._folder = questions, folder
-        self._tolerance, self._batches, self._seen = tolerance, batches, seen
-
-    def run(self, tried: Sequence[Form]) -> None:
-        """Try some more."""
-        for form in tried:
-            self._seen.advance(note=self._tried(form))
-
-    def _tried(self, form: Form) -> str:
-        """Try one; what came of it, for people."""
+def _proven(
+    questions: "Questions",
+    tried: Sequence[Form],
+    folder: Path,
+    tolerance: float,
+    batches: Sequence[int],
+    seen: Progress,
+) -> tuple[list[Variant], list[Variant], list[str]]:
+    """The forms that are equal, those that are not, and a sentence for each that could not be made."""
+    equal: list[Variant] = []
+    refused: list[Variant] = []
+    notes: list[str] = []
+    for form in tried:
         try:
-            variant = _candidate(
-                self._questions, form, self._folder, tolerance=self._tolerance, batches=self._batches
-            )
+            variant = _candidate(questions, form, folder, tolerance=tolerance, batches=batches)
         except Unconvertible as reason:
-            self.notes.append(f"{form.name}: not made, because {reason}.")
-            return self.notes[-1]
+            notes.append(f"{form.name}: not made, because {reason}.")
+            seen.advance(note=notes[-1])
+            continue
         if variant.proof is None or not variant.proof.equal:
-            self.refused.append(variant)
-            return f"{form.name}: refused, {variant.proof.reason if variant.proof else ''}"
-        self.equal.append(variant)
-        return f"{form.name}: {_said(variant.timings)}"
+            refused.append(variant)
+            seen.advance(note=f"{form.name}: refused, {variant.proof.reason if variant.proof else ''}")
+            continue
+        equal.append(variant)
+        seen.advance(note=f"{form.name}: {_said(variant.timings)}")
+    return equal, refused, notes
 
 
 def _tuned(
@@ -248,12 +234,16 @@ def fastest(variants: Sequence[Variant]) -> str:
         small = [timing.seconds for timing in variant.timings if timing.rows <= 32]
         if not small:
             continue
-        mean = math.exp((math.log(small[0]) + math.log(small[-1])) / 2)
-        if variant.name.endswith("fp32"):
-            mean *= _WORTH_ROUNDING
+        mean = math.exp((math.log(small[0]) + math.log(small[-1])) / 2) * _handicap(variant)
         if mean < score:
             best, score = variant.name, mean
     return best
+
+
+def _handicap(variant: Variant) -> float:
+    """How much slower than it is a form counts, because it is less precise or needs more."""
+    factor = _WORTH_ROUNDING if variant.name.endswith("fp32") else 1.0
+    return factor * _WORTH_A_LIBRARY if MADE_FROM in variant.options else factor
 
 
 def _candidate(
