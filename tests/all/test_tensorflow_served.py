@@ -14,6 +14,7 @@ pytestmark = [
 ]
 
 import servable  # noqa: E402 - only where the libraries are
+from all.serving import COMPILED  # noqa: E402
 from e2e.asking import Wanted, check_served, let_the_trained_form_serve  # noqa: E402
 from faults.load import family, serving  # noqa: E402
 from frameworks import networks  # noqa: E402
@@ -35,13 +36,13 @@ def test_both_forms_answer_as_the_library_does(form: str, tmp_path: Path, home: 
     chances = networks.network("pictures").predict(given["picture"], verbose=0)
     wanted = Wanted([LABELS[index] for index in np.argmax(chances, axis=1)], chances)
     outcome = servable.add(path, name="net", hints=Hints(labels=LABELS), home=home, deploy=True)
-    assert outcome.serving == "onnx-fp32"
+    assert outcome.serving in COMPILED
     (name,) = outcome.inputs
     columns = {name: given["picture"]}
     with serving(home) as served:
         check_served(served.url, "net", columns, wanted, 1e-5)
         assert not holds_tensorflow(served.process)
-    assert servable.optimize("net", home=home).serving == "onnx-fp32"
+    assert servable.optimize("net", home=home).serving in COMPILED
     let_the_trained_form_serve(home, "net")
     with serving(home) as served:
         check_served(served.url, "net", columns, wanted, 1e-5)

@@ -10,6 +10,7 @@ from servable.clock import SystemClock, timestamp
 from servable.errors import DataError
 from servable.frameworks import lookup
 from servable.progress import NoProgress, Progress
+from servable.runtime.model import variant_of
 from servable.tensors import Arrays, row_count, stack, take
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import EvaluateOutcome
@@ -101,7 +102,7 @@ def evaluate(
 
 def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, Any]:
     """What the variant that serves answers to all rows, a chunk at a time."""
-    chosen = package.manifest.chosen
+    chosen = variant_of(package.manifest)
     adapter = lookup.adapter(chosen.format)
     predictor = adapter.load(package.folder, chosen, package.signature, trust=package.manifest.trusted)
     parts = []
