@@ -25,7 +25,7 @@ LABELS = ("a", "b", "c")
 
 def holds_tensorflow(process: Any) -> bool:
     """Whether a server or one of its children has the library in memory."""
-    return any("tensorflow" in Path(f"/proc/{pid}/maps").read_text() for pid in family(process.pid))
+    return any("libtensorflow" in Path(f"/proc/{pid}/maps").read_text() for pid in family(process.pid))
 
 
 @pytest.mark.parametrize("form", ["keras", "tensorflow"])
