@@ -116,7 +116,7 @@ def test_a_description_says_what_the_scores_are_and_what_goes_in(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "hints", "said"),
     [
-        ("logits", Hints(labels=("a", "b")), "tells 3 classes apart"),
+        ("logits", Hints(labels=("a", "b")), "2 labels were given"),
         ("several", TWO, "one output of scores"),
         (
             "value",

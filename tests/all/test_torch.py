@@ -159,7 +159,8 @@ def test_several_tensors_keep_their_names_and_free_axes(tmp_path: Path, home: Pa
 @pytest.mark.parametrize(
     ("labels", "scores", "wanted"),
     [
-        (("no", "yes"), "", lambda raw: 1 / (1 + np.exp(-raw))),
+        (("no", "yes"), "", lambda raw: raw),
+        (("no", "yes"), "logits", lambda raw: 1 / (1 + np.exp(-raw))),
         (("no", "yes"), "probabilities", lambda raw: raw),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_folder_of_pictures_is_a_sample(tmp_path: Path):
 @pytest.mark.parametrize(
     ("softmax", "scores", "chances"),
     [
-        (False, "", None),
+        (False, "", shares_of),
         (False, 'scores = "logits"', shares_of),
         (False, 'scores = "probabilities"', logits_of),
         (True, "", shares_of),
@@ -72,17 +72,16 @@ def test_a_folder_of_pictures_is_a_sample(tmp_path: Path):
 def test_scores_become_what_the_description_says(tmp_path: Path, softmax: bool, scores: str, chances: Any):
     signature, predictor = taken_in(colours(tmp_path, softmax=softmax), scores + PICTURES)
     assert (signature.task, signature.classes) == ("classification", LABELS)
-    assert signature.probabilities == (chances is not None)
+    assert signature.probabilities
     rows = np.random.default_rng(0).random((5, 3, SIDE, SIDE), np.float32)
     answer = predictor.predict({"image": rows})
     np.testing.assert_array_equal(answer["prediction"], logits_of(rows).argmax(axis=1))
-    if chances is None:
-        assert set(answer) == {"prediction"}
-    else:
-        np.testing.assert_allclose(answer["probabilities"], chances(rows), atol=1e-6)
+    np.testing.assert_allclose(answer["probabilities"], chances(rows), atol=1e-6)
 
 
-@pytest.mark.parametrize(("scores", "operator"), [('scores = "logits"', "Identity"), ("", "Sigmoid")])
+@pytest.mark.parametrize(
+    ("scores", "operator"), [('scores = "logits"', "Identity"), ("", "Identity"), ("", "Sigmoid")]
+)
 def test_one_number_is_the_score_of_the_second_of_two_labels(tmp_path: Path, scores: str, operator: str):
     model = network(
         tmp_path / "n.onnx", [helper.make_node(operator, ["x"], ["y"])], ("x", [None, 1]), ("y", [None, 1])
@@ -94,6 +93,15 @@ def test_one_number_is_the_score_of_the_second_of_two_labels(tmp_path: Path, sco
     assert answer["prediction"].tolist() == [0, 0, 1, 1]
     want = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(float), -700, 700)))
     np.testing.assert_allclose(answer["probabilities"], np.stack([1 - want, want], axis=1), atol=1e-6)
+
+
+def test_classes_without_labels_are_numbered(tmp_path: Path):
+    signature, predictor = taken_in(colours(tmp_path), 'task = "classification"' + PICTURES, "")
+    assert (signature.classes, signature.answer.dtype) == ((0, 1, 2), "int64")
+    rows = np.random.default_rng(0).random((5, 3, SIDE, SIDE), np.float32)
+    np.testing.assert_allclose(
+        predictor.predict({"image": rows})["probabilities"], shares_of(rows), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("taken", [[None, 1, 4, 4], [None, 16], [None, 4, 4]])
@@ -118,7 +126,6 @@ def test_axes_of_one_element_are_added_and_flat_models_are_fed_flat(tmp_path: Pa
         (PICTURES.replace('kind = "image"', 'kind = "image"\ndtype = "uint8"'), "a,b,c", "takes float32"),
         (PICTURES + PICTURES.replace('"image"\nkind', '"other"\nkind'), "a,b,c", "image, other"),
         ('task = "regression"' + PICTURES, "a,b,c", "regression"),
-        ('task = "classification"' + PICTURES, "", "needs labels"),
         (PICTURES.replace("fit", "fitt"), "a,b,c", "fitt"),
         (PICTURES.replace("name", "nome"), "a,b,c", "nome"),
         (PICTURES.replace("width = 8", "width = 0"), "a,b,c", "width is above 0"),

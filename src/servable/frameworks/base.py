@@ -105,13 +105,12 @@ class Hints(NamedTuple):
         task: what the model does.
         inputs: what it takes, in order or by name; a field may leave out what the model itself says: its name
             and dtype are empty then, and its shape.
-        labels: a classifier's classes, in the order of its scores.
+        labels: a classifier's classes, in the order of its scores; numbers from 0 where a network has none.
         entry: the class or function that belongs to the file, as ``file.py:Name`` or ``package.module:Name``.
         files: files and folders that the model needs beside it.
         scores: what a classifier gives for each label: ``logits`` become probabilities by the softmax
             function (one logit for two labels by the logistic one), ``probabilities`` are shown as they are;
-            when it is empty the model's own last step decides, and where that does not tell, networks count
-            as giving logits and callers of ONNX files get labels only.
+            when it is empty the model's own last step decides, see ``scoring``.
     """
 
     task: Task | None = None

@@ -109,12 +109,3 @@ def _reshaped(wanted: Sequence[int], given: Sequence[int]) -> tuple[int, ...]:
 
 def _sizes(shape: Sequence[int]) -> str:
     return " x ".join("any" if size < 0 else str(size) for size in shape) or "one value"
-
-
-def label_field(labels: Sequence[str | bool | int | float]) -> Field:
-    """The answer of a classifier with these labels."""
-    kinds = {type(label) for label in labels}
-    dtype = {bool: "bool", int: "int64", float: "float64"}.get(next(iter(kinds)), "str")
-    if len(kinds) > 1:
-        dtype = "str" if str in kinds else "float64"
-    return Field(name="prediction", kind="category", dtype=dtype, values=tuple(labels))

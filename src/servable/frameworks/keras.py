@@ -22,6 +22,7 @@ from servable.frameworks.boosted import ORIGIN, first_line
 from servable.frameworks.keras_audit import check
 from servable.frameworks.nets import NetPredictor, Port, described, shape_of
 from servable.frameworks.quiet import imported
+from servable.frameworks.scoring import LastStep
 
 keras = imported("keras")
 
@@ -47,7 +48,7 @@ class KerasAdapter:
         model = _loaded(path, trust=trust)
         inputs = _ports(model, "inputs")
         outputs = _ports(model, "outputs")
-        signature, options = described(inputs, outputs, hints, activation=_activation(model))
+        signature, options = described(inputs, outputs, hints, last=_last_step(model))
         options[ORIGIN] = str(path)
         if executes:
             options[EXECUTES] = True
@@ -147,14 +148,15 @@ def _ports(model: Any, which: str) -> list[Port]:
     ]
 
 
-def _activation(model: Any) -> str:
-    """The name of what the last layer does with its scores; empty when none is known."""
+def _last_step(model: Any) -> LastStep:
+    """What the last layer does last to its scores."""
     layer = model
     while getattr(layer, "layers", None):
         layer = layer.layers[-1]
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
-    return str(getattr(getattr(layer, "activation", None), "__name__", ""))
+    name = getattr(getattr(layer, "activation", None), "__name__", "")
+    return {"softmax": "softmax", "sigmoid": "sigmoid"}.get(name, "")
 
 
 ADAPTER = KerasAdapter()

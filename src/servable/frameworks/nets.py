@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from servable.artifact.signature import Field, Signature
 from servable.errors import ArtifactUnsupported, ModelFailed, SettingInvalid
 from servable.frameworks.base import Hints
-from servable.frameworks.hinted import joined, label_field
+from servable.frameworks.hinted import joined
+from servable.frameworks.scoring import LastStep, scoring
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays, row_count
 
 #: Options of the trained variant: the sources of the model's inputs, in order; the shape of a row of each,
@@ -66,7 +67,7 @@ def shape_of(name: str, sizes: Sequence[int | None] | None) -> tuple[int, ...]:
 
 
 def described(
-    inputs: Sequence[Port], outputs: Sequence[Port], hints: Hints, *, activation: str
+    inputs: Sequence[Port], outputs: Sequence[Port], hints: Hints, *, last: LastStep
 ) -> tuple[Signature, dict[str, Any]]:
     """The signature of a network, and the options that say how it is fed and read.
 
@@ -74,12 +75,12 @@ def described(
         inputs: in order.
         outputs: in order.
         hints: labels make it a classifier; inputs say more of the model's inputs, by name or else by place.
-        activation: of the last layer where it is known: ``softmax``, ``sigmoid`` or anything else.
+        last: what the model does last to its scores.
 
     Raises:
         SettingInvalid: a hint contradicts the model.
     """
-    head, answers = _answers(outputs, hints, activation)
+    head, answers = _answers(outputs, hints, last)
     fields, shapes = _told(inputs, hints)
     signature = Signature(
         task={"plain": "transform", "value": "regression"}.get(head.form, "classification"),  # type: ignore[arg-type]
@@ -129,7 +130,7 @@ def _told(inputs: Sequence[Port], hints: Hints) -> tuple[list[Field], list[list[
     return fields, [None if each.reshaped is None else list(each.reshaped) for each in every]
 
 
-def _answers(outputs: Sequence[Port], hints: Hints, activation: str) -> tuple[Head, tuple[Field, ...]]:
+def _answers(outputs: Sequence[Port], hints: Hints, last: LastStep) -> tuple[Head, tuple[Field, ...]]:
     """What is made of the outputs, and the fields that come of it.
 
     Raises:
@@ -138,20 +139,13 @@ def _answers(outputs: Sequence[Port], hints: Hints, activation: str) -> tuple[He
     first = outputs[0]
     single = len(outputs) == 1 and first.dtype.startswith(("float", "bfloat"))
     if hints.labels or hints.task == "classification":
-        if not single or len(first.shape) > 1 or first.shape == (-1,):
+        if not single:
             raise SettingInvalid(
                 "Labels are for a model with one output of scores, [rows, classes]; "
                 f"this one gives {_said(outputs)}."
             )
-        width = first.shape[0] if first.shape else 1
-        form = "positive" if width == 1 else "rows"
-        classes = tuple(hints.labels) or tuple(range(max(width, 2)))
-        if len(classes) != max(width, 2):
-            raise SettingInvalid(
-                f"{len(classes)} labels are given, but the model tells {max(width, 2)} classes apart."
-            )
-        known = hints.scores or ("probabilities" if activation in ("softmax", "sigmoid") else "logits")
-        return Head(form, known == "logits"), (label_field(classes),)
+        found = scoring(first.shape, hints, last)
+        return Head("positive" if found.single else "rows", found.logits), (found.answer,)
     if single and first.shape in ((), (1,)) and hints.task != "transform":
         return Head("value"), (Field(name="prediction", kind="number", dtype="float64"),)
     fields = tuple(

@@ -2,17 +2,34 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import SettingInvalid
 from servable.frameworks.base import Hints
-from servable.frameworks.hinted import joined, label_field
+from servable.frameworks.hinted import joined
+from servable.frameworks.scoring import LastStep, Scoring, label_field, scoring
 from servable.tensors import PREDICTION, PROBABILITIES
 
 Options = dict[str, Any]
+
+#: Operators that leave scores what they are.
+_PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_STEPS: dict[str, LastStep] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+
+
+class _End(NamedTuple):
+    """How a graph ends.
+
+    Attributes:
+        network: whether it is a network for certain, whose scores are logits where nothing else is said.
+        last: what it does last to the scores.
+    """
+
+    network: bool
+    last: LastStep
 
 
 def applied(
@@ -32,12 +49,12 @@ def applied(
     """
     if hints.inputs:
         signature, options = _with_inputs(signature, options, hints)
-    if hints.labels:
+    if hints.labels or (hints.task == "classification" and signature.task != "classification"):
         signature, options = _with_labels(signature, options, outputs, path, hints)
     if hints.task is not None and hints.task != signature.task:
         raise SettingInvalid(
             f"The description calls the model {hints.task} and its outputs are those of {signature.task}; "
-            "a classifier needs labels, a regression one number a row."
+            "a classifier needs scores, a regression one number a row."
         )
     return signature, options
 
@@ -91,63 +108,67 @@ def _with_labels(
                 f"{len(labels)} labels were given and the model has {len(signature.classes)} classes."
             )
         return msgspec.structs.replace(signature, outputs=(label_field(labels),)), options
-    scores, single = _scores(outputs, len(labels))
-    kind = hints.scores or _kind_of_scores(path, scores.name, single)
-    spec = _single(scores.name, kind) if single else _several(scores.name, kind)
+    scores = _scores(outputs, len(labels))
+    end = _end_of(path, scores.name)
+    found = scoring(scores.shape, hints, end.last)
+    known = bool(hints.scores or end.last or end.network)
+    spec = _single(scores.name, found, known) if found.single else _several(scores.name, found, known)
     changed = msgspec.structs.replace(
         signature,
         task="classification",
-        outputs=(label_field(labels),),
+        outputs=(found.answer,),
         probabilities=PROBABILITIES in spec,
     )
     return changed, {**options, "outputs": spec}
 
 
-def _scores(outputs: Sequence[Field], count: int) -> tuple[Field, bool]:
-    """The output with a score for each label, and whether it is a single one for the second of two."""
+def _scores(outputs: Sequence[Field], count: int) -> Field:
+    """The output whose scores fit so many labels best; any number of labels when ``count`` is 0."""
     floats = [field for field in outputs if field.dtype.startswith("float")]
-    fitting = [field for field in floats if len(field.shape) == 1 and field.shape[0] in (count, -1)]
-    if fitting:
-        exact = [field for field in fitting if field.shape[0] == count]
-        return (exact or fitting)[0], False
-    one = [field for field in floats if field.shape in ((), (1,))]
-    if count == 2 and one:
-        return one[0], True
-    given = ", ".join(f"{field.name} of {list(field.shape)}" for field in outputs)
-    raise SettingInvalid(f"{count} labels were given and no output has as many scores a row ({given}).")
+    several = [field for field in floats if len(field.shape) == 1 and field.shape[0] != 1]
+    exact = [field for field in several if count in (0, field.shape[0])]
+    free = [field for field in several if field.shape[0] == -1]
+    single = [field for field in floats if field.shape in ((), (1,)) and count in (0, 2)]
+    fitting = exact or free or single
+    if not fitting:
+        given = ", ".join(f"{field.name} of {list(field.shape)}" for field in outputs)
+        raise SettingInvalid(f"{count} labels were given and no output has as many scores a row ({given}).")
+    return fitting[0]
 
 
-def _several(name: str, kind: str) -> Options:
+def _several(name: str, found: Scoring, known: bool) -> Options:
     spec: Options = {PREDICTION: {"output": name, "form": "argmax"}}
-    if kind:
-        spec[PROBABILITIES] = {"output": name, "form": "softmax" if kind == "logits" else "plain"}
+    if known:
+        spec[PROBABILITIES] = {"output": name, "form": "softmax" if found.logits else "plain"}
     return spec
 
 
-def _single(name: str, kind: str) -> Options:
-    if not kind:
+def _single(name: str, found: Scoring, known: bool) -> Options:
+    if not known:
         raise SettingInvalid(
             f"The output {name} is one number for two labels; say scores = 'probabilities' or 'logits' "
             "in the description."
         )
-    logits = kind == "logits"
     return {
-        PREDICTION: {"output": name, "form": "second", "above": 0.0 if logits else 0.5},
-        PROBABILITIES: {"output": name, "form": "sigmoid" if logits else "positive"},
+        PREDICTION: {"output": name, "form": "second", "above": 0.0 if found.logits else 0.5},
+        PROBABILITIES: {"output": name, "form": "sigmoid" if found.logits else "positive"},
     }
 
 
-def _kind_of_scores(path: Path, output: str, single: bool) -> str:
-    """``probabilities`` when the graph's last operator makes shares of one; empty when nobody knows."""
+def _end_of(path: Path, output: str) -> _End:
+    """How the graph comes to an output.
+
+    Operators of classical machine learning may give anything as scores, so a graph with them is no network.
+    """
     try:
         # A server of compiled models has no onnx; taking a model in happens where it is installed.
         import onnx
     except ModuleNotFoundError:
-        return ""
-    graph = onnx.load(path, load_external_data=False).graph
-    makers = {name: node.op_type for node in graph.node for name in node.output}
-    sources = {name: node.input[0] for node in graph.node for name in node.output if node.input}
-    name = output
-    while makers.get(name) in ("Identity", "Cast", "Reshape", "Squeeze", "Flatten"):
-        name = sources[name]
-    return "probabilities" if makers.get(name) == ("Sigmoid" if single else "Softmax") else ""
+        return _End(network=False, last="")
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    makers = {name: node for node in nodes for name in node.output}
+    maker = makers.get(output)
+    while maker is not None and maker.op_type in _PASSING:
+        maker = makers.get(maker.input[0])
+    last = _STEPS.get(maker.op_type, "") if maker is not None else ""
+    return _End(network=all(node.domain != "ai.onnx.ml" for node in nodes), last=last)

@@ -17,6 +17,7 @@ from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Train
 from servable.frameworks.boosted import ORIGIN, first_line
 from servable.frameworks.nets import OUTPUTS, NetPredictor, Port, described, shape_of
 from servable.frameworks.quiet import imported
+from servable.frameworks.scoring import LastStep
 from servable.frameworks.tensorflow_audit import FILE, check
 
 tf = imported("tensorflow")
@@ -49,7 +50,7 @@ class TensorflowAdapter:
         model = _loaded(path)
         served = _served(model, path)
         inputs, outputs = _inputs(served), _outputs(served)
-        signature, options = described(inputs, outputs, hints, activation=_activation(served))
+        signature, options = described(inputs, outputs, hints, last=_last_step(served))
         options[ORIGIN] = str(path)
         if executes:
             options[EXECUTES] = True
@@ -157,7 +158,7 @@ def _array(tensor: Any) -> Any:
     return np.asarray(texts, dtype=object).reshape(array.shape)
 
 
-def _activation(served: Any) -> str:
+def _last_step(served: Any) -> LastStep:
     """What makes the only output, if it is softmax or the logistic function; looked up through calls."""
     if len(served.outputs) != 1:
         return ""
@@ -173,7 +174,7 @@ def _activation(served: Any) -> str:
     return _made_by(library, function, place) if function is not None else ""
 
 
-def _made_by(library: dict[str, Any], function: Any, place: int) -> str:
+def _made_by(library: dict[str, Any], function: Any, place: int) -> LastStep:
     """The same inside a function of the library, which names its tensors ``node:output:number``."""
     for _ in range(100):
         nodes = {node.name: node for node in function.node_def}
@@ -191,6 +192,6 @@ def _made_by(library: dict[str, Any], function: Any, place: int) -> str:
     return ""
 
 
-_NAMES = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+_NAMES: dict[str, LastStep] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 
 ADAPTER = TensorflowAdapter()

@@ -8,8 +8,10 @@ import torch
 from servable.artifact.signature import Field, Signature, Task, is_table
 from servable.errors import ArtifactUnsupported, DataError, SettingInvalid
 from servable.frameworks.base import Hints
+from servable.frameworks.scoring import LastStep, scoring
 from servable.frameworks.torch_heads import Head, flat, plain
 from servable.frameworks.torch_open import Argument, Opened, dtype_name, quiet
+from servable.frameworks.torch_steps import Steps
 from servable.tensors import NUMBERS, PREDICTION
 
 #: An example of more values than this is not kept in the signature.
@@ -229,12 +231,14 @@ class _Tried(NamedTuple):
         dtypes: of each, numpy's.
         shapes: of each without the rows; -1 where it follows an input.
         batch: rows that it takes at once; 0 for any number.
+        last: what it does last to its first output.
     """
 
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     batch: int
+    last: LastStep
 
 
 def made_up(argument: Argument, rows: int, *, longer: int = 0) -> torch.Tensor:
@@ -264,7 +268,8 @@ def _tried(opened: Opened, arguments: tuple[Argument, ...]) -> _Tried:
         )
     batch = fixed.pop() if fixed else 0
     rows = batch or 2
-    first = _run(opened, arguments, rows)
+    with Steps() as steps:
+        first = _run(opened, arguments, rows)
     if not first or any(each.dim() < 1 or each.shape[0] != rows for each in first):
         given = ", ".join(str(list(each.shape)) for each in first) or "nothing"
         raise ArtifactUnsupported(
@@ -276,7 +281,8 @@ def _tried(opened: Opened, arguments: tuple[Argument, ...]) -> _Tried:
         shapes = _moving(opened, arguments, rows, shapes)
     default = ("output",) if len(first) == 1 else tuple(f"output_{place}" for place in range(len(first)))
     names = opened.names if len(opened.names) == len(first) else default
-    return _Tried(names, tuple(dtype_name(plain(each).dtype) for each in first), tuple(shapes), batch)
+    dtypes = tuple(dtype_name(plain(each).dtype) for each in first)
+    return _Tried(names, dtypes, tuple(shapes), batch, steps.last(first[0]))
 
 
 def _moving(
@@ -320,8 +326,7 @@ def _answers(tried: _Tried, hints: Hints) -> tuple[Task, tuple[Field, ...], Head
     shape = tried.shapes[0]
     one = shape in ((), (1,))
     if hints.labels or hints.task == "classification":
-        labels = hints.labels or tuple(range(2 if one else shape[-1] if len(shape) == 1 else 0))
-        return "classification", (_classes(labels),), _head(tried, labels, hints, single)
+        return _classifier(tried, hints, single)
     if single and (hints.task == "regression" or (one and hints.task is None)):
         if len(shape) > 1:
             raise SettingInvalid(f"The model gives {list(shape)} for each row, which is no regression.")
@@ -336,19 +341,15 @@ def _answers(tried: _Tried, hints: Hints) -> tuple[Task, tuple[Field, ...], Head
     return "transform", fields, "raw"
 
 
-def _classes(labels: tuple[Any, ...]) -> Field:
-    dtype = "str" if isinstance(labels[0], str) else "int64" if labels else "str"
-    return Field(name=PREDICTION, kind="category", dtype=dtype, values=tuple(labels))
-
-
-def _head(tried: _Tried, labels: tuple[Any, ...], hints: Hints, single: bool) -> Head:
-    shape = tried.shapes[0]
-    kept = hints.scores == "probabilities"
-    if single and shape == (len(labels),) and len(labels) > 1:
-        return "probabilities" if kept else "logits"
-    if single and shape in ((), (1,)) and len(labels) == 2:
-        return "probability" if kept else "logit"
-    given = ", ".join(f"{name} {list(each)}" for name, each in zip(tried.names, tried.shapes, strict=True))
-    raise SettingInvalid(
-        f"{len(labels)} labels need one output with a score for each of them; the model gives {given} a row."
-    )
+def _classifier(tried: _Tried, hints: Hints, single: bool) -> tuple[Task, tuple[Field, ...], Head]:
+    if not single:
+        pairs = zip(tried.names, tried.shapes, strict=True)
+        given = ", ".join(f"{name} {list(shape)}" for name, shape in pairs)
+        raise SettingInvalid(
+            f"A classifier needs one output of scores, and the model gives {given} a row; leave labels "
+            "out, or export the scores alone."
+        )
+    found = scoring(tried.shapes[0], hints, tried.last)
+    if found.single:
+        return "classification", (found.answer,), "logit" if found.logits else "probability"
+    return "classification", (found.answer,), "logits" if found.logits else "probabilities"
