@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from servable.artifact import signature as signatures
-from servable.artifact.preparation import AudioInput, ImageInput, Preparation, TextInput, shape_of
+from servable.artifact.preparation import AudioInput, ImageInput, Preparation
 from servable.artifact.signature import Field, Signature
 
 
@@ -16,7 +16,7 @@ def test_a_signature_keeps_them_and_old_ones_are_as_they_were():
               preparation=ImageInput(width=8, height=8, channels=1, mean=(0.5,))),
         Field(name="sound", kind="audio", dtype="float32", shape=(40, 101),
               preparation=AudioInput(features="mel")),
-        Field(name="text", kind="text", dtype="str", preparation=TextInput(max_length=64)),
+        Field(name="text", kind="text", dtype="str"),
     )  # fmt: skip
     made = Signature(task="transform", inputs=fields, outputs=(fields[0],))
     assert signatures.decode(signatures.encode(made)) == made
@@ -33,11 +33,10 @@ def test_a_signature_keeps_them_and_old_ones_are_as_they_were():
         (AudioInput(rate=8000, seconds=0.5), (4000,)),
         (AudioInput(rate=8000, features="mel", hop=80, mels=20), (20, 101)),
         (AudioInput(features="mfcc"), (13, 101)),
-        (TextInput(), ()),
     ],
 )
 def test_each_says_the_shape_of_its_tensor(how: Preparation, shape: tuple[int, ...]):
-    assert shape_of(how) == shape
+    assert how.shape == shape
 
 
 @pytest.mark.parametrize(
@@ -59,10 +58,6 @@ def test_each_says_the_shape_of_its_tensor(how: Preparation, shape: tuple[int, .
         (AudioInput, {"features": "mfcc", "log": "none"}, "log"),
         (AudioInput, {"trim_db": -1.0}, "trim_db"),
         (AudioInput, {"seconds": 1e6, "max_seconds": 1e6}, "more than"),
-        (TextInput, {"tokenizer": "../tokenizer.json"}, "in the package"),
-        (TextInput, {"tokenizer": "/etc/passwd"}, "in the package"),
-        (TextInput, {"ids": "a", "mask": "a"}, "different"),
-        (TextInput, {"max_length": 0}, "max_length"),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused(kind: Any, values: dict[str, Any], said: str):

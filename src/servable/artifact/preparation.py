@@ -1,12 +1,12 @@
-"""How a picture, a sound or a text becomes the tensor that a model takes: declared, never code.
+"""How a picture or a sound becomes the tensor that a model takes: declared, never code.
 
 A ``Field`` of the signature carries one of these records. The runtime, the training tasks and the
 client's checks read the same record and call the same functions of ``servable.inputs``, so that a model
-is served with exactly what it was trained with. In files a record is told by its key ``type``:
-``image``, ``audio`` or ``text``.
+is served with exactly what it was trained with. In files a record is told by its key ``type``: ``image`` or
+``audio``. Texts have none: they stay texts until the predictor, see ``inputs.text``.
 
 The field's dtype and shape are those of the tensor that comes out, which is what the tensor protocols
-send. ``shape_of`` says what the shape has to be.
+send. The record's ``shape`` says what the shape has to be.
 """
 
 import math
@@ -20,8 +20,6 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 32 * 1024 * 1024
 #: Longest sound in seconds, counted before it is decoded, unless the record says otherwise.
 MAX_SECONDS = 120.0
-#: Longest text in characters, unless the record says otherwise.
-MAX_CHARACTERS = 100_000
 #: Most values of one prepared row: no declaration may ask for more than 512 MiB of float32.
 _MAX_VALUES = 128 * 1024 * 1024
 
@@ -189,52 +187,7 @@ class AudioInput(
         return (self.mels if self.features == "mel" else self.coefficients), frames
 
 
-class TextInput(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="text"
-):
-    """A text becomes the numbers of its tokens, in the predictor: callers of every protocol send text.
-
-    Attributes:
-        tokenizer: a ``tokenizer.json`` in the package, relative to it with forward slashes.
-        max_length: tokens beyond it are cut, special ones included in the count.
-        pad: to the ``longest`` of the batch, or always to ``max_length`` (``fixed``).
-        ids: the model's input for the numbers of tokens.
-        mask: its input that is 1 for tokens and 0 for filling; empty when it has none.
-        types: its input for which text of a pair a token is of; empty when it has none.
-        max_characters: a longer text is refused before it is cut into tokens.
-    """
-
-    tokenizer: str = "tokenizer.json"
-    max_length: int = 512
-    pad: Literal["longest", "fixed"] = "longest"
-    ids: str = "input_ids"
-    mask: str = "attention_mask"
-    types: str = ""
-    max_characters: int = MAX_CHARACTERS
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be carried out.
-
-        Raises:
-            ValueError: one sentence; ``msgspec`` turns it into a ``ValidationError`` with its place.
-        """
-        _positive(self, "max_length", "max_characters")
-        if not self.tokenizer or not self.ids:
-            raise ValueError("a text needs a tokenizer file and the name of the input for its tokens")
-        parts = self.tokenizer.split("/")
-        if "\\" in self.tokenizer or any(part in ("", ".", "..") for part in parts):
-            raise ValueError("the tokenizer is a file in the package, relative to it")
-        names = [name for name in (self.ids, self.mask, self.types) if name]
-        if len(set(names)) < len(names):
-            raise ValueError("ids, mask and types are different inputs")
-
-
-Preparation = ImageInput | AudioInput | TextInput
-
-
-def shape_of(preparation: Preparation) -> tuple[int, ...]:
-    """The shape of the tensor that comes out, without the row axis; empty for a text."""
-    return () if isinstance(preparation, TextInput) else preparation.shape
+Preparation = ImageInput | AudioInput
 
 
 def _positive(record: msgspec.Struct, *names: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from servable.artifact.preparation import AudioInput, ImageInput, Preparation
+from servable.artifact.preparation import Preparation
 from servable.tensors import NUMBERS, STRINGS
 
 Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image", "audio"]
@@ -37,7 +37,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         shape: of a tensor, without the row axis; -1 is a free size.
         example: a real or typical value.
         description: a sentence for the API's documentation.
-        preparation: how a file (of kind ``image`` or ``audio``) or a text becomes what the model takes; dtype
+        preparation: how a file (of kind ``image`` or ``audio``) becomes what the model takes; dtype
             and shape are those of the tensor that comes out. None: callers send the tensor itself.
     """
 
@@ -62,7 +62,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def takes_files(self) -> bool:
         """Whether a caller may send a file, a picture or a sound, in place of the tensor."""
-        return self.is_tensor and isinstance(self.preparation, ImageInput | AudioInput)
+        return self.is_tensor and self.preparation is not None
 
     @property
     def array(self) -> str:

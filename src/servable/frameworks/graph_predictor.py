@@ -22,7 +22,8 @@ from servable.frameworks.base import Predictor
 from servable.frameworks.devices import Placed
 from servable.frameworks.fixed_batch import in_batches
 from servable.frameworks.onnx_outputs import reader
-from servable.frameworks.tokens import TEXT, TextPredictor, Tokenizer
+from servable.frameworks.tokens import TEXT, TextPredictor
+from servable.inputs.text import Tokenizer
 from servable.tensors import Arrays, row_count
 
 Feed = Mapping[str, Any]

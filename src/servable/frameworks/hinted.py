@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from servable.artifact.preparation import TextInput, shape_of
 from servable.artifact.signature import Field
 from servable.errors import SettingInvalid
 from servable.frameworks.base import Hints
@@ -64,9 +63,7 @@ def _joined(own: Field, hint: Field) -> Joined:
     if hint.dtype not in ("", own.dtype):
         raise SettingInvalid(f"The description gives {name} as {hint.dtype} and the model takes {own.dtype}.")
     how = hint.preparation
-    if isinstance(how, TextInput):
-        raise SettingInvalid(f"The model takes {name} as a tensor, which no text becomes here.")
-    shape = hint.shape or own.shape if how is None else shape_of(how)
+    shape = hint.shape or own.shape if how is None else how.shape
     reshaped = None
     if not fits(own.shape, shape):
         if how is None or not same_values(own.shape, shape):

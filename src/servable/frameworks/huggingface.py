@@ -23,9 +23,10 @@ from servable.errors import ArtifactUnreadable, ModelFailed, SettingInvalid
 from servable.frameworks.base import NO_HINTS, STREAMS, Hints, Predictor, Trained
 from servable.frameworks.devices import PROCESSOR, Placed, wanted
 from servable.frameworks.huggingface_open import KEPT, TOKENIZER, Found, open_folder, read_json, silent
-from servable.frameworks.tokens import ENTITIES, IDS, MASK, TEXT, TOKEN_SCORES, TextPredictor, Tokenizer
+from servable.frameworks.tokens import ENTITIES, TEXT, TOKEN_SCORES, TextPredictor
 from servable.frameworks.torch import TorchPredictor, device_for
 from servable.frameworks.torch_open import Argument, Opened, quiet
+from servable.inputs.text import IDS, MASK, Tokenizer
 from servable.tensors import PREDICTION, STRINGS, Arrays
 
 #: Folder of a package for the model.

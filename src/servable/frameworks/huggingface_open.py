@@ -12,8 +12,8 @@ from torch import nn
 
 from servable.artifact.preparation import ImageInput
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ServableError
-from servable.frameworks.tokens import IDS, MASK, TYPES
 from servable.frameworks.torch_open import quiet
+from servable.inputs.text import IDS, MASK, TYPES
 
 Does = Literal["classify", "tokens", "embed", "generate", "image"]
 

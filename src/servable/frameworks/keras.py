@@ -27,6 +27,7 @@ from servable.frameworks.scoring import LastStep
 keras = imported("keras")
 
 _FILE = "model.keras"
+_ACTIVATIONS: dict[str, LastStep] = {"softmax": "softmax", "sigmoid": "sigmoid"}
 
 
 class KerasAdapter:
@@ -156,7 +157,7 @@ def _last_step(model: Any) -> LastStep:
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     name = getattr(getattr(layer, "activation", None), "__name__", "")
-    return {"softmax": "softmax", "sigmoid": "sigmoid"}.get(name, "")
+    return _ACTIVATIONS.get(name, "")
 
 
 ADAPTER = KerasAdapter()

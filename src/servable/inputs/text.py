@@ -1,87 +1,93 @@
-"""Texts as numbers of tokens, with tokenizers; used inside predictors, so that callers send text."""
+"""Texts as numbers of tokens, with tokenizers; used inside predictors, so that callers send text.
 
-from collections.abc import Sequence
+Imports neither PyTorch nor transformers, so that a server of compiled models needs the library ``tokenizers``
+alone. How texts are cut belongs to a variant, not to the signature, and stands in its options::
+
+    {"file": "model.tokenizer.json", "inputs": ["input_ids", "attention_mask"], "max_length": 128, "pad": 0}
+
+``file`` lies beside the variant's own. ``inputs`` are those of the three usual ones that the model takes,
+``pad`` is the number of the filling token, and tokens beyond ``max_length``, special ones included, are cut.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.artifact.preparation import TextInput
 from servable.errors import ArtifactUnreadable
-from servable.inputs.needed import FileUnfit, library
+from servable.inputs.needed import library
 
-#: A tokenizer file is data, but a large one costs memory before it is refused.
+IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
+#: A tokenizer file is data, and a larger one than this is none.
 _LARGEST = 256 * 1024 * 1024
 
 
-class Tokens:
-    """Cuts texts into tokens as one record says. Safe for concurrent calls.
+class Tokenizer:
+    """Cuts texts into tokens. Safe for concurrent calls.
 
     Args:
-        folder: of the package.
-        how: names the tokenizer's file in it.
+        data: a ``tokenizer.json``.
+        name: of its file, for sentences.
+        options: see the module.
+        left: whether shorter texts are filled up in front, as generating needs it.
 
     Raises:
-        ArtifactUnreadable: the tokenizer's file is missing or damaged.
+        ArtifactUnreadable: the file or the options are damaged.
         DependencyMissing: tokenizers is not installed.
     """
 
-    def __init__(self, folder: Path, how: TextInput) -> None:
+    def __init__(self, data: str, name: str, options: Mapping[str, Any], *, left: bool = False) -> None:
         tokenizers = library("tokenizers", "text")
-        path = folder / how.tokenizer
         try:
-            if path.stat().st_size > _LARGEST:
-                raise ArtifactUnreadable(f"{how.tokenizer} is larger than any tokenizer; export it again.")
-            tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-            padding = tokenizer.padding or {}
-            tokenizer.no_padding()
-            tokenizer.enable_truncation(how.max_length)
-        except ArtifactUnreadable:
-            raise
-        except Exception as error:
-            # tokenizers raises bare Exception for whatever it cannot read.
-            raise ArtifactUnreadable(
-                f"{how.tokenizer} is no tokenizer that can be read and cut at {how.max_length} tokens; "
-                "save it again as tokenizer.json."
-            ) from error
-        self._encode = tokenizer.encode_batch
-        self._how = how
-        self._fill = (padding.get("pad_id", _fill_of(tokenizer)), padding.get("pad_type_id", 0))
+            held = tokenizers.Tokenizer.from_str(data)
+            held.no_padding()
+            held.enable_truncation(int(options["max_length"]))
+            self._names = [str(each) for each in options["inputs"]]
+            self._pad = int(options["pad"])
+        except Exception as foreign:
+            # The library raises bare ``Exception``.
+            raise ArtifactUnreadable(f"{name} is no tokenizer that can be used; save it again.") from foreign
+        self._held: Any = held
+        self._left = left
 
-    def arrays(self, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-        """The model's inputs for some texts: int64 ``[rows, tokens]`` under the names of the record.
+    @classmethod
+    def of(cls, folder: Path, options: Mapping[str, Any], *, left: bool = False) -> "Tokenizer":
+        """The tokenizer of a package.
 
-        Raises:
-            FileUnfit: a text is longer than the declared limit.
+        Args:
+            folder: in which the variant's file lies.
+            options: see the module.
+            left: as above.
         """
-        how = self._how
-        for text in texts:
-            if len(text) > how.max_characters:
-                raise FileUnfit(f"a text of at most {how.max_characters} characters", f"{len(text)}")
-        found: Any = self._encode(list(texts))
-        longest = max((len(each.ids) for each in found), default=0)
-        # A model of text takes no row without any token.
-        width = how.max_length if how.pad == "fixed" else max(1, longest)
-        made = {how.ids: np.full((len(found), width), self._fill[0], np.int64)}
-        if how.mask:
-            made[how.mask] = np.zeros((len(found), width), np.int64)
-        if how.types:
-            made[how.types] = np.full((len(found), width), self._fill[1], np.int64)
+        name = str(options.get("file"))
+        path = folder / name
+        if Path(name).name != name or not path.is_file() or path.stat().st_size > _LARGEST:
+            raise ArtifactUnreadable(f"The package has no tokenizer {name!r} that can be read.")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as foreign:
+            raise ArtifactUnreadable(f"{name} is no tokenizer that can be read; save it again.") from foreign
+        return cls(text, name, options, left=left)
+
+    def encode(self, texts: Sequence[str]) -> tuple[dict[str, NDArray[np.int64]], list[Any]]:
+        """Arrays ``[rows, tokens]`` under the model's names, and what the library says of each text."""
+        found = self._held.encode_batch(list(texts)) if len(texts) > 1 else [self._held.encode(texts[0])]
+        width = max(1, *(len(each.ids) for each in found))
+        ids = np.full((len(found), width), self._pad, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        types = np.zeros_like(ids)
         for row, each in enumerate(found):
             count = len(each.ids)
-            made[how.ids][row, :count] = each.ids
-            if how.mask:
-                made[how.mask][row, :count] = each.attention_mask
-            if how.types:
-                made[how.types][row, :count] = each.type_ids
-        return made
+            place = slice(width - count, width) if self._left else slice(0, count)
+            ids[row, place] = each.ids
+            types[row, place] = each.type_ids
+            # A text without a token is one filling token, because models take none of nothing.
+            mask[row, place if count else -1 if self._left else 0] = 1
+        every = {IDS: ids, MASK: mask, TYPES: types}
+        return {name: every[name] for name in self._names}, found
 
-
-def _fill_of(tokenizer: Any) -> int:
-    """The number of the filling token where the file does not say it; 0 as most vocabularies have it."""
-    for name in ("[PAD]", "<pad>", "<|pad|>"):
-        found = tokenizer.token_to_id(name)
-        if found is not None:
-            return int(found)
-    return 0
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without the special ones."""
+        return str(self._held.decode(list(ids), skip_special_tokens=True))

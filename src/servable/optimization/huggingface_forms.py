@@ -10,9 +10,10 @@ from servable.artifact.files import write_file
 from servable.artifact.manifest import Variant
 from servable.frameworks.base import Trained
 from servable.frameworks.huggingface import Model
-from servable.frameworks.tokens import TEXT, Tokenizer
+from servable.frameworks.tokens import TEXT
 from servable.frameworks.torch_heads import Headed
 from servable.frameworks.torch_signature import made_up
+from servable.inputs.text import Tokenizer
 from servable.optimization.forms import FOLDER, Form
 from servable.optimization.graph import Unconvertible
 from servable.optimization.torch_forms import NAME, export, free_axes, graph_names, outputs_of

@@ -77,6 +77,8 @@ def _completed(held: Any) -> Any:
             how = each.get("preparation")
             told = how.get("type", "tensor") if isinstance(how, dict) else "tensor"
             each = {"name": "", "dtype": "", "kind": told, **each}
+            if isinstance(how, dict) and "text" in (how.get("type"), each["kind"]):
+                raise ValueError("the model takes tensors, which no text becomes")
             if isinstance(how, dict):
                 each["preparation"] = {"type": each["kind"], **how}
         made.append(each)
