@@ -10,7 +10,7 @@ import pytest
 
 from runtime.graphs import make_package
 from runtime.test_process import opened, run, total
-from servable.runtime.confine import look_at, mapped_bytes, resident_bytes
+from servable.runtime.confine import is_shortage, look_at, mapped_bytes, resident_bytes
 
 
 def in_another_process(code: str) -> str:
@@ -53,6 +53,32 @@ except MemoryError:
     print("refused")
 """
     assert in_another_process(code) == "refused"
+
+
+def raised(error: Exception, *, first: Exception | None = None) -> Exception:
+    """An error as it is caught, raised from another where there is one."""
+    try:
+        raise error from first
+    except type(error) as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (MemoryError(), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("Error code 12 (Cannot allocate memory)"), True),
+        (RuntimeError("Failed to allocate memory for requested buffer of size 8"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (raised(ValueError("failed"), first=MemoryError()), True),
+        (RuntimeError("shapes (3,) and (4,) not aligned"), False),
+        (raised(ValueError("failed"), first=KeyError("x")), False),
+        (None, False),
+    ],
+)
+def test_a_want_of_memory_is_told_from_other_failures(error: Exception | None, short: bool) -> None:
+    assert is_shortage(error) is short
 
 
 def test_the_bound_is_not_raised_again() -> None:

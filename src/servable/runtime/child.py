@@ -28,7 +28,7 @@ from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
 from servable.frameworks.devices import THREADED, may_use_gpu, on_device, placed_of
 from servable.runtime.arena import Area
-from servable.runtime.confine import bound_loading, bound_working, confine, resident_bytes
+from servable.runtime.confine import bound_loading, bound_working, confine, is_shortage, resident_bytes
 from servable.runtime.courses import Courses
 from servable.runtime.framing import (
     IN_AREA,
@@ -47,6 +47,8 @@ from servable.tensors import row_count
 
 #: Payloads up to this size travel in the frame itself; see ``process`` for the measurement.
 IN_FRAME = 16 * 1024
+#: Ends the sentence of what failed for want of memory.
+_TOO_LARGE = "its process may not take as much memory as it wanted: raise process_memory."
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -88,7 +90,9 @@ class _Loop:
             return 1
         except Exception as foreign:  # noqa: BLE001 - a library may raise anything; the server must hear of it
             name = type(foreign).__name__
-            self._fail(0, ArtifactUnreadable(f"The model cannot be loaded: its library raised {name}."))
+            self._fail(
+                0, ArtifactUnreadable(f"The model cannot be loaded: its library raised {name}."), foreign
+            )
             return 1
         self._send(Kind.READY, 0, _encode(ready))
         try:
@@ -145,7 +149,7 @@ class _Loop:
             return False
         except (Exception, SystemExit) as foreign:  # noqa: BLE001 - whatever the model raises is its answer
             name = type(foreign).__name__
-            self._fail(number, ModelFailed(f"The model failed ({name})."))
+            self._fail(number, ModelFailed(f"The model failed ({name})."), foreign)
         else:
             return True
         return False
@@ -197,9 +201,12 @@ class _Loop:
         else:
             self._send(kind, number, packed.meta, packed.payload())
 
-    def _fail(self, number: int, error: ServableError) -> None:
+    def _fail(self, number: int, error: ServableError, cause: BaseException | None = None) -> None:
         # A model may put whole rows into what it raises; adapters do not, and this bounds what others do.
-        self._send(Kind.FAILED, number, _encode(Failed(error.code, error.message[:1000])))
+        message = error.message[:1000]
+        if is_shortage(cause or error):
+            message = f"{message.rstrip('.')}; {_TOO_LARGE}"
+        self._send(Kind.FAILED, number, _encode(Failed(error.code, message)))
 
     def _send(self, kind: Kind, number: int, meta: bytes, payload: bytes = b"", in_area: int = -1) -> None:
         if in_area >= 0:

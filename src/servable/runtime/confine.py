@@ -4,7 +4,7 @@
 - No new privileges, for itself and whatever it starts (``PR_SET_NO_NEW_PRIVS``).
 - It dies with the thread that started it (``PR_SET_PDEATHSIG``), so that a killed server leaves nothing.
 - It is the first that the kernel ends when the machine runs out of memory, before the server.
-- A bound on address space (``RLIMIT_AS``), so that a runaway allocation is a ``MemoryError`` in that run.
+- A bound on address space (``RLIMIT_AS``), so that a runaway allocation fails that run alone.
 
 Address space is much larger than memory in use: libraries, thread stacks and allocators reserve what
 they never touch. So the bound is not the memory limit but what is mapped plus room to work:
@@ -31,6 +31,13 @@ _LEAST_LOADING_ROOM = 8 * 1024**3
 _LEAST_WORKING_ROOM = 512 * 1024**2
 #: Addresses that a library reserves for each of its threads, of which it starts one for each core.
 _THREAD_ROOM = 1024**3
+#: What onnxruntime, PyTorch, TensorFlow and C++ itself say when there is no more memory.
+_SHORTAGE = (
+    "Failed to allocate memory",
+    "Cannot allocate memory",
+    "OOM when allocating",
+    "bad_alloc",
+)
 #: Between 0 and 1000; the server stays at 0.
 _KILLED_FIRST = "500"
 
@@ -98,6 +105,18 @@ def _bound(room: int) -> None:
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that memory could not be had.
+
+    Python says so by a class of its own, libraries in C++ by words.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORTAGE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def mapped_bytes() -> int:
