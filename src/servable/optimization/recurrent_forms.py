@@ -37,13 +37,33 @@ def _make(trained: Trained, folder: Path) -> Variant:
 
 def graph_of(model: Recurrent) -> bytes:
     """The network as an ONNX model; inputs and output as ``text_program.Network`` says."""
+    constants = _constants(model)
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        _nodes(model.description.hidden),
+        "servable",
+        [
+            info("ids", TensorProto.INT64, ["rows", "steps"]),
+            info("lengths", TensorProto.INT32, ["rows"]),
+        ],
+        [info("probabilities", TensorProto.FLOAT, ["rows", len(constants["out_bias"])])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    onnx.checker.check_model(made)
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def _constants(model: Recurrent) -> dict[str, NDArray[Any]]:
+    """The weights in the order of ONNX, and what the nodes compare and reshape with."""
     weights, hidden = model.weights, model.description.hidden
     both = ("l0", "l0_reverse")
     bias = [
         np.concatenate([_gates(weights[f"gru.bias_ih_{end}"]), _gates(weights[f"gru.bias_hh_{end}"])])
         for end in both
     ]
-    constants = {
+    return {
         "embedding": weights["embedding.weight"],
         "input_weights": np.stack([_gates(weights[f"gru.weight_ih_{end}"]) for end in both]),
         "state_weights": np.stack([_gates(weights[f"gru.weight_hh_{end}"]) for end in both]),
@@ -58,8 +78,12 @@ def graph_of(model: Recurrent) -> bytes:
         "row_shape": np.asarray([1, 1, -1, 1], dtype=np.int64),
         "flat": np.asarray([-1, 2 * hidden], dtype=np.int64),
     }
+
+
+def _nodes(hidden: int) -> list[Any]:
+    """From the numbers of tokens to probabilities."""
     node = helper.make_node
-    nodes = [
+    return [
         node("Gather", ["embedding", "ids"], ["embedded"]),
         node("Transpose", ["embedded"], ["by_step"], perm=[1, 0, 2]),
         node(
@@ -91,21 +115,6 @@ def graph_of(model: Recurrent) -> bytes:
         node("Gemm", ["pooled", "out_weights", "out_bias"], ["logits"]),
         node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "servable",
-        [
-            info("ids", TensorProto.INT64, ["rows", "steps"]),
-            info("lengths", TensorProto.INT32, ["rows"]),
-        ],
-        [info("probabilities", TensorProto.FLOAT, ["rows", len(weights["out.bias"])])],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    onnx.checker.check_model(made)
-    data: bytes = made.SerializeToString()
-    return data
 
 
 def _flat(name: str) -> list[Any]:

@@ -132,17 +132,8 @@ def infer(
     check_choices(kinds, names)
     _check_task(target, task, names)
     frame, notes = _in_order(frame, time_order)
-    if target is None:
-        output: Field = Field(name="cluster", kind="category", dtype="int64")
-        found: Task = "clustering"
-        truth = None
-        kept = frame
-        note = "clustering, as no target was given"
-    else:
-        kept, lost = _with_target(frame, target)
-        notes += lost
-        found, note = _task(kept[target], task, kinds.get(target))
-        truth, output = _truth(kept[target], target, found)
+    kept, lost = (frame, []) if target is None else _with_target(frame, target)
+    found, truth, output, note = _asked(kept, target, task, kinds)
     if len(kept) < MIN_ROWS:
         raise DataError(
             f"Only {len(kept)} usable rows; at least {MIN_ROWS} are needed to train and to hold some out."
@@ -164,9 +155,21 @@ def infer(
         target=target,
         columns=columns,
         dropped=dropped,
-        notes=(note, *notes),
+        notes=(note, *notes, *lost),
         time_order=bool(time_order),
     )
+
+
+def _asked(
+    frame: pd.DataFrame, target: str | None, task: Task | None, kinds: Mapping[str, str]
+) -> tuple[Task, NDArray[Any] | None, Field, str]:
+    """What is to be done, the right answers, the output's field, and the reason."""
+    if target is None:
+        output = Field(name="cluster", kind="category", dtype="int64")
+        return "clustering", None, output, "clustering, as no target was given"
+    found, note = _task(frame[target], task, kinds.get(target))
+    truth, output = _truth(frame[target], target, found)
+    return found, truth, output, note
 
 
 def _check_task(target: str | None, task: Task | None, names: list[str]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from servable.artifact.signature import Signature, is_table
 from servable.errors import DataError, InputError
 from servable.frameworks import lookup, python_source
 from servable.frameworks.base import NO_HINTS, Container, Hints, Trained
@@ -17,7 +18,7 @@ from servable.workflows.file_samples import packed_files
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import AddOutcome
-from servable.workflows.packaging import Contents, publish_model
+from servable.workflows.packaging import Contents, Published, publish_model
 from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
 if TYPE_CHECKING:
@@ -86,17 +87,21 @@ def add(
         published = publish_model(place, contents, tolerance=tolerance, progress=watched)
         if deploy:
             place.deployments.deploy(name, published.record.version)
+    return _outcome(published, framework, trained.signature, deploy)
+
+
+def _outcome(published: Published, framework: str, signature: Signature, deployed: bool) -> AddOutcome:
     return AddOutcome(
-        model=name,
+        model=published.record.model,
         version=published.record.version,
         framework=framework,
-        task=trained.signature.task,
-        inputs=tuple(field.name for field in trained.signature.inputs),
+        task=signature.task,
+        inputs=tuple(field.name for field in signature.inputs),
         serving=published.manifest.serving,
         variants=variant_rows(published.manifest),
         package=str(published.folder),
         note=published.manifest.variant("trained").note,
-        deployed=deploy,
+        deployed=deployed,
     )
 
 
@@ -154,7 +159,6 @@ def _packed(rows: Any, trained: Trained) -> Arrays | None:
     """The sample in packed form; None without one and for a model whose inputs are no table."""
     if rows is None:
         return None
-    from servable.artifact.signature import is_table
     from servable.frameworks.frame import pack
 
     if is_table(trained.signature.inputs):

@@ -54,19 +54,10 @@ def deploy(
         SettingInvalid: a value that cannot be used; nothing was changed.
         ArtifactTampered: a file of the package differs from its digest; nothing was changed.
     """
-    wishes = {
-        "executor": executor,
-        "device": device,
-        "processes": processes,
-        "spares": spares,
-        "threads": threads,
-        "run_limit_s": run_limit_s,
-        "max_batch": max_batch,
-        "cache_bytes": cache,
-        "cache_age_s": cache_age_s,
-        "pinned": pin,
-    }
-    given = {name: value for name, value in wishes.items() if value is not None}
+    wishes = _said(
+        executor=executor, device=device, processes=processes, spares=spares, threads=threads,
+        run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
+    )  # fmt: skip
     with opened(home) as place:
         record = place.models.resolve(reference)
         place.package(record)
@@ -75,7 +66,7 @@ def deploy(
             record.version,
             default=True if default else None,
             policy={} if reset_policy else None,
-            wishes=given,
+            wishes=wishes,
         )
         return _outcome(deployed)
 
@@ -117,6 +108,11 @@ def undeploy(name: str, *, home: str | Path | None = None) -> DeployOutcome:
     with opened(home) as place:
         record = place.deployments.undeploy(name)
         return DeployOutcome(model=name, version=None, previous=record.version, default=False)
+
+
+def _said(**wishes: object) -> dict[str, object]:
+    """The wishes, under the names of the policy, that somebody has."""
+    return {name: value for name, value in wishes.items() if value is not None}
 
 
 def _outcome(record: DeploymentRecord) -> DeployOutcome:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable.artifact.files import storage_errors
 from servable.artifact.package import Package
+from servable.artifact.signature import Signature
 from servable.clock import SystemClock, timestamp
 from servable.errors import DataError
 from servable.frameworks import lookup
@@ -62,22 +63,11 @@ def evaluate(
     signature = package.signature
     watched.begin("Read the data")
     frame, source = table_of(data, signature)
-    from servable.frameworks.frame import pack
-    from servable.training import gate
-    from servable.training.columns import close_names
-    from servable.training.data import truth_of
-
     if signature.task == "transform":
         raise DataError(
             f"{record.reference} does not say what its answers mean, so there is nothing to evaluate."
         )
-    if target is not None:
-        if target not in frame.columns:
-            known = [str(name) for name in frame.columns]
-            raise DataError(f"The data has no column {target!r}; {close_names(target, known)}")
-        frame = frame.rename(columns={target: signature.answer.name})
-    truth = truth_of(frame, signature)
-    arrays = pack(frame, signature)
+    arrays, truth = _packed(frame, signature, target)
     rows = row_count(arrays)
     if not rows:
         raise DataError(f"{source['data']} has no rows to evaluate on.")
@@ -86,6 +76,8 @@ def evaluate(
     answers = _answers(package, arrays, watched)
     found = _measured(package, arrays, truth, answers)
     watched.done(f"{found.metric} {found.metrics.get(found.metric, float('nan')):.4f}")
+    from servable.training import gate
+
     verdict = gate.judge(found.metrics, minimums or {})
     written = "" if report is None else _write_report(Path(report), record.reference, package, found, source)
     return EvaluateOutcome(
@@ -98,6 +90,21 @@ def evaluate(
         passed=verdict.passed,
         report=written,
     )
+
+
+def _packed(frame: "pd.DataFrame", signature: Signature, target: str | None) -> tuple[Arrays, Any]:
+    """The rows and their right answers, which may stand under another name than when the model was made."""
+    from servable.frameworks.frame import pack
+    from servable.training.columns import close_names
+    from servable.training.data import truth_of
+
+    if target is not None:
+        if target not in frame.columns:
+            known = [str(name) for name in frame.columns]
+            raise DataError(f"The data has no column {target!r}; {close_names(target, known)}")
+        frame = frame.rename(columns={target: signature.answer.name})
+    truth = truth_of(frame, signature)
+    return pack(frame, signature), truth
 
 
 def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, Any]:
