@@ -12,8 +12,9 @@ from sklearn import datasets
 
 from servable.training.data import infer
 from servable.training.evaluate import evaluate
+from servable.training.outcome import TrainingResult
 from servable.training.report import Report, changes, render, report_of, verdict
-from servable.training.search import TrainingResult, train
+from servable.training.search import train
 from servable.training.wording import (
     difference_text,
     gap_text,
