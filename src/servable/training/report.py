@@ -19,8 +19,8 @@ from servable.training.columns import ColumnInfo
 from servable.training.crossval import CandidateResult
 from servable.training.evaluate import HEADLINE, Evaluation
 from servable.training.measures import HIGHER_IS_BETTER
+from servable.training.outcome import TrainingResult
 from servable.training.profile import Profile
-from servable.training.search import TrainingResult
 from servable.training.wording import (
     SHARES,
     TITLES,

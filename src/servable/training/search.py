@@ -2,22 +2,18 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from servable.artifact.signature import Signature
-from servable.errors import DataError, SettingInvalid
 from servable.frameworks.base import Trained
 from servable.progress import NoProgress, Progress
-from servable.tensors import PREDICTION, take
-from servable.training import measures
+from servable.tensors import PREDICTION
 from servable.training.candidates import DUMMY, LINEAR, build, candidate, chosen, threads, tidy
-from servable.training.columns import ColumnInfo
 from servable.training.crossval import (
     Arena,
     CandidateResult,
@@ -30,68 +26,25 @@ from servable.training.crossval import (
 )
 from servable.training.data import Problem
 from servable.training.evaluate import Evaluation, evaluate, importance, profiled
-from servable.training.outcome import libraries, metrics_of, trained_of
-from servable.training.profile import Profile, profile
-from servable.training.split import HOLDOUT, Rows, Split, folds, hold_out, thinned
+from servable.training.outcome import (
+    COMPARE_FOLDS,
+    Asked,
+    TrainingResult,
+    held_out,
+    metrics_of,
+    recipe_of,
+    result_of,
+    trained_of,
+)
+from servable.training.split import HOLDOUT, Rows, Split, folds, thinned
 
 #: Rows on which candidates are first compared, and on which the best one is tuned, at most.
 COMPARE_ROWS = 12_000
 TUNE_ROWS = 50_000
-#: Folds of the first comparison and of the tuning.
-COMPARE_FOLDS = 3
 TUNE_TRIALS = 25
 #: Shares of the time budget after which the comparison and the tuning end; the rest is the final fit.
 COMPARE_SHARE = 0.4
 TUNE_SHARE = 0.8
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """A trained model and all that is known about how it came to be.
-
-    Attributes:
-        trained: for the adapter that is named.
-        evaluation: on the held-out rows, baselines among it.
-        holdout: the held-out rows, packed.
-        holdout_truth: their class index or value; None for clustering.
-        holdout_rows: their numbers in the table that was read, from 0.
-        sample: some of the training rows, packed, for proofs that want more rows.
-        leaderboard: the candidates, best first.
-        profile: of the training rows, for later drift.
-        recipe: estimator, parameters, seed, split, budget, library versions; JSON-able.
-        columns: those used, with reasons.
-        dropped: those left out, with reasons.
-        notes: sentences about rows and task.
-        seconds: how long it took.
-        adapter: name of the adapter that writes and loads the model.
-        baseline: name of the simple model that it is compared with, empty where there is none.
-    """
-
-    trained: Trained
-    evaluation: Evaluation
-    holdout: dict[str, NDArray[Any]]
-    holdout_truth: NDArray[Any] | None
-    holdout_rows: NDArray[np.int64]
-    sample: dict[str, NDArray[Any]]
-    leaderboard: tuple[CandidateResult, ...]
-    profile: Profile
-    recipe: dict[str, Any]
-    columns: tuple[ColumnInfo, ...]
-    dropped: tuple[ColumnInfo, ...]
-    notes: tuple[str, ...]
-    seconds: float
-    adapter: str = "sklearn"
-    baseline: str = ""
-
-    @property
-    def signature(self) -> Signature:
-        """What the model takes and gives."""
-        return self.trained.signature
-
-    @property
-    def rows_train(self) -> int:
-        """How many rows it learned from."""
-        return int(self.recipe["rows_train"])
 
 
 def select(
@@ -211,14 +164,9 @@ def train(
         SettingInvalid: no such model, a share out of range, or no time.
         DataError: the rows cannot be learned from.
     """
-    if time_budget_s <= 0:
-        raise SettingInvalid(f"The time budget must be more than 0 seconds, not {time_budget_s}.")
     progress = progress or NoProgress()
-    started = time.monotonic()
-    parts = hold_out(
-        problem.size, problem.truth, problem.task, share=holdout, time_order=problem.time_order, seed=seed
-    )
-    check_classes(problem, parts)
+    started, asked = time.monotonic(), Asked(holdout, time_budget_s, seed)
+    parts = held_out(problem, asked)
     until = started + time_budget_s * COMPARE_SHARE
     leaderboard = _compare(problem, parts.train, model, COMPARE_FOLDS, until, seed, progress, COMPARE_ROWS)
     pick = _picked(leaderboard, model)
@@ -230,58 +178,13 @@ def train(
         leaderboard = _with(leaderboard, pick)
     pipelines = _final(problem, parts, pick, seed, progress)
     evaluation = _evaluated(problem, parts, pipelines, pick.name, seed, progress)
-    split = {"share": holdout, "order": "time" if problem.time_order else "random", "seed": seed}
-    asked = {"split": split, "trials": trials, "time_budget_s": time_budget_s}
-    return TrainingResult(
-        trained=trained_of(pipelines[pick.name], problem.signature)
-        if problem.task != "clustering"
-        else trained_of(pipelines[pick.name], _with_clusters(problem.signature, pick.params)),
-        evaluation=evaluation,
-        holdout=take(problem.arrays, parts.holdout),
-        holdout_truth=problem.truth_at(parts.holdout),
-        holdout_rows=problem.rows[parts.holdout],
-        sample=take(problem.arrays, parts.train[measures.sample(len(parts.train), 2000, seed)]),
-        leaderboard=tuple(leaderboard),
-        profile=profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train)),
-        recipe=recipe_of(problem, parts, pick, seed) | asked,
-        columns=problem.columns,
-        dropped=problem.dropped,
-        notes=problem.notes,
-        seconds=time.monotonic() - started,
-        baseline=LINEAR.get(problem.task, ""),
-    )
-
-
-def recipe_of(problem: Problem, parts: Split, pick: CandidateResult, seed: int) -> dict[str, Any]:
-    """How the model was made, in words that a report and a second run understand."""
-    return {
-        "estimator": pick.name,
-        "title": pick.title,
-        "params": pick.params,
-        "seed": seed,
-        "metric": selection_metric(problem),
-        "task": problem.task,
-        "target": problem.target,
-        "folds": COMPARE_FOLDS,
-        "rows_train": len(parts.train),
-        "rows_holdout": len(parts.holdout),
-        "libraries": libraries(),
-    }
-
-
-def check_classes(problem: Problem, parts: Split) -> None:
-    """Every class must occur among the rows learned from, which time order does not see to by itself."""
-    if problem.task != "classification" or problem.truth is None:
-        return
-    absent = np.flatnonzero(
-        np.bincount(problem.truth[parts.train], minlength=len(problem.signature.classes)) == 0
-    )
-    if len(absent):
-        label = problem.signature.classes[int(absent[0])]
-        raise DataError(
-            f"Class {label!r} occurs only among the last rows, which are held out; "
-            "use more rows or hold out fewer."
-        )
+    signature = problem.signature
+    if problem.task == "clustering":
+        signature = _with_clusters(signature, pick.params)
+    trained = trained_of(pipelines[pick.name], signature)
+    recipe = recipe_of(problem, parts, pick, asked, trials)
+    result = result_of(problem, parts, trained, evaluation, leaderboard, recipe)
+    return replace(result, seconds=time.monotonic() - started, baseline=LINEAR.get(problem.task, ""))
 
 
 def _picked(leaderboard: Sequence[CandidateResult], model: str) -> CandidateResult:

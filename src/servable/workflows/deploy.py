@@ -62,12 +62,11 @@ def deploy(
         record = place.models.resolve(reference)
         place.package(record)
         deployed = place.deployments.deploy(
-            record.model,
-            record.version,
+            record.model, record.version,
             default=True if default else None,
             policy={} if reset_policy else None,
             wishes=wishes,
-        )
+        )  # fmt: skip
         return _outcome(deployed)
 
 

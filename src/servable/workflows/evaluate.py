@@ -72,10 +72,7 @@ def evaluate(
     if not rows:
         raise DataError(f"{source['data']} has no rows to evaluate on.")
     watched.done(f"{rows} rows")
-    watched.begin("Answer all rows", total=rows)
-    answers = _answers(package, arrays, watched)
-    found = _measured(package, arrays, truth, answers)
-    watched.done(f"{found.metric} {found.metrics.get(found.metric, float('nan')):.4f}")
+    found = _measured(package, arrays, truth, watched)
     from servable.training import gate
 
     verdict = gate.judge(found.metrics, minimums or {})
@@ -123,10 +120,13 @@ def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, 
     return stack(parts)
 
 
-def _measured(package: Package, arrays: Arrays, truth: Any, answers: dict[str, Any]) -> "Evaluation":
+def _measured(package: Package, arrays: Arrays, truth: Any, progress: Progress) -> "Evaluation":
+    """All rows answered, and the answers held against the truth."""
     from servable.frameworks.frame import to_frame
     from servable.training import evaluate as measuring
 
+    progress.begin("Answer all rows", total=row_count(arrays))
+    answers = _answers(package, arrays, progress)
     points = None
     if package.signature.task == "clustering":
         # Clusters are measured in the space that the model prepared, which only its trained form knows.
@@ -139,7 +139,9 @@ def _measured(package: Package, arrays: Arrays, truth: Any, answers: dict[str, A
         frame = to_frame(arrays, package.signature, "pandas" if style == "pandas" else "canonical")
         steps = getattr(model, "named_steps", {})
         points = steps["prepare"].transform(frame) if "prepare" in steps else frame.to_numpy(dtype="float64")
-    return measuring.evaluate(package.signature, truth, answers, points=points)
+    found = measuring.evaluate(package.signature, truth, answers, points=points)
+    progress.done(f"{found.metric} {found.metrics.get(found.metric, float('nan')):.4f}")
+    return found
 
 
 def _write_report(

@@ -13,7 +13,7 @@ from servable.progress import Progress
 from servable.workflows.outcomes import Leaderboard, LeaderboardEntry
 
 if TYPE_CHECKING:
-    from servable.training.search import TrainingResult
+    from servable.training.outcome import TrainingResult
     from servable.training.tasks.tensors import Fitted, TensorProblem
 
 #: Seconds for choosing and learning when nobody says.

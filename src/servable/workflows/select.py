@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Task
@@ -72,8 +72,6 @@ def select(
     frame, _ = table_of(data)
     from servable.training import data as rows
     from servable.training import tasks
-    from servable.training.crossval import selection_metric
-    from servable.training.measures import HIGHER_IS_BETTER
 
     problem = rows.infer(frame, target, task=task, kinds=kinds, time_order=time_order)
     watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
@@ -85,28 +83,37 @@ def select(
         seed=seed,
         progress=watched,
     )
-    watched.begin("Compile and time", total=len(results))
+    return _leaderboard(problem, _entries(problem, results, tolerance, seed, watched))
+
+
+def _entries(
+    problem: "Problem", results: "Sequence[CandidateResult]", tolerance: float, seed: int, progress: Progress
+) -> list[LeaderboardEntry]:
+    """A line for each candidate, in their order."""
+    progress.begin("Compile and time", total=len(results))
     entries = []
     for result in results:
         entries.append(_entry(problem, result, tolerance, seed))
-        watched.advance(1, result.name)
-    watched.done()
+        progress.advance(1, result.name)
+    progress.done()
+    return entries
+
+
+def _leaderboard(problem: "Problem", entries: Sequence[LeaderboardEntry]) -> Leaderboard:
+    from servable.training.crossval import selection_metric
+    from servable.training.measures import HIGHER_IS_BETTER
+    from servable.workflows.train import column_notes
+
     metric = selection_metric(problem)
     return Leaderboard(
         task=problem.task,
-        target=target,
+        target=problem.target,
         rows_total=problem.size,
         metric=metric,
         higher_is_better=HIGHER_IS_BETTER[metric],
         entries=tuple(entries),
-        columns=_notes(problem),
+        columns=column_notes((*problem.columns, *problem.dropped)),
     )
-
-
-def _notes(problem: "Problem") -> Any:
-    from servable.workflows.train import column_notes
-
-    return column_notes((*problem.columns, *problem.dropped))
 
 
 def _entry(problem: "Problem", result: "CandidateResult", tolerance: float, seed: int) -> LeaderboardEntry:

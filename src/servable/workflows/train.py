@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from servable.training.evaluate import Evaluation
-    from servable.training.search import TrainingResult
+    from servable.training.outcome import TrainingResult
 
 
 def train(

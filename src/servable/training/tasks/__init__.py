@@ -8,7 +8,7 @@ from servable.progress import Progress
 from servable.training import search
 from servable.training.crossval import CandidateResult
 from servable.training.data import Problem
-from servable.training.search import TrainingResult
+from servable.training.outcome import TrainingResult
 from servable.training.split import HOLDOUT
 from servable.training.tasks import text
 

@@ -12,9 +12,8 @@ from servable.frameworks.base import Hints, Trained
 from servable.progress import Progress
 from servable.training.candidates import DUMMY
 from servable.training.evaluate import Curve
-from servable.training.outcome import libraries
+from servable.training.outcome import TrainingResult, libraries
 from servable.training.profile import profile
-from servable.training.search import TrainingResult
 from servable.training.tasks.export import export_program
 from servable.training.tasks.tensors import (
     SAMPLE_BYTES,

@@ -2,30 +2,31 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from servable.errors import SettingInvalid
 from servable.frameworks.base import Trained
 from servable.frameworks.frame import pack
 from servable.progress import NoProgress, Progress
 from servable.tensors import PREDICTION, take
-from servable.training import evaluate, measures
+from servable.training import evaluate
 from servable.training.candidates import DUMMY
 from servable.training.crossval import CandidateResult, selection_metric
 from servable.training.data import Problem
 from servable.training.evaluate import Evaluation
-from servable.training.outcome import libraries, metrics_of
-from servable.training.profile import profile
-from servable.training.search import (
+from servable.training.outcome import (
     COMPARE_FOLDS,
+    Asked,
     TrainingResult,
-    check_classes,
+    held_out,
+    metrics_of,
     recipe_of,
+    result_of,
 )
-from servable.training.split import HOLDOUT, Rows, hold_out
+from servable.training.split import HOLDOUT, Rows
 from servable.training.tasks import text_pipelines
 from servable.training.tasks.text_compare import compare, make_ring, tuned
 from servable.training.tasks.text_counts import spaced
@@ -80,16 +81,9 @@ def train(
 
     Rows with the same texts are on one side of every split. See ``search.train``.
     """
-    if time_budget_s <= 0:
-        raise SettingInvalid(f"The time budget must be more than 0 seconds, not {time_budget_s}.")
     watched = progress or NoProgress()
-    started = time.monotonic()
-    groups = problem.groups()
-    parts = hold_out(
-        problem.size, problem.truth, problem.task, share=holdout, time_order=problem.time_order, seed=seed,
-        groups=groups,
-    )  # fmt: skip
-    check_classes(problem, parts)
+    started, asked = time.monotonic(), Asked(holdout, time_budget_s, seed)
+    parts = held_out(problem, asked)
     ring = make_ring(problem, parts.train, COMPARE_FOLDS, seed)
     board = compare(ring, model, time_budget_s * _COMPARE_SHARE, watched)
     pick = next(each for each in board if (each.name == model if model != "auto" else each.name != DUMMY))
@@ -100,35 +94,29 @@ def train(
     chosen, baselines = _final(ring.subject, parts.train, pick, deadline, watched)
     evaluation = _evaluated(problem, parts.holdout, chosen, baselines, seed, watched)
     chosen.predictor.close()
-    repeated = 0 if groups is None else problem.size - len(np.unique(groups))
-    notes = [*problem.notes, *([] if has_torch() or problem.task != "classification" else [_NO_TORCH])]
-    if repeated:
-        notes.append(
-            f"{repeated} rows repeat the texts of others; such rows were kept on one side of the split"
-        )
-    asked = {
-        "split": {"share": holdout, "order": "time" if problem.time_order else "random", "seed": seed},
-        "trials": trials,
-        "time_budget_s": time_budget_s,
-        "libraries": libraries() | dict(chosen.trained.libraries),
-    }
-    return TrainingResult(
-        trained=chosen.trained,
-        evaluation=evaluation,
-        holdout=take(problem.arrays, parts.holdout),
-        holdout_truth=problem.truth_at(parts.holdout),
-        holdout_rows=problem.rows[parts.holdout],
-        sample=take(problem.arrays, parts.train[measures.sample(len(parts.train), 2000, seed)]),
-        leaderboard=tuple(board),
-        profile=profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train)),
-        recipe=recipe_of(problem, parts, pick, seed) | asked,
-        columns=problem.columns,
-        dropped=problem.dropped,
-        notes=tuple(notes),
+    recipe = recipe_of(problem, parts, pick, asked, trials)
+    recipe["libraries"] = recipe["libraries"] | dict(chosen.trained.libraries)
+    return replace(
+        result_of(problem, parts, chosen.trained, evaluation, board, recipe),
+        notes=_notes(problem),
         seconds=time.monotonic() - started,
         adapter=chosen.adapter,
         baseline=PLAIN,
     )
+
+
+def _notes(problem: Problem) -> tuple[str, ...]:
+    """Sentences about the rows, and about what was left out."""
+    notes = list(problem.notes)
+    if problem.task == "classification" and not has_torch():
+        notes.append(_NO_TORCH)
+    groups = problem.groups()
+    repeated = 0 if groups is None else problem.size - len(np.unique(groups))
+    if repeated:
+        notes.append(
+            f"{repeated} rows repeat the texts of others; such rows were kept on one side of the split"
+        )
+    return tuple(notes)
 
 
 def _final(
