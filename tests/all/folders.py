@@ -59,17 +59,23 @@ def small(**more: Any) -> Any:
     )
 
 
+def named(*labels: str) -> dict[str, Any]:
+    """What a configuration says of its classes."""
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: place for place, name in enumerate(labels)},
+    }
+
+
 def sequence_classifier(folder: Path) -> Path:
     torch.manual_seed(1)
-    labels = {0: "bad", 1: "fair", 2: "good"}
-    config = small(id2label=labels, label2id={name: place for place, name in labels.items()})
+    config = small(**named("bad", "fair", "good"))
     return saved(folder, transformers.BertForSequenceClassification(config))
 
 
 def token_classifier(folder: Path) -> Path:
     torch.manual_seed(2)
-    labels = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC"}
-    config = small(id2label=labels, label2id={name: place for place, name in labels.items()})
+    config = small(**named("O", "B-PER", "I-PER", "B-LOC"))
     return saved(folder, transformers.BertForTokenClassification(config))
 
 
@@ -105,9 +111,8 @@ def picture_classifier(folder: Path) -> Path:
         intermediate_size=64,
         image_size=16,
         patch_size=4,
-        id2label={0: "cat", 1: "dog"},
-        label2id={"cat": 0, "dog": 1},
         initializer_range=0.5,
+        **named("cat", "dog"),
     )
     saved(folder, transformers.ViTForImageClassification(config), with_tokenizer=False)
     transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)

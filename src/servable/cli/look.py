@@ -42,11 +42,11 @@ def status(
 
     Example: [bold]servable status http://127.0.0.1:8000[/bold]
     """
-    from servable.cli import tables
+    from servable.cli import running
     from servable.workflows.look import status as work
 
     state = work(home=home, url=address or url)
-    Screen(as_json=as_json).show(state, tables.status)
+    Screen(as_json=as_json).show(state, running.status)
     if state.reachable is False:
         raise typer.Exit(exits.UNAVAILABLE)
 

@@ -1,4 +1,4 @@
-"""What a running server says about itself, as a Rich table. Pure."""
+"""What should be served and what a running server says about itself, as Rich tables. Pure."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,10 +9,32 @@ from rich.markup import escape
 from servable.cli.tables import duration, plain_table
 
 if TYPE_CHECKING:
-    from servable.workflows.outcomes import RunningModel, RunningServer
+    from servable.workflows.outcomes import RunningModel, RunningServer, Status
 
 _NUMERIC = ("requests", "errors", "p50", "p99", "batch", "queued", "cached", "memory")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def status(state: "Status") -> Iterator[RenderableType]:
+    """What should be served, and what a server says that it serves."""
+    table = plain_table("Deployments", "model", "version", "previous", "variant", "since", "")
+    for row in state.deployments:
+        table.add_row(
+            escape(row.model),
+            str(row.version),
+            "-" if row.previous is None else str(row.previous),
+            escape(row.serving),
+            row.since,
+            "default" if row.default else "",
+        )
+    if state.home:
+        yield table if state.deployments else "Nothing is deployed; see servable deploy --help."
+        yield f"Home     {escape(state.home)}"
+    if state.reachable is not None and state.server is None:
+        yield f"Server   {escape(state.url)} does not answer"
+    if state.server is not None:
+        yield f"Server   {escape(state.url)} answers"
+        yield from running(state.server)
 
 
 def running(server: "RunningServer") -> Iterator[RenderableType]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         ModelRow,
         OptimizeOutcome,
         ScoreOutcome,
-        Status,
         TrainOutcome,
         VariantRow,
     )
@@ -242,30 +241,6 @@ def model_list(rows: "tuple[ModelRow, ...]") -> Iterator[RenderableType]:
             *([escape(wishes(row.policy)) if row.policy else ""] if policies else []),
         )
     yield table
-
-
-def status(state: "Status") -> Iterator[RenderableType]:
-    """What should be served, and what a server says that it serves."""
-    table = plain_table("Deployments", "model", "version", "previous", "variant", "since", "")
-    for row in state.deployments:
-        table.add_row(
-            escape(row.model),
-            str(row.version),
-            "-" if row.previous is None else str(row.previous),
-            escape(row.serving),
-            row.since,
-            "default" if row.default else "",
-        )
-    if state.home:
-        yield table if state.deployments else "Nothing is deployed; see servable deploy --help."
-        yield f"Home     {escape(state.home)}"
-    if state.reachable is not None and state.server is None:
-        yield f"Server   {escape(state.url)} does not answer"
-    if state.server is not None:
-        from servable.cli.running import running  # Here, because it is made of what stands above.
-
-        yield f"Server   {escape(state.url)} answers"
-        yield from running(state.server)
 
 
 def description(about: "Description") -> Iterator[RenderableType]:
