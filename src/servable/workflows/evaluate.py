@@ -76,7 +76,6 @@ def evaluate(
     from servable.training import gate
 
     verdict = gate.judge(found.metrics, minimums or {})
-    written = "" if report is None else _write_report(Path(report), record.reference, package, found, source)
     return EvaluateOutcome(
         model=record.model,
         version=record.version,
@@ -85,7 +84,7 @@ def evaluate(
         intervals={name: (low, high) for name, (low, high) in found.intervals.items()},
         failed=verdict.failed,
         passed=verdict.passed,
-        report=written,
+        report=_written(report, record.reference, package, found, source),
     )
 
 
@@ -144,9 +143,12 @@ def _measured(package: Package, arrays: Arrays, truth: Any, progress: Progress) 
     return found
 
 
-def _write_report(
-    path: Path, reference: str, package: Package, found: "Evaluation", source: dict[str, Any]
+def _written(
+    path: str | Path | None, reference: str, package: Package, found: "Evaluation", source: dict[str, Any]
 ) -> str:
+    """The path of the report, written; empty where nobody wants one."""
+    if path is None:
+        return ""
     from servable.training import report
     from servable.workflows.look import variant_rows
 
@@ -162,5 +164,5 @@ def _write_report(
     )
     page = report.render(shown, variants=variant_rows(package.manifest))
     with storage_errors(f"writing the report {path}"):
-        path.write_text(page, encoding="utf-8")
+        Path(path).write_text(page, encoding="utf-8")
     return str(path)
