@@ -61,7 +61,7 @@ def python_client(subject: Subject) -> str:
 
 
 def _runtime(writer: "_Writer") -> str:
-    """What is the same for every model, and what those need besides that list labels or answer in pieces."""
+    """What is the same for every model, and what those need besides that answer in pieces."""
     same, more = RUNTIME, [OUTDATED] if writer.listed else []
     if writer.subject.streams:
         same = same.replace(BEFORE_STREAM, STREAM + BEFORE_STREAM)

@@ -47,7 +47,7 @@ def typescript_client(subject: Subject) -> str:
 
 
 def _runtime(writer: "_Writer", subject: Subject) -> str:
-    """What is the same for every model, and what those need that take files, list labels or answer in pieces."""
+    """What is the same for every model, and what those need besides that take files or answer in pieces."""
     same, more = RUNTIME, [OUTDATED] if writer.listed else []
     if subject.streams:
         same = same.replace(BEFORE_STREAM, STREAM + BEFORE_STREAM)

@@ -48,8 +48,10 @@ STREAM = """\
         if (name === "end") return;
         const piece = parsed(text, 200);
         if (name === "error") throw refusal(200, piece);
-        if (!isRecord(piece) || !("prediction" in piece)) throw noAnswer(200);
-        yield readAnswer(piece["prediction"], piece["probabilities"], of);
+        if (name === "") {
+          if (!isRecord(piece) || !("prediction" in piece)) throw noAnswer(200);
+          yield readAnswer(piece["prediction"], piece["probabilities"], of);
+        }
         if (whole === undefined) each = setTimeout(stop, milliseconds);
       }
       throw new Error("it broke off");
