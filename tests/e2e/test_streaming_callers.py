@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from types import ModuleType
@@ -39,11 +40,19 @@ def gate(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def let_go(url: str, gate: Path) -> bool:
-    """Whether nothing waits at the gate any more, which is opened for whoever does."""
-    with suppress(OSError):
-        os.close(os.open(gate / "gate", os.O_WRONLY | os.O_NONBLOCK))
-    return figure(url, "servable_streams", "gated") == 0
+def let_go(url: str, gate: Path) -> None:
+    """Open the gate to whoever waits there, until the model is free again."""
+
+    def freed(asking: Future[Any]) -> bool:
+        with suppress(OSError):
+            os.close(os.open(gate / "gate", os.O_WRONLY | os.O_NONBLOCK))
+        return asking.done()
+
+    with ThreadPoolExecutor(1) as pool, servable.Client(url) as client:
+        asking = pool.submit(client.predict, "gated", [""])
+        until(lambda: freed(asking))
+        assert asking.result().prediction == "word0 word1 word2 "
+    until(lambda: figure(url, "servable_streams", "gated") == 0)
 
 
 # ---------------------------------------------------------------------- the library's clients
@@ -124,7 +133,7 @@ def test_the_time_of_a_call_is_for_the_whole(url: str, gate: Path) -> None:
         with pytest.raises(servable.ServableError) as late:
             next(pieces)
     assert late.value.code in ("remote_error", "server_unreachable")
-    until(lambda: let_go(url, gate))
+    let_go(url, gate)
 
 
 # ---------------------------------------------------------------------- the command
@@ -229,7 +238,7 @@ def test_a_generated_client_keeps_its_time(url: str, gate: Path) -> None:
     assert next(pieces).prediction == "word0 "
     with pytest.raises(module.GatedError, match="no whole answer"):
         next(pieces)
-    until(lambda: let_go(url, gate))
+    let_go(url, gate)
 
 
 @pytest.mark.slow
