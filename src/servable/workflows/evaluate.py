@@ -11,18 +11,15 @@ from servable.errors import DataError
 from servable.frameworks import lookup
 from servable.progress import NoProgress, Progress
 from servable.runtime.model import variant_of
-from servable.tensors import Arrays, row_count, stack, take
+from servable.tensors import row_count, stack
 from servable.workflows.homes import opened
+from servable.workflows.labelled import Labelled, labelled
 from servable.workflows.outcomes import EvaluateOutcome
-from servable.workflows.sources import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from servable.training.evaluate import Evaluation
-
-#: Rows answered in one run of the model.
-CHUNK_ROWS = 10_000
 
 
 def evaluate(
@@ -39,7 +36,9 @@ def evaluate(
 
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
-        data: a CSV or Parquet file, or a DataFrame, with the target column (none for clustering).
+        data: a CSV or Parquet file, or a DataFrame, with the target column (none for clustering); for a
+            model of pictures or sounds a folder of class folders, a CSV of paths, IDX files or an npz; for
+            one of texts a folder of class folders, too. What such data set aside for tests is measured on.
         target: the column with the right answers, if it is not named as when the model was made.
         minimums: the gate: limit by metric; for a metric that is better when lower it is a maximum.
         report: where to write the HTML report; None writes none.
@@ -52,7 +51,7 @@ def evaluate(
     Raises:
         ModelNotFound: there is no such model.
         VersionNotFound: it has no such version or alias.
-        DataError: the rows do not fit the signature or lack the target.
+        DataError: the rows do not fit the signature or lack the target, or a class is none of the model's.
         SettingInvalid: a limit for a metric that is not measured for this model.
     """
     watched = progress or NoProgress()
@@ -60,55 +59,48 @@ def evaluate(
         record = place.models.resolve(reference)
         package = place.package(record)
     signature = package.signature
-    watched.begin("Read the data")
-    frame, source = table_of(data, signature)
-    from servable.frameworks.frame import pack
-    from servable.training import gate
-    from servable.training.columns import close_names
-    from servable.training.data import truth_of
-
     if signature.task == "transform":
         raise DataError(
             f"{record.reference} does not say what its answers mean, so there is nothing to evaluate."
         )
-    if target is not None:
-        if target not in frame.columns:
-            known = [str(name) for name in frame.columns]
-            raise DataError(f"The data has no column {target!r}; {close_names(target, known)}")
-        frame = frame.rename(columns={target: signature.answer.name})
-    truth = truth_of(frame, signature)
-    arrays = pack(frame, signature)
-    rows = row_count(arrays)
-    if not rows:
-        raise DataError(f"{source['data']} has no rows to evaluate on.")
-    watched.done(f"{rows} rows")
-    watched.begin("Answer all rows", total=rows)
-    answers = _answers(package, arrays, watched)
-    found = _measured(package, arrays, truth, answers)
+    watched.begin("Read the data")
+    rows = labelled(data, record.reference, signature, target)
+    if not rows.size:
+        raise DataError(f"{rows.source['data']} has no rows to evaluate on.")
+    watched.done(f"{rows.size} rows")
+    from servable.training import gate
+
+    watched.begin("Answer all rows", total=rows.size)
+    answers = _answers(package, rows, watched)
+    found = _measured(package, rows, answers)
     watched.done(f"{found.metric} {found.metrics.get(found.metric, float('nan')):.4f}")
     verdict = gate.judge(found.metrics, minimums or {})
-    written = "" if report is None else _write_report(Path(report), record.reference, package, found, source)
+    written = (
+        "" if report is None else _write_report(Path(report), record.reference, package, found, rows.source)
+    )
     return EvaluateOutcome(
         model=record.model,
         version=record.version,
-        rows=rows,
+        rows=rows.size,
         metrics=dict(found.metrics),
         intervals={name: (low, high) for name, (low, high) in found.intervals.items()},
+        classes=tuple(found.classes),
+        confusion=tuple(map(tuple, found.confusion)),
         failed=verdict.failed,
         passed=verdict.passed,
         report=written,
     )
 
 
-def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, Any]:
+def _answers(package: Package, rows: Labelled, progress: Progress) -> dict[str, Any]:
     """What the variant that serves answers to all rows, a chunk at a time."""
     chosen = variant_of(package.manifest)
     adapter = lookup.adapter(chosen.format)
     predictor = adapter.load(package.folder, chosen, package.signature, trust=package.manifest.trusted)
     parts = []
     try:
-        for start in range(0, row_count(arrays), CHUNK_ROWS):
-            part = take(arrays, slice(start, start + CHUNK_ROWS))
+        for start in range(0, rows.size, rows.chunk_rows):
+            part = rows.part(slice(start, start + rows.chunk_rows))
             parts.append(predictor.predict(part))
             progress.advance(row_count(part))
     finally:
@@ -116,7 +108,7 @@ def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, 
     return stack(parts)
 
 
-def _measured(package: Package, arrays: Arrays, truth: Any, answers: dict[str, Any]) -> "Evaluation":
+def _measured(package: Package, rows: Labelled, answers: dict[str, Any]) -> "Evaluation":
     from servable.frameworks.frame import to_frame
     from servable.training import evaluate as measuring
 
@@ -129,10 +121,12 @@ def _measured(package: Package, arrays: Arrays, truth: Any, answers: dict[str, A
             package.folder, trained, package.signature, trust=package.manifest.trusted
         ).model
         style = str(trained.options.get("style", "canonical"))
-        frame = to_frame(arrays, package.signature, "pandas" if style == "pandas" else "canonical")
+        frame = to_frame(
+            rows.part(slice(None)), package.signature, "pandas" if style == "pandas" else "canonical"
+        )
         steps = getattr(model, "named_steps", {})
         points = steps["prepare"].transform(frame) if "prepare" in steps else frame.to_numpy(dtype="float64")
-    return measuring.evaluate(package.signature, truth, answers, points=points)
+    return measuring.evaluate(package.signature, rows.truth, answers, points=points)
 
 
 def _write_report(
