@@ -61,7 +61,7 @@ Data = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="A CSV or Parquet file, one row per line; pictures or sounds in folders of classes, and the like.",
+        help="A CSV or Parquet file, one row per line; or a folder with a folder of files for each class.",
         show_default=False,
     ),
 ]
