@@ -13,6 +13,7 @@ from typing import Any
 
 from servable.artifact.audit import ZIP_ERRORS, Audit, refusal
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, FileMissing
+from servable.frameworks.quiet import imported
 
 _CONFIG = "config.json"
 _LARGEST = 64 * 1024 * 1024
@@ -80,8 +81,7 @@ def _hdf5_config(path: Path) -> Any:
         ArtifactUnsupported: it holds weights alone.
         ArtifactUnreadable: damaged, or with parts in other files.
     """
-    import h5py  # Keras brings it.
-
+    h5py = imported("h5py")  # Keras brings it.
     try:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
