@@ -206,6 +206,8 @@ def test_a_model_of_sounds_is_called_with_a_wav(tmp_path: Path):
                 text = {"input": {"sound": base64.b64encode(data).decode()}}
                 assert client.post("/predict", json=text).json()["prediction"] == label
                 assert client.post("/predictions/pitch", content=data).json() == label
+                packed = {"content": file(tone(hz, 0.5), "MP3"), "headers": {"content-type": "audio/mpeg"}}
+                assert client.post("/predict", **packed).json()["prediction"] == label
             broken = client.post("/predict", content=data[:300], headers={"content-type": "audio/wav"})
             assert broken.status_code == 422
             assert "a whole sound" in broken.text
