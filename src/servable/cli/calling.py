@@ -42,7 +42,12 @@ def call(
         str, typer.Option(envvar="SERVABLE_URL", help="The server's address.", rich_help_panel=options.COMMON)
     ] = "http://127.0.0.1:8000",
     timeout: Annotated[
-        float, typer.Option(min=0.001, help="Seconds for each request.", rich_help_panel=options.COMMON)
+        float,
+        typer.Option(
+            min=0.001,
+            help="Seconds for each request; with --stream, for each piece.",
+            rich_help_panel=options.COMMON,
+        ),
     ] = 30.0,
     stream: Annotated[
         bool,
@@ -85,18 +90,19 @@ def _print(pieces: "Iterable[Piece]", screen: Screen) -> None:
     import msgspec  # Lazily, for a quick --help.
     from rich.markup import escape
 
-    last, begun = None, False
+    last, open_line = None, False
     try:
         for last in pieces:
-            text = last.prediction if isinstance(last.prediction, str) and not screen.as_json else None
-            if text is None:
+            if isinstance(last.prediction, str) and not screen.as_json:
+                text = last.prediction
+            else:
                 whole = last if screen.as_json else last.prediction
-                text = ("\n" if begun else "") + msgspec.json.encode(whole).decode() + "\n"
-            begun = begun if not text else not text.endswith("\n")
+                text = "\n" * open_line + msgspec.json.encode(whole).decode() + "\n"
+            open_line = not text.endswith("\n") if text else open_line
             sys.stdout.write(text)
             sys.stdout.flush()
     finally:
-        if begun:
+        if open_line:
             sys.stdout.write("\n")
             sys.stdout.flush()
     if last is not None:
