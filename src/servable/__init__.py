@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from servable.client import AsyncClient, Client, Prediction, Predictions
+    from servable.client import AsyncClient, Client, Piece, Prediction, Predictions
     from servable.engines.embedded import asgi
     from servable.engines.local import LocalServer, serve
     from servable.engines.wsgi import wsgi
@@ -38,6 +38,7 @@ __all__ = [
     "Client",
     "LocalServer",
     "Model",
+    "Piece",
     "Prediction",
     "Predictions",
     "ServableError",
@@ -65,6 +66,7 @@ _HOMES = {
     "Client": "servable.client",
     "LocalServer": "servable.engines.local",
     "Model": "servable.frameworks.python_model",
+    "Piece": "servable.client",
     "Prediction": "servable.client",
     "Predictions": "servable.client",
     "ServableError": "servable.errors",

@@ -156,6 +156,9 @@ def test_digits_are_learned_and_asked_for_by_a_picture(folders: Path, tmp_path: 
     assert outcome.serving in COMPILED
     described = servable.describe("digits", home=home)
     assert [field.kind for field in described.signature.inputs] == ["image"]
+    measured = servable.evaluate("digits", folders, home=home)
+    assert measured.rows == 400
+    assert measured.metrics["accuracy"] >= outcome.metrics["accuracy"]
 
 
 def test_the_network_learns_digits_and_leaves_the_global_random_state_alone(folders: Path, tmp_path: Path):
@@ -182,6 +185,14 @@ def test_tones_are_told_apart(tmp_path: Path):
     assert best.score == 1.0
     assert best.served_us_per_row is not None
     assert {entry.name for entry in board.entries} == {"dummy", "linear", "kernel"}
+    home = tmp_path / "home"
+    servable.train(tmp_path / "tones", name="tones", model="linear", home=home, time_budget_s=20)
+    found = servable.evaluate("tones", tmp_path / "tones", minimums={"accuracy": 0.95}, home=home)
+    assert (found.rows, found.passed, found.classes) == (60, True, ("high", "low", "middle"))
+    (tmp_path / "tones" / "low" / "0.wav").rename(tmp_path / "tones" / "low" / "broken.wav")
+    (tmp_path / "tones" / "low" / "broken.wav").write_bytes(tone(300, 0.2, 0)[:40])
+    with pytest.raises(DataError, match=r"low/broken\.wav"):
+        servable.evaluate("tones", tmp_path / "tones", home=home)
 
 
 def test_a_family_that_does_not_exist_is_named(folders: Path, tmp_path: Path):

@@ -17,8 +17,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
+import h5py  # noqa: E402 - only where the libraries are
+
 from all.serving import COMPILED  # noqa: E402
-from frameworks import networks  # noqa: E402 - only where the libraries are
+from frameworks import networks  # noqa: E402
 from servable.artifact.preparation import ImageInput  # noqa: E402
 from servable.artifact.signature import Field  # noqa: E402
 from servable.errors import (  # noqa: E402
@@ -205,13 +207,111 @@ def test_a_vocabulary_in_another_file_is_refused(tmp_path):
         read(changed(networks.saved("logits", tmp_path), change))
 
 
-def test_the_older_form_is_refused_with_the_way_out(tmp_path):
+def older(kind: str, folder: Path) -> Path:
+    """The network as Keras 2 wrote it."""
+    path = folder / f"{kind}.h5"
+    networks.network(kind).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "hints"), [("pictures", THREE), ("several", Hints()), ("sequence", THREE)])
+def test_the_older_form_answers_as_keras_does(kind, hints, tmp_path):
+    trained = read(older(kind, tmp_path), hints)
+    arrays = asked(trained, kind)
+    whole = read(networks.saved(kind, tmp_path), hints)
+    wanted = lookup.adapter("keras").wrap(whole).predict(asked(whole, kind))
+    answer = lookup.adapter("keras").wrap(trained).predict(arrays)
+    assert answer.keys() == wanted.keys()
+    for name, values in wanted.items():
+        np.testing.assert_allclose(answer[name], values, atol=1e-6)
+    folder = tmp_path / "package"
+    (folder / "variants").mkdir(parents=True)
+    variant = lookup.adapter("keras").write(trained, folder)
+    assert variant.path == "model.h5"
+    again = lookup.adapter("keras").load(folder, variant, trained.signature, trust=False).predict(arrays)
+    assert all(np.array_equal(again[name], values) for name, values in answer.items())
+    assert optimise(trained, arrays, folder, fallback=variant, batches=(1,)).serving in COMPILED
+
+
+def described_as(path: Path, config: Any) -> Path:
+    """An HDF5 file with another description."""
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    return path
+
+
+def test_a_file_of_keras_2_names_no_modules(tmp_path):
+    path = older("pictures", tmp_path)
+    with h5py.File(path) as file:
+        config = json.loads(file.attrs["model_config"])
+    for layer in config["config"]["layers"]:
+        layer.pop("module", None)
+        layer.pop("registered_name", None)
+        for name, value in list(layer["config"].items()):
+            if isinstance(value, dict) and "class_name" in value:
+                plain = {"class_name": value["class_name"], "config": value["config"]}
+                layer["config"][name] = "float32" if name == "dtype" else plain
+        if layer["class_name"] == "InputLayer":
+            layer["config"]["batch_input_shape"] = layer["config"].pop("batch_shape")
+    answer = lookup.adapter("keras").wrap(read(described_as(path, config))).predict(networks.rows("pictures"))
+    wanted = networks.network("pictures").predict(networks.rows("pictures")["picture"], verbose=0)
+    np.testing.assert_allclose(answer[PROBABILITIES], wanted, atol=1e-6)
+
+
+def test_code_in_an_older_file_asks_for_trust(tmp_path):
+    with pytest.raises(ArtifactUntrusted, match="Lambda"):
+        read(older("lambda", tmp_path))
+    marker = tmp_path / "ran"
+    layer = {"class_name": "Lambda", "config": {"name": "x", "function": ["4wEAAAA=", None, None]}}
+    evil = {"class_name": "os.system", "config": {"command": f"touch {marker}"}}
+    foreign = {"class_name": "Thing", "module": "os", "registered_name": None, "config": {}}
+    for added in (layer, evil, foreign):
+        config = {"class_name": "Sequential", "config": {"name": "s", "layers": [added]}}
+        with pytest.raises(ArtifactUntrusted):
+            read(described_as(older("value", tmp_path), config))
+    assert not marker.exists()
+
+
+def test_an_older_file_of_anybodys_class_says_what_to_do(tmp_path):
+    config = {
+        "class_name": "Sequential",
+        "config": {"name": "s", "layers": [{"class_name": "Mine", "config": {}}]},
+    }
+    with pytest.raises(ArtifactUnreadable, match="SavedModel"):
+        read(described_as(older("value", tmp_path), config))
+
+
+@pytest.mark.parametrize("kind", ["external", "soft", "dataset"])
+def test_an_older_file_that_points_elsewhere_is_refused(kind, tmp_path):
+    path = older("value", tmp_path)
+    (tmp_path / "secret").write_bytes(bytes(64))
+    with h5py.File(path, "r+") as file:
+        if kind == "external":
+            file["model_weights/more"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/")
+        elif kind == "soft":
+            file["model_weights/more"] = h5py.SoftLink("/model_weights")
+        else:
+            file.create_dataset("w", (16,), "f4", external=[(str(tmp_path / "secret"), 0, 64)])
+    with pytest.raises(ArtifactUnreadable, match="lies elsewhere"):
+        read(path)
+
+
+def test_older_files_that_are_no_model_are_refused_with_the_way_out(tmp_path):
     weights = tmp_path / "w.weights.h5"
     networks.network("value").save_weights(weights)
-    with pytest.raises(ArtifactUnsupported, match=r"\.keras"):
+    with pytest.raises(ArtifactUnsupported, match=r"weights alone.*as \.keras"):
         read(weights)
-    with pytest.raises(ArtifactUnsupported, match=r"save it as \.keras"):
+    with pytest.raises(ArtifactUnsupported, match=r"rename it to model\.h5"):
         read(shutil.move(weights, tmp_path / "model.keras"))
+    whole = older("value", tmp_path).read_bytes()
+    for name, data in (
+        ("cut.h5", whole[: len(whole) // 2]),
+        ("none.h5", b"nothing of it"),
+        ("empty.h5", b""),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ArtifactUnreadable):
+            read(tmp_path / name)
 
 
 def test_a_graph_that_writes_files_asks_for_trust_and_writes_nothing_before(tmp_path):

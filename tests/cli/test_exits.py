@@ -55,6 +55,13 @@ def test_every_error_has_a_code_that_is_documented_and_its_own_sentence(kind):
         (errors.RemoteError("x", 429), 7),
         (errors.RemoteError("x", 500), 1),
         (errors.RemoteError("x", 503), 7),
+        # Once half of an answer was there, the status says nothing any more.
+        (errors.RemoteError("x", 200, "model_failed"), 1),
+        (errors.RemoteError("x", 200, "deadline_exceeded"), 7),
+        (errors.RemoteError("x", 200, "model_died"), 7),
+        (errors.RemoteError("x", 200, "invalid_request"), 3),
+        (errors.RemoteError("x", 200, "a code of tomorrow"), 1),
+        (errors.RemoteError("x", 200), 1),
         (KeyboardInterrupt(), 130),
         (OSError(errno.ENOSPC, "No space left on device", "/home/x"), 7),
         (OSError(errno.EACCES, "Permission denied", "/home/x"), 7),

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from servable.client import wire
+from servable.client import replies, wire
 from servable.client.course import Course, Terms
 from servable.errors import RemoteError, ServerUnreachable, SettingInvalid
 from servable.testing import FakeClock
@@ -22,8 +22,8 @@ def terms(clock) -> Terms:
     return Terms(URL, 10.0, 3, clock)
 
 
-def reply(status: int, content: bytes = b"{}", **headers: str) -> wire.Reply:
-    return wire.Reply(
+def reply(status: int, content: bytes = b"{}", **headers: str) -> replies.Reply:
+    return replies.Reply(
         status, httpx.Headers({name.replace("_", "-"): headers[name] for name in headers}), content
     )
 

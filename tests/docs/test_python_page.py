@@ -15,6 +15,15 @@ import servable
 from docs.test_readme import python_blocks
 from e2e.conftest import free_port
 
+WRITER = """
+from collections.abc import Iterator
+
+
+def predict(prompt: str) -> Iterator[str]:
+    yield prompt
+    yield " a time"
+"""
+
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -30,6 +39,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     frame.to_csv(tmp_path / "customers.csv", index=False)
     frame.sample(100, random_state=0).to_csv(tmp_path / "march.csv", index=False)
     numbers = frame[["age"]].to_numpy(dtype="float64")
+    (tmp_path / "writer.py").write_text(WRITER)
     joblib.dump(LogisticRegression().fit(numbers, frame.churned), tmp_path / "model.joblib")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SERVABLE_HOME", str(tmp_path / "home"))
@@ -47,7 +57,7 @@ def shortened(block: str, port: int) -> str:
 def test_the_examples_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     blocks = [shortened(block, port) for block in python_blocks("docs/python.md")]
-    train, take_in, serve, call, stream, score = blocks
+    train, take_in, serve, call, stream, pieces, score = blocks
     frame = pd.read_csv("customers.csv").drop(columns="churned")
     names: dict[str, object] = {"frame": frame}
     exec(train, names)
@@ -63,12 +73,15 @@ def test_the_examples_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )
     assert servable.models()[0].latest == 4
     exec(serve, names)
+    servable.add("writer.py", name="writer", trust=True, deploy=True)
     with servable.serve(background=True, port=port):
         exec(call, names)
         exec(stream, names)
+        exec(pieces, names)
     exec(score, names)
     assert (desk / "answers.parquet").is_file()
     said = capsys.readouterr().out
     assert "http://127.0.0.1:" in said
     assert "'no'" in said
+    assert "Once upon a time" in said
     assert "'yes'" in said or "yes" in said

@@ -320,7 +320,7 @@ def test_what_a_cold_model_takes_is_read_without_loading_it(four: Path) -> None:
     async def course(host: Host, sizes: Sizes) -> None:
         cold = host.find(name_of(2))
         assert isinstance(cold, Cold)
-        assert [field.name for field in (await host.signature(cold)).inputs] == list("abcd")
+        assert [field.name for field in (await host.outline(cold)).signature.inputs] == list("abcd")
         assert sizes.loads == []
 
     run(four, course)

@@ -101,7 +101,7 @@ def test_an_onnx_file_is_served_as_it_is(trained_home: Path, iris: pd.DataFrame,
         ("noise.joblib", b"\x93NOPE" * 40, ArtifactUnreadable, "noise.joblib"),
         ("noise.onnx", b"\x93NOPE" * 40, ArtifactUnreadable, "noise.onnx"),
         ("noise.skops", b"PK\x03\x04 and so on", ArtifactUnreadable, "noise.skops"),
-        ("model.h5", b"x", ArtifactUnsupported, r"\.onnx"),
+        ("model.rds", b"x", ArtifactUnsupported, r"\.onnx"),
     ],
 )
 def test_a_broken_file_is_said_and_nothing_is_kept(

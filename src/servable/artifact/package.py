@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -54,6 +54,13 @@ class Package(msgspec.Struct, frozen=True):
     manifest: Manifest
     signature: Signature
     digest: str
+
+
+class Outline(NamedTuple):
+    """What a package says about itself; nothing of it was verified."""
+
+    manifest: Manifest
+    signature: Signature
 
 
 def _read_format_1(data: bytes) -> Manifest:
@@ -162,6 +169,16 @@ def read_signature(folder: Path) -> Signature:
         return signatures.decode(_read_record(folder, SIGNATURE_FILE))
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ArtifactUnreadable(f"{SIGNATURE_FILE} of the package {folder} is damaged: {error}.") from error
+
+
+def read_outline(folder: Path) -> Outline:
+    """The head and the signature of a package, unverified, for descriptions.
+
+    Raises:
+        ArtifactUnreadable: there is none, or it is damaged.
+        ArtifactUnsupported: written by a newer Servable, or by one too old to be read.
+    """
+    return Outline(_decode(_read_record(folder, MANIFEST_FILE)), read_signature(folder))
 
 
 def write_json(folder: Path, name: str, value: Any) -> None:

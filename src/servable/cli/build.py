@@ -216,6 +216,7 @@ def evaluate(
     """Measure a version on labelled rows, and hold it against gates.
 
     Example: [bold]servable evaluate churn@champion march.csv --min accuracy=0.85[/bold]
+    or [bold]servable evaluate pets pictures/ --report pets.html[/bold] with a folder for each class
     """
     from servable.cli import tables
     from servable.workflows.evaluate import evaluate as work

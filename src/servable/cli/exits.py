@@ -61,7 +61,7 @@ def ending(error: BaseException) -> Ending:
     if isinstance(error, KeyboardInterrupt):
         return Ending(INTERRUPTED, "")
     if isinstance(error, errors.RemoteError):
-        return Ending(_remote(error.status), _with_fields(error))
+        return Ending(_remote(error), _with_fields(error))
     if isinstance(error, errors.ServableError):
         return Ending(_nearest(error), error.message)
     if isinstance(error, OSError):
@@ -84,14 +84,32 @@ def debugging() -> bool:
 
 def _nearest(error: BaseException) -> int:
     """The code of the nearest class in the table."""
-    for ancestor in type(error).__mro__:
+    return _nearest_of(type(error))
+
+
+def _nearest_of(kind: type[BaseException]) -> int:
+    for ancestor in kind.__mro__:
         if ancestor in CODES:
             return CODES[ancestor]
     return FAULT
 
 
-def _remote(status: int) -> int:
-    """The code for a server's refusal."""
+def _named(root: type[errors.ServableError], code: str) -> type[errors.ServableError]:
+    """The class of the tree whose code word this is; the root when none has it."""
+    waiting = [root]
+    while waiting:
+        kind = waiting.pop()
+        if kind.code == code:
+            return kind
+        waiting.extend(kind.__subclasses__())
+    return root
+
+
+def _remote(error: errors.RemoteError) -> int:
+    """The code for a server's refusal, or for what went wrong once half of an answer was there."""
+    status = error.status
+    if status < 400 and error.remote_code:
+        return _nearest_of(_named(errors.ServableError, error.remote_code))
     if status == 404:
         return NOT_FOUND
     if status == 429 or status >= 502:

@@ -58,7 +58,12 @@ NewName = Annotated[
     str, typer.Option("--name", help="Name under which the model is kept.", show_default=False)
 ]
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file, one row per line.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="A CSV or Parquet file, one row per line; or a folder with a folder of files for each class.",
+        show_default=False,
+    ),
 ]
 Tolerance = Annotated[
     float,

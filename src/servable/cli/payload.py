@@ -12,7 +12,7 @@ from servable.errors import DataError, FileMissing, InputError
 
 #: Endings of files that are one row as they are.
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
-_SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff")
+_SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 
 
 class Payload(NamedTuple):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _UNBOUNDED = 1e300
 #: The longest list of columns that is printed whole.
 _COLUMNS_SHOWN = 40
+#: A table of answers by class is printed up to so many classes, whose names are cut here.
+_MOST_CLASSES, _CLASS_WIDTH = 12, 12
 
 
 def duration(seconds: float | None) -> str:
@@ -103,6 +105,7 @@ def metrics(
     values: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]] | None = None,
     baseline: Mapping[str, float] | None = None,
+    title: str = "Metrics on rows that training never saw",
 ) -> RenderableType:
     """Metrics with their 95 % intervals and the baseline's, where there are any."""
     heads = ["metric", "value"]
@@ -110,7 +113,7 @@ def metrics(
         heads.append("95 % interval")
     if baseline:
         heads.append("linear baseline")
-    table = plain_table("Metrics on rows that training never saw", *heads, right=heads[1:])
+    table = plain_table(title, *heads, right=heads[1:])
     for name, value in values.items():
         cells = [escape(name), number(value)]
         if intervals:
@@ -173,9 +176,16 @@ def trained(outcome: "TrainOutcome") -> Iterator[RenderableType]:
 
 def evaluated(outcome: "EvaluateOutcome") -> Iterator[RenderableType]:
     """What ``evaluate`` measured, and its verdict."""
-    yield metrics(outcome.metrics, outcome.intervals)
+    yield metrics(outcome.metrics, outcome.intervals, title="Metrics")
+    if 0 < len(outcome.classes) <= _MOST_CLASSES:
+        names = [escape(name[:_CLASS_WIDTH]) for name in outcome.classes]
+        table = plain_table("Truth down, answers across", "", *names, right=names)
+        for name, counts in zip(names, outcome.confusion, strict=True):
+            table.add_row(name, *(f"{count:,}" for count in counts))
+        yield table
     yield f"{escape(outcome.model)}:{outcome.version} on {outcome.rows:,} rows"
-    yield f"Report   {escape(outcome.report)}"
+    if outcome.report:
+        yield f"Report   {escape(outcome.report)}"
     for sentence in outcome.failed:
         yield f"[bold red]Below the gate:[/bold red] {escape(sentence)}"
 

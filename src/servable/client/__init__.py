@@ -5,7 +5,7 @@ The two are thin shells. What is sent and how an answer is read is in ``wire``, 
 """
 
 from servable.client.aio import AsyncClient
-from servable.client.results import Prediction, Predictions, ServedModel
+from servable.client.results import Piece, Prediction, Predictions, ServedModel
 from servable.client.sync import Client
 
-__all__ = ["AsyncClient", "Client", "Prediction", "Predictions", "ServedModel"]
+__all__ = ["AsyncClient", "Client", "Piece", "Prediction", "Predictions", "ServedModel"]

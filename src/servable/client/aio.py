@@ -2,15 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from servable.client import encoding, wire
+from servable.client import encoding, replies, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
-from servable.client.results import Prediction, Predictions, Row, Rows, ServedModel
+from servable.client.results import Piece, Prediction, Predictions, Row, Rows, ServedModel
 from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
 
@@ -115,7 +115,23 @@ class AsyncClient:
         As ``Client.predict_lines``.
         """
         call = wire.predict_lines(model, rows, version=version, request_id=request_id)
-        return self._lines(Course(call, self._terms, timeout_s=timeout_s))
+        return self._parts(Course(call, self._terms, timeout_s=timeout_s))
+
+    def stream(
+        self,
+        model: str | None,
+        row: Any,
+        *,
+        version: int | None = None,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Piece]:
+        """Ask for the answer to one row in pieces, and give each as soon as the model has made it.
+
+        As ``Client.stream``. Leaving a loop over it does not close it at once; ``contextlib.aclosing`` does.
+        """
+        call = wire.stream(model, row, version=version, request_id=request_id)
+        return self._parts(Course(call, self._terms, timeout_s=timeout_s, by_part=timeout_s is None))
 
     async def models(self) -> tuple[ServedModel, ...]:
         """What the server serves; raises as ``predict`` does."""
@@ -199,14 +215,19 @@ class AsyncClient:
             # Failures behind the one that is raised have nobody to hear of them.
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _lines(self, course: Course[Predictions]) -> AsyncIterator[Prediction]:
-        """The answers of one call, each as it comes."""
+    async def _parts(self, course: Course[Any]) -> AsyncGenerator[Any]:
+        """The parts of one answer, each as it comes."""
         while True:
             try:
                 async with self._http.stream(**course.attempt()) as response:
-                    if wire.comes_in_lines(response):
-                        async for found in self._each(response, course):
-                            yield found
+                    parts = course.parts(response)
+                    if parts is not None:
+                        with course.reading(response):
+                            async for data in response.aiter_bytes():
+                                for found in course.found(parts, data, response):
+                                    yield found
+                            for found in parts.finish():
+                                yield found
                         return
                     outcome: Outcome = await _whole(response)
             except (httpx.HTTPError, httpx.InvalidURL) as failure:
@@ -218,15 +239,7 @@ class AsyncClient:
                 return
             await asyncio.sleep(wait)
 
-    async def _each(self, response: httpx.Response, course: Course[Any]) -> AsyncIterator[Prediction]:
-        """The answers in the lines of a response; raises as ``Course.reading`` and ``answer_in`` do."""
-        with course.reading(response):
-            async for text in response.aiter_lines():
-                found = course.answer_in(text, response)
-                if found is not None:
-                    yield found
 
-
-async def _whole(response: httpx.Response) -> wire.Reply:
+async def _whole(response: httpx.Response) -> replies.Reply:
     """A response read to its end."""
-    return wire.Reply(response.status_code, response.headers, await response.aread())
+    return replies.Reply(response.status_code, response.headers, await response.aread())

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 import httpx
 import msgspec
 
-from servable.client import wire
-from servable.client.results import Prediction
+from servable.client import replies, wire
+from servable.client.parts import P, Parts
 from servable.client.retry import Attempt, RetryBudget, RetryPolicy, retry_after_s, wait_before_retry
 from servable.clock import Clock, SystemClock
 from servable.errors import SettingInvalid
@@ -19,7 +19,7 @@ T = TypeVar("T")
 #: Seconds between two questions whether the server is ready.
 _POLL_S = 0.05
 #: How one attempt ended: an answer, or the reason why there is none.
-Outcome = wire.Reply | httpx.HTTPError | httpx.InvalidURL
+Outcome = replies.Reply | httpx.HTTPError | httpx.InvalidURL
 
 #: Failures that another attempt would repeat.
 _LASTING = (
@@ -62,7 +62,7 @@ class Terms:
 
         def pause_s() -> float:
             if self.clock.monotonic() + _POLL_S > deadline:
-                raise wire.not_ready(self.url, timeout_s)
+                raise replies.not_ready(self.url, timeout_s)
             return _POLL_S
 
         return pause_s
@@ -97,9 +97,9 @@ class _Remaining(dict[str, float]):
         super().__init__()
         self._course = course
 
-    def get(self, _step: str, _default: Any = None, /) -> float:
+    def get(self, step: str, _default: Any = None, /) -> float:
         """The seconds for the step that begins now."""
-        return self._course.remaining_s()
+        return self._course.step_s(step)
 
 
 class Course(Generic[T]):
@@ -113,13 +113,21 @@ class Course(Generic[T]):
         terms: the client's.
         timeout_s: the most that this call may take; the client's when None.
         patient: False for a call that is made once only.
+        by_part: the time is for the wait for each part of an answer, not for all of it; the server is not
+            told of it and keeps to limits of its own.
 
     Raises:
         SettingInvalid: a time that is not above 0.
     """
 
     def __init__(
-        self, call: wire.Call[T], terms: Terms, *, timeout_s: float | None = None, patient: bool = True
+        self,
+        call: wire.Call[T],
+        terms: Terms,
+        *,
+        timeout_s: float | None = None,
+        patient: bool = True,
+        by_part: bool = False,
     ) -> None:
         self.timeout_s = terms.timeout_s if timeout_s is None else checked_timeout(timeout_s)
         self._terms = terms
@@ -129,6 +137,7 @@ class Course(Generic[T]):
         self._policy = terms.policy if patient else RetryPolicy(0)
         self._deadline = terms.clock.monotonic() + self.timeout_s
         self._number = 0
+        self._by_part = by_part
         terms.budget.earn()
 
     def check(self, response: httpx.Response) -> None:
@@ -144,15 +153,22 @@ class Course(Generic[T]):
         """Seconds left, at least a millisecond so that a late attempt fails by its timeout."""
         return max(0.001, self._deadline - self._terms.clock.monotonic())
 
+    def step_s(self, step: str) -> float:
+        """Seconds for a step of httpx: ``connect read write pool``."""
+        # How long a read may take is asked once for all reads of an answer.
+        return self.timeout_s if self._by_part and step == "read" else self.remaining_s()
+
     def attempt(self) -> Mapping[str, Any]:
         """What the next attempt hands to httpx; it tells the server how long an answer is of use."""
-        call = self._call
-        milliseconds = max(1, int(self.remaining_s() * 1000))
+        call, headers = self._call, self._call.headers
+        if not self._by_part:
+            milliseconds = max(1, int(self.remaining_s() * 1000))
+            headers["x-request-timeout-ms"] = str(min(milliseconds, 10**11))
         return {
             "method": call.method,
             "url": call.path,
             "content": call.body,
-            "headers": {**call.headers, "x-request-timeout-ms": str(min(milliseconds, 10**11))},
+            "headers": headers,
             "extensions": {"timeout": _Remaining(self)},
         }
 
@@ -161,7 +177,7 @@ class Course(Generic[T]):
         if isinstance(outcome, _LASTING):
             return None
         status, asked = None, None
-        if isinstance(outcome, wire.Reply):
+        if isinstance(outcome, replies.Reply):
             if outcome.good:
                 return None
             if outcome.status == httpx.codes.UNSUPPORTED_MEDIA_TYPE and self._call.instead is not None:
@@ -185,33 +201,39 @@ class Course(Generic[T]):
             ServerUnreachable: there was no answer.
             SettingInvalid: the address cannot be used.
         """
-        if isinstance(outcome, wire.Reply):
+        if isinstance(outcome, replies.Reply):
             return wire.result(self._call, outcome, self._terms.url)
-        raise wire.unreachable(outcome, self._terms.url, self.timeout_s) from outcome
+        raise replies.unreachable(outcome, self._terms.url, self.timeout_s) from outcome
+
+    def parts(self, response: httpx.Response) -> Parts[Any] | None:
+        """What reads the answer that has begun; None for one to be read whole."""
+        return self._call.parts(response.headers) if response.is_success else None
+
+    def found(self, parts: Parts[P], data: bytes, response: httpx.Response) -> Iterator[P]:
+        """The parts that are whole with these bytes.
+
+        Raises:
+            httpx.ReadTimeout: the call's time is over.
+        """
+        self.check(response)
+        for part in parts.feed(data):
+            yield part
+            if self._by_part:
+                # Whoever has the part may have thought about it for long.
+                self._deadline = self._terms.clock.monotonic() + self.timeout_s
 
     @contextmanager
     def reading(self, response: httpx.Response) -> Iterator[None]:
-        """While this is entered the lines of an answer are read, whose first ones were handed on perhaps.
+        """While this is entered the parts of an answer are read, the first of which were handed on perhaps.
 
         Raises:
-            RemoteError: a line is none of Servable's.
+            RemoteError: a part is none of Servable's.
             ServerUnreachable: the connection broke, or the time is over.
         """
         try:
             yield
         except httpx.HTTPError as failure:
-            self.result(failure)
-        except msgspec.MsgspecError as strange:
+            raise replies.broken_off(failure, self._terms.url, self.timeout_s) from failure
+        except (msgspec.MsgspecError, UnicodeDecodeError) as strange:
             address = self._terms.url + self._call.path
-            raise wire.not_ours(response.status_code, response.headers, address) from strange
-
-    def answer_in(self, text: str, response: httpx.Response) -> Prediction | None:
-        """The answer in one line of a response; None when it holds none.
-
-        Raises:
-            httpx.ReadTimeout: the call's time is over.
-            msgspec.MsgspecError: the line is none of Servable's.
-            RemoteError: it is an error.
-        """
-        self.check(response)
-        return wire.line(text, response.headers.get("x-request-id", ""))
+            raise replies.not_ours(response.status_code, response.headers, address) from strange

@@ -59,6 +59,14 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
+class Piece(Prediction, frozen=True, kw_only=True):
+    """A part of the answer to one row; all fields are those of ``Prediction``.
+
+    The pieces of a text are put one behind the other; any other piece holds the next values. A model that
+    answers whole gives one piece.
+    """
+
+
 class Predictions(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The answers to several rows, in the order of the rows.
 

@@ -2,16 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import httpx
 
-from servable.client import encoding, wire
+from servable.client import encoding, replies, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
-from servable.client.results import Prediction, Predictions, Row, Rows, ServedModel
+from servable.client.results import Piece, Prediction, Predictions, Row, Rows, ServedModel
 from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
 
@@ -157,7 +157,36 @@ class Client:
             ServableError: as ``predict``, possibly after the answers to the first rows.
         """
         call = wire.predict_lines(model, rows, version=version, request_id=request_id)
-        return self._lines(Course(call, self._terms, timeout_s=timeout_s))
+        return self._parts(Course(call, self._terms, timeout_s=timeout_s))
+
+    def stream(
+        self,
+        model: str | None,
+        row: Any,
+        *,
+        version: int | None = None,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Generator[Piece]:
+        """Ask for the answer to one row in pieces, and give each as soon as the model has made it.
+
+        Closing the iterator closes the connection, which stops the model; ``contextlib.closing`` does it in
+        any case. What was begun is not tried again.
+
+        Args:
+            model: a name, ``name:3`` or ``name@alias``; None for the server's only or default model.
+            row: one row, in any form that ``predict`` takes.
+            version: asks for exactly this version.
+            request_id: an id of the caller's own, found again in the server's log.
+            timeout_s: the most that all of it may take, which the server is told. Without it the client's
+                time is for the wait for each piece, and the server's limits are for the whole.
+
+        Raises:
+            ServableError: as ``predict``, possibly after the first pieces: ``RemoteError`` with the server's
+                code for what failed in the middle, ``ServerUnreachable`` for an answer that broke off.
+        """
+        call = wire.stream(model, row, version=version, request_id=request_id)
+        return self._parts(Course(call, self._terms, timeout_s=timeout_s, by_part=timeout_s is None))
 
     def models(self) -> tuple[ServedModel, ...]:
         """What the server serves; raises as ``predict`` does."""
@@ -236,13 +265,17 @@ class Client:
                 for future in waiting:
                     future.cancel()
 
-    def _lines(self, course: Course[Predictions]) -> Iterator[Prediction]:
-        """The answers of one call, each as it comes."""
+    def _parts(self, course: Course[Any]) -> Generator[Any]:
+        """The parts of one answer, each as it comes."""
         while True:
             try:
                 with self._http.stream(**course.attempt()) as response:
-                    if wire.comes_in_lines(response):
-                        yield from self._each(response, course)
+                    parts = course.parts(response)
+                    if parts is not None:
+                        with course.reading(response):
+                            for data in response.iter_bytes():
+                                yield from course.found(parts, data, response)
+                            yield from parts.finish()
                         return
                     outcome: Outcome = _whole(response, course)
             except (httpx.HTTPError, httpx.InvalidURL) as failure:
@@ -253,19 +286,11 @@ class Client:
                 return
             time.sleep(wait)
 
-    def _each(self, response: httpx.Response, course: Course[Any]) -> Iterator[Prediction]:
-        """The answers in the lines of a response; raises as ``Course.reading`` and ``answer_in`` do."""
-        with course.reading(response):
-            for text in response.iter_lines():
-                found = course.answer_in(text, response)
-                if found is not None:
-                    yield found
 
-
-def _whole(response: httpx.Response, course: Course[Any]) -> wire.Reply:
+def _whole(response: httpx.Response, course: Course[Any]) -> replies.Reply:
     """A response read to its end, or to that of the call's time."""
     parts = []
     for part in response.iter_bytes():
         parts.append(part)
         course.check(response)
-    return wire.Reply(response.status_code, response.headers, b"".join(parts))
+    return replies.Reply(response.status_code, response.headers, b"".join(parts))

@@ -8,16 +8,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-from servable.client import encoding
-from servable.client.results import Prediction, Predictions, ServedModel, Source
-from servable.errors import (
-    FieldProblem,
-    RemoteError,
-    RequestInvalid,
-    ServableError,
-    ServerUnreachable,
-    SettingInvalid,
-)
+from servable.client import encoding, parts
+from servable.client.replies import Reply, not_ours, remote_error
+from servable.client.results import Piece, Prediction, Predictions, ServedModel, Source
+from servable.errors import FieldProblem, RequestInvalid, SettingInvalid
 from servable.protocols.file_types import file_type_of
 
 T = TypeVar("T")
@@ -26,11 +20,6 @@ JSON = "application/json"
 NPY = "application/x-npy"
 NDJSON = "application/x-ndjson"
 RAW = "application/octet-stream"
-#: Asks for answers line by line, and takes them all at once from a server that does not know it.
-LINES = "application/x-ndjson, application/jsonl;q=0.9, application/json;q=0.5"
-_LINE_TYPES = frozenset(
-    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"}
-)
 
 
 class Call(NamedTuple, Generic[T]):
@@ -45,6 +34,7 @@ class Call(NamedTuple, Generic[T]):
         media_type: of the body.
         accept: the media types in which the answer may come.
         instead: makes the call for a server that does not read this media type for this model.
+        parts: what reads a good answer that comes in parts, by its headers; None for one that comes whole.
     """
 
     method: str
@@ -55,6 +45,7 @@ class Call(NamedTuple, Generic[T]):
     media_type: str = JSON
     accept: str = JSON
     instead: "Callable[[], Call[T]] | None" = None
+    parts: "Callable[[httpx.Headers], parts.Parts[Any] | None]" = lambda _headers: None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -67,25 +58,6 @@ class Call(NamedTuple, Generic[T]):
         return headers
 
 
-class Reply(NamedTuple):
-    """An answer that came whole.
-
-    Attributes:
-        status: of HTTP.
-        headers: by name in any case.
-        content: the body, unpacked.
-    """
-
-    status: int
-    headers: httpx.Headers
-    content: bytes
-
-    @property
-    def good(self) -> bool:
-        """Whether it is an answer and no error."""
-        return 200 <= self.status < 300
-
-
 class How(TypedDict, total=False):
     """What may be said about one prediction besides the model and the rows; see ``Client.predict``."""
 
@@ -93,23 +65,6 @@ class How(TypedDict, total=False):
     request_id: str | None
     timeout_s: float | None
     single: bool | None
-
-
-class _ErrorDetail(msgspec.Struct):
-    path: str = ""
-    expected: str = ""
-    got: str = ""
-
-
-class _ErrorRecord(msgspec.Struct):
-    code: str = ""
-    message: str = ""
-    request_id: str = ""
-    details: list[_ErrorDetail] = []
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorRecord
 
 
 def base_url(url: str) -> str:
@@ -191,13 +146,33 @@ def predict_lines(
     table = encoding.read(rows)
     path = _path(model, version)
     read = partial(_read_many, source=table.source)
+    reader = partial(parts.of_lines, record=Prediction)
 
     def as_json() -> "Call[Predictions]":
         body = encoding.json_body(table, single=False)
-        return Call("POST", path, read, body, request_id or "", accept=LINES)
+        return Call("POST", path, read, body, request_id or "", accept=parts.LINES, parts=reader)
 
     body = encoding.lines_body(table)
-    return Call("POST", path, read, body, request_id or "", NDJSON, accept=LINES, instead=as_json)
+    return Call("POST", path, read, body, request_id or "", NDJSON, parts.LINES, as_json, reader)
+
+
+def stream(
+    model: str | None, row: Any, *, version: int | None = None, request_id: str | None = None
+) -> "Call[tuple[Piece, ...]]":
+    """Ask for the answer to one row in pieces; the arguments are those of ``predict``, and raise as there."""
+    return _in_pieces(predict(model, row, version=version, request_id=request_id, single=True))
+
+
+def _in_pieces(call: "Call[Any]") -> "Call[tuple[Piece, ...]]":
+    """The same request, at the address of answers in pieces."""
+    instead = call.instead
+    return call._replace(
+        path=f"{call.path.removesuffix('predict')}stream",
+        read=_never_whole,
+        accept=parts.PIECES,
+        instead=None if instead is None else lambda: _in_pieces(instead()),
+        parts=partial(parts.of_pieces, record=Piece),
+    )
 
 
 def _path(model: str | None, version: int | None) -> str:
@@ -239,11 +214,6 @@ def connection(url: str, headers: Mapping[str, str] | None, api_key: str | None)
     return {"base_url": url, "headers": sent, "trust_env": not local}
 
 
-def not_ready(url: str, timeout_s: float) -> ServerUnreachable:
-    """The error for a server that did not become ready."""
-    return ServerUnreachable(f"{url} was not ready within {timeout_s:g} s; look at the server's log.")
-
-
 def result(call: Call[T], reply: Reply, url: str) -> T:
     """The outcome of a call.
 
@@ -258,76 +228,9 @@ def result(call: Call[T], reply: Reply, url: str) -> T:
         raise not_ours(reply.status, reply.headers, url + call.path) from strange
 
 
-def not_ours(status: int, headers: httpx.Headers, address: str) -> RemoteError:
-    """The error for a good status with something else in it."""
-    kind = headers.get("content-type", "no content type")
-    return RemoteError(
-        f"{address} answered with something that is not an answer of Servable ({kind}); "
-        "check that the address is a Servable server's.",
-        status,
-    )
-
-
-def remote_error(reply: Reply, url: str) -> RemoteError:
-    """The error that a server's answer stands for, as one sentence, with its code, fields and request id."""
-    request_id = reply.headers.get("x-request-id", "")
-    try:
-        record = msgspec.json.decode(reply.content, type=_ErrorBody).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        reason = httpx.codes.get_reason_phrase(reply.status)
-        message = f"{url} answered {reply.status} {reason}.".replace(" .", ".")
-        return RemoteError(message, reply.status, request_id=request_id)
-    return _error(record, reply.status, f"{url} answered {reply.status}", request_id)
-
-
-def _error(record: _ErrorRecord, status: int, otherwise: str, request_id: str) -> RemoteError:
-    problems = [FieldProblem(one.path, one.expected, one.got) for one in record.details]
-    return RemoteError(
-        record.message or otherwise, status, record.code, record.request_id or request_id, problems=problems
-    )
-
-
-def comes_in_lines(response: httpx.Response) -> bool:
-    """Whether a response is an answer in JSON lines."""
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return response.is_success and kind in _LINE_TYPES
-
-
-def line(text: str, request_id: str) -> Prediction | None:
-    """One line of an answer; None for an empty one.
-
-    Args:
-        text: JSON: an answer as that to one row, or an error.
-        request_id: of the whole answer, for lines that do not name their own.
-
-    Raises:
-        RemoteError: the line is an error; what came before stays answered.
-        msgspec.MsgspecError: it is something else.
-    """
-    if not text.strip():
-        return None
-    content = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    if "error" in content:
-        record = msgspec.json.decode(text, type=_ErrorBody).error
-        raise _error(record, 200, "The server failed in the middle of its answer.", request_id)
-    found = _read_one(text.encode())
-    return found if found.request_id else msgspec.structs.replace(found, request_id=request_id)
-
-
-def unreachable(failure: httpx.HTTPError | httpx.InvalidURL, url: str, timeout_s: float) -> ServableError:
-    """The error for a call that got no answer at all."""
-    if isinstance(failure, httpx.InvalidURL | httpx.UnsupportedProtocol):
-        return SettingInvalid(f"{url!r} is no address of a server; give one such as http://127.0.0.1:8000.")
-    if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
-        return ServerUnreachable(
-            f"No server answers at {url}; start one with `servable serve`, or check the address."
-        )
-    if isinstance(failure, httpx.TimeoutException):
-        return ServerUnreachable(
-            f"{url} did not answer within {timeout_s:g} s; try again or allow more time."
-        )
-    what = str(failure).strip().rstrip(".") or type(failure).__name__
-    return ServerUnreachable(f"The connection to {url} broke before an answer came ({what}); try again.")
+def _never_whole(_body: bytes) -> tuple[Piece, ...]:
+    """An answer in another form than pieces, which nobody asked for."""
+    raise msgspec.ValidationError("no pieces in the answer")
 
 
 def _read_one(body: bytes) -> Prediction:

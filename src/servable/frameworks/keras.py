@@ -1,4 +1,4 @@
-"""Keras 3 models (``.keras``), opened in safe mode.
+"""Keras 3 models (``.keras``, and ``.h5`` of before), opened in safe mode.
 
 A file is looked through before Keras sees it: what would run code of the file's own asks for trust, and then
 runs in a process of its own.
@@ -19,14 +19,14 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.boosted import ORIGIN, first_line
-from servable.frameworks.keras_audit import check
+from servable.frameworks.keras_audit import HDF5_SUFFIXES, check
 from servable.frameworks.nets import NetPredictor, Port, described, shape_of
 from servable.frameworks.quiet import imported
 from servable.frameworks.scoring import LastStep
 
 keras = imported("keras")
 
-_FILE = "model.keras"
+_STEM = "model"
 _ACTIVATIONS: dict[str, LastStep] = {"softmax": "softmax", "sigmoid": "sigmoid"}
 
 
@@ -34,7 +34,7 @@ class KerasAdapter:
     """Models of Keras 3."""
 
     name = "keras"
-    suffixes = (".keras",)
+    suffixes = (".keras", *HDF5_SUFFIXES)
 
     def read(self, path: Path, *, sample: Any | None, trust: bool, hints: Hints = NO_HINTS) -> Trained:
         """Take in a model file; see the seam.
@@ -42,7 +42,7 @@ class KerasAdapter:
         Raises:
             ArtifactUnreadable: empty, truncated, damaged or no Keras model.
             ArtifactUntrusted: it holds code, or classes that are none of Keras' own, and ``trust`` is false.
-            ArtifactUnsupported: the older form in HDF5; no inputs, or a fixed number of rows.
+            ArtifactUnsupported: weights alone; no inputs, or a fixed number of rows.
             SettingInvalid: a hint contradicts the model.
         """
         executes = bool(check(path, trust=trust))
@@ -59,8 +59,11 @@ class KerasAdapter:
         """Copy the file into the package."""
         options = dict(trained.options)
         with storage_errors("copying the model"):
-            shutil.copyfile(str(options.pop(ORIGIN)), folder / _FILE)
-        return Variant(name=TRAINED, format=self.name, path=_FILE, options=options)
+            origin = Path(str(options.pop(ORIGIN)))
+            # Keras tells the two forms by their names.
+            name = f"{_STEM}{origin.suffix.lower()}"
+            shutil.copyfile(origin, folder / name)
+        return Variant(name=TRAINED, format=self.name, path=name, options=options)
 
     def restore(self, folder: Path, variant: Variant, signature: Signature, *, trust: bool) -> Trained:
         """The model of a package in memory.

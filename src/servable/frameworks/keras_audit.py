@@ -1,4 +1,8 @@
-"""What a ``.keras`` file would execute, found out from its description before Keras opens it."""
+"""What a ``.keras`` or HDF5 file would execute, found out from its description before Keras opens it.
+
+Keras' safe mode does not cover all of HDF5 files, in which Lambda layers are code, and which may point into
+other files; so both are looked for here.
+"""
 
 import json
 import re
@@ -9,6 +13,7 @@ from typing import Any
 
 from servable.artifact.audit import ZIP_ERRORS, Audit, refusal
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, FileMissing
+from servable.frameworks.quiet import imported
 
 _CONFIG = "config.json"
 _LARGEST = 64 * 1024 * 1024
@@ -21,6 +26,10 @@ _MODULES = re.compile(
 _DANGEROUS = frozenset({"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper"})
 #: How HDF5 files begin.
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+#: The names that such files have.
+HDF5_SUFFIXES = (".h5", ".hdf5")
+#: Models have a group for each layer, in groups of models within each other.
+_DEEPEST = 64
 
 
 def check(path: Path, *, trust: bool) -> tuple[str, ...]:
@@ -32,40 +41,108 @@ def check(path: Path, *, trust: bool) -> tuple[str, ...]:
     Raises:
         ArtifactUntrusted: there are some, and ``trust`` is false.
         ArtifactUnreadable: empty, truncated, damaged or no Keras model.
-        ArtifactUnsupported: the older form, in HDF5.
+        ArtifactUnsupported: weights without a model, or HDF5 under another name.
     """
-    names = tuple(sorted(set(_named(_config(path), path))))
+    legacy = _is_hdf5(path)
+    config = _hdf5_config(path) if legacy else _config(path)
+    names = tuple(sorted(set(_named(config, path, legacy=legacy))))
     if names and not trust:
         raise refusal(path, Audit("keras", names, True))
     return names
 
 
-def _config(path: Path) -> Any:
+def _is_hdf5(path: Path) -> bool:
+    """Whether a file is one of HDF5, whatever its name.
+
+    Raises:
+        FileMissing: there is none.
+        ArtifactUnreadable: it is empty, or says that it is HDF5 and is not.
+        ArtifactUnsupported: it is one, and is not called so.
+    """
+    named = path.suffix.lower() in HDF5_SUFFIXES
     try:
         with path.open("rb") as file:
             head = file.read(8)
-        if not head:
-            raise ArtifactUnreadable(f"{path.name} is empty (0 bytes); save or copy the model again.")
-        if head == _HDF5:
-            raise ArtifactUnsupported(
-                f"{path.name} is an HDF5 file: weights alone are no model, and whole models of that form "
-                "may hold code; load it with Keras and save it as .keras."
-            )
+    except FileNotFoundError as error:
+        raise FileMissing(f"There is no file {path}.") from error
+    if not head:
+        raise ArtifactUnreadable(f"{path.name} is empty (0 bytes); save or copy the model again.")
+    if named and head != _HDF5:
+        raise ArtifactUnreadable(f"{path.name} is truncated, damaged or no HDF5 file; save or copy it again.")
+    if head == _HDF5 and not named:
+        raise ArtifactUnsupported(f"{path.name} is an HDF5 file; rename it to {path.stem}.h5.")
+    return named
+
+
+def _hdf5_config(path: Path) -> Any:
+    """The description of a model in HDF5, whose every part is in the file itself.
+
+    Raises:
+        ArtifactUnsupported: it holds weights alone.
+        ArtifactUnreadable: damaged, or with parts in other files.
+    """
+    h5py = imported("h5py")  # Keras brings it.
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config")
+            if text is None:
+                raise ArtifactUnsupported(
+                    f"{path.name} holds weights alone, which are no model; load them into the model with "
+                    "Keras and save it whole, as .keras."
+                )
+            for name in _outside(file, h5py):
+                raise ArtifactUnreadable(f"{name} of {path.name} lies elsewhere; save the model again.")
+            return json.loads(text)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ArtifactUnreadable(
+            f"{path.name} is truncated, damaged or no Keras model; save or copy it again."
+        ) from error
+
+
+def _outside(group: Any, h5py: Any) -> Iterator[str]:
+    """The parts of an HDF5 file that point into other files.
+
+    Raises:
+        ArtifactUnreadable: groups within each other without end.
+    """
+    waiting = [(group, 0)]
+    while waiting:
+        group, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise ArtifactUnreadable("The groups of the HDF5 file lie within each other without end.")
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                yield f"{group.name}/{name}"
+                continue
+            part = group[name]
+            if isinstance(part, h5py.Group):
+                waiting.append((part, depth + 1))
+            elif isinstance(part, h5py.Dataset) and (part.external or part.is_virtual):
+                yield part.name
+
+
+def _config(path: Path) -> Any:
+    try:
         with zipfile.ZipFile(path) as archive, archive.open(_CONFIG) as member:
             data = member.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             raise ArtifactUnreadable(f"The description in {path.name} is too large to be that of a model.")
         return json.loads(data)
-    except FileNotFoundError as error:
-        raise FileMissing(f"There is no file {path}.") from error
     except (*ZIP_ERRORS, RecursionError) as error:
         raise ArtifactUnreadable(
             f"{path.name} is truncated, damaged or no Keras model; save or copy it again."
         ) from error
 
 
-def _named(config: Any, path: Path) -> Iterator[str]:
-    """The classes and functions outside of what is known to execute nothing."""
+def _named(config: Any, path: Path, *, legacy: bool) -> Iterator[str]:
+    """The classes and functions outside of what is known to execute nothing.
+
+    Args:
+        config: the description.
+        path: for messages.
+        legacy: whether names without a module are looked up among the classes of Keras, and nowhere else.
+    """
     if not isinstance(config, dict) or "class_name" not in config:
         raise ArtifactUnreadable(f"{path.name} holds no description of a Keras model; save it again.")
     waiting: list[Any] = [config]
@@ -75,14 +152,16 @@ def _named(config: Any, path: Path) -> Iterator[str]:
             waiting.extend(node)
         elif isinstance(node, dict):
             waiting.extend(node.values())
-            yield from _of_node(node)
+            yield from _of_node(node, legacy)
 
 
-def _of_node(node: dict[str, Any]) -> Iterator[str]:
+def _of_node(node: dict[str, Any], legacy: bool) -> Iterator[str]:
     kind = node.get("class_name")
     if kind is None:
         return
     module = node.get("module")
+    if legacy and module is None:
+        module = "keras.layers"
     inner = node.get("config")
     known = isinstance(module, str) and _MODULES.fullmatch(module) is not None
     plain = isinstance(kind, str) and re.fullmatch(r"[A-Z]\w*", kind) is not None

@@ -77,7 +77,7 @@ KNOWN: dict[str, Known] = {
     "openvino": Known("servable.frameworks.openvino", "openvino", library="openvino"),
     "python": Known("servable.frameworks.python", "", (".py",)),
     "catboost": Known("servable.frameworks.catboost", "catboost", (".cbm",)),
-    "keras": Known("servable.frameworks.keras", "keras", (".keras",)),
+    "keras": Known("servable.frameworks.keras", "keras", (".keras", ".h5", ".hdf5")),
     "lightgbm": Known("servable.frameworks.lightgbm", "train", (".txt",), looks_like=_begins(b"tree\n")),
     "tensorflow": Known("servable.frameworks.tensorflow", "tensorflow", marks=("saved_model.pb",)),
     "xgboost": Known(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 
 from servable.artifact.signature import Field, Signature, Task, is_table
@@ -139,6 +140,7 @@ def _hinted(
     by_name = {field.name: field for field in given}
     if set(by_name) == {each.name for each in arguments}:
         given = tuple(by_name[each.name] for each in arguments)
+    given = tuple(map(_completed, given, arguments))
     whole = []
     for argument, field in zip(arguments, given, strict=True):
         _check_agreement(opened, argument, field)
@@ -146,6 +148,18 @@ def _hinted(
         whole.append(argument._replace(dtype=dtype, shape=argument.shape or (-1, *field.shape)))
     feeds = [_feed(each.name, field.name, each.dtype) for each, field in zip(whole, given, strict=True)]
     return given, feeds, tuple(whole)
+
+
+def _completed(field: Field, argument: Argument) -> Field:
+    """A described input with the dtype that the model says, where it has none, and the shape of its files."""
+    said = "float32" if argument.dtype == "bfloat16" else argument.dtype
+    if not field.takes_files or field.preparation is None:
+        return msgspec.structs.replace(field, dtype=field.dtype or said)
+    return msgspec.structs.replace(
+        field,
+        dtype=field.dtype or said or "float32",
+        shape=field.shape or field.preparation.shape,
+    )
 
 
 def _check_agreement(opened: Opened, argument: Argument, field: Field) -> None:

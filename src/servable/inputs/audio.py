@@ -1,7 +1,8 @@
 """Sounds as tensors: read with soundfile, resampled and turned into features with scipy and numpy.
 
-Of the many formats that libsndfile knows, four are handed to it, told by their first bytes. MP3 is none of
-them: its reader writes lines about damaged files straight to the standard error output.
+Of the many formats that libsndfile knows, five are handed to it, told by their first bytes. The reader of MP3
+writes lines about damaged files straight to the standard error output, and is made silent for that; where it
+cannot be, or libsndfile is older than 1.1, MP3 is refused.
 
 Where the features come from:
 
@@ -17,6 +18,7 @@ Where the features come from:
 import functools
 import io
 import math
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any
 
@@ -24,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.artifact.preparation import AudioInput
+from servable.inputs.hushed import hushed, possible
 from servable.inputs.needed import FileUnfit, library
 
-_A_SOUND = "a sound (WAV, FLAC, Ogg or AIFF)"
+_A_SOUND = "a sound (WAV, FLAC, Ogg, AIFF or MP3)"
 #: Power below which nothing is told apart.
 _FLOOR = 1e-10
 #: Highest rate that a file may claim; recorders stop at 768 kHz.
@@ -35,6 +38,8 @@ _FASTEST = 1_000_000
 _USUAL = 48_000
 #: Sizes from here on are what programs write that do not know the size yet.
 _UNKNOWN_SIZE = 0x7FFF0000
+#: Bytes of the head of an ID3 tag.
+_TAG_HEAD = 10
 #: What libsndfile says of a sound whose length it does not know.
 _UNKNOWN_COUNT = 2**62
 #: Most channels that are mixed down.
@@ -54,7 +59,7 @@ def prepare(data: bytes, how: AudioInput, dtype: str = "float32") -> NDArray[Any
     """One sound file as the tensor of one row.
 
     Args:
-        data: the bytes of the file: WAV, FLAC, Ogg (Vorbis or Opus) or AIFF.
+        data: the bytes of the file: WAV, FLAC, Ogg (Vorbis or Opus), AIFF or MP3.
         how: what is done with it; see there for the order.
         dtype: of the tensor, a floating one.
 
@@ -82,10 +87,12 @@ def read(data: bytes, how: AudioInput) -> tuple[Floats, int]:
         raise FileUnfit(f"a sound of at most {how.max_bytes} bytes", f"{len(data)} bytes")
     if not data:
         raise FileUnfit("the bytes of a sound", "an empty file")
-    _check_form(data)
     soundfile = library("soundfile", "audio")
+    mp3 = _check_form(data)
+    if mp3 and not ("MP3" in soundfile.available_formats() and possible()):
+        raise FileUnfit("a sound (WAV, FLAC, Ogg or AIFF)", "an MP3, which this machine does not read")
     try:
-        with soundfile.SoundFile(_Bytes(data)) as file:
+        with hushed() if mp3 else nullcontext(), soundfile.SoundFile(_Bytes(mp3 or data)) as file:
             rate, channels = int(file.samplerate), int(file.channels)
             if not 0 < rate <= _FASTEST or not 0 < channels <= _MOST_CHANNELS:
                 raise FileUnfit("a sound of a usual rate and number of channels", "an odd header")
@@ -105,13 +112,18 @@ class _Bytes(io.BytesIO):
         return super().seek(max(0, base + offset))
 
 
-def _check_form(data: bytes) -> None:
+def _check_form(data: bytes) -> bytes:
     """Whether it begins like a sound and is as long as it says.
+
+    Returns:
+        The frames of an MP3, without the tag in front; empty for every other form.
 
     Raises:
         FileUnfit: it is not.
     """
     head, kind = data[:4], data[8:12]
+    if frames := _mp3_frames(data):
+        return frames
     if head == b"RIFF" and kind == b"WAVE":
         size = 8 + int.from_bytes(data[4:8], "little")
     elif head == b"FORM" and kind in (b"AIFF", b"AIFC"):
@@ -122,6 +134,25 @@ def _check_form(data: bytes) -> None:
         raise FileUnfit(_A_SOUND, f"{len(data)} bytes of something else")
     if len(data) < size < _UNKNOWN_SIZE:
         raise FileUnfit("a whole sound", "a truncated one")
+    return b""
+
+
+def _mp3_frames(data: bytes) -> bytes:
+    """The file from its first frame on, if it is one of MPEG layer III; else empty.
+
+    A tag is passed over here: behind one, libsndfile would look for each of the formats that it knows.
+    """
+    start = 0
+    if data[:3] == b"ID3" and len(data) >= _TAG_HEAD:
+        sizes = data[6:_TAG_HEAD]
+        # Seven bits of a byte each; a tag may have a copy of its head behind it.
+        start = _TAG_HEAD + sum(part << 7 * place for place, part in enumerate(reversed(sizes)))
+        start += _TAG_HEAD if data[5] & 0x10 else 0
+    head = data[start : start + 4]
+    # Eleven bits that are set, a version, layer III, and a rate of bits and one of samples that exist.
+    framed = len(head) == 4 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08
+    exists = framed and head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3
+    return data[start:] if exists else b""
 
 
 def _most_frames(rate: int, how: AudioInput) -> int:

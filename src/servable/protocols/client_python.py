@@ -8,6 +8,7 @@ from typing import Any
 from servable.artifact.signature import Field
 from servable.protocols.answers import label_key
 from servable.protocols.client_python_runtime import OUTDATED, RUNTIME
+from servable.protocols.client_python_stream import BEFORE_STREAM, EVENTS, STREAM
 from servable.protocols.client_shape import (
     Choice,
     Subject,
@@ -28,7 +29,7 @@ _IMPORTS = (
     ("import http.client", "http"),
     ("import json", "json"),
     ("import time", "time"),
-    ("from collections.abc import {}", "Iterable Mapping Sequence"),
+    ("from collections.abc import {}", "Generator Iterable Iterator Mapping Sequence"),
     ("from dataclasses import {}", "dataclass"),
     ("from datetime import {}", "date datetime"),
     ("from types import {}", "TracebackType"),
@@ -47,7 +48,7 @@ def python_client(subject: Subject) -> str:
         Python for 3.11 and newer that ``mypy --strict`` accepts.
     """
     writer = _Writer(subject)
-    runtime = writer.runtime(RUNTIME, OUTDATED, "\n\n\n")
+    runtime = _runtime(writer)
     body = "\n\n\n".join(
         [
             writer.constants(),
@@ -57,6 +58,15 @@ def python_client(subject: Subject) -> str:
         ]
     )
     return f"{writer.head()}\n\n{_imports(body)}\n\n{body}\n"
+
+
+def _runtime(writer: "_Writer") -> str:
+    """What is the same for every model, and what those need besides that answer in pieces."""
+    same, more = RUNTIME, [OUTDATED] if writer.listed else []
+    if writer.subject.streams:
+        same = same.replace(BEFORE_STREAM, STREAM + BEFORE_STREAM)
+        more.append(EVENTS)
+    return writer.runtime(same, more, "\n\n\n")
 
 
 class _Writer(Writer):

@@ -128,10 +128,7 @@ class §Client:
         self.close()
 
     def _ask(self, content: dict[str, Any], key: str, timeout: float | None) -> dict[str, Any]:
-        try:
-            body = json.dumps(content, default=_other, allow_nan=False).encode()
-        except (TypeError, ValueError) as bad:
-            raise §Error("invalid_request", f"JSON cannot carry a value of the row: {bad}.") from bad
+        body = _encoded(content)
         seconds = self._timeout if timeout is None else timeout
         try:
             status, data = self._send(body, seconds)
@@ -190,6 +187,13 @@ def _plain(row: §Row) -> dict[str, Any]:
     return {
         name: None if isinstance(value, float) and value != value else value for name, value in row.items()
     }
+
+
+def _encoded(content: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(content, default=_other, allow_nan=False).encode()
+    except (TypeError, ValueError) as bad:
+        raise §Error("invalid_request", f"JSON cannot carry a value of the row: {bad}.") from bad
 
 
 def _other(value: Any) -> Any:

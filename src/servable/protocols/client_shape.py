@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from servable.artifact.signature import Field, Signature
@@ -23,12 +23,14 @@ class Subject(NamedTuple):
         version: whose signature it is.
         package: the digest of that version's package; empty when nobody said it.
         signature: what the model takes and gives.
+        streams: whether it answers in pieces, for which the client then has a method.
     """
 
     model: str
     version: int
     package: str
     signature: Signature
+    streams: bool = False
 
     @property
     def made_for(self) -> str:
@@ -114,9 +116,9 @@ class Writer:
         """Whether an input is a date."""
         return any(field.dtype == "datetime" for field in self.signature.inputs)
 
-    def runtime(self, same: str, outdated: str, between: str) -> str:
-        """What is the same for every model, and what refuses labels that are not written down."""
-        parts = [same, outdated] if self.listed else [same]
+    def runtime(self, same: str, more: Sequence[str], between: str) -> str:
+        """What is the same for every model, and ``more`` for those like this one."""
+        parts = [same, *more]
         return between.join(part.replace("§", self.prefix).strip("\n") for part in parts)
 
     def prediction_type(self) -> str:

@@ -17,6 +17,7 @@ from servable.protocols.client_shape import (
     words,
 )
 from servable.protocols.client_typescript_runtime import CARRIED, OUTDATED, RUNTIME
+from servable.protocols.client_typescript_stream import BEFORE_STREAM, EVENTS, STREAM
 from servable.protocols.files import takes_files
 
 _TAKEN = ("Row", "Answer", "Detail", "Error", "Client", "Label", "Output", "Moment", "Options", "Call")
@@ -46,11 +47,15 @@ def typescript_client(subject: Subject) -> str:
 
 
 def _runtime(writer: "_Writer", subject: Subject) -> str:
-    """What is the same for every model, and what those that take files need besides."""
-    if not takes_files(subject.signature):
-        return writer.runtime(RUNTIME, OUTDATED, "\n\n")
-    same = RUNTIME.replace("JSON.stringify(content)", "JSON.stringify(content, carried)")
-    return writer.runtime(f"{same.rstrip()}\n\n{CARRIED.lstrip()}", OUTDATED, "\n\n")
+    """What is the same for every model, and what those need besides that take files or answer in pieces."""
+    same, more = RUNTIME, [OUTDATED] if writer.listed else []
+    if subject.streams:
+        same = same.replace(BEFORE_STREAM, STREAM + BEFORE_STREAM)
+        more.append(EVENTS)
+    if takes_files(subject.signature):
+        same = same.replace("JSON.stringify(content)", "JSON.stringify(content, carried)")
+        more.insert(0, CARRIED)
+    return writer.runtime(same, more, "\n\n")
 
 
 class _Writer(Writer):

@@ -16,6 +16,11 @@ _BEGINNINGS: Mapping[bytes, str] = MappingProxyType(
         b"P6": "image/x-portable-pixmap",
         b"fLaC": "audio/flac",
         b"OggS": "audio/ogg",
+        b"ID3": "audio/mpeg",
+        # Frames of layer III of MPEG 1, 2 and 2.5, with a checksum and without.
+        **dict.fromkeys(
+            (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2"), "audio/mpeg"
+        ),
     }
 )
 #: Of files in containers, by the four letters from the ninth byte on.

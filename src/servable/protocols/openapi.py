@@ -1,15 +1,15 @@
 """The OpenAPI 3.1 document of a server, typed for each of its models. Pure."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 from servable.artifact.signature import Signature
 from servable.protocols.answer_forms import JSON
 from servable.protocols.native_schema import example_row
-from servable.protocols.openapi_bodies import other_answers, other_bodies
-from servable.protocols.openapi_models import ModelSchemas, bare, component, reference
+from servable.protocols.openapi_bodies import other_answers, other_bodies, pieces
+from servable.protocols.openapi_models import PIECE, ModelSchemas, bare, component, reference
 
 Schema = dict[str, Any]
 
@@ -55,12 +55,14 @@ class Described(NamedTuple):
         version: the live version.
         signature: what it takes and gives.
         default: whether ``POST /predict`` means it.
+        streams: whether it answers in pieces.
     """
 
     model: str
     version: int
     signature: Signature
     default: bool
+    streams: bool = False
 
 
 def document(models: Sequence[Described], server_version: str, prefix: str = "") -> Schema:
@@ -74,20 +76,9 @@ def document(models: Sequence[Described], server_version: str, prefix: str = "")
     paths: Schema = {}
     schemas: Schema = {"Error": _error_schema(), **_fixed_schemas()}
     for described in models:
-        schemas.update(ModelSchemas(described.model, described.version, described.signature).all())
-        base = f"/models/{described.model}"
-        operation = _predict(described, operation_id(described.model), f"Predict with {described.model}")
-        paths[f"{base}/predict"] = {"post": operation}
-        pinned = f"{base}/versions/{described.version}/predict"
-        name = operation_id(described.model, f"predictVersion{described.version}")
-        paths[pinned] = {
-            "post": _predict(
-                described, name, f"Predict with version {described.version} of {described.model}"
-            )
-        }
-        if described.default:
-            summary = f"Predict with the default model, {described.model}"
-            paths["/predict"] = {"post": _predict(described, "predictDefault", summary)}
+        made = ModelSchemas(described.model, described.version, described.signature)
+        schemas.update(made.all(streams=described.streams))
+        paths.update(_paths_of(described))
     paths.update(_fixed_paths())
     return {
         "openapi": "3.1.0",
@@ -110,6 +101,41 @@ def document(models: Sequence[Described], server_version: str, prefix: str = "")
     }
 
 
+def _paths_of(described: Described) -> Schema:
+    """The addresses of one model; those of answers in pieces where it gives them."""
+    paths = dict(_operations(described, "predict", "Predict with", _answers(described.model)))
+    if described.streams:
+        paths |= _operations(described, "stream", "Answer in pieces with", _pieces(described.model))
+    return paths
+
+
+def _operations(described: Described, verb: str, words: str, answers: Schema) -> Iterator[tuple[str, Schema]]:
+    """The addresses of a verb: of the model, of its live version, and of the default model if it is that."""
+    model, version = described.model, described.version
+    base = f"/models/{model}"
+    pinned = operation_id(model, f"{verb}Version{version}")
+    named = [
+        (f"{base}/{verb}", operation_id(model, verb), model),
+        (f"{base}/versions/{version}/{verb}", pinned, f"version {version} of {model}"),
+    ]
+    if described.default:
+        named.append((f"/{verb}", f"{verb}Default", f"the default model, {model}"))
+    for path, name, whom in named:
+        yield path, {"post": _predict(described, name, f"{words} {whom}", answers)}
+
+
+def _answers(model: str) -> Schema:
+    """The forms of a whole answer."""
+    return {JSON: {"schema": reference(component(model, "Answer"))}, **other_answers()}
+
+
+def _pieces(model: str) -> Schema:
+    """The forms of an answer in pieces."""
+    piece = reference(component(model, PIECE))
+    # OpenAPI 3.2 says so of what a stream is made of, by the name itemSchema.
+    return {form: {"schema": schema, "x-itemSchema": piece} for form, schema in pieces().items()}
+
+
 def _about(described: Described) -> str:
     signature = described.signature
     return f"Version {described.version}, {signature.task} of {len(signature.inputs)} inputs."
@@ -125,8 +151,8 @@ def operation_id(model: str, verb: str = "predict") -> str:
     return f"{verb}_" + re.sub(r"[^a-z0-9]", "_", model) + mark
 
 
-def _predict(described: Described, operation_id: str, summary: str) -> Schema:
-    answer = {"schema": reference(component(described.model, "Answer"))}
+def _predict(described: Described, operation_id: str, summary: str, answers: Schema) -> Schema:
+    """An operation that takes rows of a model; ``answers`` are the contents of a good response."""
     return {
         "operationId": operation_id,
         "summary": summary,
@@ -146,7 +172,7 @@ def _predict(described: Described, operation_id: str, summary: str) -> Schema:
             "200": {
                 "description": "The answer.",
                 "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                "content": {JSON: answer, **other_answers()},
+                "content": answers,
             },
             **_error_responses(_ERRORS),
         },

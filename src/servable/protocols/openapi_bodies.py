@@ -29,6 +29,11 @@ _ANSWERS = {
     MSGPACK: "The same as application/json, in MessagePack.",
     EVENTS: "The answer to each row as an event, and an event named end.",
 }
+#: The forms of an answer in pieces, in words.
+_PIECES = {
+    EVENTS: "Each piece as an event without a name; then an event named end, or error with an Error.",
+    LINES: "Each piece on a line of its own; what goes wrong in the middle is the last line, an Error.",
+}
 
 
 def other_bodies(signature: Signature) -> dict[str, Any]:
@@ -62,6 +67,11 @@ def other_answers() -> dict[str, Any]:
     return {
         form: {"schema": {**_schema(form), "description": _ANSWERS[form]}} for form in FORMS if form != JSON
     }
+
+
+def pieces() -> dict[str, Any]:
+    """The forms of an answer in pieces, with the schema of the whole text."""
+    return {form: {**_schema(form), "description": words} for form, words in _PIECES.items()}
 
 
 def _schema(media_type: str) -> dict[str, Any]:

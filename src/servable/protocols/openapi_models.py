@@ -15,6 +15,8 @@ from servable.protocols.native_schema import expectation, float_limit, tensor_li
 Schema = dict[str, Any]
 
 _LISTED_CLASSES = 200
+#: The name of the schema of a part of an answer.
+PIECE = "Piece"
 # What every reader of ISO 8601 takes; the server itself takes more forms of it.
 _DAYS = (
     "((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
@@ -38,8 +40,12 @@ class ModelSchemas:
         self._signature = signature
         self._made: dict[str, Schema] = {}
 
-    def all(self) -> dict[str, Schema]:
-        """Every schema by its name; ``Request`` and ``Answer`` are the outermost."""
+    def all(self, *, streams: bool = False) -> dict[str, Schema]:
+        """Every schema by its name; ``Request`` and ``Answer`` are the outermost.
+
+        Args:
+            streams: whether the model answers in pieces, which then have a schema, too.
+        """
         self._rows()
         row = self._reference("Row")
         several = {"type": "array", "minItems": 1, "items": row}
@@ -47,6 +53,8 @@ class ModelSchemas:
         self._add("SeveralRows", {"title": "Several rows", **_closed({"inputs": several})})
         self._add("Request", {"oneOf": [self._reference("OneRow"), self._reference("SeveralRows")]})
         self._answers()
+        if streams:
+            self._add(PIECE, _piece_schema(self._signature))
         return self._made
 
     def _add(self, part: str, schema: Schema) -> Schema:
@@ -119,6 +127,19 @@ class ModelSchemas:
             "required": list(several),
         }
         self._add("Answer", {"oneOf": [self._add("OneAnswer", one), self._add("SeveralAnswers", many)]})
+
+
+def _piece_schema(signature: Signature) -> Schema:
+    """A part of the answer to one row: the next part of a text, or the next values."""
+    prediction = _prediction_schema(signature)
+    if len(signature.outputs) == 1 and signature.answer.kind == "text":
+        prediction = {"type": "string", "description": f"What comes next of {signature.answer.name}."}
+    return {
+        "type": "object",
+        "title": "A piece of an answer",
+        "properties": {"prediction": prediction},
+        "required": ["prediction"],
+    }
 
 
 def component(model: str, part: str) -> str:

@@ -92,7 +92,7 @@ class Desk:
             ServableError: as ``Host.find``, or the package cannot be read.
         """
         found = self.host.find(reference)
-        return found.signature if isinstance(found, Live) else await self.host.signature(found)
+        return found.signature if isinstance(found, Live) else (await self.host.outline(found)).signature
 
     async def totals(self) -> Snapshot:
         """The figures of all processes of this server."""

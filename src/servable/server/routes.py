@@ -12,6 +12,7 @@ from starlette.routing import Route
 from servable.artifact import signature as signatures
 from servable.artifact.manifest import REPORT_FILE
 from servable.errors import NotFoundError, ServableError
+from servable.frameworks.base import STREAMS
 from servable.protocols.openapi import FORMATS_PATH, Described, document
 from servable.protocols.openapi_formats import formats_document
 from servable.server import pages
@@ -134,7 +135,7 @@ class _Looks:
         table = self._host.table
         default = table.default_name
         found = [
-            Described(live.model, live.version, live.signature, live.model == default)
+            Described(live.model, live.version, live.signature, live.model == default, live.streams)
             for live in table.models.values()
         ]
         colds = {cold.model: cold for cold in table.cold.values()}
@@ -142,8 +143,9 @@ class _Looks:
             cold = colds[name]
             # What cannot be read is not described; calling it says why.
             with contextlib.suppress(ServableError):
-                signature = await self._host.signature(cold)
-                found.append(Described(name, cold.version, signature, name == default))
+                manifest, signature = await self._host.outline(cold)
+                streams = bool(manifest.chosen.options.get(STREAMS))
+                found.append(Described(name, cold.version, signature, name == default, streams))
         return tuple(sorted(found, key=lambda each: each.model))
 
     async def docs(self, request: Request) -> Response:
@@ -169,12 +171,13 @@ class _Looks:
         """One model with its signature; a cold one stays cold."""
         live, prefix = self._host.find(request.path_params["name"]), prefix_of(request.scope)
         if isinstance(live, Cold):
-            signature = await self._host.signature(live)
+            manifest, signature = await self._host.outline(live)
             return json_response(
                 {
                     **_summary(live.status(), self._host.table, prefix),
                     "aliases": live.wanted.aliases,
                     "package": live.wanted.digest,
+                    "streams": bool(manifest.chosen.options.get(STREAMS)),
                     "signature": msgspec.json.decode(signatures.encode(signature)),
                 }
             )
@@ -188,6 +191,7 @@ class _Looks:
                 "metrics": manifest.metrics,
                 "aliases": live.wanted.aliases,
                 "package": live.wanted.digest,
+                "streams": live.streams,
                 "executor": live.executor.statistics(),
                 "signature": msgspec.json.decode(signatures.encode(live.signature)),
             }

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from servable.artifact.package import Package, open_package, read_signature
-from servable.artifact.signature import Signature
+from servable.artifact.package import Outline, Package, open_package, read_outline
 from servable.errors import ConflictError, SettingInvalid
 from servable.logs import fields, logger
 from servable.registry.blobs import PackageStore
@@ -78,13 +77,14 @@ class RegistrySource:
         """
         return open_package(self._packages.folder(wanted.digest), digest=wanted.digest)
 
-    def signature(self, wanted: Wanted) -> Signature:
-        """What a wanted version takes and gives, read without verifying its package.
+    def outline(self, wanted: Wanted) -> Outline:
+        """What the package of a wanted version says about itself, read without verifying it.
 
         Raises:
             ArtifactUnreadable: it is not there or damaged.
+            ArtifactUnsupported: nobody here can read it.
         """
-        return read_signature(self._packages.folder(wanted.digest))
+        return read_outline(self._packages.folder(wanted.digest))
 
     def close(self) -> None:
         """Close the registry."""

@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from servable.artifact.signature import Signature
+from servable.artifact.package import Outline
 from servable.clock import Clock, SystemClock
 from servable.errors import (
     ConflictError,
@@ -36,8 +36,8 @@ from servable.serving.residents import Residents
 from servable.settings import ServerSettings
 
 _log = logger("serving")
-#: Signatures of cold models that are kept for the documentation.
-_KEPT_SIGNATURES = 256
+#: Outlines of cold models that are kept for the documentation.
+_KEPT_OUTLINES = 256
 
 
 class Host:
@@ -77,7 +77,7 @@ class Host:
         self._colds: dict[str, Cold] = {}
         self._warming: dict[Cold, asyncio.Task[ServableError | None]] = {}
         self._retiring: dict[Live, asyncio.Task[None]] = {}
-        self._signatures: dict[str, Signature] = {}
+        self._outlines: dict[str, Outline] = {}
         self._closing = False
 
     # ------------------------------------------------------------------ what callers ask
@@ -155,20 +155,20 @@ class Host:
             "or choose the default with: servable deploy NAME --default."
         )
 
-    async def signature(self, cold: Cold) -> Signature:
-        """What a cold model takes and gives, read from its package without loading it.
+    async def outline(self, cold: Cold) -> Outline:
+        """What the package of a cold model says about itself, read without loading it.
 
         Raises:
             ServableError: it cannot be read.
         """
         wanted = cold.wanted
-        known = self._signatures.get(wanted.digest)
+        known = self._outlines.get(wanted.digest)
         if known is None:
             loop = asyncio.get_running_loop()
-            known = await loop.run_in_executor(self._thread, self._source.signature, wanted)
-            if len(self._signatures) >= _KEPT_SIGNATURES:
-                self._signatures.pop(next(iter(self._signatures)))
-            self._signatures[wanted.digest] = known
+            known = await loop.run_in_executor(self._thread, self._source.outline, wanted)
+            if len(self._outlines) >= _KEPT_OUTLINES:
+                self._outlines.pop(next(iter(self._outlines)))
+            self._outlines[wanted.digest] = known
         return known
 
     # ------------------------------------------------------------------ making it so

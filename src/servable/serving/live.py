@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from servable.artifact.package import Package
+from servable.artifact.package import Outline, Package
 from servable.artifact.signature import Signature
 from servable.frameworks.base import STREAMS
 from servable.monitoring.metrics import Meter
@@ -87,8 +87,8 @@ class Source(Protocol):
         """
         ...
 
-    def signature(self, wanted: Wanted) -> Signature:
-        """What a wanted version takes and gives, for documentation: read without verifying its package.
+    def outline(self, wanted: Wanted) -> Outline:
+        """What a version's package says about itself, for documentation: read without verifying it.
 
         Raises:
             ServableError: it is not there or damaged.

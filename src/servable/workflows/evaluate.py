@@ -6,24 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from servable.artifact.files import storage_errors
 from servable.artifact.package import Package
-from servable.artifact.signature import Signature
 from servable.clock import SystemClock, timestamp
 from servable.errors import DataError
 from servable.frameworks import lookup
 from servable.progress import NoProgress, Progress
 from servable.runtime.model import variant_of
-from servable.tensors import Arrays, row_count, stack, take
+from servable.tensors import row_count, stack
 from servable.workflows.homes import opened
+from servable.workflows.labelled import Labelled, labelled
 from servable.workflows.outcomes import EvaluateOutcome
-from servable.workflows.sources import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from servable.training.evaluate import Evaluation
-
-#: Rows answered in one run of the model.
-CHUNK_ROWS = 10_000
 
 
 def evaluate(
@@ -40,7 +36,9 @@ def evaluate(
 
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
-        data: a CSV or Parquet file, or a DataFrame, with the target column (none for clustering).
+        data: a CSV or Parquet file, or a DataFrame, with the target column (none for clustering); for a
+            model of pictures or sounds a folder of class folders, a CSV of paths, IDX files or an npz; for
+            one of texts a folder of class folders, too. What such data set aside for tests is measured on.
         target: the column with the right answers, if it is not named as when the model was made.
         minimums: the gate: limit by metric; for a metric that is better when lower it is a maximum.
         report: where to write the HTML report; None writes none.
@@ -53,7 +51,7 @@ def evaluate(
     Raises:
         ModelNotFound: there is no such model.
         VersionNotFound: it has no such version or alias.
-        DataError: the rows do not fit the signature or lack the target.
+        DataError: the rows do not fit the signature or lack the target, or a class is none of the model's.
         SettingInvalid: a limit for a metric that is not measured for this model.
     """
     watched = progress or NoProgress()
@@ -61,57 +59,42 @@ def evaluate(
         record = place.models.resolve(reference)
         package = place.package(record)
     signature = package.signature
-    watched.begin("Read the data")
-    frame, source = table_of(data, signature)
     if signature.task == "transform":
         raise DataError(
             f"{record.reference} does not say what its answers mean, so there is nothing to evaluate."
         )
-    arrays, truth = _packed(frame, signature, target)
-    rows = row_count(arrays)
-    if not rows:
-        raise DataError(f"{source['data']} has no rows to evaluate on.")
-    watched.done(f"{rows} rows")
-    found = _measured(package, arrays, truth, watched)
+    watched.begin("Read the data")
+    rows = labelled(data, record.reference, signature, target)
+    if not rows.size:
+        raise DataError(f"{rows.source['data']} has no rows to evaluate on.")
+    watched.done(f"{rows.size} rows")
+    found = _measured(package, rows, watched)
     from servable.training import gate
 
     verdict = gate.judge(found.metrics, minimums or {})
     return EvaluateOutcome(
         model=record.model,
         version=record.version,
-        rows=rows,
+        rows=rows.size,
         metrics=dict(found.metrics),
         intervals={name: (low, high) for name, (low, high) in found.intervals.items()},
+        classes=tuple(found.classes),
+        confusion=tuple(map(tuple, found.confusion)),
         failed=verdict.failed,
         passed=verdict.passed,
-        report=_written(report, record.reference, package, found, source),
+        report=_written(report, record.reference, package, found, rows.source),
     )
 
 
-def _packed(frame: "pd.DataFrame", signature: Signature, target: str | None) -> tuple[Arrays, Any]:
-    """The rows and their right answers, which may stand under another name than when the model was made."""
-    from servable.frameworks.frame import pack
-    from servable.training.columns import close_names
-    from servable.training.data import truth_of
-
-    if target is not None:
-        if target not in frame.columns:
-            known = [str(name) for name in frame.columns]
-            raise DataError(f"The data has no column {target!r}; {close_names(target, known)}")
-        frame = frame.rename(columns={target: signature.answer.name})
-    truth = truth_of(frame, signature)
-    return pack(frame, signature), truth
-
-
-def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, Any]:
+def _answers(package: Package, rows: Labelled, progress: Progress) -> dict[str, Any]:
     """What the variant that serves answers to all rows, a chunk at a time."""
     chosen = variant_of(package.manifest)
     adapter = lookup.adapter(chosen.format)
     predictor = adapter.load(package.folder, chosen, package.signature, trust=package.manifest.trusted)
     parts = []
     try:
-        for start in range(0, row_count(arrays), CHUNK_ROWS):
-            part = take(arrays, slice(start, start + CHUNK_ROWS))
+        for start in range(0, rows.size, rows.chunk_rows):
+            part = rows.part(slice(start, start + rows.chunk_rows))
             parts.append(predictor.predict(part))
             progress.advance(row_count(part))
     finally:
@@ -119,13 +102,13 @@ def _answers(package: Package, arrays: Arrays, progress: Progress) -> dict[str, 
     return stack(parts)
 
 
-def _measured(package: Package, arrays: Arrays, truth: Any, progress: Progress) -> "Evaluation":
+def _measured(package: Package, rows: Labelled, progress: Progress) -> "Evaluation":
     """All rows answered, and the answers held against the truth."""
     from servable.frameworks.frame import to_frame
     from servable.training import evaluate as measuring
 
-    progress.begin("Answer all rows", total=row_count(arrays))
-    answers = _answers(package, arrays, progress)
+    progress.begin("Answer all rows", total=rows.size)
+    answers = _answers(package, rows, progress)
     points = None
     if package.signature.task == "clustering":
         # Clusters are measured in the space that the model prepared, which only its trained form knows.
@@ -135,10 +118,12 @@ def _measured(package: Package, arrays: Arrays, truth: Any, progress: Progress) 
             package.folder, trained, package.signature, trust=package.manifest.trusted
         ).model
         style = str(trained.options.get("style", "canonical"))
-        frame = to_frame(arrays, package.signature, "pandas" if style == "pandas" else "canonical")
+        frame = to_frame(
+            rows.part(slice(None)), package.signature, "pandas" if style == "pandas" else "canonical"
+        )
         steps = getattr(model, "named_steps", {})
         points = steps["prepare"].transform(frame) if "prepare" in steps else frame.to_numpy(dtype="float64")
-    found = measuring.evaluate(package.signature, truth, answers, points=points)
+    found = measuring.evaluate(package.signature, rows.truth, answers, points=points)
     progress.done(f"{found.metric} {found.metrics.get(found.metric, float('nan')):.4f}")
     return found
 

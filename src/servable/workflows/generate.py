@@ -8,6 +8,7 @@ import msgspec
 from servable.artifact.files import storage_errors
 from servable.artifact.signature import Signature
 from servable.errors import RemoteError, SettingInvalid
+from servable.frameworks.base import STREAMS
 from servable.protocols.client_python import python_client
 from servable.protocols.client_shape import Subject
 from servable.protocols.client_typescript import typescript_client
@@ -70,7 +71,8 @@ def _of_home(reference: str, home: str | Path | None) -> Subject:
     with opened(home) as place:
         record = place.models.resolve(reference)
         package = place.package(record)
-        return Subject(record.model, record.version, package.digest, package.signature)
+        streams = bool(package.manifest.chosen.options.get(STREAMS))
+        return Subject(record.model, record.version, package.digest, package.signature, streams)
 
 
 def _of_server(reference: str, url: str) -> Subject:
@@ -85,7 +87,11 @@ def _of_server(reference: str, url: str) -> Subject:
     with Client(url) as client:
         model = client.model(reference)
     return Subject(
-        model.name, model.version or 0, str(model.details.get("package", "")), _signature(model.details, url)
+        model.name,
+        model.version or 0,
+        str(model.details.get("package", "")),
+        _signature(model.details, url),
+        bool(model.details.get("streams")),
     )
 
 

@@ -111,7 +111,20 @@ class TrainOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluateOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of ``evaluate``; ``failed`` has one sentence for each metric below its gate."""
+    """The outcome of ``evaluate``.
+
+    Attributes:
+        model: that was measured.
+        version: of it.
+        rows: how many were answered.
+        metrics: by name.
+        intervals: 95 % intervals of the headline metrics.
+        failed: one sentence for each metric below its gate.
+        passed: whether there is none.
+        report: where it was written; empty when nowhere.
+        classes: labels of a classifier as text, in the model's order.
+        confusion: of a classifier, counts: truth down, prediction across.
+    """
 
     model: str
     version: int
@@ -121,6 +134,8 @@ class EvaluateOutcome(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[str, ...]
     passed: bool
     report: str
+    classes: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
 
 
 class AddOutcome(msgspec.Struct, frozen=True, kw_only=True):

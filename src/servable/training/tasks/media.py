@@ -84,18 +84,37 @@ def read(path: Path, *, target: str | None = None) -> Found:
         FileMissing: there is no such file, or one that is named in it.
         DataError: it cannot be read, or holds too little; the sentence says what.
     """
+    found = _found(path, target)
+    _check(found.train, path)
+    return found
+
+
+def _found(path: Path, target: str | None, usual: str = "") -> Found:
     if not path.exists():
         raise FileMissing(f"There is no data at {path}.")
     if path.is_dir():
-        found = _of_folder(path)
-    elif path.suffix == ".npz":
-        found = Found(_of_npz(path), None)
-    elif path.suffix == ".csv":
-        found = Found(_of_table(path, target), None)
-    else:
-        found = Found(_of_idx(path, _labels_beside(path)), None)
-    _check(found.train, path)
-    return found
+        return _of_folder(path)
+    if path.suffix == ".npz":
+        return Found(_of_npz(path), None)
+    if path.suffix == ".csv":
+        return Found(_of_table(path, target, usual), None)
+    return Found(_of_idx(path, _labels_beside(path)), None)
+
+
+def read_held(path: Path, *, target: str | None = None, usual: str = "") -> Media:
+    """Labelled pictures or sounds to measure a model on: the part that the data sets aside, else all of it.
+
+    Args:
+        path: as for ``read``; there may be few of a class, or only one class.
+        target: of a CSV, the column with the label.
+        usual: the column with the label if there is one of this name and none was said.
+
+    Raises:
+        FileMissing: there is no such file, or one that is named in it.
+        DataError: it cannot be read; the sentence says what.
+    """
+    found = _found(path, target, usual)
+    return found.train if found.holdout is None else found.holdout
 
 
 def _check(media: Media, path: Path) -> None:
@@ -115,11 +134,17 @@ def _of_folder(folder: Path) -> Found:
         if len(train) != 1 or len(rest) > 1:
             raise DataError(f"{folder.name} holds several IDX files of pictures; name one of them.")
         return Found(_of_idx(*train[0]), _of_idx(*rest[0]) if rest else None)
+    learned, held = parts_of(folder)
+    return Found(_of_classes(learned), None if held is None else _of_classes(held))
+
+
+def parts_of(folder: Path) -> tuple[Path, Path | None]:
+    """Where the class folders are: the folder itself, or its ``train`` and the one that is set aside."""
     inner = {entry.name.lower(): entry for entry in folder.iterdir() if entry.is_dir()}
     tests = [entry for name, entry in inner.items() if _held_out(name)]
     if "train" in inner and len(tests) == 1 and len(inner) == 2:
-        return Found(_of_classes(inner["train"]), _of_classes(tests[0]))
-    return Found(_of_classes(folder), None)
+        return inner["train"], tests[0]
+    return folder, None
 
 
 def _held_out(name: str) -> bool:
@@ -168,7 +193,7 @@ def _path_column(folder: Path, header: Sequence[str], first: Sequence[str], targ
     return None
 
 
-def _of_table(path: Path, target: str | None) -> Media:
+def _of_table(path: Path, target: str | None, usual: str) -> Media:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             header, *rows = csv.reader(stream)
@@ -180,6 +205,7 @@ def _of_table(path: Path, target: str | None) -> Media:
     if place is None:
         raise DataError(f"No column of {path.name} holds paths of pictures or sounds beside it.")
     others = [name for index, name in enumerate(header) if index != place]
+    target = usual if target is None and usual in others else target
     if target is None and len(others) != 1:
         raise DataError(f"Say which column of {path.name} is the label: --target {' or '.join(others[:5])}.")
     wanted = target or others[0]
