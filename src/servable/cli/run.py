@@ -28,6 +28,15 @@ Processes = Annotated[
         rich_help_panel=options.SERVING,
     ),
 ]
+Share = Annotated[
+    bool | None,
+    typer.Option(
+        "--share/--no-share",
+        help="Hold it once for all HTTP processes instead of once for each; the usual on a GPU.",
+        rich_help_panel=options.SERVING,
+        show_default=False,
+    ),
+]
 Spares = Annotated[
     int | None,
     typer.Option(
@@ -101,6 +110,7 @@ def deploy(
     executor: Executor = None,
     device: Device = None,
     processes: Processes = None,
+    share: Share = None,
     spares: Spares = None,
     threads: Threads = None,
     run_limit: RunLimit = None,
@@ -127,6 +137,7 @@ def deploy(
         executor=executor,
         device=device,
         processes=processes,
+        share=share,
         spares=spares,
         threads=threads,
         run_limit_s=run_limit,

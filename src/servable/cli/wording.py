@@ -24,6 +24,8 @@ def wishes(policy: Mapping[str, Any]) -> str:
     for name, value in policy.items():
         if name == "pinned":
             said += ["pinned"] if value else []
+        elif name == "share":
+            said.append("shared by all workers" if value else "not shared by workers")
         elif name in words:
             plain = f"{value:g}" if isinstance(value, float) else str(value)
             counted = name == "cache_bytes" and isinstance(value, int)

@@ -53,12 +53,14 @@ class Child:
         start: what it is to be.
         listening: the socket that it accepts on; stays the caller's.
         board: of connections; stays the caller's.
+        mailbox: descriptor of the way to the keeper of shared models; stays the caller's.
     """
 
-    def __init__(self, start: Start, listening: socket.socket, board: Board) -> None:
+    def __init__(self, start: Start, listening: socket.socket, board: Board, mailbox: int) -> None:
         self._start = start
         self._listening = listening
         self._board = board
+        self._mailbox = mailbox
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._ended = asyncio.Event()
@@ -102,7 +104,7 @@ class Child:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = self._spawn(theirs)
-        _notice_end(self._process, self._ended)
+        notice_end(self._process, self._ended)
         self._channel = await Channel.over(ours, ToParent)
         self._channel.send(self._start)
         answering: set[asyncio.Task[None]] = set()
@@ -129,10 +131,10 @@ class Child:
                 # A successor has desired state alone; what was asked of this one is nobody's any more.
                 if not changing.done():
                     changing.set_result(Changed(0))
-        return _ending(self._process.returncode)
+        return ending(self._process.returncode)
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        descriptors = (theirs.fileno(), self._listening.fileno(), self._board.descriptor)
+        descriptors = (theirs.fileno(), self._listening.fileno(), self._board.descriptor, self._mailbox)
         # -P: the working directory must not lend its files as modules. A process group of its own: the
         # terminal's Ctrl-C is for the parent alone.
         command = [sys.executable, "-P", "-m", "servable.server.worker", *map(str, descriptors)]
@@ -216,7 +218,7 @@ class Child:
             self._process.send_signal(signal.SIGKILL)
 
 
-def _notice_end(process: "subprocess.Popen[bytes]", ended: asyncio.Event) -> None:
+def notice_end(process: "subprocess.Popen[bytes]", ended: asyncio.Event) -> None:
     """Reap the process and set the event when it ends."""
     loop = asyncio.get_running_loop()
     descriptor = os.pidfd_open(process.pid)
@@ -230,7 +232,8 @@ def _notice_end(process: "subprocess.Popen[bytes]", ended: asyncio.Event) -> Non
     loop.add_reader(descriptor, over)
 
 
-def _ending(status: int) -> str:
+def ending(status: int) -> str:
+    """An exit status in words."""
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from servable.engines.child import Child
+from servable.engines.keeping import Keeping
 from servable.errors import ServableError, SurroundingsError
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge, past, process_figures, requests
@@ -57,6 +58,7 @@ class Supervisor:
         self.url = url_of(self._socket, settings.host)
         # Twice as many as workers: one that ends and its successor may both be there for a while.
         self._board = Board.create(2 * settings.workers + 1)
+        self._keeping = Keeping(settings, logs=logs)
         self._places: list[Child | None] = [None] * settings.workers
         self._children: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,7 +156,7 @@ class Supervisor:
                 task.cancel()
         own = Snapshot(process=process_figures(), worker_replacements=self._replacements)
         known = [_answering(child) for child in self._children if child is not but]
-        return merge([self._past, own, *known])
+        return merge([self._past, own, self._keeping.snapshot, *known])
 
     async def change(self, wanted: Change, but: Child) -> Changed:
         """Have every worker but one load or unload a model.
@@ -181,12 +183,13 @@ class Supervisor:
             settings=share(self._settings, len(self._places)),
             only=self._only,
             version=self._version,
+            workers=len(self._places),
             place=next(place for place in range(self._board.places) if place not in taken),
             places=self._board.places,
             patient=self._up,
             logs=self._logs,
         )
-        child = Child(start, self._socket, self._board)
+        child = Child(start, self._socket, self._board, self._keeping.descriptor)
         self._children.add(child)
         task = asyncio.create_task(self._see_through(child))
         self._tasks.add(task)
@@ -274,6 +277,7 @@ class Supervisor:
                 _stop(child, _AT_ONCE_S, at_once=True)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
+        await self._keeping.close()
         self._board.close()
         _log.info("all workers stopped", extra=fields(requests=requests(self._past)))
 

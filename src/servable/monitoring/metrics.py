@@ -27,10 +27,12 @@ class Held(NamedTuple):
     Attributes:
         memory_bytes: in the server and in processes of its own.
         processes: living ones of its own.
+        shared_processes: living ones that it shares with other servers.
     """
 
     memory_bytes: int = 0
     processes: int = 0
+    shared_processes: int = 0
 
 
 #: What a model holds that is not live.
@@ -126,6 +128,10 @@ class Meter:
             size[1] += seconds
         elif len(self.batch_sizes) < MOST_SIZES:
             self.batch_sizes[rows] = [1, seconds]
+
+    def replaced(self) -> None:
+        """A process of the model was replaced."""
+        self.replacements += 1
 
     def waited(self, seconds: float) -> None:
         """A request was started after so long in the queue."""

@@ -113,7 +113,8 @@ def _models(models: Sequence[ModelFigures]) -> Iterator[Metric]:
     for name, (full, help_text) in _MODEL_GAUGES.items():
         gauge = GaugeMetricFamily(full, help_text, labels=_LABELS)
         for each in models:
-            gauge.add_metric(_key(each), getattr(each, name))
+            value = getattr(each, name)
+            gauge.add_metric(_key(each), value + each.shared_processes if name == "processes" else value)
         yield gauge
 
 

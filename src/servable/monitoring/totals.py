@@ -61,7 +61,8 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
         queued: requests that wait now.
         cache_bytes: size of the cache now.
         memory_bytes: memory that the loaded model holds now, in the server and in processes of its own.
-        processes: living processes of the model now.
+        processes: living processes of the model now, of this server's own.
+        shared_processes: living processes of the model now that several servers use.
         load_seconds: how long the last load took.
         streams: answers in pieces that are open now.
         pieces: pieces of answers that were sent.
@@ -95,6 +96,7 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     cache_bytes: int = 0
     memory_bytes: int = 0
     processes: int = 0
+    shared_processes: int = 0
     load_seconds: float = 0.0
     streams: int = 0
     pieces: int = 0
@@ -146,6 +148,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     process: ProcessFigures = ProcessFigures()
 
 
+#: What a process that ended holds.
+_NOTHING_HELD: dict[str, float] = {
+    "queued": 0,
+    "cache_bytes": 0,
+    "memory_bytes": 0,
+    "processes": 0,
+    "shared_processes": 0,
+    "load_seconds": 0.0,
+    "streams": 0,
+}
+
+
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     """The figures of several processes together. The order does not matter, nor does merging in steps."""
     given = list(snapshots)
@@ -175,10 +189,7 @@ def past(snapshot: Snapshot) -> Snapshot:
     replace = msgspec.structs.replace
     return replace(
         snapshot,
-        models=tuple(
-            replace(each, queued=0, cache_bytes=0, memory_bytes=0, processes=0, load_seconds=0.0, streams=0)
-            for each in snapshot.models
-        ),
+        models=tuple(replace(each, **_NOTHING_HELD) for each in snapshot.models),
         loaded=0,
         connections=0,
         workers=0,
@@ -247,6 +258,7 @@ _MERGING: dict[str, Callable[..., object]] = {
     "wait_buckets": _buckets,
     "first_buckets": _buckets,
     "load_seconds": max,
+    "shared_processes": max,
 }
 
 

@@ -25,7 +25,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         executor: where the model runs; ``auto`` means by measurement at load.
         device: what computes it: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for the fastest that is there.
-        processes: child processes per HTTP process when it runs in processes.
+        processes: child processes when it runs in processes: of each HTTP process, or of all that share.
+        share: whether all HTTP processes use the same model processes; None: when it runs on a GPU.
         spares: children more that are kept ready to stand in at once for one that died.
         threads: batches at once when it runs in threads; 0 means by measurement.
         run_limit_s: seconds after which a run in a child counts as hung; None means the server's.
@@ -38,6 +39,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     executor: Placement = "auto"
     device: Device = "auto"
     processes: int = 1
+    share: bool | None = None
     spares: int = 0
     threads: int = 0
     run_limit_s: float | None = None
@@ -76,7 +78,13 @@ def changed(policy: Policy, **wishes: Any) -> Policy:
             advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
             raise SettingInvalid(f"A deployment has no setting {name!r}; {advice}")
     given = {name: _checked(name, value) for name, value in wishes.items() if value is not None}
-    return msgspec.structs.replace(policy, **given)
+    after = msgspec.structs.replace(policy, **given)
+    if after.share and after.executor in ("inline", "thread"):
+        raise SettingInvalid(
+            f"A model that runs {_THERE[after.executor]} cannot be shared by several HTTP processes; "
+            "say executor process, or do not share it."
+        )
+    return after
 
 
 def stored_policy(policy: Policy, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -124,10 +132,12 @@ def _checked(name: str, value: Any) -> Any:
     return typed
 
 
+_THERE = {"inline": "in the event loop", "thread": "in threads"}
 _WORDS = {
     "executor": "The executor",
     "device": "The device",
     "processes": "The number of processes",
+    "share": "Sharing",
     "spares": "The number of spare processes",
     "threads": "The number of threads",
     "run_limit_s": "The longest run",

@@ -1,14 +1,12 @@
 """One model process as the server sees it: started, fed, watched, ended.
 
-Everything happens in the event loop, by callbacks on two descriptors: the socket, and a descriptor of the
-process that becomes readable when it is dead (``pidfd_open``). No threads, no tasks.
+Everything happens in the event loop, by callbacks: what comes over the socket, and word of the death of
+what stands behind it, see ``spawning``. No threads, no tasks.
 """
 
 import asyncio
 import contextlib
 import fcntl
-import os
-import signal
 import socket
 import sys
 import termios
@@ -19,13 +17,13 @@ import msgspec
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ModelNotReady, ServableError
 from servable.runtime.arena import Area
 from servable.runtime.child import IN_FRAME
-from servable.runtime.confine import look_at
 from servable.runtime.executor import Outcome
 from servable.runtime.framing import Failed, Frame, FrameBuffer, Kind, Load, Ready, broken, encode
+from servable.runtime.outbox import Outbox
 from servable.runtime.owner import Owner
 from servable.runtime.packing import Packed, unpack
 from servable.runtime.remote import RemoteStreams
-from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, State, ended_how, spawn
+from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, Spawned, Start, State
 
 #: Resident memory above the limit by this factor ends a process in the middle of a run.
 _FAR_ABOVE = 1.25
@@ -40,6 +38,7 @@ class Child:
         spec: what it loads.
         name: of the model, for people.
         limits: what it may take.
+        start: starts what answers at the other end of the socket; an interpreter of its own by default.
 
     Attributes:
         state: where it is in its life.
@@ -51,7 +50,9 @@ class Child:
         OSError: the machine has no process, descriptor or memory left.
     """
 
-    def __init__(self, owner: Owner, spec: ChildSpec, name: str, limits: ChildLimits) -> None:
+    def __init__(
+        self, owner: Owner, spec: ChildSpec, name: str, limits: ChildLimits, start: Start = Spawned
+    ) -> None:
         self.state = State.STARTING
         self.about: Ready | None = None
         self.runs = 0
@@ -60,7 +61,6 @@ class Child:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._frames = FrameBuffer()
-        self._unsent = b""
         self._number = 0
         self._batch: Batch | None = None
         self._streams = RemoteStreams(self._arrays)
@@ -77,21 +77,19 @@ class Child:
             self._socket, theirs = socket.socketpair()
             undo.callback(self._socket.close)
             with theirs:
-                self._process = spawn(theirs.fileno(), self._requests.descriptor, self._answers.descriptor)
-            undo.callback(self._process.wait)
-            undo.callback(self._process.kill)
-            self._alarm = os.pidfd_open(self._process.pid)
+                ends = (theirs.fileno(), self._requests.descriptor, self._answers.descriptor)
+                self._process = start(ends, self._died)
             undo.pop_all()
         self._socket.setblocking(False)
+        self._outbox = Outbox(self._socket, lambda: self._end_of_socket(unread=True))
         self._loop.add_reader(self._socket.fileno(), self._readable)
-        self._loop.add_reader(self._alarm, self._died)
         memory, paths = limits.memory_bytes, tuple(sys.path)
-        load = Load(str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device)
-        self._send(encode(Frame(Kind.LOAD, 0, _encode(load), b"")))
+        load = Load(str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share)
+        self._outbox.send(encode(Frame(Kind.LOAD, 0, _encode(load), b"")))
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also that of its process group."""
+        """Its process id; 0 where somebody else keeps the process."""
         return self._process.pid
 
     @property
@@ -127,40 +125,18 @@ class Child:
         self._since = None
         self.runs += 1
         self._batch = batch
-        if not self._send(encode(frame)):
+        if not self._outbox.send(encode(frame)):
             self._end_of_socket(unread=True)
 
     def more(self, number: int, pieces: int) -> None:
         """A stream's reader takes so many more pieces."""
         self._since = None
-        self._send(encode(Frame(Kind.MORE, number, _encode(pieces), b"")))
+        self._outbox.send(encode(Frame(Kind.MORE, number, _encode(pieces), b"")))
 
     def stop(self, number: int) -> None:
         """A stream's reader left."""
         self._since = None
-        self._send(encode(Frame(Kind.STOP, number, b"", b"")))
-
-    def _send(self, data: bytes) -> bool:
-        """Send now, or as soon as there is room. False when the other side is gone."""
-        if self._unsent:
-            self._unsent += data
-            return True
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return False
-        if sent < len(data):
-            self._unsent = data[sent:]
-            self._loop.add_writer(self._socket.fileno(), self._writable)
-        return True
-
-    def _writable(self) -> None:
-        data, self._unsent = self._unsent, b""
-        self._loop.remove_writer(self._socket.fileno())
-        if not self._send(data):
-            self._end_of_socket(unread=True)
+        self._outbox.send(encode(Frame(Kind.STOP, number, b"", b"")))
 
     def _readable(self) -> bool:
         """Take what came; whether anything did."""
@@ -214,7 +190,7 @@ class Child:
             return unpack(frame.meta, frame.payload)
         arrays = unpack(frame.meta, self._answers.to_read(frame.in_area), copy=True)
         self._answers.relax()
-        self._send(encode(Frame(Kind.TAKEN, 0, b"", b"")))
+        self._outbox.send(encode(Frame(Kind.TAKEN, 0, b"", b"")))
         return arrays
 
     def _settle(self, outcome: Outcome) -> None:
@@ -242,6 +218,9 @@ class Child:
                 return
             if frame.kind is Kind.READY and self.state is State.STARTING:
                 self._loaded(msgspec.msgpack.decode(frame.meta, type=Ready))
+                return
+            if frame.kind is Kind.REPLACED:
+                self._owner.replaced()
                 return
             if frame.kind is Kind.FAILED and self.state in (State.STARTING, State.BUSY):
                 said = msgspec.msgpack.decode(frame.meta, type=Failed)
@@ -281,7 +260,7 @@ class Child:
         # An answer that lies here already counts, however late it is read.
         if not self._drained():
             return
-        seen = look_at(self.pid)
+        seen = self._process.look()
         if seen is not None and seen.state == "T":
             self.kill(ModelDied(f"A process of {self._name} was stopped by a signal."))
             return
@@ -314,7 +293,7 @@ class Child:
             return
         self._asked = True
         self._since = now
-        if not self._send(encode(Frame(Kind.PING, 0, b"", b""))):
+        if not self._outbox.send(encode(Frame(Kind.PING, 0, b"", b""))):
             self._end_of_socket()
 
     def _weigh(self, memory: int) -> None:
@@ -342,11 +321,8 @@ class Child:
 
         Its batch ends with ``ModelDied``, or is given back if it was never read.
         """
-        unread = bool(self._unsent) or self._has_unread()
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                # It leads its process group, and its id is not used again before it is reaped.
-                os.killpg(self.pid, signal.SIGKILL)
+        unread = self._outbox.waits or self._has_unread()
+        self._process.kill()
         self._lost(reason, unread)
 
     def _has_unread(self) -> bool:
@@ -378,21 +354,15 @@ class Child:
             # Its status says why it ended, and is known a moment later.
             self._close_socket()
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()
         self._lost(ModelDied(f"A process of {self._name} ended while it was needed."), unread)
 
     def _died(self) -> None:
         """It is dead; what it said before that is still heard."""
         self._drained()
-        with contextlib.suppress(ProcessLookupError):
-            # Not reaped yet, so the group is still its own: end what it left behind.
-            os.killpg(self.pid, signal.SIGKILL)
-        self._loop.remove_reader(self._alarm)
-        os.close(self._alarm)
-        status = self._process.wait()
+        how = self._process.reap()
         when = "while it loaded" if self.about is None else "while it was needed"
-        self._lost(ModelDied(f"A process of {self._name} {ended_how(status)} {when}."), unread=False)
+        self._lost(ModelDied(f"A process of {self._name} {how} {when}."), unread=False)
         self._requests.close()
         self._answers.close()
         self._dead.set_result(None)
@@ -401,13 +371,12 @@ class Child:
         """Wait until it is dead and everything of it is given back; end it by force after so long."""
         await asyncio.wait([self._dead], timeout=within_s)
         if not self._dead.done():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._process.kill()
             await self._dead
 
     def _close_socket(self) -> None:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
+            self._outbox.close()
             self._socket.close()
-            self._unsent = b""
+            self._process.parted()

@@ -1,4 +1,4 @@
-"""Frames between a server and a model process: a fixed head, exactly so many bytes, nothing to execute.
+"""Frames between a server and a model process, or its keeper: a fixed head, so many bytes, no code.
 
 A frame is a head of 32 bytes, then its payload, then its meta::
 
@@ -77,6 +77,8 @@ class Kind(IntEnum):
     STOP = 12
     #: To the child: what lay in the area of answers was taken, so that it may be written anew.
     TAKEN = 13
+    #: From a keeper: a process of the model was replaced. Told to one of those who share it.
+    REPLACED = 14
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -93,11 +95,33 @@ _SAYABLE: dict[str, type[ServableError]] = {
         errors.ArtifactUnsupported,
         errors.DependencyMissing,
         errors.FileMissing,
+        errors.ModelDied,
         errors.ModelFailed,
+        errors.ModelNotReady,
         errors.StorageFailed,
         errors.StorageFull,
     )
 }
+
+
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """What a keeper must know to hold a model for several servers.
+
+    Attributes:
+        name: of the model, for people.
+        processes: how many work, for all who share them together.
+        spares: how many more are kept ready.
+        run_s: seconds after which a run is a hang.
+        start_s: seconds within which a process must be ready.
+        max_rows: most rows in one run of rows of several servers.
+    """
+
+    name: str
+    processes: int = 1
+    spares: int = 0
+    run_s: float = 30.0
+    start_s: float = 120.0
+    max_rows: int = 1024
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
@@ -110,6 +134,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
         memory_bytes: resident memory beyond which the process will be replaced.
         paths: where the server imports from; the child imports from there as well.
         device: what should compute it: ``auto cpu cuda cuda:1``.
+        share: for a keeper, who loads it in processes of its own; None for a model process.
     """
 
     folder: str
@@ -118,6 +143,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     memory_bytes: int
     paths: tuple[str, ...]
     device: str = "auto"
+    share: Share | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):

@@ -1,6 +1,7 @@
 """From a package to something that answers: load, warm up, check itself, choose where to run."""
 
 import asyncio
+import math
 import os
 import time
 from concurrent.futures import Executor as Pool
@@ -29,10 +30,17 @@ from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
 from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
 from servable.runtime.footprint import give_back, resident_bytes
+from servable.runtime.framing import Share
 from servable.runtime.placement import Placed, found_here, place
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 from servable.runtime.rehearsal import example_arrays, rehearse
+from servable.runtime.sharing import ALONE, Sharing
+from servable.runtime.spawning import Spawned, Start
 
+#: Most rows in one batch, unless the policy says otherwise.
+MOST_ROWS = 1024
+#: Seconds that a keeper may need besides starting a process.
+_BESIDE_START_S = 15.0
 #: Files of a package that no variant is loaded from.
 _RECORDS = frozenset({SIGNATURE_FILE, EVALUATION_FILE, REPORT_FILE, PROFILE_FILE, SAMPLE_FILE})
 
@@ -52,6 +60,7 @@ class LoadedModel(NamedTuple):
         example_seconds: the median time of one row.
         load_seconds: reading, warming up and checking together.
         memory_bytes: memory that the load took: of this process, or of the children.
+        sharers: how many server processes share it, each of which has this memory once.
     """
 
     package: Package
@@ -65,6 +74,7 @@ class LoadedModel(NamedTuple):
     example_seconds: float
     load_seconds: float
     memory_bytes: int
+    sharers: int = 1
 
 
 class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,10 +93,9 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     process_memory: int = 4 * 1024**3
 
 
-class _Here(NamedTuple):
-    """A variant loaded into this process."""
+class _Found(NamedTuple):
+    """What a loaded variant is like."""
 
-    predictor: Predictor
     seconds: float
     batching: Batching
     grown: int
@@ -140,6 +149,7 @@ async def load_model(
     limits: LoadLimits | None = None,
     pool: Pool | None = None,
     meter: Meter | None = None,
+    sharing: Sharing = ALONE,
 ) -> LoadedModel:
     """Make a variant of a verified package ready to answer, where measurement or the policy puts it.
 
@@ -154,6 +164,7 @@ async def load_model(
         pool: where the thread comes from; the loop's own when None. Memory is measured rightly only
             when one model is loaded at a time.
         meter: counts replaced children.
+        sharing: with whom its processes may be shared.
 
     Raises:
         ArtifactUnreadable: no such variant, or its answers do not fit the signature.
@@ -165,25 +176,20 @@ async def load_model(
     started = time.perf_counter()
     policy, limits = policy or Policy(), limits or LoadLimits(cores=usable_cores())
     chosen = on_device(variant_of(package.manifest, variant), policy.device)
-    placed = _placed(chosen, None, policy, limits)
+    shared = sharing.wanted(chosen, policy)
+    placed = _placed(chosen, None, policy, limits, shared=shared)
+    running: Executor
     if placed.kind == "process":
-        executor = _children(package, chosen, placed, policy, limits, meter)
-        try:
-            await executor.open()
-            example = example_arrays(package.signature)
-            batching = await batching_elsewhere(lambda arrays: run_batch(executor, arrays), example)
-        except BaseException:
-            await executor.close()
-            raise
-        seconds, grown = executor.example_seconds, executor.memory_bytes * (placed.slots + policy.spares)
-        running: Executor = executor
-        device = executor.device
+        start = sharing.start if shared else Spawned
+        running = executor = _children(package, chosen, placed, policy, limits, start)
+        if meter is not None:
+            executor.on_replaced = meter.replaced
+        found = await _found_in(executor, package, placed.slots + policy.spares)
     else:
         loop = asyncio.get_running_loop()
-        here = await loop.run_in_executor(pool, _load_here, package, chosen)
-        seconds, grown, batching, device = here.seconds, here.grown, here.batching, here.device
-        placed = _placed(chosen, seconds, policy, limits)
-        running = _around(here.predictor, placed, package.manifest.model)
+        predictor, found = await loop.run_in_executor(pool, _load_here, package, chosen)
+        placed = _placed(chosen, found.seconds, policy, limits)
+        running = _around(predictor, placed, package.manifest.model)
     return LoadedModel(
         package=package,
         signature=package.signature,
@@ -191,22 +197,30 @@ async def load_model(
         executor=running,
         placement=placed.kind,
         reason=placed.reason + _stands_in(package.manifest, chosen, variant),
-        batching=batching,
-        device=device,
-        example_seconds=seconds,
+        batching=found.batching,
+        device=found.device,
+        example_seconds=found.seconds,
         load_seconds=time.perf_counter() - started,
-        memory_bytes=grown,
+        memory_bytes=found.grown,
+        sharers=sharing.workers if shared else 1,
     )
 
 
-def _placed(variant: Variant, seconds: float | None, policy: Policy, limits: LoadLimits) -> Placed:
+def _placed(
+    variant: Variant, seconds: float | None, policy: Policy, limits: LoadLimits, *, shared: bool = False
+) -> Placed:
     options = found_here(variant) if seconds is not None else {}
     return place(
-        format=variant.format, example_seconds=seconds, policy=policy, options=options, cores=limits.cores
+        format=variant.format,
+        example_seconds=seconds,
+        policy=policy,
+        options=options,
+        cores=limits.cores,
+        shared=shared,
     )
 
 
-def _load_here(package: Package, variant: Variant) -> _Here:
+def _load_here(package: Package, variant: Variant) -> tuple[Predictor, _Found]:
     """Load, warm up and check in the calling thread; blocks for as long as that takes."""
     manifest, signature = package.manifest, package.signature
     # The library comes first: it is there for every model of the format, and not this one's memory.
@@ -223,7 +237,7 @@ def _load_here(package: Package, variant: Variant) -> _Here:
     # What loading used and freed again would be taken for the model's, and would stay with the process.
     give_back()
     grown = max(0, resident_bytes() - before)
-    return _Here(predictor, seconds, batching, grown, placed_of(predictor))
+    return predictor, _Found(seconds, batching, grown, placed_of(predictor))
 
 
 def _around(predictor: Predictor, placed: Placed, name: str) -> Executor:
@@ -232,21 +246,44 @@ def _around(predictor: Predictor, placed: Placed, name: str) -> Executor:
     return ThreadExecutor(predictor, name, placed.slots)
 
 
+async def _found_in(executor: ProcessExecutor, package: Package, processes: int) -> _Found:
+    """Start the processes of a model, so many, and see what they are like."""
+    try:
+        await executor.open()
+        example = example_arrays(package.signature)
+        batching = await batching_elsewhere(lambda arrays: run_batch(executor, arrays), example)
+    except BaseException:
+        await executor.close()
+        raise
+    return _Found(executor.example_seconds, batching, executor.memory_bytes * processes, executor.device)
+
+
 def _children(
-    package: Package,
-    variant: Variant,
-    placed: Placed,
-    policy: Policy,
-    limits: LoadLimits,
-    meter: Meter | None,
+    package: Package, variant: Variant, placed: Placed, policy: Policy, limits: LoadLimits, start: Start
 ) -> ProcessExecutor:
+    name, memory = package.manifest.model, limits.process_memory
     device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
+    spec = ChildSpec(package.folder, package.digest, variant.name, device)
+    own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
+    if start is Spawned:
+        return ProcessExecutor(spec, name=name, processes=placed.slots, spares=policy.spares, limits=own)
+    share = Share(
+        name,
+        placed.slots,
+        policy.spares,
+        run_s,
+        limits.start_limit_s,
+        policy.max_batch or MOST_ROWS,
+    )
+    # A connection for each process, so that this server alone can keep all of them busy. The keeper watches
+    # the processes, and starting one is what may take as long as it may there.
+    watched = ChildLimits(
+        run_s=math.inf,
+        heartbeat_s=math.inf,
+        start_s=limits.start_limit_s + _BESIDE_START_S,
+        memory_bytes=memory,
+    )
     return ProcessExecutor(
-        ChildSpec(package.folder, package.digest, variant.name, device),
-        name=package.manifest.model,
-        processes=placed.slots,
-        spares=policy.spares,
-        limits=ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=limits.process_memory),
-        meter=meter,
+        spec._replace(share=share), name=name, processes=placed.slots, limits=watched, start=start
     )

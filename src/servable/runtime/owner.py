@@ -25,6 +25,10 @@ class Owner(Protocol):
         """A batch that its child never read, because it was dead, stopped or wedged before."""
         ...
 
+    def replaced(self) -> None:
+        """Whoever keeps the process for several put another one in its place."""
+        ...
+
     def gone(self, child: "Child", error: ServableError) -> None:
         """It is dead or will be in a moment; called exactly once, before its batch ends."""
         ...

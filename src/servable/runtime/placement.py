@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from servable.artifact.manifest import Variant
+from servable.frameworks.devices import AUTO, ON_GPUS, may_use_gpu
 from servable.registry.policy import Policy
 
 #: A compiled model whose single row takes no longer than this runs in the event loop itself; a thread
@@ -44,6 +45,7 @@ def place(
     policy: Policy,
     options: Mapping[str, Any],
     cores: int,
+    shared: bool = False,
 ) -> Placed:
     """Say where a variant runs.
 
@@ -57,7 +59,10 @@ def place(
         options: what the search for session options found for this kind of machine, as
             ``found_here`` gives it; empty when nothing was found.
         cores: cores that this server process may keep busy, at least 1.
+        shared: whether all workers of the server use the same processes of it.
     """
+    if shared:
+        return _process(policy, "all workers share it")
     declarative = format in DECLARATIVE
     # Whether it lets go of the interpreter while it computes.
     released = declarative and format not in UNEVEN
@@ -95,6 +100,24 @@ def found_here(variant: Variant) -> Mapping[str, Any]:
 
     choice = stored_choice(variant.options)
     return {} if choice is None else msgspec.structs.asdict(choice)
+
+
+def on_gpu(variant: Variant, device: str) -> bool:
+    """Whether a variant will run on a GPU, as far as this machine tells before it is loaded.
+
+    Args:
+        variant: to be loaded.
+        device: what should compute it: ``auto cpu cuda cuda:1``.
+    """
+    if variant.format not in ON_GPUS or not may_use_gpu(device):
+        return False
+    if variant.format != "onnx":
+        return True
+    from servable.frameworks.onnx_session import CUDA, other_providers  # Lazily: see above.
+
+    if device == AUTO:
+        return found_here(variant).get("provider") == CUDA
+    return CUDA in other_providers()
 
 
 def said(seconds: float) -> str:

@@ -16,15 +16,15 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 
 from servable.errors import ModelDied, ModelFailed, ModelNotReady, ServableError, StorageFailed
 from servable.frameworks.devices import Placed
 from servable.logs import fields, logger
-from servable.monitoring.metrics import Meter
 from servable.runtime.children import Child
 from servable.runtime.executor import Done, ExecutorStatistics, Outcome, Pieces
 from servable.runtime.remote import Remote
-from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, State
+from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, Spawned, Start, State
 from servable.tensors import Arrays
 
 __all__ = ["ChildLimits", "ChildSpec", "ProcessExecutor"]
@@ -46,13 +46,15 @@ class ProcessExecutor:
         spares: how many more are kept ready. A spare takes the place of a child that died within
             microseconds instead of its load time, and costs its memory; spares are started after ``open``.
         limits: what a child may take.
-        meter: counts replacements.
+        on_replaced: see the attribute.
+        start: starts what a child talks to; an interpreter of its own by default.
 
     Attributes:
         example_seconds: median time of one row in a child, without the way there.
         load_seconds: how long the last child needed to be ready, its interpreter's start included.
         memory_bytes: resident memory of the last child when it was ready.
         device: what computes the model in the last child.
+        on_replaced: is called when another process took the place of one.
     """
 
     kind = "process"
@@ -65,7 +67,8 @@ class ProcessExecutor:
         processes: int = 1,
         spares: int = 0,
         limits: ChildLimits | None = None,
-        meter: Meter | None = None,
+        on_replaced: Callable[[], None] = lambda: None,
+        start: Start = Spawned,
     ) -> None:
         self.slots = processes
         self.example_seconds = 0.0
@@ -76,7 +79,8 @@ class ProcessExecutor:
         self._spares = spares
         self._name = name
         self._limits = limits or ChildLimits()
-        self._meter = meter
+        self.on_replaced = on_replaced
+        self._start = start
         self._children: list[Child] = []
         self._idle: list[Child] = []
         self._streams: set[Remote] = set()
@@ -249,9 +253,7 @@ class ProcessExecutor:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
         if child.started:
-            self._replacements += 1
-            if self._meter is not None:
-                self._meter.replacements += 1
+            self.replaced()
             _log.warning(
                 "model process replaced",
                 extra=fields(model=self._name, pid=child.pid, reason=error.message),
@@ -265,6 +267,11 @@ class ProcessExecutor:
             self._begun.pop(child, None)
             self._start_failed(error)
 
+    def replaced(self) -> None:
+        """A process took the place of another one."""
+        self._replacements += 1
+        self.on_replaced()
+
     def _fill(self) -> None:
         """Start as many children as are missing, unless a pause is kept."""
         if self._again is not None or self._closed:
@@ -272,7 +279,7 @@ class ProcessExecutor:
         wanted = self.slots if self._opening is not None else self.slots + self._spares
         while len(self._children) < wanted:
             try:
-                child = Child(self, self._spec, self._name, self._limits)
+                child = Child(self, self._spec, self._name, self._limits, self._start)
             except OSError as error:
                 self._start_failed(
                     StorageFailed(f"No process can be started for {self._name} ({error.strerror}).")

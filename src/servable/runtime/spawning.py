@@ -1,16 +1,21 @@
 """What a model process is asked to be, and how its interpreter is started."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from servable.runtime.confine import Look, look_at
 from servable.runtime.executor import Done
+from servable.runtime.framing import Share
 from servable.runtime.remote import Remote
 from servable.tensors import Arrays
 
@@ -23,12 +28,14 @@ class ChildSpec(NamedTuple):
         digest: that the package must have.
         variant: its name.
         device: what should compute it: ``auto cpu cuda cuda:1``.
+        share: what a keeper must know to hold it for several servers; None where it is held for one.
     """
 
     folder: Path
     digest: str
     variant: str
     device: str = "auto"
+    share: Share | None = None
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +83,76 @@ class State(Enum):
     GONE = "gone"
 
 
-def spawn(*descriptors: int) -> "subprocess.Popen[Any]":
+class Process(Protocol):
+    """What stands behind the socket of a child. Belongs to one event loop."""
+
+    #: Its process id; 0 where somebody else keeps the process.
+    pid: int
+
+    def kill(self) -> None:
+        """End it and everything that it started, at once; nothing happens when it is dead."""
+        ...
+
+    def look(self) -> Look | None:
+        """How it is; None where that is not known here."""
+        ...
+
+    def parted(self) -> None:
+        """Its socket was closed at this end, so it will end by itself."""
+        ...
+
+    def reap(self) -> str:
+        """Give everything of it back once it is dead; how it ended, for a sentence."""
+        ...
+
+
+#: Starts what answers at the other end. Takes the descriptors of its socket, of the area of requests and of
+#: the area of answers, which stay the caller's, and what is called, in the loop, once it is dead. Raises
+#: ``OSError`` where the machine has no process, descriptor or memory left.
+Start = Callable[[tuple[int, int, int], Callable[[], None]], Process]
+
+
+class Spawned:
+    """An interpreter of its own, which leads a process group; see ``Start``.
+
+    The kernel says when it is dead, by a descriptor that becomes readable (``pidfd_open``).
+    """
+
+    def __init__(self, descriptors: tuple[int, int, int], died: Callable[[], None]) -> None:
+        self._process = _spawn(*descriptors)
+        self.pid = self._process.pid
+        try:
+            self._alarm = os.pidfd_open(self.pid)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._alarm, died)
+
+    def kill(self) -> None:
+        """See ``Process``: its id is not used again before it is reaped."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def look(self) -> Look | None:
+        """What the kernel says."""
+        return look_at(self.pid)
+
+    def parted(self) -> None:
+        """It reads the end of its socket."""
+
+    def reap(self) -> str:
+        """See ``Process``."""
+        # Not reaped yet, so the group is still its own: end what it left behind.
+        self.kill()
+        self._loop.remove_reader(self._alarm)
+        os.close(self._alarm)
+        return ended_how(self._process.wait())
+
+
+def _spawn(*descriptors: int) -> "subprocess.Popen[Any]":
     """Start the interpreter of a child.
 
     The thread that calls this must live as long as the child: the kernel ends a child with the thread that

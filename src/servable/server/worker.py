@@ -17,6 +17,8 @@ import uvloop
 
 from servable import logs
 from servable.errors import ServableError
+from servable.runtime.mailbox import hand_over
+from servable.runtime.sharing import Sharing
 from servable.server.lifecycle import ServerLife, settle_in
 from servable.server.turns import Board, Place
 from servable.server.workers import Channel, Failed, ParentLink, Ready, Start, ToWorker
@@ -30,8 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one worker.
 
     Args:
-        arguments: three descriptors, of the private socket, the listening socket and the board of
-            connections, and the parent's id.
+        arguments: four descriptors, of the private socket, the listening socket, the board of connections
+            and the way to the keeper of shared models; and the parent's id.
 
     Returns:
         The exit status.
@@ -42,9 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     # Model processes, which this process may start, must not hold these open.
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    private, listening, board = descriptors
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_live(socket.socket(fileno=private), socket.socket(fileno=listening), board))
+    private, listening, mailbox = (socket.socket(fileno=descriptors[index]) for index in (0, 1, 3))
+    with mailbox, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_live(private, listening, descriptors[2], mailbox))
 
 
 def _end_with(parent: int) -> None:
@@ -57,7 +59,7 @@ def _end_with(parent: int) -> None:
         sys.exit(1)
 
 
-async def _live(private: socket.socket, listening: socket.socket, board: int) -> int:
+async def _live(private: socket.socket, listening: socket.socket, board: int, mailbox: socket.socket) -> int:
     channel = await Channel.over(private, ToWorker)
     start = await channel.receive()
     if not isinstance(start, Start):
@@ -66,7 +68,8 @@ async def _live(private: socket.socket, listening: socket.socket, board: int) ->
         logs.configure(start.settings.log_level, start.settings.log_format)
     try:
         place = Place(Board(board, start.places), start.place)
-        link = ParentLink(channel, place, patient=start.patient)
+        sharing = Sharing(start.workers, partial(hand_over, mailbox))
+        link = ParentLink(channel, place, patient=start.patient, sharing=sharing)
         await _serve(channel, start, listening, link)
     except ServableError as error:
         channel.send(Failed(error.code, error.message))

@@ -20,6 +20,7 @@ import msgspec
 from servable.errors import ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge
+from servable.runtime.sharing import ALONE, Sharing
 from servable.server.turns import Accepting, Acceptor, Place, accept_alone
 from servable.settings import ServerSettings
 
@@ -44,6 +45,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
         settings: this worker's share.
         only: references to serve; every deployment when empty.
         version: of Servable.
+        workers: how many there are.
         place: on the board.
         places: of the board.
         patient: whether others answer already, so that this one accepts only when it is ready.
@@ -53,6 +55,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     settings: ServerSettings
     only: tuple[str, ...]
     version: str
+    workers: int
     place: int
     places: int
     patient: bool = False
@@ -140,6 +143,8 @@ class Link(Protocol):
 
     #: Whether others answer already, so that this process should accept only when it is ready.
     patient: bool
+    #: How models are shared with the others.
+    sharing: Sharing
 
     async def totals(self, own: Snapshot) -> Snapshot:
         """The figures of all processes together, fresh or not older than the last report.
@@ -175,6 +180,7 @@ class NoLink:
     """The link of a process that is alone."""
 
     patient = False
+    sharing = ALONE
 
     async def totals(self, own: Snapshot) -> Snapshot:
         """Its own figures are all there are."""
@@ -252,11 +258,21 @@ class ParentLink:
         channel: to the parent.
         place: on the board of connections.
         patient: whether others answer already.
+        sharing: how models are shared with the others.
         wait_s: how long a scrape waits for the others' figures.
     """
 
-    def __init__(self, channel: Channel, place: Place, *, patient: bool, wait_s: float = ASK_S) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        place: Place,
+        *,
+        patient: bool,
+        sharing: Sharing = ALONE,
+        wait_s: float = ASK_S,
+    ) -> None:
         self.patient = patient
+        self.sharing = sharing
         self._channel = channel
         self._place = place
         self._wait_s = wait_s

@@ -1,12 +1,18 @@
 """What the live models hold at this moment, for the figures."""
 
 from servable.monitoring.metrics import Held
-from servable.serving.live import Table
+from servable.serving.live import Live, Table
 
 
 def held(table: Table) -> dict[tuple[str, int], Held]:
     """Memory and processes of every live version, by name and version."""
     return {
-        (live.model, live.version): Held(live.size, live.executor.statistics().processes)
+        (live.model, live.version): _held(live, live.executor.statistics().processes)
         for live in table.targets.values()
     }
+
+
+def _held(live: Live, processes: int) -> Held:
+    if live.loaded.sharers > 1:
+        return Held(live.size, shared_processes=processes)
+    return Held(live.size, processes)

@@ -193,7 +193,7 @@ class Live:
         self.codec = parts.codecs["application/json"]
         self.in_flight = 0
         #: Bytes that count against the memory budget.
-        self.size = loaded.memory_bytes
+        self.size = loaded.memory_bytes // loaded.sharers
         #: Grows with every request to any model, so that the one with the smallest was used longest ago.
         self.used = _tick()
         self.retired = False
@@ -260,7 +260,7 @@ class Live:
             device=loaded.device.device,
             device_reason=loaded.device.note,
             example_seconds=loaded.example_seconds,
-            memory_bytes=self.size,
+            memory_bytes=self.size * loaded.sharers,
         )
 
 

@@ -21,6 +21,7 @@ from servable.runtime.batcher import Batcher
 from servable.runtime.cache import NoCache, ResponseCache
 from servable.runtime.footprint import give_back
 from servable.runtime.model import (
+    MOST_ROWS,
     LoadedModel,
     LoadLimits,
     load_model,
@@ -36,8 +37,6 @@ _log = logger("serving")
 _T = TypeVar("_T")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-#: Most rows in one batch, unless the policy says otherwise.
-_MOST_ROWS = 1024
 
 
 class Loading(Protocol):
@@ -205,7 +204,7 @@ class Loader:
 
     def _parts(self, wanted: Wanted, loaded: LoadedModel, meter: Meter) -> Parts:
         settings, policy = self._settings, wanted.policy
-        most = policy.max_batch or _MOST_ROWS
+        most = policy.max_batch or MOST_ROWS
         limits = BatchLimits(
             max_rows=min(most, loaded.batching.rows) if loaded.batching.rows else most,
             queue_requests=settings.queue_requests,

@@ -82,7 +82,7 @@ class Residents:
 
     async def _loaded(self, wanted: Wanted, package: Package, files: int) -> Live:
         live = await self._loader.load(wanted, package)
-        live.size = self._known[wanted.digest] = max(files, live.size) + BESIDE
+        live.size = self._known[wanted.digest] = max(files // live.loaded.sharers, live.size) + BESIDE
         return live
 
     async def _dismiss(self, live: Live) -> None:
