@@ -4,6 +4,7 @@ from pathlib import Path
 
 import servable
 from runtime.graphs import make_package
+from runtime.keeping import KeptExecutor
 from servable.frameworks.base import Predictor
 from servable.registry.home import open_home
 from servable.runtime.process import ChildSpec, ProcessExecutor
@@ -35,8 +36,15 @@ def test_streams_of_a_process(tmp_path: Path) -> None:
         package = opened.package(opened.models.resolve("counting"))
     spec = ChildSpec(package.folder, package.digest, "trained")
     check_streams(lambda predictor: ProcessExecutor(spec, name="counting"))
+    check_streams(lambda predictor: KeptExecutor(spec))
 
 
 def test_two_processes(tmp_path: Path) -> None:
     spec = make_package(tmp_path / "package")
     check_executor(lambda predictor: ProcessExecutor(spec, name="sum", processes=2))
+
+
+def test_shared_processes(tmp_path: Path) -> None:
+    spec = make_package(tmp_path / "package")
+    check_executor(lambda predictor: KeptExecutor(spec))
+    check_executor(lambda predictor: KeptExecutor(spec, processes=2))

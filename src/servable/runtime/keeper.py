@@ -8,6 +8,7 @@ from typing import Any
 
 from servable.errors import ArtifactUnreadable, ServableError
 from servable.logs import fields, logger
+from servable.runtime.executor import ExecutorStatistics
 from servable.runtime.framing import Load
 from servable.runtime.guest import Guest
 from servable.runtime.mailbox import Ended, take_over
@@ -32,6 +33,10 @@ class Keeper:
         self._opening: dict[SharedModel, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
+
+    def statistics(self) -> dict[str, ExecutorStatistics]:
+        """The present figures of every model that is loaded or being loaded, by name."""
+        return {model.name: model.statistics() for model in self._models.values()}
 
     async def run(self) -> None:
         """Serve until nobody can come any more and everybody has left, or until cancelled."""

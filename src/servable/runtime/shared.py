@@ -20,7 +20,7 @@ import numpy as np
 from servable.artifact.package import read_signature
 from servable.errors import ModelDied, ModelFailed
 from servable.runtime.batchable import Batching, batching_elsewhere
-from servable.runtime.executor import Outcome, Pieces, run_batch
+from servable.runtime.executor import ExecutorStatistics, Outcome, Pieces, run_batch
 from servable.runtime.framing import Load, Ready, Share
 from servable.runtime.guest import Guest
 from servable.runtime.process import ProcessExecutor
@@ -125,6 +125,10 @@ class SharedModel:
     def device(self) -> str:
         """What computes it."""
         return self._executor.device.device
+
+    def statistics(self) -> ExecutorStatistics:
+        """The present figures."""
+        return self._executor.statistics()
 
     async def open(self) -> None:
         """Load it, and tell everybody who waits for it.

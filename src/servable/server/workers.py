@@ -45,21 +45,21 @@ class Start(msgspec.Struct, frozen=True, tag=True):
         settings: this worker's share.
         only: references to serve; every deployment when empty.
         version: of Servable.
-        workers: how many there are.
         place: on the board.
         places: of the board.
         patient: whether others answer already, so that this one accepts only when it is ready.
         logs: whether to write log lines to standard error.
+        workers: how many there are.
     """
 
     settings: ServerSettings
     only: tuple[str, ...]
     version: str
-    workers: int
     place: int
     places: int
     patient: bool = False
     logs: bool = True
+    workers: int = 1
 
 
 class Tell(msgspec.Struct, frozen=True, tag=True):
