@@ -104,6 +104,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         least=0,
         most=2**50,
     )
+    accelerator_memory: int = _setting(
+        0,
+        "Bytes of each GPU's memory that loaded models may hold together, such as 10GiB; what does not fit "
+        "runs on the processor. 0: what the GPU has, less a reserve.",
+        least=0,
+        most=2**50,
+    )
     run_limit_s: float = _setting(
         30.0, "Seconds after which a run in a model process counts as hung.", least=0.01, most=86_400
     )

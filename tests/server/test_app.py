@@ -23,7 +23,8 @@ from servable.server.pages import Place, landing_page
 from servable.server.problems import STATUS, problem
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
-from servable.serving.live import ModelStatus, Table
+from servable.serving.live import ModelStatus
+from servable.serving.table import Table
 from servable.settings import ServerSettings
 from serving.making import BIAS, COLUMNS, EXAMPLE, expected, publish_iris
 

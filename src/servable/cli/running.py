@@ -77,7 +77,8 @@ def _cells(each: "RunningModel") -> Iterator[str]:
     yield escape(f"{each.model}:{each.version}")
     yield each.state
     yield escape(each.variant) or "-"
-    device = f" on {escape(each.device)}" if each.device not in ("", "cpu") else ""
+    taken = f" ({size(each.accelerator_bytes)})" if each.accelerator_bytes else ""
+    device = f" on {escape(each.device)}{taken}" if each.device not in ("", "cpu") else ""
     yield escape(each.executor) + (f" ×{each.processes}" if each.processes else "") + device or "-"
     yield f"{each.requests:,}"
     yield f"{each.errors:,}"

@@ -51,6 +51,15 @@ Memory = Annotated[
         rich_help_panel=options.SERVING,
     ),
 ]
+AcceleratorMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory of each GPU that models may hold, such as 10GiB; others run on the processor.",
+        show_default="what it has, less a reserve",
+        rich_help_panel=options.SERVING,
+    ),
+]
 Queue = Annotated[
     int | None,
     typer.Option(
@@ -116,6 +125,7 @@ def serve(
     port: Port = None,
     workers: Workers = None,
     memory: Memory = None,
+    accelerator_memory: AcceleratorMemory = None,
     queue: Queue = None,
     request_timeout: RequestTimeout = None,
     drain: Drain = None,
@@ -145,6 +155,7 @@ def serve(
         "insecure": allow_unauthenticated or None,
         "workers": workers,
         "memory": _size("--memory", memory),
+        "accelerator_memory": _size("--accelerator-memory", accelerator_memory),
         "queue_requests": queue,
         "request_timeout_s": request_timeout,
         "drain_s": drain,

@@ -88,11 +88,17 @@ class GeneratingPredictor:
         self.device, self.device_note = placed
         self._place = torch.device(placed.device)
         self._model: Any = found.model.to(self._place)
+        self._gpu = self._place.type == "cuda"
         self._tokenizer = Tokenizer(found.tokenizer, TOKENIZER, options[TEXT], left=True)
         self._new = int(options["new_tokens"])
         self._positions = "position_ids" in inspect.signature(found.model.forward).parameters
         ends = getattr(getattr(found.model, "generation_config", None), "eos_token_id", None)
         self._ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+    @property
+    def accelerator_bytes(self) -> int:
+        """What PyTorch keeps of the memory of its GPU in this process; 0 on the processor."""
+        return torch.cuda.memory_reserved(self._place) if self._gpu else 0
 
     def predict(self, arrays: Arrays) -> dict[str, Any]:
         """The continuations of all texts, without the texts themselves.

@@ -73,6 +73,11 @@ class TorchPredictor:
                 f"The trained model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
             ) from foreign
 
+    @property
+    def accelerator_bytes(self) -> int:
+        """What PyTorch keeps of the memory of its GPU in this process; 0 on the processor."""
+        return torch.cuda.memory_reserved(self._device) if self._gpu else 0
+
     def close(self) -> None:
         """Drop the module; its memory goes with the last reference."""
         self._model = None

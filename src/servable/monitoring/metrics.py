@@ -28,11 +28,13 @@ class Held(NamedTuple):
         memory_bytes: in the server and in processes of its own.
         processes: living ones of its own.
         shared_processes: living ones that it shares with other servers.
+        accelerator_bytes: of the memory of its GPU.
     """
 
     memory_bytes: int = 0
     processes: int = 0
     shared_processes: int = 0
+    accelerator_bytes: int = 0
 
 
 #: What a model holds that is not live.

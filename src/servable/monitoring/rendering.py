@@ -35,6 +35,10 @@ _MODEL_GAUGES = {
     "streams": ("servable_streams", "Answers in pieces that are open."),
     "cache_bytes": ("servable_cache_bytes", "Size of the response cache."),
     "memory_bytes": ("servable_model_memory_bytes", "Memory that the loaded model holds."),
+    "accelerator_bytes": (
+        "servable_model_accelerator_memory_bytes",
+        "Memory of its GPU that the loaded model took.",
+    ),
     "processes": ("servable_model_processes", "Living processes of the model."),
     "load_seconds": ("servable_model_load_seconds", "How long the last load took."),
 }

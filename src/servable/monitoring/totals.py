@@ -63,6 +63,7 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
         memory_bytes: memory that the loaded model holds now, in the server and in processes of its own.
         processes: living processes of the model now, of this server's own.
         shared_processes: living processes of the model now that several servers use.
+        accelerator_bytes: of the memory of its GPU, what the loaded model holds now.
         load_seconds: how long the last load took.
         streams: answers in pieces that are open now.
         pieces: pieces of answers that were sent.
@@ -97,6 +98,7 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     processes: int = 0
     shared_processes: int = 0
+    accelerator_bytes: int = 0
     load_seconds: float = 0.0
     streams: int = 0
     pieces: int = 0
@@ -155,6 +157,7 @@ _NOTHING_HELD: dict[str, float] = {
     "memory_bytes": 0,
     "processes": 0,
     "shared_processes": 0,
+    "accelerator_bytes": 0,
     "load_seconds": 0.0,
     "streams": 0,
 }

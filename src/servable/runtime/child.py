@@ -25,6 +25,7 @@ import msgspec
 from servable.artifact.package import open_package
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ServableError
 from servable.frameworks import lookup
+from servable.frameworks.accelerators import Before
 from servable.frameworks.base import Predictor
 from servable.frameworks.devices import THREADED, may_use_gpu, on_device, placed_of
 from servable.runtime.arena import Area
@@ -236,6 +237,7 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
         raise ArtifactUnreadable(f"{manifest.model} has no variant {error}.") from error
     adapter = lookup.adapter(variant.format)
     placed = on_device(variant, load.device)
+    before = Before() if may_use_gpu(load.device) else None
     predictor = adapter.load(package.folder, placed, signature, trust=manifest.trusted)
     seconds = rehearse(predictor, signature, manifest.model)
     if bounded:
@@ -245,7 +247,9 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     gc.collect()
     gc.freeze()
     device, note = placed_of(predictor)
-    return predictor, Ready(seconds, time.perf_counter() - started, resident_bytes(), device, note)
+    taken = before.taken(predictor) if before is not None else 0
+    loaded = time.perf_counter() - started
+    return predictor, Ready(seconds, loaded, resident_bytes(), device, note, taken)
 
 
 def main(arguments: list[str]) -> int:

@@ -114,6 +114,9 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
         run_s: seconds after which a run is a hang.
         start_s: seconds within which a process must be ready.
         max_rows: most rows in one run of rows of several servers.
+        accelerator: the GPU that it will run on, where its memory is counted; else empty.
+        accelerator_bytes: what each process is thought to take of that GPU, until it was measured.
+        accelerator_budget: bytes that all models may hold of that GPU.
     """
 
     name: str
@@ -122,6 +125,9 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     run_s: float = 30.0
     start_s: float = 120.0
     max_rows: int = 1024
+    accelerator: str = ""
+    accelerator_bytes: int = 0
+    accelerator_budget: int = 0
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
@@ -155,6 +161,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True):
         memory_bytes: resident memory of the child now.
         device: what computes it.
         device_note: why that is not what should; empty when it is.
+        accelerator_bytes: of the memory of its GPU, what the child took; 0 on the processor.
     """
 
     example_seconds: float
@@ -162,6 +169,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True):
     memory_bytes: int
     device: str = "cpu"
     device_note: str = ""
+    accelerator_bytes: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True):

@@ -12,6 +12,7 @@ from servable.runtime.executor import ExecutorStatistics
 from servable.runtime.framing import Load
 from servable.runtime.guest import Guest
 from servable.runtime.mailbox import Ended, take_over
+from servable.runtime.seating import Seating
 from servable.runtime.shared import SharedModel
 
 _log = logger("keeper")
@@ -29,6 +30,7 @@ class Keeper:
     def __init__(self, mailbox: socket.socket) -> None:
         self._mailbox = mailbox
         self._models: dict[Load, SharedModel] = {}
+        self._seating = Seating()
         self._by_guest: dict[Guest, SharedModel | None] = {}
         self._opening: dict[SharedModel, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +95,8 @@ class Keeper:
     async def _open(self, model: SharedModel) -> None:
         error: ServableError
         try:
-            await model.open()
+            await self._seating.open(model)
+            model.tell()
         except asyncio.CancelledError:
             # Nobody wants it any more.
             return
@@ -117,6 +120,7 @@ class Keeper:
     async def _close(self, model: SharedModel) -> None:
         with contextlib.suppress(ServableError):
             await model.close()
+        self._seating.leave(model)
         _log.info("shared model let go", extra=fields(model=model.name))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -22,6 +22,7 @@ from servable.artifact.package import Package
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
+from servable.frameworks.accelerators import Before
 from servable.frameworks.base import MADE_FROM, Predictor
 from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
@@ -60,7 +61,8 @@ class LoadedModel(NamedTuple):
         example_seconds: the median time of one row.
         load_seconds: reading, warming up and checking together.
         memory_bytes: memory that the load took: of this process, or of the children.
-        sharers: how many server processes share it, each of which has this memory once.
+        sharers: how many server processes share it, which have this memory together.
+        accelerator_bytes: of the memory of its GPU, what the load took; 0 on the processor.
     """
 
     package: Package
@@ -75,6 +77,7 @@ class LoadedModel(NamedTuple):
     load_seconds: float
     memory_bytes: int
     sharers: int = 1
+    accelerator_bytes: int = 0
 
 
 class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,12 +88,16 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         run_limit_s: a run in a child longer than this is a hang, unless the policy says otherwise.
         start_limit_s: seconds that a child has to become ready.
         process_memory: bytes of resident memory at which a child is replaced.
+        accelerator: the GPU that it will run on, where its memory is counted; else empty.
+        accelerator_budget: bytes that all models may hold of that GPU.
     """
 
     cores: int = 1
     run_limit_s: float = 30.0
     start_limit_s: float = 120.0
     process_memory: int = 4 * 1024**3
+    accelerator: str = ""
+    accelerator_budget: int = 0
 
 
 class _Found(NamedTuple):
@@ -100,6 +107,7 @@ class _Found(NamedTuple):
     batching: Batching
     grown: int
     device: Device
+    accelerator_bytes: int
 
 
 def usable_cores() -> int:
@@ -203,6 +211,7 @@ async def load_model(
         load_seconds=time.perf_counter() - started,
         memory_bytes=found.grown,
         sharers=sharing.workers if shared else 1,
+        accelerator_bytes=found.accelerator_bytes,
     )
 
 
@@ -225,7 +234,7 @@ def _load_here(package: Package, variant: Variant) -> tuple[Predictor, _Found]:
     manifest, signature = package.manifest, package.signature
     # The library comes first: it is there for every model of the format, and not this one's memory.
     adapter = lookup.adapter(variant.format)
-    before = resident_bytes()
+    before, gpus = resident_bytes(), Before()
     predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
     try:
         example = example_arrays(signature)
@@ -237,7 +246,7 @@ def _load_here(package: Package, variant: Variant) -> tuple[Predictor, _Found]:
     # What loading used and freed again would be taken for the model's, and would stay with the process.
     give_back()
     grown = max(0, resident_bytes() - before)
-    return predictor, _Found(seconds, batching, grown, placed_of(predictor))
+    return predictor, _Found(seconds, batching, grown, placed_of(predictor), gpus.taken(predictor))
 
 
 def _around(predictor: Predictor, placed: Placed, name: str) -> Executor:
@@ -255,7 +264,13 @@ async def _found_in(executor: ProcessExecutor, package: Package, processes: int)
     except BaseException:
         await executor.close()
         raise
-    return _Found(executor.example_seconds, batching, executor.memory_bytes * processes, executor.device)
+    return _Found(
+        executor.example_seconds,
+        batching,
+        executor.memory_bytes * processes,
+        executor.device,
+        executor.accelerator_bytes * processes,
+    )
 
 
 def _children(
@@ -275,6 +290,9 @@ def _children(
         run_s,
         limits.start_limit_s,
         policy.max_batch or MOST_ROWS,
+        limits.accelerator if limits.accelerator_budget else "",
+        variant_bytes(package.manifest, variant),
+        limits.accelerator_budget,
     )
     # A connection for each process, so that this server alone can keep all of them busy. The keeper watches
     # the processes, and starting one is what may take as long as it may there.

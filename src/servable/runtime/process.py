@@ -53,6 +53,7 @@ class ProcessExecutor:
         example_seconds: median time of one row in a child, without the way there.
         load_seconds: how long the last child needed to be ready, its interpreter's start included.
         memory_bytes: resident memory of the last child when it was ready.
+        accelerator_bytes: of the memory of its GPU, what the last child took when it was ready.
         device: what computes the model in the last child.
         on_replaced: is called when another process took the place of one.
     """
@@ -74,6 +75,7 @@ class ProcessExecutor:
         self.example_seconds = 0.0
         self.load_seconds = 0.0
         self.memory_bytes = 0
+        self.accelerator_bytes = 0
         self.device = Placed("cpu")
         self._spec = spec
         self._spares = spares
@@ -230,6 +232,7 @@ class ProcessExecutor:
         if about is not None:
             self.example_seconds = about.example_seconds
             self.memory_bytes = about.memory_bytes
+            self.accelerator_bytes = about.accelerator_bytes
             self.device = Placed(about.device, about.device_note)
         self.load_seconds = time.monotonic() - self._begun.pop(child)
         self._failed_starts, self._unable = 0, None

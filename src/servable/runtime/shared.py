@@ -19,6 +19,7 @@ import numpy as np
 
 from servable.artifact.package import read_signature
 from servable.errors import ModelDied, ModelFailed
+from servable.frameworks.devices import PROCESSOR
 from servable.runtime.batchable import Batching, batching_elsewhere
 from servable.runtime.executor import ExecutorStatistics, Outcome, Pieces, run_batch
 from servable.runtime.framing import Load, Ready, Share
@@ -107,14 +108,8 @@ class SharedModel:
         self._batching = Batching(shared=False)
         self._waiting: deque[Turn] = deque()
         self._running = 0
-        self._executor = ProcessExecutor(
-            ChildSpec(Path(load.folder), load.digest, load.variant, load.device),
-            name=share.name,
-            processes=share.processes,
-            spares=share.spares,
-            limits=ChildLimits(run_s=share.run_s, start_s=share.start_s, memory_bytes=load.memory_bytes),
-            on_replaced=self._replaced,
-        )
+        self._executor = self._processes(load.device)
+        self._note = ""
 
     @property
     def name(self) -> str:
@@ -130,11 +125,28 @@ class SharedModel:
         """The present figures."""
         return self._executor.statistics()
 
+    @property
+    def accelerator_bytes(self) -> int:
+        """Of the memory of its GPU, what all its processes took."""
+        share = self._share
+        return self._executor.accelerator_bytes * (share.processes + share.spares)
+
+    def _processes(self, device: str) -> ProcessExecutor:
+        load, share = self.load, self._share
+        return ProcessExecutor(
+            ChildSpec(Path(load.folder), load.digest, load.variant, device),
+            name=share.name,
+            processes=share.processes,
+            spares=share.spares,
+            limits=ChildLimits(run_s=share.run_s, start_s=share.start_s, memory_bytes=load.memory_bytes),
+            on_replaced=self._replaced,
+        )
+
     async def open(self) -> None:
-        """Load it, and tell everybody who waits for it.
+        """Load it; nobody is told yet.
 
         Raises:
-            ServableError: why it cannot be loaded; nothing was told.
+            ServableError: why it cannot be loaded.
         """
         executor = self._executor
         await executor.open()
@@ -144,9 +156,23 @@ class SharedModel:
         except BaseException:
             await executor.close()
             raise
+
+    def to_processor(self, note: str) -> None:
+        """Have it computed by the processor when it is opened next, for the reason of this sentence."""
+        self._executor = self._processes(PROCESSOR)
+        self._note = note
+
+    def tell(self) -> None:
+        """It is loaded: tell everybody who waits for it."""
+        executor = self._executor
         device, note = executor.device
         self.about = Ready(
-            executor.example_seconds, executor.load_seconds, executor.memory_bytes, device, note
+            executor.example_seconds,
+            executor.load_seconds,
+            executor.memory_bytes,
+            device,
+            self._note or note,
+            executor.accelerator_bytes,
         )
         for guest in self.guests:
             guest.ready(self.about)

@@ -32,7 +32,8 @@ from servable.server.streaming import deliver
 from servable.server.workers import Link, NoLink
 from servable.serving.answer import Prediction
 from servable.serving.host import Host
-from servable.serving.live import Cold, Live, Table
+from servable.serving.live import Cold, Live
+from servable.serving.table import Table
 from servable.settings import ServerSettings
 
 if TYPE_CHECKING:

@@ -14,14 +14,12 @@ import resource
 import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import requests
-from servable.runtime.model import load_model
 from servable.server.app import Application
 from servable.server.listener import Listener
 from servable.server.workers import Link, NoLink
@@ -103,8 +101,7 @@ class ServerLife:
         try:
             source = RegistrySource(Path(settings.home), database_url=settings.database_url, only=only)
             self._link = link or NoLink()
-            loading = partial(load_model, sharing=self._link.sharing)
-            self.host = Host(source, Metrics(version), settings, loading=loading)
+            self.host = Host(source, Metrics(version), settings, sharing=self._link.sharing)
             self.host.metrics.held = lambda: held(self.host.table)
             self.application = Application(self.host, settings, version, self._link)
         except BaseException:

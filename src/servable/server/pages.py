@@ -11,7 +11,8 @@ from typing import NamedTuple
 from servable.errors import DependencyMissing, RouteNotFound
 from servable.protocols.native_schema import example_row
 from servable.protocols.openapi import operation_id
-from servable.serving.live import Live, ModelStatus, Table
+from servable.serving.live import Live, ModelStatus
+from servable.serving.table import Table
 
 #: Static files of the installed Swagger UI that may be asked for, and their content types.
 STATIC = {

@@ -20,7 +20,8 @@ from servable.server.desk import json_response
 from servable.server.mounts import prefix_of
 from servable.server.workers import Link
 from servable.serving.host import Host
-from servable.serving.live import Cold, Live, ModelStatus, Table
+from servable.serving.live import Cold, Live, ModelStatus
+from servable.serving.table import Table
 
 _encode = msgspec.json.encode
 #: Models that are not loaded and are described in the OpenAPI document all the same.
@@ -235,6 +236,7 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
             "example_us": round(status.example_seconds * 1e6, 1),
             "batching": status.batching_reason or "rows of several requests share a run",
             "memory_bytes": status.memory_bytes,
+            **({"accelerator_bytes": status.accelerator_bytes} if status.accelerator_bytes else {}),
         }
     return summary
 

@@ -1,7 +1,8 @@
 """What the live models hold at this moment, for the figures."""
 
 from servable.monitoring.metrics import Held
-from servable.serving.live import Live, Table
+from servable.serving.live import Live
+from servable.serving.table import Table
 
 
 def held(table: Table) -> dict[tuple[str, int], Held]:
@@ -13,6 +14,8 @@ def held(table: Table) -> dict[tuple[str, int], Held]:
 
 
 def _held(live: Live, processes: int) -> Held:
-    if live.loaded.sharers > 1:
-        return Held(live.size, shared_processes=processes)
-    return Held(live.size, processes)
+    loaded = live.loaded
+    on_gpu = loaded.accelerator_bytes // loaded.sharers
+    if loaded.sharers > 1:
+        return Held(live.size, shared_processes=processes, accelerator_bytes=on_gpu)
+    return Held(live.size, processes, accelerator_bytes=on_gpu)

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from servable.artifact.package import Outline
 from servable.clock import Clock, SystemClock
 from servable.errors import (
-    ConflictError,
     ModelNotFound,
     ModelNotReady,
     Overloaded,
@@ -29,10 +28,14 @@ from servable.errors import (
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.protocols.native_schema import close_to
+from servable.runtime.gpus import Gpus, MachineGpus
 from servable.runtime.model import load_model
-from servable.serving.live import Cold, Live, ModelStatus, Source, Table, Wanted, table_of
+from servable.runtime.sharing import ALONE, Sharing
+from servable.serving.accelerating import Accelerators
+from servable.serving.live import Cold, Live, ModelStatus, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading, reason_of
 from servable.serving.residents import Residents
+from servable.serving.table import Table, default_of, table_of
 from servable.settings import ServerSettings
 
 _log = logger("serving")
@@ -49,6 +52,8 @@ class Host:
         settings: limits, the memory budget, and how often the change token is looked at.
         loading: makes a package ready to answer.
         clock: times the pauses between attempts, the batchers and the caches.
+        sharing: with whom models may be shared.
+        gpus: whose memory is counted; this machine's when None.
     """
 
     def __init__(
@@ -59,14 +64,21 @@ class Host:
         *,
         loading: Loading = load_model,
         clock: Clock | None = None,
+        sharing: Sharing = ALONE,
+        gpus: Gpus | None = None,
     ) -> None:
         settings, clock = settings or ServerSettings(), clock or SystemClock()
         self.table = Table()
         self.metrics = metrics
         self._source = source
         self._poll_s = settings.poll_s
-        self._loader = Loader(source, metrics, settings, clock, loading)
-        self._residents = Residents(settings.memory, self._loader, clock, self._counted, self._unload)
+        self._loader = loader = Loader(source, metrics, settings, clock, loading, sharing)
+        self._accelerators = Accelerators(
+            settings.accelerator_memory, loader, gpus or MachineGpus(), self._counted, self._unload
+        )
+        self._residents = Residents(
+            settings.memory, loader, clock, self._counted, self._unload, self._accelerators
+        )
         self._attempts = Attempts(clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
         self._token: object = None
@@ -120,7 +132,7 @@ class Host:
         if self._closing:
             raise ServerStopping("The server is stopping; ask another one.")
         if not reference:
-            return self._default(table)
+            return default_of(table, settled=self.settled)
         name = reference.partition("@")[0].partition(":")[0]
         other = table.models.get(name) or table.cold.get(name)
         if other is not None:
@@ -133,26 +145,12 @@ class Host:
                 raise ModelNotReady(f"{name}:{status.version} is not ready: {reason}.")
         if not self.settled:
             raise ModelNotReady("The models are still being loaded; try again in a moment.")
-        names = _names(table)
+        names = table.names
         hint = close_to(name, names).lstrip("; ")
         served = ", ".join(names[:10]) or "none"
         shown = name if len(name) <= 64 and name.isprintable() else "that name"
         raise ModelNotFound(
             f"No model {shown!r} is served here{f' ({hint})' if hint else ''}; served are: {served}."
-        )
-
-    def _default(self, table: Table) -> Live:
-        if table.default is not None:
-            return table.default
-        names = _names(table)
-        if not self.settled or (table.statuses and not names):
-            raise ModelNotReady("The models are still being loaded or failed to load; see /readyz.")
-        if not names:
-            raise ModelNotFound("No model is served here; deploy one with: servable deploy NAME.")
-        choices = ", ".join(f"/models/{name}/predict" for name in names[:10])
-        raise ConflictError(
-            f"Several models are served and none is the default; name one: {choices}; "
-            "or choose the default with: servable deploy NAME --default."
         )
 
     async def outline(self, cold: Cold) -> Outline:
@@ -195,7 +193,8 @@ class Host:
         """
         loop = asyncio.get_running_loop()
         token = await loop.run_in_executor(self._thread, self._source.token)
-        due = any(self._must_load(wanted) for wanted in self._attempts.due())
+        returning = [live.wanted for live in self._lives.values() if self._accelerators.may_return(live)]
+        due = any(self._must_load(wanted) for wanted in (*self._attempts.due(), *returning))
         if self._wanted is not None and token == self._token and not due:
             return False
         wanted = await loop.run_in_executor(self._thread, self._source.wanted)
@@ -220,7 +219,7 @@ class Host:
     def _must_load(self, wanted: Wanted) -> bool:
         """Whether desired state alone is reason enough to load it now."""
         live = self._lives.get(wanted.model)
-        if live is not None and live.wanted.loads_like(wanted):
+        if live is not None and live.wanted.loads_like(wanted) and not self._accelerators.may_return(live):
             return False
         if self._attempts.resting(wanted):
             return False
@@ -386,8 +385,3 @@ class Host:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._source.close)
         self._loader.close()
         self._thread.shutdown(wait=False)
-
-
-def _names(table: Table) -> list[str]:
-    """The names that are served, loaded or not."""
-    return [*table.models, *sorted({cold.model for cold in table.cold.values()})]

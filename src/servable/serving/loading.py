@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from servable.artifact.package import Package
 from servable.clock import Clock
 from servable.errors import ArtifactUnreadable, ServableError
+from servable.frameworks.devices import PROCESSOR, Placed
 from servable.inputs.rows import Preparer, file_fields
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter, Metrics
@@ -29,6 +32,7 @@ from servable.runtime.model import (
     variant_bytes,
     variant_of,
 )
+from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.live import Live, ModelStatus, Parts, Source, Wanted
 from servable.serving.preparing import Preparing
 from servable.settings import ServerSettings
@@ -39,11 +43,36 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 
 
+class Seated(NamedTuple):
+    """Where a model is to be computed.
+
+    Attributes:
+        device: ``cuda:0`` ...; ``cpu`` whatever its deployment asks for; empty: as its deployment asks.
+        budget: bytes that all models may hold of that GPU; 0: nobody counts.
+        note: why it is not where its deployment asks, without a full stop; else empty.
+    """
+
+    device: str = ""
+    budget: int = 0
+    note: str = ""
+
+
+AS_ASKED = Seated()
+ON_PROCESSOR = Seated(PROCESSOR)
+
+
 class Loading(Protocol):
     """How a verified package is made ready; ``load_model`` unless a test says otherwise."""
 
     def __call__(
-        self, package: Package, policy: Policy, *, limits: LoadLimits, pool: ThreadPoolExecutor, meter: Meter
+        self,
+        package: Package,
+        policy: Policy,
+        *,
+        limits: LoadLimits,
+        pool: ThreadPoolExecutor,
+        meter: Meter,
+        sharing: Sharing,
     ) -> Awaitable[LoadedModel]:
         """See ``load_model``."""
         ...
@@ -131,6 +160,10 @@ class Loader:
         settings: limits of requests, queues and model processes.
         clock: handed on to batchers and caches.
         loading: makes a package ready.
+        sharing: with whom models may be shared.
+
+    Attributes:
+        workers: how many server processes load the same models.
     """
 
     def __init__(
@@ -140,7 +173,10 @@ class Loader:
         settings: ServerSettings,
         clock: Clock,
         loading: Loading = load_model,
+        sharing: Sharing = ALONE,
     ) -> None:
+        self.workers = sharing.workers
+        self._sharing = sharing
         self._source = source
         self._metrics = metrics
         self._settings = settings
@@ -168,17 +204,34 @@ class Loader:
             package = await self._in_thread(lambda: self._source.open(wanted))
             return package, variant_bytes(package.manifest, variant_of(package.manifest))
 
-    async def load(self, wanted: Wanted, package: Package) -> Live:
+    def shares(self, wanted: Wanted, package: Package) -> bool:
+        """Whether all workers use the same processes of a model."""
+        return self._sharing.wanted(variant_of(package.manifest), wanted.policy)
+
+    async def load(self, wanted: Wanted, package: Package, seated: Seated = AS_ASKED) -> Live:
         """The model, ready to answer.
+
+        Args:
+            wanted: what to load.
+            package: opened.
+            seated: where it is to be computed.
 
         Raises:
             ServableError: it cannot be loaded; whatever else was raised is turned into one.
         """
         meter = self._metrics.meter(wanted.model, wanted.version)
+        policy = wanted.policy
+        if seated.note:
+            policy = msgspec.structs.replace(policy, device=PROCESSOR)
+        limits = msgspec.structs.replace(
+            self._limits, accelerator=seated.device, accelerator_budget=seated.budget
+        )
         with _ours(wanted):
             loaded = await self._loading(
-                package, wanted.policy, limits=self._limits, pool=self._pool, meter=meter
+                package, policy, limits=limits, pool=self._pool, meter=meter, sharing=self._sharing
             )
+            if seated.note:
+                loaded = loaded._replace(device=Placed(loaded.device.device, seated.note))
             try:
                 live = Live(wanted, loaded, self._parts(wanted, loaded, meter))
             except BaseException:

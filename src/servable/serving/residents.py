@@ -4,12 +4,13 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Collection
 
 from servable.artifact.package import Package
 from servable.clock import Clock
 from servable.errors import ModelNotReady, Overloaded
 from servable.runtime.memory import Resident, in_mebibytes, larger_than_budget, make_room
+from servable.serving.accelerating import Accelerators, Lives, Unload
 from servable.serving.live import Live, Wanted
 from servable.serving.loading import Loader
 
@@ -21,11 +22,6 @@ _LOOK_S = 0.005
 #: Measured with a hundred small models.
 BESIDE = 192 * 1024
 
-#: The models that count against the budget, each with whether it may be unloaded.
-Lives = Callable[[], Iterable[tuple[Live, bool]]]
-#: Takes models out of the table, closes them and gives their memory back.
-Unload = Callable[[Collection[Live]], Awaitable[None]]
-
 
 class Residents:
     """Loads models so that all together stay within a budget. Belongs to one event loop.
@@ -36,14 +32,24 @@ class Residents:
         clock: ends the wait for models in use.
         lives: who is in memory.
         unload: sends some away.
+        accelerators: load one where there is room for it.
     """
 
-    def __init__(self, budget: int, loader: Loader, clock: Clock, lives: Lives, unload: Unload) -> None:
+    def __init__(
+        self,
+        budget: int,
+        loader: Loader,
+        clock: Clock,
+        lives: Lives,
+        unload: Unload,
+        accelerators: Accelerators,
+    ) -> None:
         self._budget = budget
         self._now = clock.monotonic
         self._loader = loader
         self._lives = lives
         self._unload = unload
+        self._accelerators = accelerators
         self._reserved: dict[Wanted, int] = {}
         self._known: dict[str, int] = {}
 
@@ -66,7 +72,7 @@ class Residents:
         """
         package, files = await self._loader.open(wanted)
         if not self.lazy:
-            return await self._loader.load(wanted, package)
+            return await self._accelerators.load(wanted, package, files)
         await self._reserve(wanted, self._known.get(wanted.digest, files + BESIDE))
         try:
             live = await self._loaded(wanted, package, files)
@@ -81,7 +87,7 @@ class Residents:
         return live
 
     async def _loaded(self, wanted: Wanted, package: Package, files: int) -> Live:
-        live = await self._loader.load(wanted, package)
+        live = await self._accelerators.load(wanted, package, files)
         live.size = self._known[wanted.digest] = max(files // live.loaded.sharers, live.size) + BESIDE
         return live
 

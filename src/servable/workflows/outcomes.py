@@ -227,6 +227,7 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
         queued: requests that wait now.
         cache_hit_rate: share of requests answered from the cache; None where nothing was looked up.
         memory_bytes: memory that it holds.
+        accelerator_bytes: of the memory of its GPU, what it took.
     """
 
     model: str
@@ -246,6 +247,7 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     queued: int = 0
     cache_hit_rate: float | None = None
     memory_bytes: int = 0
+    accelerator_bytes: int = 0
 
 
 class RunningServer(msgspec.Struct, frozen=True, kw_only=True):

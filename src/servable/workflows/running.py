@@ -130,6 +130,7 @@ def _model(entry: Mapping[str, Any], figures: Samples) -> RunningModel:
         queued=round(_sum(figures, "servable_queued_requests", labels)),
         cache_hit_rate=hits / looked_up if looked_up else None,
         memory_bytes=round(_sum(figures, "servable_model_memory_bytes", labels)),
+        accelerator_bytes=round(_sum(figures, "servable_model_accelerator_memory_bytes", labels)),
     )
 
 

@@ -14,8 +14,9 @@ from servable.server.formats.base import reference_of
 from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
-from servable.serving.live import Live, Table
+from servable.serving.live import Live
 from servable.serving.pieces import Times, begin
+from servable.serving.table import Table
 from servable.tensors import Body
 
 #: Headers that change how a prediction is answered.
