@@ -22,7 +22,12 @@ COUNTS = st.integers(0, 2**40)
 SECONDS = st.integers(0, 2**20).map(lambda ticks: ticks / 1024)
 CODES = st.dictionaries(st.sampled_from(["ok", "invalid_request", "model_died"]), COUNTS)
 SIZES = st.sampled_from([{}, {1: (3, 0.5)}, {1: (2**40, 0.25), 7: (1, 2.0)}])
-GAUGES = frozenset({"queued", "cache_bytes", "memory_bytes", "processes", "load_seconds", "streams"})
+GAUGES = frozenset(
+    {
+        "queued", "cache_bytes", "memory_bytes", "processes", "shared_processes", "accelerator_bytes",
+        "load_seconds", "streams",
+    }
+)  # fmt: skip
 PROCESS_GAUGES = frozenset({"resident_bytes", "virtual_bytes", "open_fds", "max_fds", "started_at"})
 
 

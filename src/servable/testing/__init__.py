@@ -10,6 +10,7 @@ from servable.testing.clocks import FakeClock, check_clock
 from servable.testing.codecs import FakeCodec, check_codec
 from servable.testing.engines import FakeEngine, check_engine
 from servable.testing.executors import FakeExecutor, check_executor, check_streams
+from servable.testing.gpus import FakeGpus
 from servable.testing.predictors import CountingPredictor, FakePredictor, fake_signature
 from servable.testing.progress import RecordedProgress
 
@@ -20,6 +21,7 @@ __all__ = [
     "FakeCodec",
     "FakeEngine",
     "FakeExecutor",
+    "FakeGpus",
     "FakePredictor",
     "RecordedProgress",
     "check_adapter",
