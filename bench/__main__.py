@@ -17,13 +17,27 @@ from typing import Any
 # One thread for each session and each library, in every process that is started from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench import compiled, envs, formats, frameworks, grpc, models, own, report, score, series, start
+from bench import (
+    compiled,
+    envs,
+    formats,
+    frameworks,
+    grpc,
+    models,
+    own,
+    report,
+    score,
+    series,
+    sharing,
+    start,
+)
 from bench.promises import promises
 
 _OWN: dict[str, Callable[..., dict[str, Any]]] = {
     "formats": formats.run,
     "latency": own.latency,
     "process": own.process,
+    "sharing": sharing.run,
     "overload": own.overload,
     "slow": own.slow,
     "score": score.run,

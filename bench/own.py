@@ -48,9 +48,9 @@ def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
     with running(launch) as server:
         wrk(launch.port, launch.wire, 1)
         for _ in range(rounds):
-            parts["bare"].append(_median(_bare(models["iris"]), seconds / 3))
-            parts["empty"].append(_median(_caller(launch.port, None), seconds / 3))
-            parts["prediction"].append(_median(_caller(launch.port, launch.wire), seconds / 3))
+            parts["bare"].append(median(_bare(models["iris"]), seconds / 3))
+            parts["empty"].append(median(caller(launch.port, None), seconds / 3))
+            parts["prediction"].append(median(caller(launch.port, launch.wire), seconds / 3))
         closed = statistics.median(wrk(launch.port, launch.wire, seconds).rate for _ in range(rounds))
         # Not awake: the server hardly sleeps at this rate, and a process that keeps its processor busy
         # between two requests costs it a change of page tables each time.
@@ -78,7 +78,7 @@ def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
 def process(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
     """The process executor with one child against the inline one: p50 of one client, and throughput."""
     launches = {
-        kind: _server(models["iris"], f"process-{kind}", trained=True, home=_home(models, "iris", kind))
+        kind: _server(models["iris"], f"process-{kind}", trained=True, home=home(models, "iris", kind))
         for kind in ("inline", "process")
     }
     p50s: dict[str, list[float]] = {kind: [] for kind in launches}
@@ -88,7 +88,7 @@ def process(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
             wrk(launch.port, launch.wire, 1)
         for _ in range(rounds):
             for kind, launch in launches.items():
-                p50s[kind].append(_median(_caller(launch.port, launch.wire), seconds / 2))
+                p50s[kind].append(median(caller(launch.port, launch.wire), seconds / 2))
                 rates[kind].append(wrk(launch.port, launch.wire, seconds).rate)
     micro = {kind: statistics.median(values) * 1e6 for kind, values in p50s.items()}
     return {
@@ -104,7 +104,7 @@ def process(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
 
 def overload(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
     """Goodput of a model of known cost at several times its capacity, each caller with a deadline."""
-    launch = _server(models["slow"], "overload", home=_home(models, "slow", "thread"))
+    launch = _server(models["slow"], "overload", home=home(models, "slow", "thread"))
     headers = {"X-Request-Timeout-Ms": str(int(DEADLINE_S * 1000))}
     turns: list[tuple[float, float, Open]] = []
     with running(launch):
@@ -165,19 +165,23 @@ def slow(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any
 
 
 def _server(model: Model, name: str, *, trained: bool = False, home: Path | None = None) -> Launch:
+    return serve(Case(model, trained), run_folder(name), home=home)
+
+
+def home(models: dict[str, Model], name: str, executor: Any, kind: str = "") -> Path:
+    """A new home of one model whose executor is chosen; ``kind`` tells homes of one executor apart."""
+    folder = run_folder(f"home-{name}-{executor}{kind}")
+    model = models[name]
+    servable.add(model.trained or model.onnx, name=name, home=folder, trust=True)
+    servable.deploy(name, executor=executor, home=folder)
+    return folder
+
+
+def run_folder(name: str) -> Path:
+    """A folder of a server or a home, of which nothing is left from an earlier run."""
     folder = OUT / "run" / name
     shutil.rmtree(folder, ignore_errors=True)
-    return serve(Case(model, trained), folder, home=home)
-
-
-def _home(models: dict[str, Model], name: str, executor: Any) -> Path:
-    """A home of one model whose executor is chosen."""
-    home = OUT / "run" / f"home-{name}-{executor}"
-    shutil.rmtree(home, ignore_errors=True)
-    model = models[name]
-    servable.add(model.trained or model.onnx, name=name, home=home, trust=True)
-    servable.deploy(name, executor=executor, home=home)
-    return home
+    return folder
 
 
 def _open(
@@ -203,7 +207,7 @@ def _bare(model: Model) -> Callable[[], Any]:
     return lambda: bare.run(made, feed)
 
 
-def _caller(port: int, wire: Wire | None) -> Callable[[], Any]:
+def caller(port: int, wire: Wire | None) -> Callable[[], Any]:
     """One request over a connection kept alive by raw bytes; GET /healthz without a wire."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.connect()
@@ -221,7 +225,7 @@ def _caller(port: int, wire: Wire | None) -> Callable[[], Any]:
     return call
 
 
-def _median(call: Callable[[], Any], seconds: float) -> float:
+def median(call: Callable[[], Any], seconds: float) -> float:
     """Seconds of a call, in the middle."""
     for _ in range(50):
         call()
