@@ -77,8 +77,8 @@ def _page(found: dict[str, dict[str, float]], rounds: int, seconds: float) -> st
     ratio = found["shared"]["rate"] / found["own"]["rate"]
     return f"""## Sharing a model process
 `python -m bench --only sharing`: {rounds} rounds of {seconds:g} s, in turn; iris, {_WORKERS} workers,
-executor process. The way over the keeper costs {hop:.0f} us a request; throughput is {ratio:.2f} times that of
-own processes, for a model so small that the way is all there is.
+executor process. The way over the keeper costs {hop:.0f} us a request; throughput is {ratio:.2f} times that
+of own processes, for a model so small that the way is all there is.
 
 | | p50 of one client, us | requests/s at 32 connections | MiB, everything together |
 | --- | ---: | ---: | ---: |
