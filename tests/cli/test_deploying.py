@@ -18,13 +18,14 @@ def image(tmp_path: Path, home: Path) -> None:
 def test_every_option_reaches_the_deployment(invoke, image):
     done = invoke(
         *("deploy", "image", "--executor", "process", "--processes", 2, "--spares", 1, "--threads", 3),
-        *("--device", "cuda:1"),
+        *("--device", "cuda:1", "--share"),
         *("--run-limit", 2, "--max-batch", 8, "--cache", "64MiB", "--cache-age", 60.5, "--pin", "--json"),
     )
     assert done.exit_code == 0, done.stderr
     policy = {
         "executor": "process",
         "device": "cuda:1",
+        "share": True,
         "processes": 2,
         "spares": 1,
         "threads": 3,
@@ -36,9 +37,13 @@ def test_every_option_reaches_the_deployment(invoke, image):
     }
     assert json.loads(done.stdout)["policy"] == policy
     assert json.loads(invoke("describe", "image", "--json").stdout)["policy"] == policy
-    text = " ".join(invoke("deploy", "image", "--executor", "inline", "--no-pin").stdout.split())
+    assert "shared by all workers" in " ".join(invoke("describe", "image").stdout.split())
+    text = " ".join(
+        invoke("deploy", "image", "--executor", "inline", "--no-pin", "--no-share").stdout.split()
+    )
     assert (
-        "executor inline, device cuda:1, 2 processes, 1 spare, 3 batches at once, runs of at most 2 s" in text
+        "executor inline, device cuda:1, 2 processes, not shared by workers, 1 spare, 3 batches at once, "
+        "runs of at most 2 s" in text
     )
     assert "a cache of 64 MiB, answers kept for 60.5 s" in text
     assert "pinned" not in text

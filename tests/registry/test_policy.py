@@ -48,6 +48,15 @@ def test_sizes_may_be_words() -> None:
     assert changed(Policy(), cache_bytes="0").cache_bytes == 0
 
 
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_what_runs_in_the_server_cannot_be_shared(executor: str) -> None:
+    with pytest.raises(SettingInvalid, match="cannot be shared by several HTTP processes"):
+        changed(Policy(), share=True, executor=executor)
+    with pytest.raises(SettingInvalid, match="say executor process, or do not share it"):
+        changed(changed(Policy(), share=True), executor=executor)
+    assert changed(Policy(), share=False, executor=executor).executor == executor
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -66,6 +75,7 @@ def test_sizes_may_be_words() -> None:
         ("cache_age_s", 0.0, "age of kept answers"),
         ("cache_age_s", float("inf"), "age of kept answers"),
         ("pinned", "yes", "Pinning"),
+        ("share", "yes", "Sharing of a deployment"),
         ("processses", 2, "did you mean processes"),
         ("colour", "red", "known are executor, "),
     ],

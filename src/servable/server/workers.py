@@ -238,8 +238,7 @@ class Channel:
                 return None
             return self._decoder.decode(await self._reader.readexactly(length))
         except (asyncio.IncompleteReadError, OSError, msgspec.MsgspecError):
-            # A message that cannot be read comes from another version of this code or from a process
-            # in its death throes; both ends of it are the end of the conversation.
+            # What cannot be read comes from another version of this code or from a dying process.
             return None
 
     async def close(self) -> None:
@@ -288,9 +287,8 @@ class ParentLink:
         self._asked[self._number] = answer
         self._channel.send(Ask(self._number, own))
         try:
-            self._others = await asyncio.wait_for(answer, self._wait_s)
-        except TimeoutError:
-            pass
+            with contextlib.suppress(TimeoutError):
+                self._others = await asyncio.wait_for(answer, self._wait_s)
         finally:
             self._asked = {number: each for number, each in self._asked.items() if each is not answer}
         return merge([own, self._others])
