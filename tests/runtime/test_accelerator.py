@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servable.runtime.accelerator import Seat, device_of, no_room, seat, usual_budget
+from servable.frameworks.accelerators import DeviceMemory
+from servable.runtime.accelerator import Seat, device_of, no_room, really, seat, usual_budget
 from servable.runtime.memory import Resident
 
 GIB = 1024**3
@@ -71,7 +72,15 @@ def test_the_gpu_of_a_wish(wish: str, device: str) -> None:
 
 
 def test_the_sentence_says_what_was_needed_and_what_there_was() -> None:
-    said = no_room("cuda:0", 3 * GIB, 8 * GIB, 10 * GIB)
+    said = no_room("cuda:0", 3 * GIB, 8 * GIB, 10 * GIB, 10 * GIB)
     assert "needs 3.00 GiB there and other models hold 8.00 GiB of the 10.00 GiB" in said
     assert "raise --accelerator-memory" in said
-    assert "hold nothing of" in no_room("cuda:1", GIB, 0, GIB // 2)
+    crowded = no_room("cuda:1", GIB, 0, 10 * GIB, GIB // 2)
+    assert "hold nothing of the 0.50 GiB that all may have; other programs hold the rest" in crowded
+
+
+def test_other_programs_make_the_budget_smaller() -> None:
+    assert really(10, 4, None) == 10
+    assert really(10, 4, DeviceMemory(20, 4)) == 10
+    assert really(10, 4, DeviceMemory(20, 17)) == 7
+    assert really(10, 4, DeviceMemory(20, 25)) == 4

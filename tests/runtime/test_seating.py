@@ -7,6 +7,7 @@ import msgspec
 from servable.errors import ModelFailed
 from servable.runtime.framing import Load, Share
 from servable.runtime.seating import Seating
+from servable.testing import FakeGpus
 
 
 class Sized:
@@ -77,6 +78,15 @@ def test_every_process_of_a_model_counts() -> None:
     two = Sized("a", 12, thought=6, processes=2)
     open_all(seating, two)
     assert two.opened == ["processor"]
+
+
+def test_other_programs_on_the_gpu_leave_less() -> None:
+    full = FakeGpus(total=20, used=15)
+    first, second = Sized("a", 3, thought=3), Sized("b", 9, thought=9)
+    open_all(Seating(full), first, second)
+    assert first.opened == ["gpu"]
+    assert second.opened == ["processor"]
+    assert "other programs hold the rest" in second.note
 
 
 def test_where_nobody_counts_everything_goes_on_the_gpu() -> None:

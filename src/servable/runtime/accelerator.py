@@ -3,6 +3,7 @@
 from collections.abc import Collection, Hashable
 from typing import NamedTuple
 
+from servable.frameworks.accelerators import DeviceMemory
 from servable.frameworks.devices import AUTO, PROCESSOR
 from servable.runtime.memory import Resident, make_room
 
@@ -52,12 +53,35 @@ def device_of(wish: str) -> str:
     return "cuda:0" if wish in (AUTO, "cuda") else wish
 
 
-def no_room(device: str, needed: int, held: int, budget: int) -> str:
-    """The sentence about a model that does not fit on its GPU, without a full stop."""
+def really(budget: int, held: int, memory: DeviceMemory | None) -> int:
+    """What models may hold of a GPU now: the budget, or less where other programs are on it.
+
+    Args:
+        budget: bytes.
+        held: bytes that models hold by now.
+        memory: of the GPU; None where nothing is known of it.
+    """
+    if memory is None:
+        return budget
+    return min(budget, held + max(memory.total - memory.used, 0))
+
+
+def no_room(device: str, needed: int, held: int, budget: int, room: int) -> str:
+    """The sentence about a model that does not fit on its GPU, without a full stop.
+
+    Args:
+        device: the GPU.
+        needed: bytes.
+        held: bytes that other models hold.
+        budget: bytes that all may have.
+        room: bytes that all can have, see ``really``.
+    """
+    advice = "raise --accelerator-memory or move one of them"
+    if room < budget:
+        advice = "other programs hold the rest of the GPU"
     return (
         f"it should run on {device} and runs on the processor, because it needs {in_gibibytes(needed)} there "
-        f"and other models hold {in_gibibytes(held)} of the {in_gibibytes(budget)} that all may have; "
-        "raise --accelerator-memory or move one of them"
+        f"and other models hold {in_gibibytes(held)} of the {in_gibibytes(room)} that all may have; {advice}"
     )
 
 

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Protocol
 
-from servable.runtime.accelerator import no_room, seat
+from servable.runtime.accelerator import no_room, really, seat
 from servable.runtime.framing import Load
+from servable.runtime.gpus import Gpus, MachineGpus
 from servable.runtime.memory import Resident
 
 
@@ -36,9 +37,14 @@ class Seated(Protocol):
 
 
 class Seating:
-    """Opens models, and counts what they hold of each GPU. Belongs to one event loop."""
+    """Opens models, and counts what they hold of each GPU. Belongs to one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        gpus: what is known of them; this machine's when None.
+    """
+
+    def __init__(self, gpus: Gpus | None = None) -> None:
+        self._gpus = gpus or MachineGpus()
         self._seated: dict[str, list[Seated]] = {}
         #: Bytes that each process of a package took.
         self._known: dict[str, int] = {}
@@ -62,8 +68,10 @@ class Seating:
             residents = [Resident(other.load, other.accelerator_bytes, 0, free=False) for other in others]
             held = sum(resident.size for resident in residents)
             needed = processes * self._known.get(model.load.digest, share.accelerator_bytes)
-            if seat(needed, residents, budget).on_device:
+            room = really(budget, held, self._gpus.memory(device))
+            if seat(needed, residents, room).on_device:
                 await model.open()
+                room = budget
                 needed = model.accelerator_bytes
                 if needed:
                     self._known[model.load.digest] = needed // processes
@@ -71,7 +79,7 @@ class Seating:
                     others.append(model)
                     return
                 await model.close()
-            model.to_processor(no_room(device, needed, held, budget))
+            model.to_processor(no_room(device, needed, held, budget, room))
             await model.open()
 
     def leave(self, model: Seated) -> None:

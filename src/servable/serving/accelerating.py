@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from servable.artifact.package import Package
 from servable.frameworks.devices import gpu_number
-from servable.runtime.accelerator import no_room, seat, usual_budget
+from servable.runtime.accelerator import no_room, really, seat, usual_budget
 from servable.runtime.gpus import Gpus
 from servable.runtime.memory import Resident
 from servable.runtime.model import variant_of
@@ -80,28 +80,37 @@ class Accelerators:
     async def _seated(self, wanted: Wanted, package: Package, files: int, place: _Place) -> Live:
         shared = self._loader.shares(wanted, package)
         needed = self._known.get(wanted.digest, files)
-        if not await self._make_room(needed, place) and not shared:
-            return await self._on_processor(wanted, package, needed, place)
+        room = self._room(place)
+        if not await self._make_room(needed, place, room) and not shared:
+            return await self._on_processor(wanted, package, needed, place, room)
         live = await self._loader.load(wanted, package, Seated(place.device, place.budget))
         taken = self._taken(live)
         if taken:
             self._known[wanted.digest] = taken
-        if not taken or shared or await self._make_room(taken, place):
+        if not taken or shared or await self._make_room(taken, place, place.budget):
             return live
         await live.retire()
         await self._loader.give_back()
-        return await self._on_processor(wanted, package, taken, place)
+        return await self._on_processor(wanted, package, taken, place, place.budget)
 
-    async def _make_room(self, needed: int, place: _Place) -> bool:
+    def _room(self, place: _Place) -> int:
+        """What all models can hold of a GPU now."""
+        return really(place.budget, self._held(place.device), self._gpus.memory(place.device))
+
+    def _held(self, device: str) -> int:
+        return sum(resident.size for resident in self._residents(device))
+
+    async def _make_room(self, needed: int, place: _Place, room: int) -> bool:
         """Whether so many more bytes fit, once those left that may."""
-        chosen = seat(needed, self._residents(place.device), place.budget)
+        chosen = seat(needed, self._residents(place.device), room)
         if chosen.unload:
             await self._unload([live for live, _ in self._lives() if live in chosen.unload])
         return chosen.on_device
 
-    async def _on_processor(self, wanted: Wanted, package: Package, needed: int, place: _Place) -> Live:
-        held = sum(resident.size for resident in self._residents(place.device))
-        note = no_room(place.device, needed, held, place.budget)
+    async def _on_processor(
+        self, wanted: Wanted, package: Package, needed: int, place: _Place, room: int
+    ) -> Live:
+        note = no_room(place.device, needed, self._held(place.device), place.budget, room)
         live = await self._loader.load(wanted, package, ON_PROCESSOR._replace(note=note))
         self._fallen[live] = place
         return live
@@ -112,8 +121,14 @@ class Accelerators:
         if place is None or live.retired:
             return False
         needed = self._known.get(live.wanted.digest)
-        chosen = seat(needed, self._residents(place.device), place.budget) if needed else None
-        return chosen is not None and chosen.on_device and not chosen.unload
+        if not needed:
+            return False
+        chosen = seat(needed, self._residents(place.device), self._room(place))
+        return chosen.on_device and not chosen.unload
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Forget how large all other packages were."""
+        self._known = {digest: size for digest, size in self._known.items() if digest in digests}
 
     def _residents(self, device: str) -> list[Resident]:
         return [

@@ -61,6 +61,7 @@ class Residents:
     def keep(self, digests: Collection[str]) -> None:
         """Forget how large all other packages were."""
         self._known = {digest: size for digest, size in self._known.items() if digest in digests}
+        self._accelerators.keep(digests)
 
     async def load(self, wanted: Wanted) -> Live:
         """The model, ready to answer and not yet in the table.
