@@ -163,7 +163,7 @@ def test_limits_hold_while_it_starts(
 def test_a_hang_on_one_child_holds_up_nobody_else(spec: ChildSpec) -> None:
     async def work() -> None:
         meter = Meter("sum", 1)
-        async with opened(spec, processes=2, limits=QUICK, meter=meter) as executor:
+        async with opened(spec, processes=2, limits=QUICK, on_replaced=meter.replaced) as executor:
             hung = asyncio.ensure_future(total(executor, LOOP, 0.0))
             await asyncio.sleep(0)
             for i in range(50):
