@@ -60,7 +60,8 @@ def deploy(
     """
     wishes = _said(
         executor=executor, device=device, processes=processes, share=share, spares=spares,
-        threads=threads, run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
+        threads=threads, run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache,
+        cache_age_s=cache_age_s, pinned=pin,
     )  # fmt: skip
     with opened(home) as place:
         record = place.models.resolve(reference)
