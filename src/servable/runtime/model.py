@@ -14,6 +14,7 @@ from servable.artifact.manifest import (
     REPORT_FILE,
     SAMPLE_FILE,
     SIGNATURE_FILE,
+    TRUTH_FILE,
     Manifest,
     Variant,
 )
@@ -26,7 +27,7 @@ from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
 from servable.monitoring.metrics import Meter
 from servable.registry.policy import Policy
-from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
+from servable.runtime.batchable import Batching, as_declared, batching_elsewhere, batching_of
 from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
 from servable.runtime.footprint import give_back, resident_bytes
 from servable.runtime.placement import Placed, found_here, place
@@ -34,7 +35,7 @@ from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 from servable.runtime.rehearsal import example_arrays, rehearse
 
 #: Files of a package that no variant is loaded from.
-_RECORDS = frozenset({SIGNATURE_FILE, EVALUATION_FILE, REPORT_FILE, PROFILE_FILE, SAMPLE_FILE})
+_RECORDS = frozenset({SIGNATURE_FILE, EVALUATION_FILE, REPORT_FILE, PROFILE_FILE, SAMPLE_FILE, TRUTH_FILE})
 
 
 class LoadedModel(NamedTuple):
@@ -191,7 +192,7 @@ async def load_model(
         executor=running,
         placement=placed.kind,
         reason=placed.reason + _stands_in(package.manifest, chosen, variant),
-        batching=batching,
+        batching=as_declared(batching, chosen.options),
         device=device,
         example_seconds=seconds,
         load_seconds=time.perf_counter() - started,
