@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servable.artifact.loss import MaxLoss
     from servable.client import AsyncClient, Client, Piece, Prediction, Predictions
     from servable.engines.embedded import asgi
     from servable.engines.local import LocalServer, serve
@@ -37,6 +38,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "LocalServer",
+    "MaxLoss",
     "Model",
     "Piece",
     "Prediction",
@@ -65,6 +67,7 @@ _HOMES = {
     "AsyncClient": "servable.client",
     "Client": "servable.client",
     "LocalServer": "servable.engines.local",
+    "MaxLoss": "servable.artifact.loss",
     "Model": "servable.frameworks.python_model",
     "Piece": "servable.client",
     "Prediction": "servable.client",

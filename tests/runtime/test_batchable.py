@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from servable.errors import ModelFailed
-from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
+from servable.frameworks.base import MIXES
+from servable.runtime.batchable import Batching, as_declared, batching_elsewhere, batching_of
 from servable.tensors import NUMBERS, PREDICTION, Arrays
 
 EXAMPLE = {NUMBERS: np.array([[1.0, 2.0, 3.0]])}
@@ -92,3 +93,13 @@ def test_a_model_that_fails_on_its_example_says_so(tried: Callable[[Model], Batc
 
     with pytest.raises(ModelFailed, match="No"):
         tried(of(broken))
+
+
+def test_a_form_may_say_itself_that_its_rows_influence_each_other() -> None:
+    assert as_declared(Batching(), {}) == Batching()
+    assert as_declared(Batching(), {MIXES: False}) == Batching()
+    declared = as_declared(Batching(True, 4), {MIXES: True})
+    assert (declared.shared, declared.rows) == (False, 4)
+    assert "influence each other" in declared.reason
+    found = Batching(False, 0, "rows influence each other: prediction")
+    assert as_declared(found, {MIXES: True}) == found

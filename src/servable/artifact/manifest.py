@@ -10,6 +10,7 @@ A package is a folder::
     report.html       the same for people
     profile.json      reference profile of the training columns
     sample.npz        held-out rows in packed form, for proofs made later
+    truth.npz         the true answers to those rows, where they are known
 
 The format number is ``FORMAT``. Raise it when a reader of the present number would misread the new
 form; a new optional field does not need it. To raise it: copy the reader of the old form to
@@ -22,6 +23,8 @@ from typing import Any
 
 import msgspec
 
+from servable.artifact.loss import Loss
+
 #: The package format written by this code.
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -30,6 +33,7 @@ EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 PROFILE_FILE = "profile.json"
 SAMPLE_FILE = "sample.npz"
+TRUTH_FILE = "truth.npz"
 #: The variant that runs the model as its framework left it.
 TRAINED = "trained"
 
@@ -53,13 +57,14 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The outcome of comparing a variant with the trained model.
 
     Attributes:
-        equal: whether the variant may serve.
+        equal: whether it answers like the trained model; then it may serve.
         rows: how many rows were compared, held-out and made together.
         label_differences: rows whose label differs (classification and clustering).
         worst_difference: the largest difference of a probability or value, absolute or relative, the
             smaller of the two per cell.
         tolerance: what was allowed.
         reason: one sentence when not equal.
+        loss: of a variant that answers differently on purpose: a metric decides whether it may serve.
     """
 
     equal: bool
@@ -68,6 +73,12 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worst_difference: float = 0.0
     tolerance: float = 1e-4
     reason: str = ""
+    loss: Loss | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether the variant may serve."""
+        return self.equal if self.loss is None else self.loss.passed
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

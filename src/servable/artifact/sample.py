@@ -4,6 +4,9 @@
 ``n:x.npy``. An array of texts is three: its UTF-8 bytes ``u:x.npy``, the end of each text in them
 ``e:x.npy`` and its shape ``s:x.npy``; a fixed-width array would grow with the longest text and drop
 trailing NULs.
+
+``truth.npz``, of the same form, holds the true answers to those rows where they are known: a class index
+int64 or a value float64 for each. They are a file of their own, so that nobody takes them for an input.
 """
 
 import zipfile
@@ -16,12 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.artifact.files import write_file
-from servable.artifact.manifest import SAMPLE_FILE
+from servable.artifact.manifest import SAMPLE_FILE, TRUTH_FILE
 from servable.errors import ArtifactUnreadable
 from servable.tensors import Arrays
 
 #: What reading a damaged zip of arrays raises.
 DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, ValueError, KeyError, EOFError, NotImplementedError)
+
+
+#: Name of the one array in ``truth.npz``.
+_TRUTH = "truth"
 
 
 def write_sample(folder: Path, arrays: Arrays) -> None:
@@ -36,6 +43,24 @@ def write_sample(folder: Path, arrays: Arrays) -> None:
         StorageFull: no space left.
         StorageFailed: the storage failed.
     """
+    write_file(folder / SAMPLE_FILE, _packed(arrays))
+
+
+def write_truth(folder: Path, truth: NDArray[Any]) -> None:
+    """Put the true answers to the sample's rows into a package that is being made.
+
+    Args:
+        folder: the package.
+        truth: class index int64 or value float64 ``[rows]``, in the order of the sample.
+
+    Raises:
+        StorageFull: no space left.
+        StorageFailed: the storage failed.
+    """
+    write_file(folder / TRUTH_FILE, _packed({_TRUTH: truth}))
+
+
+def _packed(arrays: Arrays) -> bytes:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -45,7 +70,7 @@ def write_sample(folder: Path, arrays: Arrays) -> None:
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 with archive.open(entry, "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, member, allow_pickle=False)
-    write_file(folder / SAMPLE_FILE, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_sample(folder: Path) -> dict[str, NDArray[Any]]:
@@ -54,9 +79,27 @@ def read_sample(folder: Path) -> dict[str, NDArray[Any]]:
     Raises:
         ArtifactUnreadable: there is no sample, or it is damaged.
     """
-    path = folder / SAMPLE_FILE
-    if not path.is_file():
+    if not (folder / SAMPLE_FILE).is_file():
         raise ArtifactUnreadable(f"The package {folder} keeps no sample rows.")
+    return _read(folder / SAMPLE_FILE)
+
+
+def read_truth(folder: Path) -> NDArray[Any] | None:
+    """The true answers to the sample's rows; None where the package keeps none.
+
+    Raises:
+        ArtifactUnreadable: they are damaged.
+    """
+    path = folder / TRUTH_FILE
+    if not path.is_file():
+        return None
+    truth = _read(path).get(_TRUTH)
+    if truth is None or truth.ndim != 1:
+        raise ArtifactUnreadable(f"{TRUTH_FILE} of the package {folder} holds no true answers.")
+    return truth
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: archive.read(info) for info in archive.infolist()}
@@ -66,7 +109,7 @@ def read_sample(folder: Path) -> dict[str, NDArray[Any]]:
         }
         return {key[2:]: _restored(arrays, key) for key in arrays if key.startswith(("n:", "u:"))}
     except DAMAGE as error:
-        raise ArtifactUnreadable(f"{SAMPLE_FILE} of the package {folder} is damaged: {error}.") from error
+        raise ArtifactUnreadable(f"{path.name} of the package {path.parent} is damaged: {error}.") from error
 
 
 def _members(name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:

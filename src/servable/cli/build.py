@@ -158,6 +158,7 @@ def train(
         typer.Option(help="What to do with categories never seen.", rich_help_panel=options.SERVING),
     ] = "accept",
     tolerance: options.Tolerance = 1e-4,
+    max_loss: options.MaxLoss = None,
     seed: Seed = 0,
     deploy: options.Deploy = False,
     home: options.Home = None,
@@ -184,6 +185,7 @@ def train(
             holdout=holdout,
             unknown=unknown,
             tolerance=tolerance,
+            max_loss=max_loss,
             seed=seed,
             deploy=deploy,
             home=home,
@@ -242,6 +244,7 @@ def add(
     entry: Entry = "",
     trust: options.Trust = False,
     tolerance: options.Tolerance = 1e-4,
+    max_loss: options.MaxLoss = None,
     deploy: options.Deploy = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
@@ -251,6 +254,7 @@ def add(
     Example:
     [bold]servable add model.skops --name churn --sample customers.csv --deploy[/bold]
     [bold]servable add net.onnx --describe net.toml --labels cat,dog --sample pictures/ --name pets[/bold]
+    [bold]servable add mlp.skops --sample held_out.csv --target y --max-loss f1=0.01 --name churn[/bold]
     [bold]servable add weights.pt --entry net.py:Net --labels cat,dog --describe net.toml --name pets[/bold]
     """
     from servable.cli import tables
@@ -267,6 +271,7 @@ def add(
             hints=hints_of(describe, labels=labels, entry=entry),
             trust=trust,
             tolerance=tolerance,
+            max_loss=max_loss,
             deploy=deploy,
             home=home,
             progress=progress,
@@ -278,20 +283,38 @@ def optimize(
     reference: options.Reference,
     sample: Annotated[
         Path | None,
-        typer.Option(help="Rows for the proof; those kept in the package when not given."),
+        typer.Option(
+            help="Rows for the proof (CSV, Parquet, a folder of pictures or sounds); those kept in the "
+            "package when not given."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The sample's column with the true answers, if not named as the model's answer."),
     ] = None,
     tolerance: options.Tolerance = 1e-4,
+    max_loss: options.MaxLoss = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Compile a version anew, prove each form equal to the trained one, and serve the fastest.
 
-    Example: [bold]servable optimize churn:3[/bold]
+    Example:
+    [bold]servable optimize churn:3[/bold]
+    [bold]servable optimize churn:3 --max-loss accuracy=0.005[/bold]
     """
     from servable.cli import tables
     from servable.workflows.optimize import optimize as work
 
     screen = Screen(as_json=as_json)
     with screen.progress() as progress:
-        outcome = work(reference, sample=sample, tolerance=tolerance, home=home, progress=progress)
+        outcome = work(
+            reference,
+            sample=sample,
+            target=target,
+            tolerance=tolerance,
+            max_loss=max_loss,
+            home=home,
+            progress=progress,
+        )
     screen.show(outcome, tables.optimized)

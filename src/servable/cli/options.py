@@ -73,6 +73,17 @@ Tolerance = Annotated[
         rich_help_panel=SERVING,
     ),
 ]
+MaxLoss = Annotated[
+    str | None,
+    typer.Option(
+        "--max-loss",
+        metavar="METRIC=NUMBER",
+        help="Also try int8 and float16, and serve one if it is faster and no more than this much worse on "
+        "held-out rows: accuracy=0.005, rmse=1%.",
+        rich_help_panel=SERVING,
+        show_default="equal forms only",
+    ),
+]
 Deploy = Annotated[bool, typer.Option("--deploy", help="Deploy the new version.", rich_help_panel=SERVING)]
 Trust = Annotated[
     bool,

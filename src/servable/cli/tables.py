@@ -126,28 +126,46 @@ def metrics(
 
 
 def variants(rows: "tuple[VariantRow, ...]", title: str = "Variants") -> RenderableType:
-    """Every executable form: the proof, the timings, and which one serves."""
+    """Every executable form: the proof, the timings, and which one serves.
+
+    A lossy form shows its loss in the metric beside the verdict.
+    """
     sizes = sorted({size for row in rows for size in row.timings}, key=int)
-    heads = ["equal", "rows compared", "labels differ", "worst difference"]
+    # One limit holds for all lossy forms, so all have the same metric.
+    losses = sorted({f"loss of {row.loss.metric}" for row in rows if row.loss is not None})
+    heads = ["equal", "rows compared", "labels differ", "worst difference", *losses]
     heads += [f"{size} row{'' if size == '1' else 's'}" for size in sizes] + ["speed-up"]
     table = plain_table(title, "", "variant", *heads, right=heads)
+    table.columns[1].no_wrap = True
     # Why a form does not serve is a sentence, too long for a column.
-    notes = [f"{row.name}: {row.note}" for row in rows if row.note and not row.equal]
+    notes = [f"{row.name}: {row.note}" for row in rows if row.note and (row.loss or not row.equal)]
     table.caption, table.caption_justify = escape("\n".join(notes)) or None, "left"
     for row in rows:
         trained = row.equal is None
-        verdict = "-" if trained else ("[green]yes[/green]" if row.equal else "[red]no[/red]")
         proof = ("-", "-", "-") if trained else _proof(row)
         table.add_row(
             "→" if row.chosen else "",
             escape(row.name),
-            verdict,
+            "-" if trained else _verdict(row),
             *proof,
+            *(_loss(row) for _ in losses),
             *(duration(row.timings.get(size)) for size in sizes),
             "" if row.speedup is None or trained else f"{row.speedup:,.0f}x",
             style="bold" if row.chosen else None,
         )
     return table
+
+
+def _verdict(row: "VariantRow") -> str:
+    """Whether a form may serve, and as what."""
+    if row.loss is not None and row.kept:
+        return "[yellow]lossy[/yellow]"
+    return "[green]yes[/green]" if row.equal and row.kept else "[red]no[/red]"
+
+
+def _loss(row: "VariantRow") -> str:
+    """By how much a lossy form is worse."""
+    return "-" if row.loss is None or row.loss.loss is None else f"{row.loss.loss:.2g}"
 
 
 def _proof(row: "VariantRow") -> tuple[str, str, str]:

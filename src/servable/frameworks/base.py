@@ -27,6 +27,9 @@ STREAMS = "streams"
 #: Option of a variant that was made from another one: its name. That one runs in its place where the library
 #: that this one needs is not installed.
 MADE_FROM = "made_from"
+#: Option of a variant in which the rows of one run influence each other, so that callers never share a run. A
+#: server tries that out as well, but not every example shows it.
+MIXES = "mixes"
 
 
 class Predictor(Protocol):

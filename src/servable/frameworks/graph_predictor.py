@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from servable.errors import ModelFailed
 from servable.frameworks.base import Predictor
-from servable.frameworks.devices import Placed
+from servable.frameworks.devices import PROCESSOR, Placed
 from servable.frameworks.fixed_batch import in_batches
 from servable.frameworks.onnx_outputs import reader
 from servable.frameworks.tokens import TEXT, TextPredictor
 from servable.inputs.text import Tokenizer
-from servable.tensors import Arrays, row_count
+from servable.tensors import STRINGS, Arrays, row_count
 
 Feed = Mapping[str, Any]
 #: Computes the outputs of these names from inputs by name. Called by several threads at once.
@@ -115,6 +115,23 @@ def asked_with_texts(inner: Predictor, folder: Path, options: Mapping[str, Any])
     if TEXT not in options:
         return inner
     return TextPredictor(Tokenizer.of(folder, options[TEXT]), inner, options[TEXT])
+
+
+def graph_feed(folder: Path, options: Mapping[str, Any], rows: Arrays) -> dict[str, Any]:
+    """What the inputs of a variant's graph are given for some rows, by their names; texts as tokens.
+
+    Args:
+        folder: in which the variant's file lies, and the tokenizer.
+        options: see the module.
+        rows: packed.
+
+    Raises:
+        ArtifactUnreadable: the tokenizer is damaged.
+        DependencyMissing: tokenizers is not installed.
+    """
+    if TEXT in options:
+        rows = Tokenizer.of(folder, options[TEXT]).encode(rows[STRINGS][:, 0].tolist())[0]
+    return GraphPredictor(_closed, options, Placed(PROCESSOR), ()).feed(rows)
 
 
 def _closed(*_: Any) -> Any:

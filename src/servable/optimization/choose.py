@@ -4,29 +4,28 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from servable.artifact.files import storage_errors
-from servable.artifact.manifest import TRAINED, Proof, Timing, Variant
-from servable.errors import ArtifactError, ModelFailed
-from servable.frameworks.base import MADE_FROM, Predictor, Trained
+from servable.artifact.manifest import TRAINED, Timing, Variant
+from servable.errors import ArtifactError
+from servable.frameworks.base import MADE_FROM, Trained
 from servable.frameworks.lookup import adapter
-from servable.optimization import measure, nasty, parity, session
+from servable.optimization import measure, parity, session
 from servable.optimization.derived import derived, source
 from servable.optimization.forms import FOLDER, Form, forms
 from servable.optimization.graph import Unconvertible
+from servable.optimization.lossy import EXACT_ONLY, WORTH_LOSS, Lossy, Subject
+from servable.optimization.questions import Questions
 from servable.progress import NoProgress, Progress
-from servable.tensors import Arrays, row_count, stack, take
+from servable.tensors import Arrays, take
 
-#: Rows of the sample that are compared at most, and rows that are asked one by one.
-_MOST_ROWS = 20_000
-_ONE_BY_ONE = 32
-#: Rows handed over in one call while comparing.
-_CHUNK = 4096
+#: Rows of the sample that are compared at most.
+MOST_ROWS = 20_000
 #: A form in single precision serves only when it is faster by this factor; below, precision wins.
 _WORTH_ROUNDING = 1.1
 #: So must one that needs a library more than the form that it was made from.
@@ -58,6 +57,7 @@ def optimise(
     tolerance: float = parity.TOLERANCE,
     batches: Sequence[int] = measure.BATCHES,
     tune: bool = False,
+    lossy: Lossy = EXACT_ONLY,
     progress: Progress | None = None,
 ) -> Optimised:
     """Make the other forms of a model, prove them, time them, and say which should serve.
@@ -70,6 +70,7 @@ def optimise(
         tolerance: see ``parity.compare``.
         batches: numbers of rows to time.
         tune: whether session options are searched for each compiled form, see ``session.tune``.
+        lossy: what is tried beyond the equal forms.
         progress: who looks.
 
     Raises:
@@ -78,7 +79,7 @@ def optimise(
         StorageFailed: the folder cannot be written.
     """
     seen = progress or NoProgress()
-    rows = take(sample, slice(0, _MOST_ROWS))
+    rows = take(sample, slice(0, MOST_ROWS))
     framework = fallback.format if fallback is not None else "sklearn"
     model = adapter(framework).wrap(trained)
     tried = forms(framework, trained)
@@ -89,23 +90,30 @@ def optimise(
     further = () if tried else _exact(derived(source([held]), folder))
     if not tried and not further:
         # Nothing is compared, so the model need not answer all of the sample and what is made to be nasty.
+        subject = Subject(
+            trained.signature, partial(Questions, trained, model, rows), folder, tolerance, tune
+        )
+        more = lossy.tried(subject, (), seen)
         model.close()
         seen.done(_outcome(held, held))
-        return Optimised((held,), TRAINED)
+        return Optimised((held,), TRAINED, notes=more.notes)
     questions = Questions(trained, model, rows)
     equal, refused, notes = _proven(questions, tried, folder, tolerance, batches, seen)
     if further := further or _exact(derived(source(equal), folder)):
         seen.begin("Make others of the compiled form", total=len(further))
-        more = _proven(questions, further, folder, tolerance, batches, seen)
-        equal, refused, notes = equal + more[0], refused + more[1], notes + more[2]
+        others = _proven(questions, further, folder, tolerance, batches, seen)
+        equal, refused, notes = equal + others[0], refused + others[1], notes + others[2]
     variants = [held, *equal]
     tunable = variants[0 if held.format in session.FORMATS else 1 :]
     if tune and tunable:
         variants[-len(tunable) :] = _tuned(folder, tunable, questions, tolerance, seen)
     model.close()
+    subject = Subject(trained.signature, lambda: questions, folder, tolerance, tune, batches)
+    more = lossy.tried(subject, variants, seen)
+    variants += more.kept
     serving = fastest(variants)
     seen.done(_outcome(variants[0], next(v for v in variants if v.name == serving)))
-    return Optimised(tuple(variants), serving, tuple(refused), tuple(notes))
+    return Optimised(tuple(variants), serving, (*refused, *more.refused), (*notes, *more.notes))
 
 
 def _exact(tried: Sequence[Form]) -> tuple[Form, ...]:
@@ -114,7 +122,7 @@ def _exact(tried: Sequence[Form]) -> tuple[Form, ...]:
 
 
 def _proven(
-    questions: "Questions",
+    questions: Questions,
     tried: Sequence[Form],
     folder: Path,
     tolerance: float,
@@ -142,7 +150,7 @@ def _proven(
 
 
 def _tuned(
-    folder: Path, forms: Sequence[Variant], questions: "Questions", tolerance: float, seen: Progress
+    folder: Path, forms: Sequence[Variant], questions: Questions, tolerance: float, seen: Progress
 ) -> list[Variant]:
     """The forms with the session options that are best here; each must be proven equal with them too."""
     seen.begin("Tune for this machine", total=len(forms))
@@ -164,84 +172,26 @@ def _tuned(
     return found
 
 
-class Questions:
-    """Rows to compare on and the trained model's answers to them, made once for all candidates.
-
-    Attributes:
-        signature: of the model.
-        rows: the held-out rows.
-        asked: what is compared, by name: rows and the trained model's answers.
-        declined: groups of nasty rows that the trained model itself refuses; nothing can be compared there.
-    """
-
-    def __init__(self, trained: Trained, model: Predictor, rows: Arrays) -> None:
-        self.signature = trained.signature
-        self.rows = rows
-        self.asked: dict[str, tuple[Arrays, Arrays]] = {"held-out rows": (rows, answers(model, rows))}
-        self.declined: list[str] = []
-        for name, group in nasty.make(trained, rows).items():
-            try:
-                self.asked[name] = (group, answers(model, group))
-            except ModelFailed:
-                self.declined.append(name)
-
-    def prove(self, variant: Predictor, tolerance: float) -> Proof:
-        """Compare a variant on every group, and on some held-out rows one by one."""
-        proofs: dict[str, Proof] = {}
-        for name, (rows, expected) in self.asked.items():
-            try:
-                given = answers(variant, rows)
-            except ModelFailed as failure:
-                proofs[name] = Proof(
-                    equal=False, rows=row_count(rows), tolerance=tolerance, reason=failure.message
-                )
-                continue
-            proofs[name] = parity.compare(expected, given, tolerance=tolerance)
-        count = min(_ONE_BY_ONE, row_count(self.rows))
-        first = take(self.rows, slice(0, count))
-        expected = take(self.asked["held-out rows"][1], slice(0, count))
-        proofs["rows one by one"] = parity.compare(
-            expected, answers(variant, first, chunk=1), tolerance=tolerance
-        )
-        return parity.together(proofs)
-
-
-def answers(predictor: Predictor, rows: Arrays, *, chunk: int = _CHUNK) -> dict[str, Any]:
-    """A predictor's answers to any number of rows, asked in chunks.
-
-    Raises:
-        ModelFailed: the model raised.
-    """
-    count = row_count(rows)
-    return stack([predictor.predict(_part(rows, at, chunk)) for at in range(0, count, chunk)])
-
-
-def _part(rows: Arrays, at: int, chunk: int) -> Arrays:
-    """A chunk of rows, laid out as a decoder hands them in."""
-    return {name: np.ascontiguousarray(array) for name, array in take(rows, slice(at, at + chunk)).items()}
-
-
 def fastest(variants: Sequence[Variant]) -> str:
     """The name of the form that should serve: least time over one row and larger batches. Pure.
 
-    The score is the geometric mean of the time of one row and of the largest batch up to 32. A form without
-    a proof of equality does not serve, except the trained one itself.
+    The score is ``measure.typical``. A form without a proof of equality, or a lossy one that did not pass its
+    gate, does not serve, except the trained one itself.
     """
     best, score = TRAINED, math.inf
     for variant in variants:
-        if variant.name != TRAINED and not (variant.proof and variant.proof.equal):
+        if variant.name != TRAINED and not (variant.proof and variant.proof.serves):
             continue
-        small = [timing.seconds for timing in variant.timings if timing.rows <= 32]
-        if not small:
-            continue
-        mean = math.exp((math.log(small[0]) + math.log(small[-1])) / 2) * _handicap(variant)
-        if mean < score:
-            best, score = variant.name, mean
+        seconds = measure.typical(variant) * _handicap(variant)
+        if seconds < score:
+            best, score = variant.name, seconds
     return best
 
 
 def _handicap(variant: Variant) -> float:
     """How much slower than it is a form counts, because it is less precise or needs more."""
+    if variant.proof is not None and variant.proof.loss is not None:
+        return _WORTH_ROUNDING * WORTH_LOSS
     factor = _WORTH_ROUNDING if variant.name.endswith("fp32") else 1.0
     return factor * _WORTH_A_LIBRARY if MADE_FROM in variant.options else factor
 

@@ -15,6 +15,11 @@ from servable.frameworks.base import Trained
 #: Where in a package the files of variants lie.
 FOLDER = "variants"
 
+#: The lossy forms of an ONNX graph.
+INT8_DYNAMIC = "onnx-int8-dynamic"
+INT8_STATIC = "onnx-int8-static"
+FP16 = "onnx-fp16"
+
 
 class Form(NamedTuple):
     """One form that can be tried.

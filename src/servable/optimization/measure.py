@@ -1,14 +1,15 @@
 """How long one call of a predictor takes, at several batch sizes, on a machine that does other things too."""
 
+import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from servable.artifact.manifest import Timing
+from servable.artifact.manifest import Timing, Variant
 from servable.clock import Clock, SystemClock
 from servable.errors import ModelFailed
-from servable.frameworks.base import Predictor
+from servable.frameworks.base import MIXES, Predictor
 from servable.frameworks.onnx_session import processor
 from servable.tensors import Arrays, row_count, take
 
@@ -16,6 +17,8 @@ BATCHES = (1, 8, 32, 256)
 #: Seconds spent on each batch size, about.
 BUDGET = 0.3
 _WARM_UP_SHARE = 0.1
+#: Rows of the largest batch that is usual while serving.
+_USUAL_ROWS = 32
 _FEWEST, _MOST = 5, 3000
 #: Seconds of one call from which on larger batches are not timed: models that write texts take minutes.
 _SLOW_S = 2.0
@@ -88,6 +91,20 @@ def _median(predictor: Predictor, parts: Sequence[Arrays], budget: float, clock:
         predictor.predict(part)
         durations.append(clock.monotonic() - before)
     return float(np.median(durations))
+
+
+def typical(variant: Variant) -> float:
+    """Seconds that stand for all: the geometric mean of one row and of the largest batch up to 32.
+
+    A form whose rows influence each other is never run with the rows of several callers together, so a batch
+    of it counts as that many runs. Infinite where nothing was timed.
+    """
+    small = [timing for timing in variant.timings if timing.rows <= _USUAL_ROWS]
+    if not small:
+        return math.inf
+    first, last = small[0], small[-1]
+    alone = first.seconds * last.rows / first.rows
+    return math.sqrt(first.seconds * (alone if variant.options.get(MIXES) else last.seconds))
 
 
 def machine() -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.errors import ModelFailed
+from servable.frameworks.base import MIXES
 from servable.tensors import Arrays
 
 #: Answers that differ by no more than this share of their size are equal; sums in another order differ
@@ -128,6 +129,13 @@ async def batching_elsewhere(
                 arrays = course.send(answer)
     except StopIteration as end:
         return cast("Batching", end.value)
+
+
+def as_declared(batching: Batching, options: Mapping[str, Any]) -> Batching:
+    """What was found out, unless the variant's options say that rows influence each other."""
+    if not batching.shared or not options.get(MIXES):
+        return batching
+    return Batching(False, batching.rows, "rows influence each other, as the form itself says")
 
 
 def _course(example: Arrays) -> Generator[Arrays, Mapping[str, Any], Batching]:

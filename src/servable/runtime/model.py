@@ -15,6 +15,7 @@ from servable.artifact.manifest import (
     REPORT_FILE,
     SAMPLE_FILE,
     SIGNATURE_FILE,
+    TRUTH_FILE,
     Manifest,
     Variant,
 )
@@ -28,7 +29,7 @@ from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
 from servable.monitoring.metrics import Meter
 from servable.registry.policy import Policy
-from servable.runtime.batchable import Batching, batching_elsewhere, batching_of
+from servable.runtime.batchable import Batching, as_declared, batching_elsewhere, batching_of
 from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
 from servable.runtime.footprint import give_back, resident_bytes
 from servable.runtime.framing import Share
@@ -43,7 +44,7 @@ MOST_ROWS = 1024
 #: Seconds that a keeper may need besides starting a process.
 _BESIDE_START_S = 15.0
 #: Files of a package that no variant is loaded from.
-_RECORDS = frozenset({SIGNATURE_FILE, EVALUATION_FILE, REPORT_FILE, PROFILE_FILE, SAMPLE_FILE})
+_RECORDS = frozenset({SIGNATURE_FILE, EVALUATION_FILE, REPORT_FILE, PROFILE_FILE, SAMPLE_FILE, TRUTH_FILE})
 
 
 class LoadedModel(NamedTuple):
@@ -205,7 +206,7 @@ async def load_model(
         executor=running,
         placement=placed.kind,
         reason=placed.reason + _stands_in(package.manifest, chosen, variant),
-        batching=found.batching,
+        batching=as_declared(found.batching, chosen.options),
         device=found.device,
         example_seconds=found.seconds,
         load_seconds=time.perf_counter() - started,

@@ -243,6 +243,52 @@ def score(metric: str, truth: Any, prediction: Any, classes: int = 0) -> float:
     return from_confusion(confusion(truth, prediction, classes))[metric]
 
 
+#: Metrics of regressors, of classifiers by their labels alone, of those with two classes, by probabilities.
+OF_VALUES = ("rmse", "mae", "median_ae", "r2", "mape")
+OF_LABELS = (
+    "accuracy",
+    "balanced_accuracy",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "precision_weighted",
+    "recall_weighted",
+    "f1_weighted",
+)
+OF_TWO_LABELS = ("precision", "recall", "f1")
+OF_PROBABILITIES = ("roc_auc", "pr_auc", "log_loss", "brier", "calibration_error")
+
+
+def single(
+    metric: str, truth: Any, prediction: Any, probabilities: Floats | None, classes: int
+) -> float | None:
+    """One metric of answers, and only that one; None where it has no meaning on these rows.
+
+    Args:
+        metric: one of ``OF_VALUES``, ``OF_LABELS``, ``OF_TWO_LABELS`` or ``OF_PROBABILITIES``.
+        truth: class index or value ``[rows]``, at least one row.
+        prediction: the same of the answers.
+        probabilities: ``[rows, classes]`` or None.
+        classes: how many there are; 0 for a regressor.
+
+    Raises:
+        KeyError: the metric is none of these.
+    """
+    if metric in OF_VALUES:
+        return regression(truth, prediction).get(metric)
+    if metric not in OF_PROBABILITIES:
+        return from_confusion(confusion(truth, prediction, classes))[metric]
+    if probabilities is None:
+        return None
+    if metric == "calibration_error":
+        return finite({metric: calibration_error(truth, prediction, probabilities)}).get(metric)
+    if metric in ("roc_auc", "pr_auc"):
+        area = mean_auc(truth, probabilities, roc_auc if metric == "roc_auc" else pr_auc)
+        return finite({metric: area}).get(metric)
+    of_chances = {"log_loss": log_loss, "brier": brier}[metric]
+    return finite({metric: of_chances(truth, probabilities)}).get(metric)
+
+
 #: Metrics that get an interval, by task.
 INTERVALS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc", "log_loss"),

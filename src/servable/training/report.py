@@ -129,7 +129,7 @@ def render(
         previous: the evaluation of the version before, on its own held-out rows.
         variants: rows of the optimisation table, each with ``name``, ``chosen``, ``equal`` (None for the
             trained form), ``worst_difference``, ``timings`` (seconds by number of
-            rows, as text) and ``note``.
+            rows, as text), ``note``, ``loss`` (None but for lossy forms) and ``kept``.
     """
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -6,23 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from servable.artifact.signature import Signature, is_table
+from servable.artifact.signature import Signature
 from servable.errors import DataError, InputError
 from servable.frameworks import lookup, python_source
 from servable.frameworks.base import NO_HINTS, Container, Hints, Trained
 from servable.frameworks.python_model import Model
 from servable.progress import NoProgress, Progress
 from servable.registry.references import checked_name
-from servable.tensors import Arrays
-from servable.workflows.file_samples import packed_files
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
+from servable.workflows.losses import allowance
 from servable.workflows.outcomes import AddOutcome
-from servable.workflows.packaging import Contents, Published, publish_model
+from servable.workflows.packaging import Contents, Proving, Published, publish_model
+from servable.workflows.samples import Sample, folder_sample, is_folder, packed_rows, truth_in
 from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from servable.artifact.loss import MaxLoss
 
 
 def add(
@@ -34,6 +36,7 @@ def add(
     hints: Hints = NO_HINTS,
     trust: bool = False,
     tolerance: float = 1e-4,
+    max_loss: "MaxLoss | str | None" = None,
     deploy: bool = False,
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -47,10 +50,12 @@ def add(
         sample: rows that the model accepts: a CSV or Parquet file, or a DataFrame. It gives names, kinds,
             ranges and the example, and the rows on which compiled forms are proven. For a model that takes
             pictures or sounds it may be a folder of them.
-        target: the sample's column that holds the answer and is no input.
+        target: the sample's column that holds the answer and is no input. The answers are kept for proofs.
         hints: what the file does not say: task, inputs, labels, the class or function that belongs to it.
         trust: whether code in the file may run; a pickle can do anything that the caller can.
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
+        max_loss: the most that a lossy form may be worse on the sample, such as ``accuracy=0.005``; None
+            tries none. It needs the true answers: ``target``, or a folder with one folder for each class.
         deploy: whether the version is deployed at once.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
@@ -61,30 +66,35 @@ def add(
         ArtifactUntrusted: opening it would execute code and ``trust`` is false; nothing was executed.
         ArtifactUnsupported: nothing here reads such files.
         DependencyMissing: a library that it needs is not installed.
-        DataError: the sample does not fit the model.
+        DataError: the sample does not fit the model, or a loss needs true answers and there are none.
+        SettingInvalid: no largest loss, or of a metric that is not measured for this model.
         StorageFull: no space left; the home is as it was before.
     """
     watched = progress or NoProgress()
     python_source.refuse_while_importing()
     checked_name(name)
+    allowed = allowance(max_loss)
     watched.begin("Read the model")
-    folder = Path(sample) if isinstance(sample, str | Path) and Path(sample).is_dir() else None
-    rows = None if sample is None or folder is not None else _without(table_of(sample)[0], target)
+    table = None if sample is None or is_folder(sample) else table_of(sample)[0]
+    rows = None if table is None else _without(table, target)
     framework, trained, source = _taken_in(model, rows, trust, hints)
     if target is not None:
         trained = _with_target(trained, target)
+    allowed.check(trained.signature)
+    held = _held(sample, table, target, trained.signature, needs_truth=allowed.needs_truth)
     watched.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")
     contents = Contents(
         model=name,
         adapter=framework,
         trained=trained,
-        sample=_packed(rows, trained) if folder is None else packed_files(folder, trained.signature),
+        sample=held,
         source=source,
         # Whoever hands in an object has run its code already.
         trusted=trust or not isinstance(model, str | Path),
+        proving=Proving(tolerance, allowed.lossy(trained.signature, held.truth)),
     )
     with opened(home, create=True) as place:
-        published = publish_model(place, contents, tolerance=tolerance, progress=watched)
+        published = publish_model(place, contents, progress=watched)
         if deploy:
             place.deployments.deploy(name, published.record.version)
     return _outcome(published, framework, trained.signature, deploy)
@@ -155,15 +165,13 @@ def _with_target(trained: Trained, target: str) -> Trained:
     return trained._replace(signature=msgspec.structs.replace(trained.signature, outputs=outputs))
 
 
-def _packed(rows: Any, trained: Trained) -> Arrays | None:
-    """The sample in packed form; None without one and for a model whose inputs are no table."""
-    if rows is None:
-        return None
-    from servable.frameworks.frame import pack
-
-    if is_table(trained.signature.inputs):
-        return pack(rows, trained.signature)
-    if len(trained.signature.inputs) == 1 and len(trained.signature.inputs[0].shape) == 1:
-        field = trained.signature.inputs[0]
-        return {field.name: rows.to_numpy(dtype=field.dtype)}
-    return None
+def _held(sample: Any, table: Any, target: str | None, signature: Signature, *, needs_truth: bool) -> Sample:
+    """The sample in packed form, with its true answers where they are known."""
+    if sample is None:
+        return Sample()
+    if table is None:
+        return folder_sample(Path(sample), signature, needs_truth=needs_truth)
+    rows = packed_rows(_without(table, target), signature)
+    if rows is None or target is None:
+        return Sample(rows)
+    return Sample(rows, truth_in(table, signature, target, needs_truth=needs_truth))

@@ -1,7 +1,7 @@
 """A folder of pictures or sounds as the sample of a model that takes them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,12 +18,25 @@ _MOST_FILES = 200
 _MOST_BYTES = 32 * 1024 * 1024
 
 
+class LabelledFiles(NamedTuple):
+    """Files as tensors, and for each the name of the folder directly below the given one; empty for none."""
+
+    arrays: Arrays
+    labels: tuple[str, ...]
+
+
 def packed_files(folder: Path, signature: Signature) -> Arrays:
+    """The files in a folder and the folders below it as tensors; see ``labelled_files``."""
+    return labelled_files(folder, signature).arrays
+
+
+def labelled_files(folder: Path, signature: Signature, *, most: int = _MOST_FILES) -> LabelledFiles:
     """The files in a folder and the folders below it as tensors, evenly taken from all of them.
 
     Args:
         folder: an existing one; files that are no pictures and no sounds are passed over.
         signature: with one input, which takes files.
+        most: how many files are taken at most.
 
     Raises:
         DataError: the model takes no files or more than one input, the folder holds none, or one of them
@@ -40,15 +53,18 @@ def packed_files(folder: Path, signature: Signature) -> Arrays:
         found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is(path, field.kind)]
         if not found:
             raise DataError(f"The sample {folder} holds no files of kind {field.kind}.")
-        most = max(1, min(_MOST_FILES, _MOST_BYTES // max(1, row_bytes(field))))
+        most = max(1, min(most, _MOST_BYTES // max(1, row_bytes(field))))
         places = np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).astype(int))
+        taken = [found[place] for place in places]
         rows: list[Any] = []
-        for path in (found[place] for place in places):
+        for path in taken:
             try:
                 rows.append(one(field, path.read_bytes()))
             except FileUnfit as error:
                 raise DataError(f"The sample's file {path} does not fit: {error}.") from error
-    return {field.name: np.stack(rows)}
+    parts = (path.relative_to(folder).parts for path in taken)
+    labels = tuple(inner[0] if len(inner) > 1 else "" for inner in parts)
+    return LabelledFiles({field.name: np.stack(rows)}, labels)
 
 
 def _is(path: Path, kind: str) -> bool:

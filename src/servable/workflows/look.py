@@ -22,7 +22,8 @@ def variant_rows(manifest: Manifest) -> tuple[VariantRow, ...]:
     trained = {timing.rows: timing.seconds for timing in manifest.variant(TRAINED).timings}
     ordered = sorted(manifest.variants, key=lambda variant: variant.name != TRAINED)
     shown = [_variant_row(variant, variant.name == manifest.serving, trained) for variant in ordered]
-    return (*shown, *(_variant_row(variant, False, trained) for variant in manifest.refused))
+    gone = (_variant_row(variant, False, trained) for variant in manifest.refused)
+    return (*shown, *(msgspec.structs.replace(row, kept=False) for row in gone))
 
 
 def models(*, home: str | Path | None = None) -> tuple[ModelRow, ...]:
@@ -168,6 +169,7 @@ def _variant_row(variant: Variant, chosen: bool, trained: dict[int, float]) -> V
         timings={str(rows): seconds for rows, seconds in timings.items()},
         speedup=trained[1] / timings[1] if known else None,
         note=variant.note,
+        loss=None if proof is None else proof.loss,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from servable.artifact.manifest import TRAINED
+from servable.artifact.signature import Signature
 from servable.errors import DependencyMissing
 from servable.frameworks import lookup
 from servable.progress import Progress
@@ -40,6 +41,7 @@ class Learn(NamedTuple):
 
     train: "Callable[[Path], TrainingResult]"
     source: dict[str, Any]
+    signature: Signature
 
 
 def is_media(data: Any, target: str | None) -> TypeGuard[str | Path]:
@@ -67,7 +69,7 @@ def lesson(path: Path, wish: Wish, progress: Progress) -> Learn:
         split = {"share": wish.holdout, "order": "random", "seed": wish.seed}
         return train(problem, course, {"data": path.name, "split": split}, progress)
 
-    return Learn(learn, {"data": path.name, "rows": len(problem.rows)})
+    return Learn(learn, {"data": path.name, "rows": len(problem.rows)}, problem.signature)
 
 
 def select_media(path: Path, wish: Wish, progress: Progress) -> Leaderboard:

@@ -6,32 +6,37 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from servable.artifact.manifest import SAMPLE_FILE, TRAINED, Variant
+from servable.artifact.manifest import SAMPLE_FILE, TRAINED, TRUTH_FILE, Variant
 from servable.artifact.package import Package
-from servable.artifact.sample import read_sample, write_sample
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
 from servable.frameworks.base import Trained
+from servable.optimization.forms import FOLDER
 from servable.optimization.measure import machine
 from servable.optimization.session import with_findings
 from servable.progress import NoProgress, Progress
 from servable.registry.home import republish
-from servable.tensors import Arrays, row_count, take
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
+from servable.workflows.losses import allowance
 from servable.workflows.outcomes import OptimizeOutcome
-from servable.workflows.packaging import SAMPLE_ROWS, compiled, refused
-from servable.workflows.sources import FITTED, file_digest, need_extra, table_of
+from servable.workflows.packaging import Proving, compiled, keep_sample, refused
+from servable.workflows.samples import Sample, folder_sample, is_folder, kept_sample, table_sample
+from servable.workflows.sources import FITTED, file_digest, need_extra
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from servable.artifact.loss import MaxLoss
 
 
 def optimize(
     reference: str,
     *,
     sample: "str | Path | pd.DataFrame | None" = None,
+    target: str | None = None,
     tolerance: float = 1e-4,
+    max_loss: "MaxLoss | str | None" = None,
     home: str | Path | None = None,
     progress: Progress | None = None,
 ) -> OptimizeOutcome:
@@ -39,8 +44,10 @@ def optimize(
 
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
-        sample: rows for the proof; those kept in the package when None.
+        sample: rows for the proof, or a folder of pictures or sounds; those kept in the package when None.
+        target: the sample's column with the true answers, if it is not named as the model's answer.
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
+        max_loss: the most that a lossy form may be worse, such as ``accuracy=0.005``; None tries none.
         home: the folder of the registry; looked up when None.
         progress: told of every stage.
 
@@ -49,18 +56,22 @@ def optimize(
         VersionNotFound: it has no such version or alias.
         ConflictError: somebody else gave the version another package meanwhile.
         ArtifactTampered: a file of the package differs from its digest.
-        DataError: the sample does not fit the signature.
+        DataError: the sample does not fit the signature, or a loss needs true answers and there are none.
+        SettingInvalid: no largest loss, or of a metric that is not measured for this model.
         StorageFull: no space left; the home is as it was before.
     """
     watched = progress or NoProgress()
+    allowed = allowance(max_loss)
     with opened(home) as place:
         record = place.models.resolve(reference)
         package = place.package(record)
-        rows = _rows(package, sample)
+        allowed.check(package.signature)
+        held = _sample(package, sample, target, needs_truth=allowed.needs_truth)
+        proving = Proving(tolerance, allowed.lossy(package.signature, held.truth))
         with place.packages.staging() as folder:
-            trained = _copied(package, folder, rows)
+            trained = _copied(package, folder, held)
             variant = package.manifest.variant(TRAINED)
-            found = compiled(trained, variant, rows, folder, tolerance, watched)
+            found = compiled(trained, variant, held.rows, folder, proving, watched)
             found = found._replace(variants=_with_findings(found.variants, package, folder))
             manifest = msgspec.structs.replace(
                 package.manifest,
@@ -103,25 +114,34 @@ def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) ->
     )
 
 
-def _rows(package: Package, sample: "str | Path | pd.DataFrame | None") -> Arrays | None:
+def _sample(
+    package: Package,
+    sample: "str | Path | pd.DataFrame | None",
+    target: str | None,
+    *,
+    needs_truth: bool,
+) -> Sample:
     """Rows for the proof: those given, else those of the package, else none."""
-    if sample is not None:
-        from servable.frameworks.frame import pack
+    if sample is None:
+        return kept_sample(package.folder)
+    if is_folder(sample):
+        return folder_sample(Path(str(sample)), package.signature, needs_truth=needs_truth)
+    return table_sample(sample, package.signature, target, needs_truth=needs_truth)
 
-        return pack(table_of(sample, package.signature)[0], package.signature)
-    return read_sample(package.folder) if (package.folder / SAMPLE_FILE).is_file() else None
 
-
-def _copied(package: Package, folder: Path, rows: Arrays | None) -> Trained:
+def _copied(package: Package, folder: Path, sample: Sample) -> Trained:
     """The package without its compiled variants in a staging folder, and its trained model in memory."""
     former = tuple(f"{each.path.rstrip('/')}/" for each in package.manifest.variants if each.name != TRAINED)
     for entry in package.manifest.files:
-        if not f"{entry.path}/".startswith(former):
+        # Beside a variant's own file may lie others that belong to it, such as a tokenizer.
+        if not f"{entry.path}/".startswith((f"{FOLDER}/", *former)):
             target = folder / entry.path
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(package.folder / entry.path, target)
-    if rows is not None and row_count(rows) and not (folder / SAMPLE_FILE).is_file():
-        write_sample(folder, take(rows, slice(0, SAMPLE_ROWS)))
+    # Rows whose true answers are known are worth more than rows without.
+    told = sample.truth is not None and not (folder / TRUTH_FILE).is_file()
+    if told or not (folder / SAMPLE_FILE).is_file():
+        keep_sample(folder, sample)
     variant = package.manifest.variant(TRAINED)
     if variant.format in FITTED:
         need_extra()

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from servable.artifact.loss import Loss
 from servable.artifact.signature import Signature
 
 
@@ -28,6 +29,8 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
         timings: median seconds of one call by number of rows (the key, as text).
         speedup: single-row time of the trained form divided by this one's; None when either is unknown.
         note: one line, for instance why it was refused.
+        loss: of a lossy form: what it costs in a metric, and what was allowed.
+        kept: whether the package holds it.
         runs: where it would run on this machine: ``inline``, ``thread``, ``process``; empty where that
             is not known before it is loaded. Only ``describe`` says so.
         runs_why: one sentence on that.
@@ -45,6 +48,8 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     timings: dict[str, float] = {}
     speedup: float | None = None
     note: str = ""
+    loss: Loss | None = None
+    kept: bool = True
     runs: str = ""
     runs_why: str = ""
     session: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,20 +12,22 @@ from servable.artifact.manifest import (
     EVALUATION_FILE,
     PROFILE_FILE,
     REPORT_FILE,
-    TRAINED,
     Manifest,
     Variant,
 )
 from servable.artifact.package import write_json, write_signature
-from servable.artifact.sample import write_sample
+from servable.artifact.sample import write_sample, write_truth
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
 from servable.frameworks.base import EXECUTES, Trained
 from servable.frameworks.onnx_session import SESSION
 from servable.optimization import session
-from servable.optimization.choose import Optimised, optimise
+from servable.optimization.choose import MOST_ROWS, Optimised, fastest, optimise
 from servable.optimization.derived import derived, source
+from servable.optimization.lossy import EXACT_ONLY, Lossy, Subject
 from servable.optimization.measure import machine, time_predictor
+from servable.optimization.parity import TOLERANCE
+from servable.optimization.questions import Questions
 from servable.progress import Progress
 from servable.registry.home import Home, publish
 from servable.registry.records import VersionRecord
@@ -32,11 +35,25 @@ from servable.runtime.rehearsal import example_arrays
 from servable.tensors import Arrays, row_count, take
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import VariantRow
+from servable.workflows.samples import SAMPLE_ROWS, Sample
 
-#: Most held-out rows that a package keeps for proofs made later.
-SAMPLE_ROWS = 2_000
 #: Formats that are compiled already; there is nothing to convert them into.
 COMPILED = frozenset({"onnx", "text"})
+
+
+class Proving(NamedTuple):
+    """What compiled forms of a model must reach to serve.
+
+    Attributes:
+        tolerance: largest difference of a probability or value at which a form counts as equal.
+        lossy: what is tried beyond the equal forms.
+    """
+
+    tolerance: float = TOLERANCE
+    lossy: Lossy = EXACT_ONLY
+
+
+EQUAL = Proving()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,7 +64,7 @@ class Contents:
         model: the name.
         adapter: name of the adapter that writes and loads the trained form.
         trained: the model.
-        sample: rows for the proof, packed; None when there are none.
+        sample: rows for the proof, with their true answers where they are known.
         recipe: how it was trained.
         metrics: headline metrics.
         source: where it came from.
@@ -55,12 +72,13 @@ class Contents:
         evaluation: record for ``evaluation.json``, or None.
         profile: record for ``profile.json``, or None.
         report: makes ``report.html`` once the variants are known, or None.
+        proving: what compiled forms must reach.
     """
 
     model: str
     adapter: str
     trained: Trained
-    sample: Arrays | None
+    sample: Sample
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +86,7 @@ class Contents:
     evaluation: Any = None
     profile: Any = None
     report: Callable[[tuple[VariantRow, ...]], str] | None = None
+    proving: Proving = EQUAL
 
 
 class Published(NamedTuple):
@@ -78,7 +97,7 @@ class Published(NamedTuple):
     folder: Path
 
 
-def publish_model(home: Home, contents: Contents, *, tolerance: float, progress: Progress) -> Published:
+def publish_model(home: Home, contents: Contents, *, progress: Progress) -> Published:
     """Make a package of a model and register it as the next version.
 
     When this returns, the version is durable; when it raises, the home is as it was before.
@@ -86,7 +105,6 @@ def publish_model(home: Home, contents: Contents, *, tolerance: float, progress:
     Args:
         home: where to.
         contents: what is known.
-        tolerance: largest difference at which a compiled form counts as equal.
         progress: told of every stage.
 
     Raises:
@@ -96,13 +114,13 @@ def publish_model(home: Home, contents: Contents, *, tolerance: float, progress:
     with home.packages.staging() as folder:
         variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
         write_signature(folder, contents.trained.signature)
-        if contents.sample is not None and row_count(contents.sample):
-            write_sample(folder, take(contents.sample, slice(0, SAMPLE_ROWS)))
+        keep_sample(folder, contents.sample)
         if contents.evaluation is not None:
             write_json(folder, EVALUATION_FILE, contents.evaluation)
         if contents.profile is not None:
             write_json(folder, PROFILE_FILE, contents.profile)
-        found = compiled(contents.trained, variant, contents.sample, folder, tolerance, progress)
+        rows = contents.sample.rows
+        found = compiled(contents.trained, variant, rows, folder, contents.proving, progress)
         manifest = Manifest(
             model=contents.model,
             created_at=timestamp(SystemClock().now()),
@@ -132,20 +150,28 @@ def compiled(
     variant: Variant,
     sample: Arrays | None,
     folder: Path,
-    tolerance: float,
+    proving: Proving,
     progress: Progress,
     *,
     tune: bool = True,
 ) -> Optimised:
     """All forms of a model with proofs, timings and session options.
 
-    A model that is compiled already is only timed and tuned, unless others can be made of it. Without a
-    sample the signature's example stands in for it, beside the rows made to be nasty.
+    A model that is compiled already is only timed and tuned, and quantised where that is allowed, unless
+    equal forms can be made of it. Without a sample the signature's example stands in for it, beside the rows
+    made to be nasty.
     """
     rows = sample if sample is not None and row_count(sample) else example_arrays(trained.signature)
     if variant.format not in COMPILED or derived(source([variant]), folder):
         return optimise(
-            trained, rows, folder, fallback=variant, tolerance=tolerance, tune=tune, progress=progress
+            trained,
+            rows,
+            folder,
+            fallback=variant,
+            tolerance=proving.tolerance,
+            tune=tune,
+            lossy=proving.lossy,
+            progress=progress,
         )
     progress.begin("Tune for this machine", total=2)
     # The times of the defaults, so that what was found elsewhere does not count.
@@ -156,9 +182,38 @@ def compiled(
     predictor.close()
     progress.advance(note=f"one row takes {timed.timings[0].seconds * 1e6:,.0f} us")
     tunes = tune and variant.format in session.FORMATS
-    done = session.tune(folder, timed, rows, tolerance=tolerance) if tunes else session.Tuned(timed, "timed")
-    progress.done(done.note)
-    return Optimised((done.variant,), TRAINED)
+    tuned = session.Tuned(timed, "timed")
+    if tunes:
+        tuned = session.tune(folder, timed, rows, tolerance=proving.tolerance)
+    progress.done(tuned.note)
+    asked = partial(_questions, trained, variant, folder, take(rows, slice(0, MOST_ROWS)))
+    subject = Subject(trained.signature, asked, folder, proving.tolerance, tune)
+    more = proving.lossy.tried(subject, (tuned.variant,), progress)
+    variants = (tuned.variant, *more.kept)
+    return Optimised(variants, fastest(variants), more.refused, more.notes)
+
+
+def _questions(trained: Trained, variant: Variant, folder: Path, rows: Arrays) -> Questions:
+    """What is asked, with the answers of a model that is compiled already."""
+    predictor = lookup.adapter(variant.format).load(folder, variant, trained.signature, trust=False)
+    try:
+        return Questions(trained, predictor, rows)
+    finally:
+        predictor.close()
+
+
+def keep_sample(folder: Path, sample: Sample) -> None:
+    """Put sample rows, and their true answers, into a package that is being made, for proofs made later.
+
+    Raises:
+        StorageFull: no space left.
+        StorageFailed: the storage failed.
+    """
+    if sample.rows is None or not row_count(sample.rows):
+        return
+    write_sample(folder, take(sample.rows, slice(0, SAMPLE_ROWS)))
+    if sample.truth is not None:
+        write_truth(folder, sample.truth[:SAMPLE_ROWS])
 
 
 def refused(found: Optimised) -> tuple[Variant, ...]:

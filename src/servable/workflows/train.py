@@ -18,8 +18,10 @@ from servable.registry.home import Home
 from servable.registry.references import checked_name
 from servable.workflows import media
 from servable.workflows.homes import opened
+from servable.workflows.losses import allowance
 from servable.workflows.outcomes import ColumnNote, TrainOutcome, VariantRow
-from servable.workflows.packaging import Contents, Published, publish_model
+from servable.workflows.packaging import Contents, Proving, Published, publish_model
+from servable.workflows.samples import Sample
 from servable.workflows.sources import table_of
 
 #: Seconds for tables when nobody says.
@@ -28,6 +30,7 @@ BUDGET_S = 60.0
 if TYPE_CHECKING:
     import pandas as pd
 
+    from servable.artifact.loss import MaxLoss
     from servable.training.evaluate import Evaluation
     from servable.training.outcome import TrainingResult
 
@@ -45,6 +48,7 @@ def train(
     holdout: float = 0.2,
     unknown: Literal["accept", "refuse"] = "accept",
     tolerance: float = 1e-4,
+    max_loss: "MaxLoss | str | None" = None,
     seed: int = 0,
     deploy: bool = False,
     home: str | Path | None = None,
@@ -67,6 +71,8 @@ def train(
         holdout: share of rows kept for the evaluation.
         unknown: what happens to category values that training did not see.
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
+        max_loss: the most that a lossy form may be worse on the held-out rows, such as ``accuracy=0.005``;
+            None tries none.
         seed: makes the run repeatable.
         deploy: whether the version is deployed at once.
         home: the folder of the registry; looked up, and made, when it does not exist.
@@ -84,6 +90,7 @@ def train(
     started = time.monotonic()
     watched = progress or NoProgress()
     checked_name(name)
+    allowed = allowance(max_loss)
     if media.is_media(data, target):
         wish = media.Wish(target, model, holdout, time_budget_s or media.BUDGET_S, tolerance, seed)
         learn = media.lesson(Path(data), wish, watched)
@@ -101,11 +108,14 @@ def train(
                 problem, model=model, holdout=holdout, time_budget_s=budget, seed=seed, progress=watched
             ),
             source,
+            problem.signature,
         )
+    allowed.check(learn.signature)
     with tempfile.TemporaryDirectory(prefix="servable-") as folder, opened(home, create=True) as place:
         result = learn.train(Path(folder))
-        contents = _contents(place, name, result, learn.source)
-        published = publish_model(place, contents, tolerance=tolerance, progress=watched)
+        proving = Proving(tolerance, allowed.lossy(result.signature, result.holdout_truth))
+        contents = _contents(place, name, result, learn.source, proving)
+        published = publish_model(place, contents, progress=watched)
         if deploy:
             place.deployments.deploy(name, published.record.version)
     return _outcome(published, result, time.monotonic() - started, deploy)
@@ -129,7 +139,9 @@ def column_notes(columns: Any) -> tuple[ColumnNote, ...]:
     return tuple(ColumnNote(column.name, column.kind, column.note) for column in columns)
 
 
-def _contents(home: Home, name: str, result: "TrainingResult", source: dict[str, Any]) -> Contents:
+def _contents(
+    home: Home, name: str, result: "TrainingResult", source: dict[str, Any], proving: Proving
+) -> Contents:
     from servable.training import report
 
     shown = report.report_of(
@@ -145,13 +157,14 @@ def _contents(home: Home, name: str, result: "TrainingResult", source: dict[str,
         model=name,
         adapter=result.adapter,
         trained=result.trained,
-        sample=result.holdout,
+        sample=Sample(result.holdout, result.holdout_truth),
         recipe=result.recipe,
         metrics=dict(result.evaluation.metrics),
         source=source,
         evaluation=result.evaluation,
         profile=result.profile,
         report=partial(_rendered, shown, previous),
+        proving=proving,
     )
 
 
