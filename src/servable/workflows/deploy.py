@@ -63,13 +63,11 @@ def deploy(
     with opened(home) as place:
         record = place.models.resolve(reference)
         place.package(record)
-        deployed = place.deployments.deploy(
+        return _outcome(place.deployments.deploy(
             record.model, record.version,
-            default=True if default else None,
-            policy={} if reset_policy else None,
+            default=True if default else None, policy={} if reset_policy else None,
             wishes=wishes,
-        )  # fmt: skip
-        return _outcome(deployed)
+        ))  # fmt: skip
 
 
 def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:
