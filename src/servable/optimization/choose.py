@@ -4,7 +4,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,7 @@ from servable.artifact.manifest import TRAINED, Timing, Variant
 from servable.errors import ArtifactError
 from servable.frameworks.base import MADE_FROM, Trained
 from servable.frameworks.lookup import adapter
-from servable.optimization import measure, parity, session
-from servable.optimization.derived import derived, source
+from servable.optimization import derived, measure, parity, session
 from servable.optimization.forms import FOLDER, Form, forms
 from servable.optimization.graph import Unconvertible
 from servable.optimization.lossy import EXACT_ONLY, WORTH_LOSS, Lossy, Subject
@@ -82,52 +81,55 @@ def optimise(
     rows = take(sample, slice(0, MOST_ROWS))
     framework = fallback.format if fallback is not None else "sklearn"
     model = adapter(framework).wrap(trained)
-    tried = forms(framework, trained)
-    seen.begin("Compile and prove", total=len(tried) + 1)
     held = fallback or Variant(name=TRAINED, format=framework, path="")
+    tried = forms(framework, trained)
+    further = () if tried else derived.exact([held], folder)
+    seen.begin("Compile and prove", total=len(tried) + 1)
     held = msgspec.structs.replace(held, timings=measure.time_predictor(model, rows, batches))
     seen.advance(note=f"trained: {_said(held.timings)}")
-    further = () if tried else _exact(derived(source([held]), folder))
-    if not tried and not further:
-        # Nothing is compared, so the model need not answer all of the sample and what is made to be nasty.
-        subject = Subject(
-            trained.signature, partial(Questions, trained, model, rows), folder, tolerance, tune
-        )
-        more = lossy.tried(subject, (), seen)
-        model.close()
-        seen.done(_outcome(held, held))
-        return Optimised((held,), TRAINED, notes=more.notes)
-    questions = Questions(trained, model, rows)
-    equal, refused, notes = _proven(questions, tried, folder, tolerance, batches, seen)
-    if further := further or _exact(derived(source(equal), folder)):
+    # Made when somebody asks: a model with which nothing is compared need not answer all of the sample and
+    # what is made to be nasty.
+    questions = cache(lambda: Questions(trained, model, rows))
+    subject = Subject(trained.signature, questions, folder, tolerance, tune, batches)
+    found = Optimised((held,), TRAINED)
+    if tried or further:
+        found = _equal(subject, held, tried, further, seen)
+    more = lossy.tried(subject, found.variants if tried or further else (), seen)
+    model.close()
+    variants = (*found.variants, *more.kept)
+    serving = fastest(variants)
+    seen.done(_outcome(variants[0], next(v for v in variants if v.name == serving)))
+    return Optimised(variants, serving, (*found.refused, *more.refused), (*found.notes, *more.notes))
+
+
+def _equal(
+    subject: Subject, held: Variant, tried: Sequence[Form], further: Sequence[Form], seen: Progress
+) -> Optimised:
+    """The trained form and those that are equal, made from it or from each other, tuned where that is wanted.
+
+    Args:
+        subject: the model.
+        held: its trained form.
+        tried: the forms that are made from it.
+        further: those that are made from it as a compiled form, where it is one.
+        seen: who looks.
+    """
+    questions = subject.questions()
+    equal, refused, notes = _proven(subject, tried, seen)
+    if further := further or derived.exact(equal, subject.folder):
         seen.begin("Make others of the compiled form", total=len(further))
-        others = _proven(questions, further, folder, tolerance, batches, seen)
+        others = _proven(subject, further, seen)
         equal, refused, notes = equal + others[0], refused + others[1], notes + others[2]
     variants = [held, *equal]
     tunable = variants[0 if held.format in session.FORMATS else 1 :]
-    if tune and tunable:
-        variants[-len(tunable) :] = _tuned(folder, tunable, questions, tolerance, seen)
-    model.close()
-    subject = Subject(trained.signature, lambda: questions, folder, tolerance, tune, batches)
-    more = lossy.tried(subject, variants, seen)
-    variants += more.kept
-    serving = fastest(variants)
-    seen.done(_outcome(variants[0], next(v for v in variants if v.name == serving)))
-    return Optimised(tuple(variants), serving, (*refused, *more.refused), (*notes, *more.notes))
-
-
-def _exact(tried: Sequence[Form]) -> tuple[Form, ...]:
-    """Those that are to answer equally; the others need a metric that decides about them."""
-    return tuple(form for form in tried if not form.lossy)
+    if subject.tune and tunable:
+        tuned = _tuned(subject.folder, tunable, questions, subject.tolerance, seen)
+        variants[-len(tunable) :] = tuned
+    return Optimised(tuple(variants), fastest(variants), tuple(refused), tuple(notes))
 
 
 def _proven(
-    questions: Questions,
-    tried: Sequence[Form],
-    folder: Path,
-    tolerance: float,
-    batches: Sequence[int],
-    seen: Progress,
+    subject: Subject, tried: Sequence[Form], seen: Progress
 ) -> tuple[list[Variant], list[Variant], list[str]]:
     """The forms that are equal, those that are not, and a sentence for each that could not be made."""
     equal: list[Variant] = []
@@ -135,7 +137,7 @@ def _proven(
     notes: list[str] = []
     for form in tried:
         try:
-            variant = _candidate(questions, form, folder, tolerance=tolerance, batches=batches)
+            variant = _candidate(subject, form)
         except Unconvertible as reason:
             notes.append(f"{form.name}: not made, because {reason}.")
             seen.advance(note=notes[-1])
@@ -196,14 +198,13 @@ def _handicap(variant: Variant) -> float:
     return factor * _WORTH_A_LIBRARY if MADE_FROM in variant.options else factor
 
 
-def _candidate(
-    questions: Questions, form: Form, folder: Path, *, tolerance: float, batches: Sequence[int]
-) -> Variant:
+def _candidate(subject: Subject, form: Form) -> Variant:
     """One form: its record with its proof; its files are in the folder if it was proven equal.
 
     Raises:
         Unconvertible: it cannot be made, or cannot be loaded.
     """
+    questions = subject.questions()
     with storage_errors("trying a compiled form"), tempfile.TemporaryDirectory(prefix="servable-") as made:
         scratch = Path(made)
         (scratch / FOLDER).mkdir()
@@ -215,14 +216,14 @@ def _candidate(
                 f"{variant.format} does not take it ({refusal.__cause__ or refusal})"
             ) from refusal
         try:
-            proof = questions.prove(predictor, tolerance)
+            proof = questions.prove(predictor, subject.tolerance)
             variant = msgspec.structs.replace(variant, proof=proof)
             if not proof.equal:
                 return msgspec.structs.replace(variant, note=f"refused: {proof.reason}")
-            timings = measure.time_predictor(predictor, questions.rows, batches)
+            timings = measure.time_predictor(predictor, questions.rows, subject.batches)
         finally:
             predictor.close()
-        shutil.copytree(scratch / FOLDER, folder / FOLDER, dirs_exist_ok=True)
+        shutil.copytree(scratch / FOLDER, subject.folder / FOLDER, dirs_exist_ok=True)
     note = f"equal on {proof.rows} rows"
     if questions.declined:
         note += f"; the trained model refuses {len(questions.declined)} kinds of nasty rows"

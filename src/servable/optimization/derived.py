@@ -30,15 +30,29 @@ def source(variants: Sequence[Variant]) -> Variant | None:
     return next((each for each in reversed(variants) if each.format == _FORMAT), None)
 
 
-def derived(variant: Variant | None, folder: Path) -> tuple[Form, ...]:
+def exact(variants: Sequence[Variant], folder: Path) -> tuple[Form, ...]:
+    """The forms to try that are to answer as the variant does from which they are made.
+
+    Args:
+        variants: those to choose from, see ``source``.
+        folder: the package in which their files lie.
+    """
+    variant = source(variants)
+    return () if variant is None else tuple(form for form in derived(variant, folder) if not form.lossy)
+
+
+def lossy(variant: Variant, folder: Path) -> tuple[Form, ...]:
+    """Those that answer a little differently on purpose; about them a metric decides."""
+    return tuple(form for form in derived(variant, folder) if form.lossy)
+
+
+def derived(variant: Variant, folder: Path) -> tuple[Form, ...]:
     """The forms to try that are made from a variant; none where no library for them is installed.
 
     Args:
-        variant: see ``source``.
+        variant: of a format that others can be made from.
         folder: the package in which its files lie, which the forms read when they are made.
     """
-    if variant is None:
-        return ()
     found: list[Form] = []
     for module in MODULES:
         found.extend(importlib.import_module(module).derived(variant, folder))

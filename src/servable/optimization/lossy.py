@@ -21,7 +21,7 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactError, ModelFailed
 from servable.frameworks.base import Predictor
 from servable.frameworks.lookup import adapter
-from servable.optimization import measure, parity, session
+from servable.optimization import derived, measure, parity, session
 from servable.optimization.forms import FOLDER, Form
 from servable.optimization.graph import Unconvertible
 from servable.optimization.questions import Questions, answers
@@ -167,7 +167,10 @@ class WithinLoss:
             questions = subject.questions()
             parts = split(min(self._truths, row_count(questions.rows)))
             calibration = take(questions.rows, parts.calibration)
-            forms = quantized.forms(base, subject.folder, source, calibration)
+            forms = [
+                *quantized.forms(base, subject.folder, source, calibration),
+                *derived.lossy(source, subject.folder),
+            ]
             progress.begin("Try lossy forms", total=len(forms))
             asked = Asked(questions, parts.measured)
             for form in forms:
@@ -209,7 +212,7 @@ class WithinLoss:
                 )
             finally:
                 predictor.close()
-            if subject.tune:
+            if subject.tune and variant.format in session.FORMATS:
                 variant = session.tune(
                     scratch,
                     variant,

@@ -102,11 +102,11 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Found(NamedTuple):
-    """What a loaded variant is like."""
+    """What a loaded variant is like; see ``LoadedModel``."""
 
-    seconds: float
+    example_seconds: float
     batching: Batching
-    grown: int
+    memory_bytes: int
     device: Device
     accelerator_bytes: int
 
@@ -197,7 +197,7 @@ async def load_model(
     else:
         loop = asyncio.get_running_loop()
         predictor, found = await loop.run_in_executor(pool, _load_here, package, chosen)
-        placed = _placed(chosen, found.seconds, policy, limits)
+        placed = _placed(chosen, found.example_seconds, policy, limits)
         running = _around(predictor, placed, package.manifest.model)
     return LoadedModel(
         package=package,
@@ -206,13 +206,9 @@ async def load_model(
         executor=running,
         placement=placed.kind,
         reason=placed.reason + _stands_in(package.manifest, chosen, variant),
-        batching=as_declared(found.batching, chosen.options),
-        device=found.device,
-        example_seconds=found.seconds,
         load_seconds=time.perf_counter() - started,
-        memory_bytes=found.grown,
         sharers=sharing.workers if shared else 1,
-        accelerator_bytes=found.accelerator_bytes,
+        **found._replace(batching=as_declared(found.batching, chosen.options))._asdict(),
     )
 
 

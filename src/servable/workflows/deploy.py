@@ -37,10 +37,8 @@ def deploy(
         executor: where it runs: ``inline``, ``thread``, ``process``, or ``auto`` for by measurement.
         device: what computes it: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for the fastest that is there.
             One that is not there means the processor, and ``servable status`` says so.
-        processes: child processes for each HTTP process, where it runs in processes; of all of them together
-            when they share.
-        share: whether all HTTP processes use the same child processes; unless it is said they do where the
-            model runs on a GPU.
+        processes: child processes, where it runs in processes: for each HTTP process, or for all that share.
+        share: whether all HTTP processes use the same child processes; those on a GPU do unless it is said.
         spares: processes more that are kept ready to stand in at once for one that died.
         threads: batches at once, where it runs in threads; 0 for by measurement.
         run_limit_s: seconds after which a run in a child counts as hung and the child is replaced.
@@ -59,20 +57,17 @@ def deploy(
         ArtifactTampered: a file of the package differs from its digest; nothing was changed.
     """
     wishes = _said(
-        executor=executor, device=device, processes=processes, share=share, spares=spares,
-        threads=threads, run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache,
-        cache_age_s=cache_age_s, pinned=pin,
+        executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
+        run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
     )  # fmt: skip
     with opened(home) as place:
         record = place.models.resolve(reference)
         place.package(record)
-        deployed = place.deployments.deploy(
+        return _outcome(place.deployments.deploy(
             record.model, record.version,
-            default=True if default else None,
-            policy={} if reset_policy else None,
+            default=True if default else None, policy={} if reset_policy else None,
             wishes=wishes,
-        )  # fmt: skip
-        return _outcome(deployed)
+        ))  # fmt: skip
 
 
 def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:

@@ -21,9 +21,8 @@ from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
 from servable.frameworks.base import EXECUTES, Trained
 from servable.frameworks.onnx_session import SESSION
-from servable.optimization import session
+from servable.optimization import derived, session
 from servable.optimization.choose import MOST_ROWS, Optimised, fastest, optimise
-from servable.optimization.derived import derived, source
 from servable.optimization.lossy import EXACT_ONLY, Lossy, Subject
 from servable.optimization.measure import machine, time_predictor
 from servable.optimization.parity import TOLERANCE
@@ -162,7 +161,7 @@ def compiled(
     made to be nasty.
     """
     rows = sample if sample is not None and row_count(sample) else example_arrays(trained.signature)
-    if variant.format not in COMPILED or derived(source([variant]), folder):
+    if variant.format not in COMPILED or derived.exact([variant], folder):
         return optimise(
             trained,
             rows,
