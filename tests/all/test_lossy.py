@@ -37,6 +37,15 @@ def any_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servable.optimization.choose.WORTH_LOSS", 0.0)
 
 
+def has_bfloat16() -> bool:
+    """Whether OpenVINO is installed and computes in bfloat16 on this processor."""
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def of(rows: tuple[VariantRow, ...]) -> dict[str, VariantRow]:
     return {row.name: row for row in rows}
 
@@ -69,6 +78,8 @@ def test_a_convolutional_network_is_quantised_and_serves_within_its_loss(
     assert static.loss.trained is not None
     assert static.loss.trained > 0.8
     assert rows[outcome.serving].loss is not None
+    if has_bfloat16():
+        assert rows["openvino-bf16"].loss is not None
 
     # The package keeps the truth; a folder of classes brings more of it.
     again = servable.optimize("digits", sample=other, max_loss="accuracy=0.05", home=home)
@@ -85,7 +96,7 @@ def test_a_convolutional_network_is_quantised_and_serves_within_its_loss(
     sample = folder_sample(other, package.signature, needs_truth=True)
     assert sample.rows is not None
     before = float((model.predict(sample.rows)["prediction"] == sample.truth).mean())
-    assert package.manifest.chosen.name.startswith(("onnx-int8", "onnx-fp16"))
+    assert package.manifest.chosen.name.startswith(("onnx-int8", "onnx-fp16", "openvino-bf16"))
     assert float(np.mean(right)) >= before - 0.05
 
 
