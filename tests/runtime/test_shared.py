@@ -111,6 +111,18 @@ def test_what_waits_for_the_process_runs_together(spec: ChildSpec) -> None:
     run(work())
 
 
+def test_what_says_that_its_rows_influence_each_other_never_runs_together(spec: ChildSpec) -> None:
+    async def work() -> None:
+        async with kept() as one, shared(one, spec, 8, mixes=True) as executors:
+            before = one.keeper.statistics()["sum"].runs
+            asked = [run_batch(executors[0], {"numbers": np.ones((2_000_000, 2))})]
+            asked += [run_batch(executor, rows(float(i), 1.0)) for i, executor in enumerate(executors[1:])]
+            await asyncio.gather(*asked)
+            assert one.keeper.statistics()["sum"].runs - before == 8
+
+    run(work())
+
+
 @pytest.mark.parametrize("count", [1, 1025, 200_000])
 def test_batches_of_every_size_come_back(spec: ChildSpec, count: int) -> None:
     async def work() -> None:

@@ -117,6 +117,8 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
         accelerator: the GPU that it will run on, where its memory is counted; else empty.
         accelerator_bytes: what each process is thought to take of that GPU, until it was measured.
         accelerator_budget: bytes that all models may hold of that GPU.
+        mixes: whether the variant says that rows of one run influence each other, so that no run has rows of
+            several servers.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     accelerator: str = ""
     accelerator_bytes: int = 0
     accelerator_budget: int = 0
+    mixes: bool = False
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):

@@ -24,7 +24,7 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
 from servable.frameworks.accelerators import Before
-from servable.frameworks.base import MADE_FROM, Predictor
+from servable.frameworks.base import MADE_FROM, MIXES, Predictor
 from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
 from servable.monitoring.metrics import Meter
@@ -290,6 +290,7 @@ def _children(
         limits.accelerator if limits.accelerator_budget else "",
         variant_bytes(package.manifest, variant),
         limits.accelerator_budget,
+        bool(variant.options.get(MIXES)),
     )
     # A connection for each process, so that this server alone can keep all of them busy. The keeper watches
     # the processes, and starting one is what may take as long as it may there.

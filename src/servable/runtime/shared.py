@@ -19,8 +19,9 @@ import numpy as np
 
 from servable.artifact.package import read_signature
 from servable.errors import ModelDied, ModelFailed
+from servable.frameworks.base import MIXES
 from servable.frameworks.devices import PROCESSOR
-from servable.runtime.batchable import Batching, batching_elsewhere
+from servable.runtime.batchable import Batching, as_declared, batching_elsewhere
 from servable.runtime.executor import ExecutorStatistics, Outcome, Pieces, run_batch
 from servable.runtime.framing import Load, Ready, Share
 from servable.runtime.guest import Guest
@@ -152,7 +153,8 @@ class SharedModel:
         await executor.open()
         try:
             example = example_arrays(read_signature(Path(self.load.folder)))
-            self._batching = await batching_elsewhere(lambda arrays: run_batch(executor, arrays), example)
+            found = await batching_elsewhere(lambda arrays: run_batch(executor, arrays), example)
+            self._batching = as_declared(found, {MIXES: self._share.mixes})
         except BaseException:
             await executor.close()
             raise
