@@ -40,3 +40,14 @@ def test_the_quickest_is_found_and_the_process_left_as_it_was():
     assert torch.get_num_threads() == usual
     assert not torch.is_autocast_enabled("cpu")
     assert found in paces()
+
+
+def test_weights_that_change_meanwhile_are_seen():
+    layer, rows = torch.nn.Linear(8, 8), torch.ones(2, 8)
+    with Pace(1, narrow=True).applied():
+        before = layer(rows)
+        assert before.dtype == torch.bfloat16
+        with torch.no_grad():
+            layer.weight.add_(1.0)
+        after = layer(rows)
+    assert (after - before).float().min() > 7.0

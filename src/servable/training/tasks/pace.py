@@ -39,7 +39,8 @@ class Pace(NamedTuple):
         usual = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.narrow):
+            # Without the cache, which would keep the weights as they were when this was entered.
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.narrow, cache_enabled=False):
                 yield
         finally:
             torch.set_num_threads(usual)
