@@ -1,8 +1,6 @@
 """Compile, prove, time, choose: which form of a model serves."""
 
 import math
-import shutil
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,11 +10,10 @@ import msgspec
 
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Timing, Variant
-from servable.errors import ArtifactError
 from servable.frameworks.base import MADE_FROM, Trained
 from servable.frameworks.lookup import adapter
 from servable.optimization import derived, measure, parity, session
-from servable.optimization.forms import FOLDER, Form, forms
+from servable.optimization.forms import Form, forms, loaded
 from servable.optimization.graph import Unconvertible
 from servable.optimization.lossy import EXACT_ONLY, WORTH_LOSS, Lossy, Subject
 from servable.optimization.questions import Questions
@@ -192,9 +189,10 @@ def fastest(variants: Sequence[Variant]) -> str:
 
 def _handicap(variant: Variant) -> float:
     """How much slower than it is a form counts, because it is less precise or needs more."""
-    if variant.proof is not None and variant.proof.loss is not None:
-        return _WORTH_ROUNDING * WORTH_LOSS
-    factor = _WORTH_ROUNDING if variant.name.endswith("fp32") else 1.0
+    lossy = variant.proof is not None and variant.proof.loss is not None
+    factor = _WORTH_ROUNDING if lossy or variant.name.endswith("fp32") else 1.0
+    if lossy:
+        factor *= WORTH_LOSS
     return factor * _WORTH_A_LIBRARY if MADE_FROM in variant.options else factor
 
 
@@ -205,25 +203,13 @@ def _candidate(subject: Subject, form: Form) -> Variant:
         Unconvertible: it cannot be made, or cannot be loaded.
     """
     questions = subject.questions()
-    with storage_errors("trying a compiled form"), tempfile.TemporaryDirectory(prefix="servable-") as made:
-        scratch = Path(made)
-        (scratch / FOLDER).mkdir()
-        variant = form.make(scratch)
-        try:
-            predictor = adapter(variant.format).load(scratch, variant, questions.signature, trust=False)
-        except ArtifactError as refusal:
-            raise Unconvertible(
-                f"{variant.format} does not take it ({refusal.__cause__ or refusal})"
-            ) from refusal
-        try:
-            proof = questions.prove(predictor, subject.tolerance)
-            variant = msgspec.structs.replace(variant, proof=proof)
-            if not proof.equal:
-                return msgspec.structs.replace(variant, note=f"refused: {proof.reason}")
-            timings = measure.time_predictor(predictor, questions.rows, subject.batches)
-        finally:
-            predictor.close()
-        shutil.copytree(scratch / FOLDER, subject.folder / FOLDER, dirs_exist_ok=True)
+    with storage_errors("trying a compiled form"), loaded(form, questions.signature) as made:
+        proof = questions.prove(made.predictor, subject.tolerance)
+        variant = msgspec.structs.replace(made.variant, proof=proof)
+        if not proof.equal:
+            return msgspec.structs.replace(variant, note=f"refused: {proof.reason}")
+        timings = measure.time_predictor(made.predictor, questions.rows, subject.batches)
+        made.keep(subject.folder)
     note = f"equal on {proof.rows} rows"
     if questions.declined:
         note += f"; the trained model refuses {len(questions.declined)} kinds of nasty rows"

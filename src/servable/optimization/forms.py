@@ -4,13 +4,20 @@ One module for each framework says ``forms(trained)``; ``choose`` makes them, pr
 model, times them and keeps those that are equal.
 """
 
+import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from servable.artifact.manifest import Variant
-from servable.frameworks.base import Trained
+from servable.artifact.signature import Signature
+from servable.errors import ArtifactError
+from servable.frameworks.base import Predictor, Trained
+from servable.frameworks.lookup import adapter
+from servable.optimization.graph import Unconvertible
 
 #: Where in a package the files of variants lie.
 FOLDER = "variants"
@@ -35,6 +42,47 @@ class Form(NamedTuple):
     name: str
     make: Callable[[Path], Variant]
     lossy: bool = False
+
+
+class Made(NamedTuple):
+    """A form that was made and loaded, in a folder that is gone when it was looked at.
+
+    Attributes:
+        variant: its record.
+        predictor: over its files.
+        folder: where they lie.
+    """
+
+    variant: Variant
+    predictor: Predictor
+    folder: Path
+
+    def keep(self, package: Path) -> None:
+        """Copy its files into a package."""
+        shutil.copytree(self.folder / FOLDER, package / FOLDER, dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def loaded(form: Form, signature: Signature) -> Iterator[Made]:
+    """A form, made and loaded; it is closed, and its files removed, after.
+
+    Raises:
+        Unconvertible: it cannot be made, or cannot be loaded.
+    """
+    with tempfile.TemporaryDirectory(prefix="servable-") as place:
+        scratch = Path(place)
+        (scratch / FOLDER).mkdir()
+        variant = form.make(scratch)
+        try:
+            predictor = adapter(variant.format).load(scratch, variant, signature, trust=False)
+        except ArtifactError as refusal:
+            raise Unconvertible(
+                f"{variant.format} does not take it ({refusal.__cause__ or refusal})"
+            ) from refusal
+        try:
+            yield Made(variant, predictor, scratch)
+        finally:
+            predictor.close()
 
 
 #: The module of each framework whose models have other forms.

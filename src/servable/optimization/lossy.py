@@ -4,7 +4,6 @@ Whether a form is good enough is not decided here: a ``Judge`` compares its answ
 with the truth. The rows that int8 is calibrated on are never among those that are measured.
 """
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +17,10 @@ from servable.artifact.files import storage_errors
 from servable.artifact.loss import Loss
 from servable.artifact.manifest import TRAINED, Proof, Variant
 from servable.artifact.signature import Signature
-from servable.errors import ArtifactError, ModelFailed
+from servable.errors import ModelFailed
 from servable.frameworks.base import Predictor
-from servable.frameworks.lookup import adapter
 from servable.optimization import derived, measure, parity, session
-from servable.optimization.forms import FOLDER, Form
+from servable.optimization.forms import Form, loaded
 from servable.optimization.graph import Unconvertible
 from servable.optimization.questions import Questions, answers
 from servable.progress import Progress
@@ -190,31 +188,19 @@ class WithinLoss:
         Raises:
             Unconvertible: it cannot be made, or cannot be loaded.
         """
-        with tempfile.TemporaryDirectory(prefix="servable-") as made:
-            scratch = Path(made)
-            (scratch / FOLDER).mkdir()
-            variant = form.make(scratch)
-            try:
-                predictor = adapter(variant.format).load(scratch, variant, subject.signature, trust=False)
-            except ArtifactError as refusal:
-                raise Unconvertible(
-                    f"{variant.format} does not take it ({refusal.__cause__ or refusal})"
-                ) from refusal
-            try:
-                proof = self._proof(predictor, subject, asked)
-                variant = msgspec.structs.replace(variant, proof=proof, note=_sentence(proof))
-                if not proof.serves:
-                    return variant, False
-                variant = msgspec.structs.replace(
-                    variant,
-                    timings=measure.time_predictor(predictor, asked.questions.rows, subject.batches),
-                    note=variant.note + _on_made_rows(predictor, asked.questions),
-                )
-            finally:
-                predictor.close()
+        with loaded(form, subject.signature) as made:
+            proof = self._proof(made.predictor, subject, asked)
+            variant = msgspec.structs.replace(made.variant, proof=proof, note=_sentence(proof))
+            if not proof.serves:
+                return variant, False
+            variant = msgspec.structs.replace(
+                variant,
+                timings=measure.time_predictor(made.predictor, asked.questions.rows, subject.batches),
+                note=variant.note + _on_made_rows(made.predictor, asked.questions),
+            )
             if subject.tune and variant.format in session.FORMATS:
                 variant = session.tune(
-                    scratch,
+                    made.folder,
                     variant,
                     asked.questions.rows,
                     tolerance=subject.tolerance,
@@ -224,7 +210,7 @@ class WithinLoss:
                 note = f"not kept: as served, it is not {WORTH_LOSS - 1:.0%} faster than {source.name}; "
                 note += variant.note
                 return msgspec.structs.replace(variant, note=note), False
-            shutil.copytree(scratch / FOLDER, subject.folder / FOLDER, dirs_exist_ok=True)
+            made.keep(subject.folder)
         return variant, True
 
     def _proof(self, predictor: Predictor, subject: Subject, asked: Asked) -> Proof:
