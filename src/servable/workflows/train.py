@@ -73,7 +73,7 @@ def train(
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse on the held-out rows, such as ``accuracy=0.005``;
             None tries none.
-        seed: makes the run repeatable.
+        seed: of everything that is left to chance; a run over a table is repeatable with it.
         deploy: whether the version is deployed at once.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
