@@ -203,7 +203,8 @@ def test_rows_that_do_not_fit_fail_and_the_next_are_answered(packages: dict[str,
     for shape in ((2, 3, 12, 12), (0, 1, 12, 12)):
         with pytest.raises(ModelFailed, match="failed on"):
             predictor.predict({"x": np.zeros(shape, np.float32)})
-    np.testing.assert_array_equal(predictor.predict(rows)["probabilities"], before)
+    # Another request may add up in another order, as its memory lies elsewhere.
+    np.testing.assert_allclose(predictor.predict(rows)["probabilities"], before, rtol=1e-5, atol=1e-6)
     predictor.close()
     with pytest.raises(ModelFailed):
         predictor.predict(rows)
