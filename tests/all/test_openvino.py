@@ -26,7 +26,7 @@ from servable.artifact.package import Package, open_package  # noqa: E402
 from servable.errors import ArtifactTampered, ArtifactUnreadable, ArtifactUnsupported, ModelFailed  # noqa: E402
 from servable.frameworks.base import MADE_FROM, Hints, Predictor  # noqa: E402
 from servable.frameworks.lookup import adapter  # noqa: E402
-from servable.frameworks.openvino import GRAPH_FILE, PRECISION, WEIGHTS_FILE, compiled  # noqa: E402
+from servable.frameworks.openvino import GRAPH_FILE, PRECISION, WEIGHTS_FILE, Requests, compiled  # noqa: E402
 from servable.optimization.derived import derived  # noqa: E402
 from servable.optimization.forms import FOLDER, Form  # noqa: E402
 from servable.optimization.openvino_forms import EXACT, ROUNDED  # noqa: E402
@@ -208,6 +208,43 @@ def test_rows_that_do_not_fit_fail_and_the_next_are_answered(packages: dict[str,
     predictor.close()
     with pytest.raises(ModelFailed):
         predictor.predict(rows)
+
+
+class BreaksOnce:
+    """A compiled graph whose first making keeps failing after one bad run."""
+
+    def __init__(self, real: ov.CompiledModel) -> None:
+        self._real = real
+        self.inputs, self.outputs = real.inputs, real.outputs
+        self.broken = False
+
+    def create_infer_request(self) -> Any:
+        if self.broken:
+            raise RuntimeError("the graph is broken")
+        return self._real.create_infer_request()
+
+
+def test_a_graph_that_keeps_failing_is_compiled_once_more(packages: dict[str, Package]) -> None:
+    package = packages["pictures"]
+    folder = package.folder / package.manifest.variant(EXACT).path
+    made: list[BreaksOnce] = []
+
+    def make() -> BreaksOnce:
+        made.append(BreaksOnce(compiled(folder, "f32")))
+        return made[-1]
+
+    requests = Requests(make)
+    name = made[0].outputs[0].get_any_name()
+    rows = {made[0].inputs[0].get_any_name(): rows_of("pictures")["x"]}
+    made[0].broken = True
+    # One failure may be the rows' own fault; the next is the graph's.
+    with pytest.raises(RuntimeError):
+        requests.run([name], rows)
+    assert len(made) == 1
+    assert len(requests.run([name], rows)[0]) == len(rows_of("pictures")["x"])
+    assert len(made) == 2
+    requests.run([name], rows)
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("name", [GRAPH_FILE, WEIGHTS_FILE])

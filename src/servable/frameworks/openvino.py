@@ -10,10 +10,12 @@ It is always said: left alone, OpenVINO takes bfloat16 on processors that have i
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino as ov
 
 from servable.artifact.files import storage_errors
@@ -42,17 +44,27 @@ _FAILURES: tuple[type[Exception], ...] = (RuntimeError, ValueError, TypeError, L
 class Requests:
     """A compiled graph, and as many requests for it as were ever under way. Safe for concurrent calls.
 
+    Arrays whose shape is none of the graph's never reach it: on some processors a graph that was given
+    such an array keeps failing afterwards. Whatever else makes it keep failing is answered by compiling
+    it once more.
+
     Args:
-        compiled: the graph.
+        make: compiles the graph.
     """
 
-    def __init__(self, compiled: ov.CompiledModel) -> None:
-        self._compiled = compiled
+    def __init__(self, make: Callable[[], ov.CompiledModel]) -> None:
+        self._make = make
+        self._compiled = make()
         self._places = {
-            name: place for place, port in enumerate(compiled.outputs) for name in port.get_names()
+            name: place for place, port in enumerate(self._compiled.outputs) for name in port.get_names()
+        }
+        self._shapes = {
+            name: port.get_partial_shape() for port in self._compiled.inputs for name in port.get_names()
         }
         # Taking from a list and putting back are each one step of the interpreter, so no lock is needed.
         self._idle: list[Any] = []
+        self._doubted = False
+        self._mending = threading.Lock()
 
     def has(self, names: Sequence[str]) -> bool:
         """Whether the graph gives all of these outputs."""
@@ -62,17 +74,45 @@ class Requests:
         """Compute outputs by name; they are copies, which the next run leaves alone.
 
         Raises:
+            ValueError: an array is of a shape that the graph does not take, or has no row.
             RuntimeError: OpenVINO cannot compute them.
         """
+        for name, array in feed.items():
+            shape = np.shape(array)
+            if 0 in shape or not self._shapes[name].compatible(ov.PartialShape(list(shape))):
+                raise ValueError(f"{name} of shape {shape}")
+        compiled = self._compiled
         try:
-            request = self._idle.pop()
+            outputs = self._run(compiled, feed)
+        except RuntimeError:
+            # The first failure is the rows' own until the next run fails as well.
+            if not self._doubted:
+                self._doubted = True
+                raise
+            outputs = self._run(self._mended(compiled), feed)
+        self._doubted = False
+        return [outputs[self._places[name]] for name in names]
+
+    def _run(self, compiled: ov.CompiledModel, feed: dict[str, Any]) -> list[Any]:
+        try:
+            owner, request = self._idle.pop()
         except IndexError:
-            request = self._compiled.create_infer_request()
+            owner = None
+        if owner is not compiled:
+            request = compiled.create_infer_request()
         # Inputs that may be written to go in without a copy; nothing writes to them.
         outputs = list(request.infer(feed, share_inputs=True).values())
         # One that failed is not used again.
-        self._idle.append(request)
-        return [outputs[self._places[name]] for name in names]
+        self._idle.append((compiled, request))
+        return outputs
+
+    def _mended(self, broken: ov.CompiledModel) -> ov.CompiledModel:
+        """The graph compiled again; of several callers at once one does, and the others wait for it."""
+        with self._mending:
+            if self._compiled is broken:
+                self._compiled = self._make()
+                self._idle.clear()
+            return self._compiled
 
 
 def compiled(path: Path, precision: str) -> ov.CompiledModel:
@@ -119,7 +159,8 @@ def _predictor(path: Path, options: Mapping[str, Any]) -> Predictor:
         ArtifactUnreadable: it is damaged.
         KeyError: the options are.
     """
-    requests = Requests(compiled(path, options[PRECISION]))
+    precision = options[PRECISION]
+    requests = Requests(lambda: compiled(path, precision))
     if not requests.has([spec["output"] for spec in options["outputs"].values()]):
         raise KeyError("outputs")
     graph = GraphPredictor(requests.run, options, Placed(PROCESSOR), _FAILURES)
