@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 
 from artifact.making import fill, manifest
 from registry.adding import add
-from servable.errors import ConflictError, ModelNotFound, VersionNotFound
+from servable.errors import ConflictError, ModelNotFound, SettingInvalid, VersionNotFound
 from servable.registry.deployments import REMEMBERED
 from servable.registry.home import Home, republish
+from servable.registry.records import WHOLE, Share, Traffic
 from servable.testing import FakeClock
 from thoroughness import examples
 
@@ -32,6 +33,52 @@ def test_deploy_and_go_back(opened: Home, clock: FakeClock) -> None:
         opened.deployments.rollback("churn")
     assert opened.deployments.all() == (back,)
     assert opened.deployments.get("churn") == back
+
+
+def shares(**weights: float) -> tuple[Share, ...]:
+    return tuple(Share(version=int(name[1:]), weight=weight) for name, weight in weights.items())
+
+
+def test_requests_are_divided_until_one_version_answers_all(opened: Home) -> None:
+    for number in range(3):
+        add(opened, content=bytes([number]))
+    whole = opened.deployments.deploy("churn", 1)
+    assert whole.traffic == WHOLE
+    wanted = Traffic(shares=shares(v1=95, v2=5), shadow=3, mirrored=0.5)
+    divided = opened.deployments.divide("churn", wanted)
+    assert divided.traffic == wanted
+    assert divided.traffic.versions == (1, 2, 3)
+    assert divided.version == 1
+    assert divided.generation > whole.generation
+    assert opened.deployments.get("churn") == divided
+    # Going back ends the division first: nothing that was deployed before comes to serve by it.
+    back = opened.deployments.rollback("churn")
+    assert (back.version, back.traffic, back.previous) == (1, WHOLE, ())
+    opened.deployments.divide("churn", wanted)
+    assert opened.deployments.deploy("churn", 2).traffic == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("traffic", "words"),
+    [
+        (Traffic(shares=shares(v1=0.0, v2=1.0)), "must be above 0"),
+        (Traffic(shares=shares(v1=float("nan"))), "must be above 0"),
+        (Traffic(shares=(*shares(v1=1), *shares(v1=2))), "named twice"),
+        (Traffic(shares=shares(v1=1, v2=1), shadow=2), "cannot be the shadow"),
+        (Traffic(shadow=2, mirrored=0.0), "above 0 and at most 1"),
+    ],
+)
+def test_a_division_that_cannot_be_followed_changes_nothing(
+    opened: Home, traffic: Traffic, words: str
+) -> None:
+    for number in range(2):
+        add(opened, content=bytes([number]))
+    before = opened.deployments.deploy("churn", 1)
+    with pytest.raises(SettingInvalid, match=words):
+        opened.deployments.divide("churn", traffic)
+    with pytest.raises(VersionNotFound):
+        opened.deployments.divide("churn", Traffic(shadow=7))
+    assert opened.deployments.get("churn") == before
 
 
 def test_the_default_is_the_only_one_or_the_marked_one(opened: Home) -> None:

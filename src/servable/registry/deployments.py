@@ -1,16 +1,18 @@
 """Desired state: which version of which model should be served. Servers read it and make themselves so."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 
 from servable.clock import Clock, timestamp
-from servable.errors import ConflictError
+from servable.errors import ConflictError, SettingInvalid
 from servable.registry import tables
 from servable.registry.models import missing_model, resolve_version
 from servable.registry.policy import changed, read_policy, stored_policy
-from servable.registry.records import DeploymentRecord
+from servable.registry.records import WHOLE, DeploymentRecord, Traffic
 from servable.registry.state import State, current_change
 
 #: How many versions a deployment remembers to roll back to.
@@ -54,7 +56,7 @@ class Deployments:
         policy: dict[str, Any] | None = None,
         wishes: Mapping[str, Any] | None = None,
     ) -> DeploymentRecord:
-        """Let a version be served from now on. Doing it twice is the same as doing it once.
+        """Let a version answer every request from now on. Doing it twice is the same as doing it once.
 
         Args:
             model: the name.
@@ -72,7 +74,7 @@ class Deployments:
         with self._state.writing() as connection:
             resolve_version(connection, model, version)
             present = _deployment(connection, model)
-            values: dict[str, Any] = {"generation": current_change(connection)}
+            values: dict[str, Any] = {"generation": current_change(connection), "traffic": {}}
             if policy is not None or wishes:
                 values["policy"] = _policy(present, policy, wishes or {})
             if default is not None:
@@ -96,8 +98,33 @@ class Deployments:
                 _change(connection, model, values)
             return _existing(connection, model)
 
+    def divide(self, model: str, traffic: Traffic) -> DeploymentRecord:
+        """Let several versions answer, or one be compared in the shadow; ``WHOLE`` ends both.
+
+        Args:
+            model: a deployed model.
+            traffic: who gets which share.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            VersionNotFound: it has not all of these versions.
+            ConflictError: it is not deployed.
+            SettingInvalid: a weight that is not above 0, a version named twice, or a share of copies that
+                is not above 0 and at most 1.
+        """
+        _check(traffic)
+        with self._state.writing() as connection:
+            _existing(connection, model)
+            for version in traffic.versions:
+                resolve_version(connection, model, version)
+            stored = msgspec.to_builtins(traffic)
+            _change(connection, model, {"traffic": stored, "generation": current_change(connection)})
+            return _existing(connection, model)
+
     def rollback(self, model: str) -> DeploymentRecord:
         """Go back to the version that was served before; a second time goes back one more.
+
+        While requests are divided, this ends the division, and the deployment's version answers all.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -105,6 +132,9 @@ class Deployments:
         """
         with self._state.writing() as connection:
             present = _existing(connection, model)
+            if present.traffic != WHOLE:
+                _change(connection, model, {"traffic": {}, "generation": current_change(connection)})
+                return _existing(connection, model)
             if not present.previous:
                 raise ConflictError(
                     f"Nothing was deployed as {model} before version {present.version}, so there is nothing "
@@ -148,6 +178,30 @@ class Deployments:
                 _change(connection, model, {"is_default": True, "generation": current_change(connection)})
 
 
+def _check(traffic: Traffic) -> None:
+    """Refuse what cannot be followed.
+
+    Raises:
+        SettingInvalid: see ``Deployments.divide``.
+    """
+    versions = [share.version for share in traffic.shares]
+    for share in traffic.shares:
+        if not (math.isfinite(share.weight) and share.weight > 0):
+            raise SettingInvalid(
+                f"The weight of version {share.version} must be above 0, not {share.weight:g}; "
+                "leave the version out to send it nothing."
+            )
+        if versions.count(share.version) > 1:
+            raise SettingInvalid(f"Version {share.version} is named twice among the shares; name it once.")
+    if traffic.shadow in versions:
+        raise SettingInvalid(f"Version {traffic.shadow} answers already, so it cannot be the shadow as well.")
+    if not 0 < traffic.mirrored <= 1:
+        raise SettingInvalid(
+            "The share of requests that are mirrored must be above 0 and at most 1, "
+            f"not {traffic.mirrored:g}."
+        )
+
+
 def _policy(
     present: DeploymentRecord | None, policy: dict[str, Any] | None, wishes: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -177,6 +231,7 @@ def _deployments(connection: Connection) -> tuple[DeploymentRecord, ...]:
             since=row.since,
             generation=row.generation,
             policy=row.policy,
+            traffic=msgspec.convert(row.traffic, Traffic) if row.traffic else WHOLE,
         )
         for row in rows
     )

@@ -19,6 +19,10 @@ Placement = Literal["auto", "inline", "thread", "process"]
 Device = Annotated[str, msgspec.Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")]
 
 
+#: What may change while a model stays loaded.
+_HEEDLESS = ("pinned", "capture", "sticky")
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One deployment's wishes; the defaults let measurement decide.
 
@@ -34,6 +38,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cache_bytes: bytes of answers to keep; 0 means none.
         cache_age_s: seconds for which a kept answer is given.
         pinned: never unloaded to make room for others.
+        capture: share of the requests that are recorded with their answers; 0 means none.
+        sticky: name of the header whose value decides, while several versions answer, which one does, so
+            that one customer always meets the same; empty means by chance.
     """
 
     executor: Placement = "auto"
@@ -47,6 +54,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_bytes: int = 0
     cache_age_s: float = 60.0
     pinned: bool = False
+    capture: float = 0.0
+    sticky: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9-]{1,64})?$")] = ""
+
+    def loads_like(self, other: "Policy") -> bool:
+        """Whether a model loaded for one serves the other too: nothing differs that loading heeds."""
+        if self is other or self == other:
+            return True
+        heedless = {name: getattr(other, name) for name in _HEEDLESS}
+        return msgspec.structs.replace(self, **heedless) == other
 
 
 #: What each wish must lie between, and what it counts.
@@ -58,6 +74,7 @@ _LIMITS: dict[str, tuple[float, float, str]] = {
     "max_batch": (0, 1_000_000, "rows"),
     "cache_bytes": (0, 2**50, "bytes"),
     "cache_age_s": (0.001, 10 * 365 * 86_400, "seconds"),
+    "capture": (0, 1, "of the requests"),
 }
 
 
@@ -145,6 +162,8 @@ _WORDS = {
     "cache_bytes": "The size of the cache",
     "cache_age_s": "The age of kept answers",
     "pinned": "Pinning",
+    "capture": "The share that is captured",
+    "sticky": "The header that keeps callers with one version",
 }
 
 

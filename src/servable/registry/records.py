@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 #: The revision of ``migrations`` that makes exactly the tables of ``tables``.
-HEAD = "0001"
+HEAD = "0002"
 #: The database of a home, unless a URL names another.
 DATABASE = "registry.db"
 
@@ -82,6 +82,42 @@ class RevisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What one version gets of a model's requests.
+
+    Attributes:
+        version: which one.
+        weight: above 0; what counts is its part of the sum of all weights.
+    """
+
+    version: int
+    weight: float
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the requests of a deployment are divided.
+
+    Attributes:
+        shares: who answers; empty: the deployment's version answers all of them.
+        shadow: a version that gets copies of requests and whose answers nobody sees; 0 for none.
+        mirrored: share of the requests that are copied to it, above 0 and up to 1.
+    """
+
+    shares: tuple[Share, ...] = ()
+    shadow: int = 0
+    mirrored: float = 1.0
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Every version that must be loaded for it, the shadow last."""
+        answering = tuple(share.version for share in self.shares)
+        return (*answering, self.shadow) if self.shadow and self.shadow not in answering else answering
+
+
+#: All requests go to the deployment's version.
+WHOLE = Traffic()
+
+
 class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Desired state: what should be served under a name.
 
@@ -95,6 +131,7 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
         since: when this version was deployed, ISO 8601 in UTC.
         generation: rises with every change of this deployment.
         policy: how it wants to be served, as far as that differs from the defaults; see ``policy.Policy``.
+        traffic: how its requests are divided while several versions answer or are compared.
     """
 
     model: str
@@ -106,3 +143,4 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
     since: str = ""
     generation: int = 0
     policy: dict[str, Any] = {}
+    traffic: Traffic = WHOLE

@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
@@ -20,7 +21,21 @@ from sqlalchemy import (
 
 from servable.registry.records import HEAD
 
-__all__ = ["HEAD", "aliases", "changes", "deployments", "metadata", "models", "revisions", "versions"]
+__all__ = [
+    "HEAD",
+    "aliases",
+    "changes",
+    "deployments",
+    "evidence",
+    "findings",
+    "leases",
+    "metadata",
+    "models",
+    "revisions",
+    "rollouts",
+    "turns",
+    "versions",
+]
 
 metadata = MetaData()
 
@@ -88,5 +103,66 @@ deployments = Table(
     Column("since", String(32), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("policy", JSON, nullable=False),
+    Column("traffic", JSON, nullable=False, default=dict),
     ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+)
+
+# A change of versions in steps, or a comparison; at most one of a model has no ``ended_at``.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(128), ForeignKey("models.name"), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("champion", Integer, nullable=False),
+    Column("challenger", Integer, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("started_at", String(32), nullable=False),
+    Column("ended_at", String(32), nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+# What one server process group counted for one version while a rollout goes on; sums over servers are formed
+# by whoever reads. Rows are replaced whole, so that one written twice counts once.
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("rollout", Integer, primary_key=True, autoincrement=False),
+    Column("server", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("updated_at", String(32), nullable=False),
+    Column("counts", JSON, nullable=False),
+)
+
+# Who may act alone for a while, such as the one that follows rollouts, or updates a model.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+# Turns of the loop that makes the next version of a model.
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(128), ForeignKey("models.name"), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("step", String(32), nullable=False),
+    Column("started_at", String(32), nullable=False),
+    Column("ended_at", String(32), nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+# The newest of what is known of a served version, by kind: live quality, drift, ...
+findings = Table(
+    "findings",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(32), primary_key=True),
+    Column("updated_at", String(32), nullable=False),
+    Column("value", JSON, nullable=False),
 )

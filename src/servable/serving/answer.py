@@ -143,12 +143,14 @@ class Prediction(Waiting):
             else:
                 self.over = True
                 live.leave()
-                live.meter.count(OK, self.rows, _now() - self._started)
+                seconds = _now() - self._started
+                live.meter.count(OK, self.rows, seconds)
                 if type(encoded) is bytes:
                     self._audience.answer(encoded, self.request_id, self._codec.media_type.encode())
                 else:
                     body, media_type, headers = cast(Encoded, encoded)
                     self._audience.answer(body, self.request_id, media_type.encode(), headers)
+                live.tap.took(self, self.request_id, arrays, OK, seconds)
                 return
         self._failed(error or ModelFailed("The model gave no answer."))
 
@@ -162,8 +164,10 @@ class Prediction(Waiting):
                 "the model failed",
                 extra=fields(model=live.model, version=live.version, request_id=self.request_id),
             )
-        live.meter.count(code, 0, _now() - self._started)
+        seconds = _now() - self._started
+        live.meter.count(code, 0, seconds)
         self._audience.fail(error, self.request_id)
+        live.tap.took(self, self.request_id, None, code, seconds)
 
     def cancel(self) -> None:
         """The caller left: what has not begun never will, and nobody is told."""

@@ -19,6 +19,7 @@ from servable.runtime.executor import Executor
 from servable.runtime.model import LoadedModel
 from servable.runtime.waiting import Waiting
 from servable.serving.preparing import Preparing
+from servable.tensors import Arrays
 
 State = Literal["live", "cold", "loading", "failed"]
 #: The policy of what nobody has wishes for.
@@ -56,11 +57,10 @@ class Wanted(NamedTuple):
         return (self.model, self.reference, *(f"{self.model}@{alias}" for alias in self.aliases))
 
     def loads_like(self, other: "Wanted") -> bool:
-        """Whether what was loaded for one serves the other as well: equal but for names and pinning."""
+        """Whether what was loaded for one serves the other as well: equal but for names and the like."""
         if (self.model, self.version, self.digest) != (other.model, other.version, other.digest):
             return False
-        mine, its = self.policy, other.policy
-        return mine is its or mine == its or msgspec.structs.replace(mine, pinned=its.pinned) == its
+        return self.policy.loads_like(other.policy)
 
 
 class Source(Protocol):
@@ -133,6 +133,40 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     accelerator_bytes: int = 0
 
 
+class Tap(Protocol):
+    """Is told what was asked of a live model and what came of it: capture, a shadow, or nobody.
+
+    Called in the event loop after the caller was answered. It must neither raise nor block nor change
+    what it is given, and takes microseconds.
+    """
+
+    def took(
+        self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
+    ) -> None:
+        """One request is over.
+
+        Args:
+            asked: the request, with its decoded ``arrays`` and ``rows``; nothing in it is changed any more.
+            request_id: as the caller knows it.
+            answers: what the model answered; None when it failed.
+            code: ``ok`` or the error's code, as in the metrics.
+            seconds: from its arrival to its answer.
+        """
+        ...
+
+
+class NoTap:
+    """Nobody is told."""
+
+    def took(
+        self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
+    ) -> None:
+        """Do nothing."""
+
+
+NO_TAP = NoTap()
+
+
 class Parts(NamedTuple):
     """What a live model answers with.
 
@@ -175,6 +209,7 @@ class Live:
         "retired",
         "size",
         "submit",
+        "tap",
         "used",
         "version",
         "wanted",
@@ -192,6 +227,8 @@ class Live:
         self.made: dict[Maker, Codec] = {}
         #: The native JSON one, which is asked for most.
         self.codec = parts.codecs["application/json"]
+        #: Is told of every request that is over; may be replaced at any moment between two requests.
+        self.tap: Tap = NO_TAP
         self.in_flight = 0
         #: Bytes that count against the memory budget.
         self.size = loaded.memory_bytes // loaded.sharers
