@@ -121,6 +121,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         4 * 1024**3, "Bytes of memory at which a model process is replaced.", least=64 * 1024**2, most=2**50
     )
     poll_s: float = _setting(0.25, "Seconds between looks for changed deployments.", least=0.01, most=3600)
+    keep_warm_s: float = _setting(
+        600.0,
+        "Seconds for which the version before stays loaded after a switch, for a rollback without a load; "
+        "under a memory budget it goes when others need the room. 0: not at all.",
+        least=0,
+        most=86_400,
+    )
     health_route: str = _setting(
         "", "One more address that says whether the server is ready, such as /health; empty for none."
     )

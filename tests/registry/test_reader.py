@@ -9,7 +9,7 @@ from registry.adding import add
 from servable.errors import FileMissing, ModelNotFound, StorageFailed, VersionNotFound
 from servable.registry.home import Home
 from servable.registry.reader import HomeReader, Reader, SqliteReader, open_reader
-from servable.registry.records import DATABASE
+from servable.registry.records import DATABASE, WHOLE, Share, Traffic
 from servable.registry.references import parse_reference
 
 
@@ -30,7 +30,7 @@ def test_deployments_defaults_aliases_and_the_token(reader: Reader, opened: Home
     opened.deployments.deploy("b", 1)
     assert reader.token() > before
     (only,) = reader.deployments()
-    assert only == ("b", 1, second.package, True, {})
+    assert only == ("b", 1, second.package, True, {}, WHOLE, {})
     opened.deployments.deploy("b", 1, policy={"executor": "thread", "pinned": True})
     (only,) = reader.deployments()
     assert only.policy == {"executor": "thread", "pinned": True}
@@ -44,6 +44,21 @@ def test_deployments_defaults_aliases_and_the_token(reader: Reader, opened: Home
     assert reader.aliases().get("a") == {"champion": 1}
     opened.deployments.undeploy("b")
     assert [row.model for row in reader.deployments()] == ["a"]
+
+
+def test_a_division_comes_with_the_packages_of_its_versions(reader: Reader, opened: Home) -> None:
+    first, second, third = (add(opened, "a", content=content) for content in (b"one", b"two", b"three"))
+    add(opened, "a", content=b"four")
+    opened.deployments.deploy("a", 1)
+    shares = (Share(version=1, weight=95), Share(version=2, weight=5))
+    divided = Traffic(shares=shares, shadow=3, mirrored=0.25)
+    opened.deployments.divide("a", divided)
+    (only,) = reader.deployments()
+    assert (only.version, only.package, only.traffic) == (1, first.package, divided)
+    assert only.packages == {1: first.package, 2: second.package, 3: third.package}
+    opened.deployments.rollback("a")
+    (only,) = reader.deployments()
+    assert (only.version, only.traffic, only.packages) == (1, WHOLE, {})
 
 
 def test_references_mean_what_they_mean_elsewhere(reader: Reader, opened: Home) -> None:

@@ -30,7 +30,13 @@ _NS = 1_000_000_000
 #: The state of a version that answers at once.
 READY = "READY"
 #: What the states of wanted versions are called in an index.
-_STATES = {"live": READY, "cold": "UNAVAILABLE", "loading": "LOADING", "failed": "UNAVAILABLE"}
+_STATES = {
+    "live": READY,
+    "cold": "UNAVAILABLE",
+    "loading": "LOADING",
+    "failed": "UNAVAILABLE",
+    "warm": "UNAVAILABLE",
+}
 
 
 class Figures(Protocol):

@@ -16,14 +16,15 @@ import msgspec
 
 from servable.errors import StorageFailed
 from servable.registry.failures import BUSY_SECONDS, database_error
-from servable.registry.records import DATABASE, HEAD
+from servable.registry.records import DATABASE, HEAD, WHOLE, Traffic
 from servable.registry.references import Reference
 
 _DEPLOYMENTS = """
-SELECT d.model, d.version, v.package, d.is_default, d.policy
+SELECT d.model, d.version, v.package, d.is_default, d.policy, d.traffic
 FROM deployments d JOIN versions v ON v.model = d.model AND v.version = d.version
 ORDER BY d.model
 """
+_PACKAGES = "SELECT version, package FROM versions WHERE model = ?"
 _RESOLVE = {
     "version": "SELECT version, package FROM versions WHERE model = ? AND version = ?",
     "alias": (
@@ -37,14 +38,17 @@ _RESOLVE = {
 
 
 class Desired(NamedTuple):
-    """One version that is to be served.
+    """What is to be served of one model.
 
     Attributes:
         model: the name.
-        version: the number.
+        version: the number; while requests are divided, of the version that answers whatever no other has
+            a share of.
         package: digest of its package.
         default: whether ``POST /predict`` means it.
         policy: the deployment's, as it is stored; empty for a version that is not deployed.
+        traffic: how requests are divided.
+        packages: the digests of all versions in ``traffic``, by version; empty when it is whole.
     """
 
     model: str
@@ -52,6 +56,8 @@ class Desired(NamedTuple):
     package: str
     default: bool
     policy: Mapping[str, Any] = MappingProxyType({})
+    traffic: Traffic = WHOLE
+    packages: Mapping[int, str] = MappingProxyType({})
 
 
 class Reader(Protocol):
@@ -121,10 +127,18 @@ class SqliteReader:
         """Every deployment, by model."""
         with _database_errors(self._file):
             rows = self._connection.execute(_DEPLOYMENTS).fetchall()
-        return tuple(
-            Desired(model, version, package, bool(marked) or len(rows) == 1, _policy(model, policy))
-            for model, version, package, marked, policy in rows
-        )
+        found = []
+        for model, version, package, marked, policy, stored in rows:
+            traffic = _traffic(model, stored)
+            packages = self._packages(model, traffic) if traffic.versions else {}
+            default = bool(marked) or len(rows) == 1
+            found.append(Desired(model, version, package, default, _policy(model, policy), traffic, packages))
+        return tuple(found)
+
+    def _packages(self, model: str, traffic: Traffic) -> dict[int, str]:
+        with _database_errors(self._file):
+            rows = self._connection.execute(_PACKAGES, (model,)).fetchall()
+        return {version: package for version, package in rows if version in traffic.versions}
 
     def aliases(self) -> dict[str, dict[str, int]]:
         """Alias to version, by model."""
@@ -172,10 +186,18 @@ class HomeReader:
 
     def deployments(self) -> tuple[Desired, ...]:
         """Every deployment, by model."""
-        return tuple(
-            Desired(record.model, record.version, record.package, record.default, record.policy)
-            for record in self._home.deployments.all()
-        )
+        found = []
+        for record in self._home.deployments.all():
+            named = record.traffic.versions
+            versions = self._home.models.versions(record.model) if named else ()
+            packages = {each.version: each.package for each in versions if each.version in named}
+            found.append(
+                Desired(
+                    record.model, record.version, record.package, record.default, record.policy,
+                    record.traffic, packages,
+                )
+            )  # fmt: skip
+        return tuple(found)
 
     def aliases(self) -> dict[str, dict[str, int]]:
         """Alias to version, by model."""
@@ -203,6 +225,20 @@ def _policy(model: str, stored: str) -> dict[str, Any]:
         return msgspec.json.decode(stored, type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise StorageFailed(f"The registry holds a damaged policy of {model}: {error}.") from error
+
+
+def _traffic(model: str, stored: str) -> Traffic:
+    """A stored division.
+
+    Raises:
+        StorageFailed: the database holds something that nobody stored there.
+    """
+    if stored == "{}":
+        return WHOLE
+    try:
+        return msgspec.json.decode(stored, type=Traffic)
+    except msgspec.MsgspecError as error:
+        raise StorageFailed(f"The registry holds a damaged division of {model}: {error}.") from error
 
 
 def _is_current(file: Path) -> bool:

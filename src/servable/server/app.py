@@ -33,6 +33,7 @@ from servable.server.workers import Link, NoLink
 from servable.serving.answer import Prediction
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live
+from servable.serving.split import VERSION_HEADER, Split
 from servable.serving.table import Table
 from servable.settings import ServerSettings
 
@@ -45,7 +46,7 @@ _SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"
 #: Addresses of which is remembered what they mean.
 _KNOWN = 10_000
 #: Headers that change how a prediction is answered; without any of them there is nothing to look at.
-_UNUSUAL = frozenset({b"content-encoding", check.TIMEOUT, check.GRPC_TIMEOUT, check.PRIORITY})
+_UNUSUAL = frozenset({b"content-encoding", check.TIMEOUT, check.GRPC_TIMEOUT, check.PRIORITY, VERSION_HEADER})
 _IDENTITY = frozenset({b"", b"identity"})
 
 
@@ -73,7 +74,7 @@ class Application:
         every = format_routes(self._desk, routes(self, host, version, link, settings.predict_route))
         self._router = Router(list(every), redirect_slashes=False)
         self._table: Table | None = None
-        self._known: dict[bytes, tuple[Live | Cold, Door]] = {}
+        self._known: dict[bytes, tuple[Live | Cold | Split, Door]] = {}
         self._ids = RequestIds()
 
     @property
@@ -123,7 +124,7 @@ class Application:
             return AT_ONCE
 
     def _predict(
-        self, known: tuple[Live | Cold, Door], request: HttpRequest, reply: Reply, request_id: str
+        self, known: tuple[Live | Cold | Split, Door], request: HttpRequest, reply: Reply, request_id: str
     ) -> Exchange:
         target, door = known
         head = request.headers
@@ -133,8 +134,13 @@ class Application:
             limit = check.limit_of(head, limit)
             weight = check.weight_of(head)
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
+            if VERSION_HEADER in head:
+                target = self.host.meant(self._asked(request).reference, head)
         if packed or not isinstance(target, Live):
-            return Later(self._prepare(target, request, reply, request_id, limit, weight))
+            if isinstance(target, Split):
+                target = target.pick(head)
+            if packed or isinstance(target, Cold):
+                return Later(self._prepare(target, request, reply, request_id, limit, weight))
         codec = door.codec(target, head)
         if isinstance(codec, Heavy) and codec.heavy(request.body, head):
             return Later(self._prepare(target, request, reply, request_id, limit, weight))
@@ -160,12 +166,12 @@ class Application:
             body, encoding = request.body, request.headers.get(b"content-encoding", b"").lower()
             if encoding not in _IDENTITY:
                 body = await asyncio.to_thread(decompress, encoding.decode("latin-1"), body, self._max_body)
-            asked = cast(Asked, asked_for(split_target(request.target)[0], request.headers, self._doors))
+            asked = self._asked(request)
             if isinstance(target, Live) and not target.retired:
                 live = target
             else:
                 spent = asyncio.get_running_loop().time() - started
-                live = await self._desk.live(asked.reference, limit - spent)
+                live = await self._desk.live(asked.reference, request.headers, limit - spent)
             codec = asked.door.codec(live, request.headers)
         except Exception as error:  # noqa: BLE001 - as in handle
             self.refuse(error, reply, request_id, style=request.style)
@@ -185,8 +191,12 @@ class Application:
         reply.respond(204, ((b"allow", b"POST, OPTIONS"), *_SAFE, own), b"")
         return AT_ONCE
 
-    def _find(self, asked: Asked, request: HttpRequest) -> tuple[Live | Cold, Door]:
-        found = self.host.find(asked.reference), asked.door
+    def _asked(self, request: HttpRequest) -> Asked:
+        """The door and the model of a request that came to one."""
+        return cast(Asked, asked_for(split_target(request.target)[0], request.headers, self._doors))
+
+    def _find(self, asked: Asked, request: HttpRequest) -> tuple[Live | Cold | Split, Door]:
+        found = self.host.target(asked.reference), asked.door
         if asked.door.lasting and len(self._known) < _KNOWN:
             self._known[request.target] = found
         return found

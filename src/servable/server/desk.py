@@ -60,29 +60,32 @@ class Desk:
         """The model of a reference, loaded or not; see ``Host.find``."""
         return self.host.find(reference)
 
-    async def live(self, reference: str, limit_s: float | None = None) -> Live:
-        """The model of a reference, loaded; call ``answer`` or ``enter`` at once.
+    async def live(self, reference: str, head: Head, limit_s: float | None = None) -> Live:
+        """The model that answers a request, loaded; call ``answer`` or ``enter`` at once.
 
         Args:
             reference: of the model.
+            head: the request's headers; of a divided model they decide which version it is.
             limit_s: seconds that its caller has; None for as long as it takes. A load goes on without
                 those who wait for it no more.
 
         Raises:
             DeadlineExceeded: it was not loaded within them.
-            ServableError: as ``Host.find`` and ``Cold.warm``.
+            ServableError: as ``Host.meant`` and ``Cold.warm``.
         """
         while True:
-            found = self.host.find(reference)
+            found = self.host.meant(reference, head)
             if isinstance(found, Cold):
                 try:
                     async with asyncio.timeout(limit_s):
-                        found = await found.warm(reference)
+                        await found.warm(reference)
                 except TimeoutError:
                     raise DeadlineExceeded(
                         f"The time for this request was over while {found.model} was still being loaded."
                     ) from None
-            if not found.retired:
+                # Desired state may have moved on meanwhile, so that another version answers this request.
+                found = self.host.meant(reference, head)
+            if isinstance(found, Live) and not found.retired:
                 return found
 
     async def signature(self, reference: str) -> Signature:
@@ -146,7 +149,7 @@ class Desk:
         limit = check.limit_of(head, self.settings.request_timeout_s)
         weight = check.weight_of(head)
         started = asyncio.get_running_loop().time()
-        live = await self.live(reference, limit)
+        live = await self.live(reference, head, limit)
         left = limit - (asyncio.get_running_loop().time() - started)
         codec = choose(live, head)
         request.scope["state"][COUNTED] = True

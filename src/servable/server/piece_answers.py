@@ -37,7 +37,7 @@ async def begin_at(
     settings = desk.settings
     times = Times(check.limit_of(head, settings.stream_timeout_s), settings.request_timeout_s)
     weight = check.weight_of(head)
-    live = await desk.live(reference, times.whole_s)
+    live = await desk.live(reference, head, times.whole_s)
     begun = await begin(live, choose(live, head), body, request_id, head=head, times=times, weight=weight)
     return Streamed(begun.media_type, begun.headers, begun.parts)
 

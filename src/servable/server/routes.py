@@ -104,7 +104,7 @@ class _Looks:
         waiting = [
             {"model": status.model, "version": status.version, "state": status.state, "reason": status.reason}
             for status in self._host.table.statuses
-            if status.state not in ("live", "cold")
+            if status.state in ("loading", "failed")
         ]
         return json_response({"ready": ready, "not_live": waiting}, 200 if ready else 503)
 

@@ -55,7 +55,7 @@ class RegistrySource:
         aliases = self._reader.aliases()
         deployments = {record.model: record for record in self._reader.deployments()}
         if not self._only:
-            return tuple(_wanted(record, aliases) for record in deployments.values())
+            return tuple(each for record in deployments.values() for each in _wanted(record, aliases))
         chosen: dict[str, Desired] = {}
         for reference in self._only:
             bare = reference.version is None and reference.alias is None
@@ -67,7 +67,7 @@ class RegistrySource:
                     f"Versions {other.version} and {record.version} of {record.model} cannot be served under "
                     "one name at once; name one of them."
                 )
-        return tuple(_wanted(record, aliases) for record in chosen.values())
+        return tuple(each for record in chosen.values() for each in _wanted(record, aliases))
 
     def open(self, wanted: Wanted) -> Package:
         """The verified package of a wanted version.
@@ -91,12 +91,28 @@ class RegistrySource:
         self._reader.close()
 
 
-def _wanted(record: Desired, aliases: dict[str, dict[str, int]]) -> Wanted:
-    pointing = sorted(
-        alias for alias, version in aliases.get(record.model, {}).items() if version == record.version
-    )
+def _wanted(record: Desired, aliases: dict[str, dict[str, int]]) -> list[Wanted]:
+    """The deployment's own version, then every other that its traffic names."""
     policy = _policy(record.model, record.policy) if record.policy else NO_WISHES
-    return Wanted(record.model, record.version, record.package, record.default, tuple(pointing), policy)
+    pointing: dict[int, list[str]] = {}
+    for alias, version in sorted(aliases.get(record.model, {}).items()):
+        pointing.setdefault(version, []).append(alias)
+    packages = {record.version: record.package} | {
+        version: package for version, package in record.packages.items() if version != record.version
+    }
+    return [
+        Wanted(
+            record.model,
+            version,
+            package,
+            record.default,
+            tuple(pointing.get(version, ())),
+            policy,
+            own=version == record.version,
+            traffic=record.traffic,
+        )
+        for version, package in packages.items()
+    ]
 
 
 def _policy(model: str, stored: Mapping[str, Any]) -> Policy:

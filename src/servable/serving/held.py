@@ -6,10 +6,10 @@ from servable.serving.table import Table
 
 
 def held(table: Table) -> dict[tuple[str, int], Held]:
-    """Memory and processes of every live version, by name and version."""
+    """Memory and processes of every loaded version, by name and version."""
     return {
         (live.model, live.version): _held(live, live.executor.statistics().processes)
-        for live in table.targets.values()
+        for live in (*table.targets.values(), *table.warm)
     }
 
 

@@ -2,12 +2,13 @@
 
 The host looks at the change token of its source, and when that moved makes itself so. A version is
 opened, verified and warmed up in a thread while the old one goes on answering; then the table is
-replaced in one step; then the old version is closed after its last request. A version that cannot be
-loaded never takes traffic: the version before stays live, the reason is in the status, and loading
-is tried again with growing pauses.
+replaced in one step; then the old version is closed after its last request, or kept warm for a while
+for a rollback. A version that cannot be loaded never takes traffic: the version before stays live, the
+reason is in the status, and loading is tried again with growing pauses. Several versions of one model
+may be live at once, and then its requests are divided among them.
 
 Under a memory budget (the setting ``memory``) a deployment is cold until it is called, unless it is
-pinned, and the least recently used go when there is no room for another.
+pinned or its requests are divided, and the least recently used go when there is no room for another.
 """
 
 import asyncio
@@ -17,30 +18,25 @@ from concurrent.futures import ThreadPoolExecutor
 
 from servable.artifact.package import Outline
 from servable.clock import Clock, SystemClock
-from servable.errors import (
-    ModelNotFound,
-    ModelNotReady,
-    Overloaded,
-    ServableError,
-    ServerStopping,
-    VersionNotFound,
-)
+from servable.errors import ModelNotReady, Overloaded, ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
-from servable.protocols.native_schema import close_to
+from servable.protocols.base import Head
 from servable.runtime.gpus import Gpus, MachineGpus
 from servable.runtime.model import load_model
 from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.accelerating import Accelerators
-from servable.serving.live import Cold, Live, ModelStatus, Source, Wanted
+from servable.serving.former import Former
+from servable.serving.live import Cold, Key, Live, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading, reason_of
+from servable.serving.outlines import Outlines
 from servable.serving.residents import Residents
-from servable.serving.table import Table, default_of, table_of
+from servable.serving.split import VERSION_HEADER, Split
+from servable.serving.switching import Loaded, next_of
+from servable.serving.table import Rows, Table, absent, table_of, wished
 from servable.settings import ServerSettings
 
 _log = logger("serving")
-#: Outlines of cold models that are kept for the documentation.
-_KEPT_OUTLINES = 256
 
 
 class Host:
@@ -80,16 +76,17 @@ class Host:
             settings.memory, loader, clock, self._counted, self._unload, self._accelerators
         )
         self._attempts = Attempts(clock)
+        self._former = Former(settings.keep_warm_s, clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
+        self._outlines = Outlines(source, self._thread)
         self._token: object = None
         self._wanted: tuple[Wanted, ...] | None = None
-        self._lives: dict[str, Live] = {}
+        self._lives: dict[Key, Live] = {}
         #: Loaded, and waiting to be switched to together with the others.
-        self._fresh: dict[str, Live] = {}
-        self._colds: dict[str, Cold] = {}
+        self._fresh: dict[Key, Live] = {}
+        self._colds: dict[Key, Cold] = {}
         self._warming: dict[Cold, asyncio.Task[ServableError | None]] = {}
         self._retiring: dict[Live, asyncio.Task[None]] = {}
-        self._outlines: dict[str, Outline] = {}
         self._closing = False
 
     # ------------------------------------------------------------------ what callers ask
@@ -115,15 +112,15 @@ class Host:
     def find(self, reference: str) -> Live | Cold:
         """The model of a reference; an empty one means the only or the default model.
 
+        Of a model whose requests are divided, a name alone finds the version that answers whatever no
+        other has a share of: what is said about a model does not depend on chance.
+
         Returns:
             A ``Live``, or a ``Cold`` when it must be loaded first: await its ``warm``.
 
         Raises:
-            ModelNotFound: no such name; lists close matches.
-            VersionNotFound: the name is served, in another version.
-            ModelNotReady: wanted, and not live yet.
             ServerStopping: the host was closed.
-            ConflictError: no reference, and several models without a default.
+            ServableError: as ``table.absent``.
         """
         table = self.table
         found = table.targets.get(reference) or table.cold.get(reference)
@@ -131,27 +128,32 @@ class Host:
             return found
         if self._closing:
             raise ServerStopping("The server is stopping; ask another one.")
-        if not reference:
-            return default_of(table, settled=self.settled)
-        name = reference.partition("@")[0].partition(":")[0]
-        other = table.models.get(name) or table.cold.get(name)
-        if other is not None:
-            raise VersionNotFound(
-                f"{reference} is not served here; the live version of {name} is {other.version}."
-            )
-        for status in table.statuses:
-            if status.model == name:
-                reason = (status.reason or status.state).rstrip(".")
-                raise ModelNotReady(f"{name}:{status.version} is not ready: {reason}.")
-        if not self.settled:
-            raise ModelNotReady("The models are still being loaded; try again in a moment.")
-        names = table.names
-        hint = close_to(name, names).lstrip("; ")
-        served = ", ".join(names[:10]) or "none"
-        shown = name if len(name) <= 64 and name.isprintable() else "that name"
-        raise ModelNotFound(
-            f"No model {shown!r} is served here{f' ({hint})' if hint else ''}; served are: {served}."
-        )
+        return absent(table, reference, settled=self.settled)
+
+    def target(self, reference: str) -> Live | Cold | Split:
+        """The same for requests: a ``Split`` where each of them finds its own version.
+
+        Raises:
+            ServableError: as ``find``.
+        """
+        return self.table.splits.get(reference) or self.find(reference)
+
+    def meant(self, reference: str, head: Head) -> Live | Cold:
+        """The model that answers one request.
+
+        Args:
+            reference: of the model.
+            head: the request's headers; they may name a version, or a key that stays with one.
+
+        Raises:
+            VersionNotFound: the version that they name is not loaded, or another than the reference's.
+            ServableError: as ``find``.
+        """
+        wish = head.get(VERSION_HEADER)
+        if wish is not None:
+            return wished(self.table, reference, self.find(reference), wish)
+        found = self.target(reference)
+        return found.pick(head) if isinstance(found, Split) else found
 
     async def outline(self, cold: Cold) -> Outline:
         """What the package of a cold model says about itself, read without loading it.
@@ -159,15 +161,7 @@ class Host:
         Raises:
             ServableError: it cannot be read.
         """
-        wanted = cold.wanted
-        known = self._outlines.get(wanted.digest)
-        if known is None:
-            loop = asyncio.get_running_loop()
-            known = await loop.run_in_executor(self._thread, self._source.outline, wanted)
-            if len(self._outlines) >= _KEPT_OUTLINES:
-                self._outlines.pop(next(iter(self._outlines)))
-            self._outlines[wanted.digest] = known
-        return known
+        return await self._outlines.of(cold.wanted)
 
     # ------------------------------------------------------------------ making it so
 
@@ -191,6 +185,7 @@ class Host:
         Raises:
             ServableError: desired state cannot be read; everything stays as it was.
         """
+        self._let_go(self._former.over())
         loop = asyncio.get_running_loop()
         token = await loop.run_in_executor(self._thread, self._source.token)
         returning = [live.wanted for live in self._lives.values() if self._accelerators.may_return(live)]
@@ -206,8 +201,9 @@ class Host:
         for each in wanted:
             if not self._must_load(each):
                 continue
+            self._make_way(each, wanted)
             try:
-                self._fresh[each.model] = await self._residents.load(each)
+                self._fresh[each.key] = await self._residents.load(each)
             except ServableError as error:
                 self._attempts.failed(each, error)
             else:
@@ -216,52 +212,66 @@ class Host:
         self._token, self._wanted = token, wanted
         return True
 
+    @property
+    def _loaded(self) -> Loaded:
+        return Loaded(self._lives, self._fresh, self._former, self.table.models)
+
     def _must_load(self, wanted: Wanted) -> bool:
         """Whether desired state alone is reason enough to load it now."""
-        live = self._lives.get(wanted.model)
-        if live is not None and live.wanted.loads_like(wanted) and not self._accelerators.may_return(live):
+        loaded = self._loaded
+        live = loaded.serving(wanted)
+        if live is not None and not self._accelerators.may_return(live):
             return False
         if self._attempts.resting(wanted):
             return False
-        return live is not None or not self._on_demand(wanted)
+        return loaded.before(wanted) is not None or not self._on_demand(wanted)
 
     def _on_demand(self, wanted: Wanted) -> bool:
-        return self._residents.lazy and not wanted.policy.pinned
+        return self._residents.lazy and not wanted.policy.pinned and not wanted.divided
+
+    def _make_way(self, wanted: Wanted, others: tuple[Wanted, ...]) -> None:
+        """Before another version of a model is loaded, the one that is kept warm goes.
+
+        So no more than two are in memory for a switch, the one of a rollback among them.
+        """
+        kept = self._former.of(wanted.model)
+        if kept is not None and not any(kept is self._loaded.serving(other) for other in others):
+            self._former.take(kept)
+            self._let_go([kept])
+
+    def _let_go(self, lives: list[Live]) -> None:
+        """Close versions that were kept warm."""
+        if lives:
+            self.table = self.table.without(lives)
+            self._count()
+            for live in lives:
+                self._retire(live)
 
     def _switch(self, wanted: tuple[Wanted, ...]) -> None:
         """Replace the table in one step, then send away what is no longer wanted."""
-        lives: dict[str, Live] = {}
-        colds: dict[str, Cold] = {}
-        failed: list[ModelStatus] = []
-        for each in wanted:
-            name, before = each.model, self._lives.get(each.model)
-            live = self._fresh.get(name)
-            if live is None and before is not None and before.wanted.loads_like(each):
-                live = before
-            if self._on_demand(each):
-                colds[name] = self._cold(each)
-            if live is not None:
-                live.wanted = each
-                lives[name] = live
-            elif (failure := self._attempts.failure(each)) is not None and (
-                before is not None or name not in colds
-            ):
-                failed.append(failure.status())
-                # The version before goes on answering to the name until its successor is ready.
-                if before is not None:
-                    lives[name] = before
-        gone = [live for live in self._lives.values() if lives.get(live.model) is not live]
+        loaded = self._loaded
+        colds = {each.key: self._cold(each) for each in wanted if self._on_demand(each)}
+        failures = {each: found for each in wanted if (found := self._attempts.failure(each)) is not None}
+        lives, named, missing = next_of(wanted, loaded, failures)
+        failed = [
+            failures[each].status()
+            for each in missing
+            if each in failures and (loaded.before(each) is not None or each.key not in colds)
+        ]
+        gone = self._former.switched(loaded.lives.values(), loaded.named, lives, named)
         self._lives, self._colds, self._fresh = lives, colds, {}
-        self.table = table_of(
-            lives.values(), failed, [cold for name, cold in colds.items() if name not in lives]
-        )
-        self.metrics.set_loaded(len(lives))
+        waiting = [cold for cold in colds.values() if cold.model not in named]
+        self.table = table_of(Rows(lives.values(), named, failed, waiting, self._former.statuses()))
+        self._count()
         for live in gone:
             self._retire(live)
 
+    def _count(self) -> None:
+        self.metrics.set_loaded(len(self._lives) + len(self._former))
+
     def _cold(self, wanted: Wanted) -> Cold:
         """The handle of a model that is loaded on demand: the same one for as long as it loads the same."""
-        cold = self._colds.get(wanted.model)
+        cold = self._colds.get(wanted.key)
         if cold is None or not cold.wanted.loads_like(wanted):
             return Cold(wanted, self._warm)
         cold.wanted = wanted
@@ -286,7 +296,7 @@ class Host:
 
     async def _fetched(self, cold: Cold) -> ServableError | None:
         """Load it unless somebody does already; why that failed."""
-        if self._colds.get(cold.model) is not cold or cold.model in self._lives:
+        if not self._waits(cold):
             return None
         task = self._warming.get(cold)
         if task is None:
@@ -304,6 +314,10 @@ class Host:
                 raise ServerStopping("The server is stopping; ask another one.") from None
             raise
 
+    def _waits(self, cold: Cold) -> bool:
+        """Whether it is still the handle of its model, and the model is not loaded."""
+        return self._colds.get(cold.key) is cold and cold.model not in self.table.models
+
     async def _fetch(self, cold: Cold) -> ServableError | None:
         wanted = cold.wanted
         try:
@@ -314,19 +328,19 @@ class Host:
         except ServableError as error:
             self._attempts.failed(wanted, error)
             cold.failure = reason_of(wanted, error)
-            if self._colds.get(cold.model) is cold:
+            if self._colds.get(cold.key) is cold:
                 self.table = self.table.noted(cold)
             return error
         self._attempts.succeeded(wanted)
         cold.failure = ""
-        if self._colds.get(cold.model) is not cold or cold.model in self._lives:
+        if not self._waits(cold):
             # Desired state moved on while it was loaded.
             self._retire(live)
             return None
         live.wanted = cold.wanted
-        self._lives[cold.model] = live
+        self._lives[cold.key] = live
         self.table = self.table.warmed(live, cold)
-        self.metrics.set_loaded(len(self._lives))
+        self._count()
         return None
 
     async def cool(self, found: Live | Cold) -> bool:
@@ -343,18 +357,22 @@ class Host:
         return free
 
     def _counted(self) -> Iterator[tuple[Live, bool]]:
-        """Every model in memory, and whether it may be unloaded: its cold self can bring it back."""
+        """Every model in memory, and whether it may go: one that is warm, or can be loaded when called."""
         for live in self._lives.values():
-            cold = self._colds.get(live.model)
+            cold = self._colds.get(live.key)
             yield live, cold is not None and cold.wanted.loads_like(live.wanted)
+        for live in self._former:
+            yield live, True
         for live in (*self._fresh.values(), *self._retiring):
             yield live, False
 
     async def _unload(self, lives: Collection[Live]) -> None:
-        for live in lives:
-            del self._lives[live.model]
-        self.table = self.table.cooled((live, self._colds[live.model]) for live in lives)
-        self.metrics.set_loaded(len(self._lives))
+        warm = [live for live in lives if self._former.take(live)]
+        answering = [live for live in lives if live not in warm]
+        for live in answering:
+            del self._lives[live.key]
+        self.table = self.table.without(warm).cooled((live, self._colds[live.key]) for live in answering)
+        self._count()
         await asyncio.gather(*(self._retire(live) for live in lives))
         await self._loader.give_back()
         _log.info("models unloaded", extra=fields(models=", ".join(live.wanted.reference for live in lives)))
@@ -374,9 +392,10 @@ class Host:
         for task in warming:
             task.cancel()
         await asyncio.gather(*warming, return_exceptions=True)
-        lives = [*self._lives.values(), *self._fresh.values()]
+        lives = [*self._lives.values(), *self._fresh.values(), *self._former]
         self.table = Table()
         self._lives, self._colds, self._fresh = {}, {}, {}
+        self._former.clear()
         self.metrics.set_loaded(0)
         for live in lives:
             self._retire(live)

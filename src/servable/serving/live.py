@@ -13,6 +13,7 @@ from servable.frameworks.base import STREAMS
 from servable.monitoring.metrics import Meter
 from servable.protocols.base import Codec, CodecLimits, Maker
 from servable.registry.policy import Policy
+from servable.registry.records import WHOLE, Traffic
 from servable.runtime.batcher import Batcher
 from servable.runtime.cache import NoCache, ResponseCache
 from servable.runtime.executor import Executor
@@ -21,9 +22,11 @@ from servable.runtime.waiting import Waiting
 from servable.serving.preparing import Preparing
 from servable.tensors import Arrays
 
-State = Literal["live", "cold", "loading", "failed"]
+State = Literal["live", "cold", "loading", "failed", "warm"]
 #: The policy of what nobody has wishes for.
 NO_WISHES = Policy()
+#: Name and version.
+Key = tuple[str, int]
 _tick = itertools.count(1).__next__
 
 
@@ -37,6 +40,9 @@ class Wanted(NamedTuple):
         default: whether requests that name no model go to it although there are others.
         aliases: the aliases of the model that point at this version.
         policy: the deployment's wishes.
+        own: whether it is the deployment's own version, which answers whatever no other version has a
+            share of.
+        traffic: how the requests of the model are divided; the same for all of its versions.
     """
 
     model: str
@@ -45,6 +51,13 @@ class Wanted(NamedTuple):
     default: bool = False
     aliases: tuple[str, ...] = ()
     policy: Policy = NO_WISHES
+    own: bool = True
+    traffic: Traffic = WHOLE
+
+    @property
+    def key(self) -> Key:
+        """Name and version: no two that are wanted at once have the same."""
+        return self.model, self.version
 
     @property
     def reference(self) -> str:
@@ -53,8 +66,13 @@ class Wanted(NamedTuple):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Every reference that means it."""
-        return (self.model, self.reference, *(f"{self.model}@{alias}" for alias in self.aliases))
+        """Every reference that means this very version, whatever the name alone means."""
+        return (self.reference, *(f"{self.model}@{alias}" for alias in self.aliases))
+
+    @property
+    def divided(self) -> bool:
+        """Whether other versions of the model answer too, or are compared with it."""
+        return self.traffic != WHOLE
 
     def loads_like(self, other: "Wanted") -> bool:
         """Whether what was loaded for one serves the other as well: equal but for names and the like."""
@@ -105,8 +123,11 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model: name.
         version: version.
-        state: ``live``, ``cold`` (it is loaded when it is first called), ``loading``, or ``failed``.
+        state: ``live``, ``cold`` (it is loaded when it is first called), ``loading``, ``failed``, or ``warm``
+            (it answered before, and is kept loaded for a rollback).
         reason: one sentence when it is not live.
+        share: what part of the model's requests it answers, from 0 to 1.
+        mirrored: what part of them is copied to it for comparison, from 0 to 1.
         variant: the form that answers.
         placement: where it runs: ``inline``, ``thread`` or ``process``.
         placement_reason: one sentence: why there.
@@ -122,6 +143,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     state: State
     reason: str = ""
+    share: float = 0.0
+    mirrored: float = 0.0
     variant: str = ""
     placement: str = ""
     placement_reason: str = ""
@@ -238,6 +261,11 @@ class Live:
         self._idle: asyncio.Event | None = None
 
     @property
+    def key(self) -> Key:
+        """Name and version."""
+        return self.model, self.version
+
+    @property
     def signature(self) -> Signature:
         """What it takes and gives."""
         return self.loaded.signature
@@ -284,13 +312,19 @@ class Live:
         await self.batcher.close()
         self.cache.clear()
 
-    def status(self) -> ModelStatus:
-        """What a person sees of it."""
-        loaded = self.loaded
+    def status(self, share: float = 1.0) -> ModelStatus:
+        """What a person sees of it.
+
+        Args:
+            share: what part of the model's requests it answers.
+        """
+        loaded, traffic = self.loaded, self.wanted.traffic
         return ModelStatus(
             model=self.model,
             version=self.version,
             state="live",
+            share=share,
+            mirrored=traffic.mirrored if traffic.shadow == self.version else 0.0,
             variant=loaded.variant.name,
             placement=loaded.placement,
             placement_reason=loaded.reason,
@@ -324,6 +358,11 @@ class Cold:
         """Its version."""
         return self.wanted.version
 
+    @property
+    def key(self) -> Key:
+        """Name and version."""
+        return self.wanted.key
+
     async def warm(self, reference: str = "") -> Live:
         """The model, loaded; many callers at once cause one load, and cancelling one disturbs no other.
 
@@ -349,5 +388,9 @@ class Cold:
                 model=wanted.model, version=wanted.version, state="failed", reason=self.failure
             )
         return ModelStatus(
-            model=wanted.model, version=wanted.version, state="cold", reason="It is loaded when it is called."
+            model=wanted.model,
+            version=wanted.version,
+            state="cold",
+            share=1.0,
+            reason="It is loaded when it is called.",
         )

@@ -25,6 +25,7 @@ _STATES: dict[str, State] = {
     "cold": "AVAILABLE",
     "loading": "LOADING",
     "failed": "END",
+    "warm": "UNLOADING",
 }
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, Protocol, cast
 
-from servable.protocols.base import PieceCodec
+from servable.protocols.base import Head, PieceCodec
 from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.server import checks as check
@@ -14,8 +14,9 @@ from servable.server.formats.base import reference_of
 from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
-from servable.serving.live import Live
+from servable.serving.live import Cold, Live
 from servable.serving.pieces import Times, begin
+from servable.serving.split import VERSION_HEADER, Split
 from servable.serving.table import Table
 from servable.tensors import Body
 
@@ -75,7 +76,7 @@ class Inference:
         self._stream_limit_s = settings.stream_timeout_s
         self._checks = check.checks(settings)
         self._table: Table | None = None
-        self._known: dict[bytes, Live] = {}
+        self._known: dict[bytes, Live | Split] = {}
         #: Gives the id under which a call is answered and logged, by its headers.
         self.request_id = RequestIds().of
 
@@ -107,7 +108,7 @@ class Inference:
             if not _UNUSUAL.isdisjoint(head):
                 limit = check.limit_of(head, limit)
                 weight = check.weight_of(head)
-            live = None if packed else self._live(message)
+            live = None if packed else self._live(message, head)
             if live is None:
                 return Later(self._prepare(message, packed, request, reply, sink, request_id, limit, weight))
             if sink is not None and live.streams:
@@ -119,8 +120,8 @@ class Inference:
         prediction.begin(message, head)
         return prediction
 
-    def _live(self, message: Body) -> Live | None:
-        """The model that a message means; None when it must be loaded first.
+    def _live(self, message: Body, head: Head) -> Live | None:
+        """The model that answers a message; None when it must be loaded first.
 
         Raises:
             ServableError: there is none, or the message is none.
@@ -128,16 +129,19 @@ class Inference:
         if self._host.table is not self._table:
             self._table = self._host.table
             self._known.clear()
+        if VERSION_HEADER in head:
+            wished = self._host.meant(_reference(message), head)
+            return wished if isinstance(wished, Live) else None
         first = leading(message)
-        live = self._known.get(first)
-        if live is None:
-            found = self._host.find(_reference(message))
-            if not isinstance(found, Live):
+        known = self._known.get(first)
+        if known is None:
+            found = self._host.target(_reference(message))
+            if isinstance(found, Cold):
                 return None
-            live = found
+            known = found
             if first and len(self._known) < _KNOWN:
-                self._known[first] = live
-        return live
+                self._known[first] = known
+        return known if isinstance(known, Live) else known.pick(head)
 
     async def _prepare(
         self,
@@ -157,7 +161,7 @@ class Inference:
                 encoding = request.headers.get(b"grpc-encoding", b"")
                 message = await asyncio.to_thread(unpack, message, encoding, self._most)
             spent = asyncio.get_running_loop().time() - started
-            live = await self._desk.live(_reference(message), limit - spent)
+            live = await self._desk.live(_reference(message), request.headers, limit - spent)
             codec = live.codec_by(OipGrpcCodec)
             if sink is not None and live.streams:
                 return self._stream(live, message, request, sink, request_id, weight)

@@ -1,0 +1,1 @@
+"""How requests move from one version to another: who answers, what was seen, and what follows from it."""
