@@ -70,6 +70,8 @@ class FieldProblem(NamedTuple):
 class ServableError(Exception):
     """The root. ``code`` is stable and documented; the message is for people and may change.
 
+    ``version`` is that of the model which a request had reached when this came of it; 0 when it reached none.
+
     Each class below names its code beside its parent, and carries what no program reads from a message.
     """
 
@@ -84,6 +86,7 @@ class ServableError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.version = 0
 
 
 class InputError(ServableError, code="invalid_input"):

@@ -12,6 +12,7 @@ from servable.errors import SettingInvalid
 DATA = "Data"
 SEARCH = "Search"
 SERVING = "Serving"
+TRAFFIC = "Traffic"
 COMMON = "Common"
 
 
@@ -127,6 +128,29 @@ def minimums(given: Iterable[str] | None) -> dict[str, float]:
 
 #: Kinds that a person may give to a column.
 KINDS = ("number", "category", "boolean", "date", "text", "drop")
+
+
+def split(given: str | None) -> dict[int, float] | None:
+    """The shares of ``--split 3=95,4=5``; empty for ``none``, None when nothing is said.
+
+    Raises:
+        SettingInvalid: it is neither.
+    """
+    if given is None or given.strip().lower() == "none":
+        return None if given is None else {}
+    found: dict[int, float] = {}
+    for part in given.split(","):
+        version, _, weight = part.strip().partition("=")
+        try:
+            number, share = int(version), float(weight.removesuffix("%"))
+        except ValueError:
+            raise SettingInvalid(
+                f"--split takes versions and their weights such as 3=95,4=5, or none, not {given[:60]!r}."
+            ) from None
+        if number in found:
+            raise SettingInvalid(f"--split names version {number} twice; name it once.")
+        found[number] = share
+    return found
 
 
 def kinds(given: Iterable[str] | None) -> dict[str, str]:

@@ -86,6 +86,24 @@ Pin = Annotated[
         show_default=False,
     ),
 ]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="V=WEIGHT,...",
+        help="Divide the requests among versions, such as 3=95,4=5; none ends it.",
+        rich_help_panel=options.TRAFFIC,
+        show_default=False,
+    ),
+]
+Sticky = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HEADER",
+        help="The header that keeps a caller with one version while requests are divided.",
+        rich_help_panel=options.TRAFFIC,
+        show_default="X-Servable-Key",
+    ),
+]
 ResetPolicy = Annotated[
     bool,
     typer.Option(
@@ -118,6 +136,8 @@ def deploy(
     cache: Cache = None,
     cache_age: CacheAge = None,
     pin: Pin = None,
+    split: Split = None,
+    sticky: Sticky = None,
     reset_policy: ResetPolicy = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
@@ -127,6 +147,7 @@ def deploy(
     How it is served stays as earlier deployments of the model said, except for what is said now.
 
     Example: [bold]servable deploy churn:3 --executor process --processes 2[/bold]
+    or [bold]servable deploy churn --split 3=95,4=5 --sticky X-Customer[/bold]
     """
     from servable.cli import tables
     from servable.workflows.deploy import deploy as work
@@ -145,6 +166,8 @@ def deploy(
         cache=cache,
         cache_age_s=cache_age,
         pin=pin,
+        split=options.split(split),
+        sticky=sticky,
         reset_policy=reset_policy,
         home=home,
     )

@@ -7,9 +7,10 @@ from rich.console import RenderableType
 from rich.markup import escape
 
 from servable.cli.tables import duration, plain_table
+from servable.cli.wording import percent, shares
 
 if TYPE_CHECKING:
-    from servable.workflows.outcomes import RunningModel, RunningServer, Status
+    from servable.workflows.outcomes import DeploymentRow, RunningModel, RunningServer, Status
 
 _NUMERIC = ("requests", "errors", "p50", "p99", "batch", "queued", "cached", "memory")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -17,7 +18,9 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def status(state: "Status") -> Iterator[RenderableType]:
     """What should be served, and what a server says that it serves."""
-    table = plain_table("Deployments", "model", "version", "previous", "variant", "since", "")
+    divided = any(row.shares or row.shadow for row in state.deployments)
+    heads = ("model", "version", "previous", "variant", "since", "", *(["traffic"] if divided else []))
+    table = plain_table("Deployments", *heads)
     for row in state.deployments:
         table.add_row(
             escape(row.model),
@@ -26,6 +29,7 @@ def status(state: "Status") -> Iterator[RenderableType]:
             escape(row.serving),
             row.since,
             "default" if row.default else "",
+            *([_traffic(row)] if divided else []),
         )
     if state.home:
         yield table if state.deployments else "Nothing is deployed; see servable deploy --help."
@@ -35,6 +39,11 @@ def status(state: "Status") -> Iterator[RenderableType]:
     if state.server is not None:
         yield f"Server   {escape(state.url)} answers"
         yield from running(state.server)
+
+
+def _traffic(row: "DeploymentRow") -> str:
+    said = [shares(row.shares)] if row.shares else []
+    return "  ".join([*said, *([f"v{row.shadow} shadow"] if row.shadow else [])])
 
 
 def running(server: "RunningServer") -> Iterator[RenderableType]:
@@ -48,13 +57,13 @@ def running(server: "RunningServer") -> Iterator[RenderableType]:
     notes = [
         f"{each.model}:{each.version} is {each.state}: {each.reason}"
         for each in server.models
-        if each.state not in ("live", "cold") and each.reason
+        if each.state in ("loading", "failed") and each.reason
     ]
     notes += [
         f"{each.model}:{each.version}: {each.device_reason}" for each in server.models if each.device_reason
     ]
     for each in server.models:
-        style = {"failed": "red", "cold": "dim"}.get(each.state)
+        style = {"failed": "red", "cold": "dim", "warm": "dim"}.get(each.state)
         table.add_row(*_cells(each), style=style)
     yield table
     yield from (escape(note) for note in notes)
@@ -75,7 +84,9 @@ def _about(server: "RunningServer") -> Iterator[str]:
 
 def _cells(each: "RunningModel") -> Iterator[str]:
     yield escape(f"{each.model}:{each.version}")
-    yield each.state
+    part = f" {percent(each.share)}" if 0 < each.share < 1 else ""
+    mirrored = f" shadow {percent(each.mirrored)}" if each.mirrored else ""
+    yield f"{each.state}{part}{mirrored}"
     yield escape(each.variant) or "-"
     taken = f" ({size(each.accelerator_bytes)})" if each.accelerator_bytes else ""
     device = f" on {escape(each.device)}{taken}" if each.device not in ("", "cpu") else ""

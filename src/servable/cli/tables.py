@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from servable.cli.wording import wishes
+from servable.cli.wording import percent, shares, wishes
 
 if TYPE_CHECKING:
     from servable.workflows.outcomes import (
@@ -240,6 +240,8 @@ def deployed(outcome: "DeployOutcome") -> Iterator[RenderableType]:
     before = f" in place of version {outcome.previous}" if outcome.previous is not None else ""
     default = ", the default model" if outcome.default else ""
     yield f"[bold green]{name}:{outcome.version}[/bold green] is deployed{before}{default}."
+    if outcome.shares:
+        yield f"Traffic  {shares(outcome.shares)}"
     if outcome.policy:
         yield f"Policy   {escape(wishes(outcome.policy))}"
     yield "Running servers of this home take it up by themselves; without one: servable serve"
@@ -277,7 +279,8 @@ def description(about: "Description") -> Iterator[RenderableType]:
         f"{about.task}, made by {about.framework}, {about.created_at}",
         f"versions {', '.join(map(str, about.versions))}"
         + (f"; aliases {', '.join(about.aliases)}" if about.aliases else "")
-        + ("; deployed" if about.deployed else ""),
+        + ("; deployed" if about.deployed else "")
+        + (f"; answers {percent(about.share)} of the requests" if 0 < about.share < 1 else ""),
         *([f"policy: {wishes(about.policy)}"] if about.policy else []),
         *(f"{key}: {value}" for key, value in {**about.source, **about.recipe}.items()),
         f"package  {about.package}",

@@ -19,6 +19,8 @@ def wishes(policy: Mapping[str, Any]) -> str:
         "max_batch": "at most {} rows in a batch",
         "cache_bytes": "a cache of {}",
         "cache_age_s": "answers kept for {} s",
+        "capture": "{} of the requests captured",
+        "sticky": "callers kept with a version by {}",
     }
     said = []
     for name, value in policy.items():
@@ -31,6 +33,16 @@ def wishes(policy: Mapping[str, Any]) -> str:
             counted = name == "cache_bytes" and isinstance(value, int)
             said.append(words[name].format(size(value) if counted else plain))
     return ", ".join(said) or "by measurement"
+
+
+def shares(parts: Mapping[int, float]) -> str:
+    """What part of the requests each version gets, such as ``v3 95 %  v4 5 %``."""
+    return "  ".join(f"v{version} {percent(part)}" for version, part in sorted(parts.items()))
+
+
+def percent(part: float) -> str:
+    """A part of a whole, such as ``95 %`` or ``0.5 %``."""
+    return f"{part * 100:.3g} %"
 
 
 def size(count: int) -> str:

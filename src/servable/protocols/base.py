@@ -16,6 +16,9 @@ from servable.tensors import Body, Request, Response
 #: A request's headers by name in small letters.
 Head = Mapping[bytes, bytes]
 NO_HEAD: Head = MappingProxyType({})
+#: In a request, the version that a tester wants to be answered by; in an answer, the version that gave it,
+#: where the format has no place for it.
+VERSION_HEADER = b"x-servable-version"
 
 
 def media_type_of(head: Head) -> str:

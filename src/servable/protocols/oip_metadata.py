@@ -251,7 +251,7 @@ def index_entry(name: str, version: int, state: str, reason: str) -> dict[str, s
     Args:
         name: of the model.
         version: which one.
-        state: ``live``, ``cold``, ``loading`` or ``failed``.
+        state: ``live``, ``cold``, ``loading``, ``failed`` or ``warm``.
         reason: one sentence when it is not live.
     """
     return {"name": name, "version": str(version), "state": _STATES[state], "reason": reason}

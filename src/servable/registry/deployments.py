@@ -55,6 +55,7 @@ class Deployments:
         default: bool | None = None,
         policy: dict[str, Any] | None = None,
         wishes: Mapping[str, Any] | None = None,
+        traffic: Traffic = WHOLE,
     ) -> DeploymentRecord:
         """Let a version answer every request from now on. Doing it twice is the same as doing it once.
 
@@ -65,16 +66,22 @@ class Deployments:
                 leaves it as it is.
             policy: replaces the policy; None leaves it as it is.
             wishes: changes the policy, as ``policy.changed`` does; the rest of it stays.
+            traffic: leaves a part of the requests to other versions, as ``divide`` does.
 
         Raises:
             ModelNotFound: there is no such model.
             VersionNotFound: it has no such version.
-            SettingInvalid: a wish that cannot be used; nothing was changed.
+            SettingInvalid: a wish or a share that cannot be used; nothing was changed.
         """
+        _check(traffic)
         with self._state.writing() as connection:
-            resolve_version(connection, model, version)
+            for named in (version, *traffic.versions):
+                resolve_version(connection, model, named)
             present = _deployment(connection, model)
-            values: dict[str, Any] = {"generation": current_change(connection), "traffic": {}}
+            values: dict[str, Any] = {
+                "generation": current_change(connection),
+                "traffic": msgspec.to_builtins(traffic),
+            }
             if policy is not None or wishes:
                 values["policy"] = _policy(present, policy, wishes or {})
             if default is not None:

@@ -15,7 +15,7 @@ from starlette.routing import Router
 
 from servable.errors import MethodNotAllowed, RouteNotFound, ServableError
 from servable.logs import fields, logger
-from servable.protocols.base import Heavy
+from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
@@ -33,7 +33,7 @@ from servable.server.workers import Link, NoLink
 from servable.serving.answer import Prediction
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live
-from servable.serving.split import VERSION_HEADER, Split
+from servable.serving.split import Split
 from servable.serving.table import Table
 from servable.settings import ServerSettings
 

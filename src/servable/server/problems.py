@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from servable.errors import MethodNotAllowed, Overloaded, ServableError
+from servable.protocols.base import VERSION_HEADER
 from servable.protocols.native import error_body
 
 #: Every code that can reach a caller; what is not here is 500.
@@ -84,11 +85,13 @@ def problem(error: BaseException, request_id: str, style: Style = NATIVE) -> Pro
     what is not ours at all, becomes one fixed sentence.
     """
     known = known_error(error)
+    headers: list[tuple[bytes, bytes]] = [(b"content-type", style.media_type)]
+    if isinstance(error, ServableError) and error.version:
+        headers.append((VERSION_HEADER, b"%d" % error.version))
     if known is not error:
         body = style.body(known, request_id)
-        return Problem(500, "internal_error", body, ((b"content-type", style.media_type),))
+        return Problem(500, "internal_error", body, tuple(headers))
     error = known
-    headers: list[tuple[bytes, bytes]] = [(b"content-type", style.media_type)]
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii")))
     if error.retryable:

@@ -221,6 +221,8 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
         "version": status.version,
         "state": status.state,
         "reason": status.reason,
+        "share": status.share,
+        **({"mirrored": status.mirrored} if status.mirrored else {}),
         "default": status.model == table.default_name and status.state in ("live", "cold"),
         "predict": f"{prefix}/models/{status.model}/predict",
     }

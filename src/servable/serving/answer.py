@@ -158,7 +158,9 @@ class Prediction(Waiting):
         live = self._live
         self.over = True
         live.leave()
-        code = error.code if isinstance(error, ServableError) else "internal_error"
+        code = "internal_error"
+        if isinstance(error, ServableError):
+            code, error.version = error.code, live.version
         if isinstance(error, ModelFailed):
             _log.error(
                 "the model failed",

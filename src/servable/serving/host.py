@@ -21,7 +21,7 @@ from servable.clock import Clock, SystemClock
 from servable.errors import ModelNotReady, Overloaded, ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
-from servable.protocols.base import Head
+from servable.protocols.base import VERSION_HEADER, Head
 from servable.runtime.gpus import Gpus, MachineGpus
 from servable.runtime.model import load_model
 from servable.runtime.sharing import ALONE, Sharing
@@ -31,7 +31,7 @@ from servable.serving.live import Cold, Key, Live, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading, reason_of
 from servable.serving.outlines import Outlines
 from servable.serving.residents import Residents
-from servable.serving.split import VERSION_HEADER, Split
+from servable.serving.split import Split
 from servable.serving.switching import Loaded, next_of
 from servable.serving.table import Rows, Table, absent, table_of, wished
 from servable.settings import ServerSettings

@@ -88,6 +88,8 @@ async def begin(
         course.agree(request)
         first = await course.first(request, codec, weight)
     except BaseException as error:
+        if isinstance(error, ServableError):
+            error.version = live.version
         await course.over(GONE if isinstance(error, asyncio.CancelledError) else _code(error))
         raise
     return Begun(course.writer.media_type, course.writer.headers, course.parts(first))

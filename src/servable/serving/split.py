@@ -7,8 +7,6 @@ from servable.protocols.base import Head
 from servable.rollout.traffic import Division
 from servable.serving.live import Live
 
-#: Names the version that a tester wants to be answered by.
-VERSION_HEADER = b"x-servable-version"
 #: Its value keeps a caller with one version, unless the deployment names another header.
 KEY_HEADER = b"x-servable-key"
 

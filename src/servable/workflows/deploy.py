@@ -1,9 +1,15 @@
 """``deploy``, ``rollback``, ``undeploy``: what should be served. Running servers follow by themselves."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from servable.registry.home import Home
 from servable.registry.policy import Placement
-from servable.registry.records import DeploymentRecord
+from servable.registry.records import WHOLE, DeploymentRecord, Share, Traffic, VersionRecord
+from servable.registry.references import parse_reference
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeployOutcome
 
@@ -23,6 +29,8 @@ def deploy(
     cache: str | int | None = None,
     cache_age_s: float | None = None,
     pin: bool | None = None,
+    split: Mapping[int, float] | None = None,
+    sticky: str | None = None,
     reset_policy: bool = False,
     home: str | Path | None = None,
 ) -> DeployOutcome:
@@ -46,6 +54,11 @@ def deploy(
         cache: size of the cache of answers, in bytes or such as ``64MiB``; 0 for none.
         cache_age_s: seconds for which a kept answer is given.
         pin: whether it is never unloaded to make room for others.
+        split: divides the requests: version to weight, such as ``{3: 95, 4: 5}``; a ``reference`` without a
+            version then leaves the deployed version what it is, which answers in place of any that cannot.
+            Empty ends a division. None lets the one version answer everything.
+        sticky: the header whose value decides which version answers while requests are divided, so that one
+            caller always meets the same; empty for ``X-Servable-Key``.
         reset_policy: forget first whatever was said in earlier deployments.
         home: the folder of the registry; looked up when None.
 
@@ -59,15 +72,44 @@ def deploy(
     wishes = _said(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
+        sticky=sticky,
     )  # fmt: skip
     with opened(home) as place:
-        record = place.models.resolve(reference)
-        place.package(record)
+        record, traffic = _meant(place, reference, split)
+        for version in {record.version, *traffic.versions}:
+            place.package(place.models.resolve(f"{record.model}:{version}"))
         return _outcome(place.deployments.deploy(
             record.model, record.version,
             default=True if default else None, policy={} if reset_policy else None,
-            wishes=wishes,
+            wishes=wishes, traffic=traffic,
         ))  # fmt: skip
+
+
+def shares_of(traffic: Traffic) -> dict[int, float]:
+    """What part of the requests each version gets, together 1; nothing while they are not divided."""
+    total = math.fsum(share.weight for share in traffic.shares)
+    return {share.version: share.weight / total for share in traffic.shares}
+
+
+def _meant(place: Home, reference: str, split: Mapping[int, float] | None) -> tuple[VersionRecord, Traffic]:
+    """The version that is to be deployed, and how the requests are to be divided.
+
+    Raises:
+        NotFoundError: there is no such model, version or alias.
+    """
+    if split is None:
+        return place.models.resolve(reference), WHOLE
+    shares = tuple(Share(version=version, weight=weight) for version, weight in split.items())
+    asked = parse_reference(reference)
+    present = place.deployments.get(asked.model)
+    if asked.version is None and asked.alias is None:
+        if present is not None:
+            reference = f"{asked.model}:{present.version}"
+        elif shares:
+            reference = f"{asked.model}:{max(shares, key=lambda share: share.weight).version}"
+    traffic = WHOLE if present is None else present.traffic
+    shadow = 0 if traffic.shadow in split else traffic.shadow
+    return place.models.resolve(reference), msgspec.structs.replace(traffic, shares=shares, shadow=shadow)
 
 
 def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:
@@ -90,6 +132,7 @@ def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:
             previous=before.version if before is not None else None,
             default=after.default,
             policy=after.policy,
+            shares=shares_of(after.traffic),
         )
 
 
@@ -121,4 +164,5 @@ def _outcome(record: DeploymentRecord) -> DeployOutcome:
         previous=record.previous[-1] if record.previous else None,
         default=record.default,
         policy=record.policy,
+        shares=shares_of(record.traffic),
     )

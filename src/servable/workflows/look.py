@@ -12,6 +12,7 @@ from servable.registry.home import Home
 from servable.registry.policy import read_policy
 from servable.registry.records import DeploymentRecord, ModelRecord
 from servable.runtime.placement import found_here, place
+from servable.workflows.deploy import shares_of
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeploymentRow, Description, ModelRow, Status, VariantRow
 from servable.workflows.running import ask
@@ -71,6 +72,8 @@ def _desired(home: str | Path | None) -> Status:
                 since=record.since,
                 serving=record.serving,
                 policy=record.policy,
+                shares=shares_of(record.traffic),
+                shadow=record.traffic.shadow or None,
             )
             for record in place.deployments.all()
         )
@@ -119,7 +122,16 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
             package=str(package.folder),
             report=str(report) if report.is_file() else "",
             policy=policy,
+            share=_share(deployment, record.version),
         )
+
+
+def _share(deployment: DeploymentRecord | None, version: int) -> float:
+    """What part of the requests of its model a version is to answer."""
+    if deployment is None:
+        return 0.0
+    shares = shares_of(deployment.traffic) or {deployment.version: 1.0}
+    return shares.get(version, 0.0)
 
 
 def _placed(manifest: Manifest, stored: Mapping[str, Any]) -> tuple[VariantRow, ...]:

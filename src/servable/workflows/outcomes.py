@@ -173,7 +173,8 @@ class OptimizeOutcome(msgspec.Struct, frozen=True, kw_only=True):
 class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of ``deploy``, ``rollback`` and ``undeploy``; ``version`` is None after undeploy.
 
-    ``policy`` is how it is to be served, as far as that differs from the defaults.
+    ``policy`` is how it is to be served, as far as that differs from the defaults; ``shares`` is what part of
+    the requests each version gets while they are divided, together 1.
     """
 
     model: str
@@ -181,6 +182,7 @@ class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
     previous: int | None
     default: bool
     policy: dict[str, Any] = {}
+    shares: dict[int, float] = {}
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,7 +202,11 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One deployment of a home: what should be served, and how (see ``DeployOutcome``)."""
+    """One deployment of a home: what should be served, and how (see ``DeployOutcome``).
+
+    While its requests are divided, ``shares`` says what part each version gets, together 1; ``shadow`` is
+    the version that gets copies of them.
+    """
 
     model: str
     version: int
@@ -209,6 +215,8 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     since: str
     serving: str
     policy: dict[str, Any] = {}
+    shares: dict[int, float] = {}
+    shadow: int | None = None
 
 
 class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,7 +225,9 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model: its name.
         version: which one.
-        state: ``live``, ``cold``, ``loading`` or ``failed``.
+        state: ``live``, ``cold``, ``loading``, ``failed`` or ``warm`` (kept loaded for a rollback).
+        share: what part of its model's requests it answers, from 0 to 1.
+        mirrored: what part of them is copied to it for comparison, from 0 to 1.
         reason: why it is not live, or why it runs where it runs.
         variant: the form that answers; empty when none is loaded.
         executor: where it runs; empty when nothing is loaded.
@@ -238,6 +248,8 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     version: int
     state: str
+    share: float = 0.0
+    mirrored: float = 0.0
     reason: str = ""
     variant: str = ""
     executor: str = ""
@@ -300,7 +312,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class Description(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the registry and the package know about one version.
 
-    ``policy`` is how the model's deployment is to be served, as far as that differs from the defaults.
+    ``policy`` is how the model's deployment is to be served, as far as that differs from the defaults;
+    ``share`` is what part of the model's requests this version is to answer, from 0 to 1.
     """
 
     model: str
@@ -322,6 +335,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     package: str
     report: str
     policy: dict[str, Any] = {}
+    share: float = 0.0
 
 
 class ScoreOutcome(msgspec.Struct, frozen=True, kw_only=True):

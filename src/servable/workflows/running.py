@@ -116,6 +116,8 @@ def _model(entry: Mapping[str, Any], figures: Samples) -> RunningModel:
         model=labels["model"],
         version=int(labels["version"]),
         state=str(entry.get("state", "")),
+        share=float(entry.get("share") or 0.0),
+        mirrored=float(entry.get("mirrored") or 0.0),
         reason=str(entry.get("reason") or serving.get("reason", "")),
         variant=str(serving.get("variant", "")),
         executor=str(serving.get("executor", "")),

@@ -18,6 +18,7 @@ from servable.errors import ConflictError, MethodNotAllowed, NotFoundError, Requ
 from servable.protocols.base import Codec, CodecLimits, Head
 from servable.protocols.mlflow import error_body
 from servable.protocols.sagemaker import InvocationsCodec
+from servable.protocols.versioned import Versioned
 from servable.server.desk import Desk, request_id_of
 from servable.server.formats.base import Door, Format, by_path
 from servable.server.problems import Style, problem
@@ -33,11 +34,14 @@ _Handler = Callable[[Request], Awaitable[Response]]
 
 def choose(live: Live, _head: Head) -> Codec:
     """The codec of ``/invocations`` for a model."""
-    return live.codec_by(_made)
+    return live.codec_by(_VERSIONED)
 
 
 def _made(signature: Any, limits: CodecLimits) -> Codec:
     return InvocationsCodec(signature, limits)
+
+
+_VERSIONED = Versioned(_made)
 
 
 def targeted(found: re.Match[str], head: Head) -> str:

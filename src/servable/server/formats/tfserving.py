@@ -13,6 +13,7 @@ from starlette.routing import Route
 from servable.protocols.base import Codec, Head, Maker
 from servable.protocols.tfserving import ClassifyCodec, PredictCodec, RegressCodec, error_body
 from servable.protocols.tfserving_metadata import metadata
+from servable.protocols.versioned import Versioned
 from servable.server.desk import Desk, json_response
 from servable.server.formats.base import Door, Format, reference_of
 from servable.server.problems import Style
@@ -26,8 +27,9 @@ _MODEL = r"/v1/models/(?P<name>[^/]+?)(?:/versions/(?P<version>[^/:]+)|/labels/(
 
 
 def made_by(maker: Maker) -> Callable[[Live, Head], Codec]:
-    """Chooses the codec that a maker makes, whatever the headers say."""
-    return lambda live, _head: live.codec_by(maker)
+    """Chooses the codec that a maker makes, whatever the headers say; a header names the version."""
+    versioned = Versioned(maker)
+    return lambda live, _head: live.codec_by(versioned)
 
 
 class _Looks:

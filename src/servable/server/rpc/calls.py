@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from servable.errors import InputError, ServableError
+from servable.protocols.base import VERSION_HEADER
 from servable.server.checks import too_large
 from servable.server.http import Exchange, Headers, HttpRequest, PlainReply
 from servable.server.http2_stream import Carrier, Stream
@@ -107,7 +108,7 @@ def _told(headers: Headers) -> Headers:
     """What of an error's headers a client of gRPC understands."""
     told = []
     for name, value in headers:
-        if name == b"x-request-id":
+        if name in (b"x-request-id", VERSION_HEADER):
             told.append((name, value))
         elif name == b"retry-after":
             told.append((b"grpc-retry-pushback-ms", value + b"000"))

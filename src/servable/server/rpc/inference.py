@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, Protocol, cast
 
-from servable.protocols.base import Head, PieceCodec
+from servable.protocols.base import VERSION_HEADER, Head, PieceCodec
 from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.server import checks as check
@@ -16,7 +16,7 @@ from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
 from servable.serving.live import Cold, Live
 from servable.serving.pieces import Times, begin
-from servable.serving.split import VERSION_HEADER, Split
+from servable.serving.split import Split
 from servable.serving.table import Table
 from servable.tensors import Body
 
