@@ -56,6 +56,7 @@ class Described(NamedTuple):
         signature: what it takes and gives.
         default: whether ``POST /predict`` means it.
         streams: whether it answers in pieces.
+        divided: how its requests are divided among versions, in a sentence; empty when they are not.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Described(NamedTuple):
     signature: Signature
     default: bool
     streams: bool = False
+    divided: str = ""
 
 
 def document(models: Sequence[Described], server_version: str, prefix: str = "") -> Schema:
@@ -138,7 +140,8 @@ def _pieces(model: str) -> Schema:
 
 def _about(described: Described) -> str:
     signature = described.signature
-    return f"Version {described.version}, {signature.task} of {len(signature.inputs)} inputs."
+    about = f"Version {described.version}, {signature.task} of {len(signature.inputs)} inputs."
+    return f"{about} {described.divided}" if described.divided else about
 
 
 def operation_id(model: str, verb: str = "predict") -> str:
@@ -266,8 +269,9 @@ def _fixed_schemas() -> dict[str, Schema]:
         "properties": {
             "name": text,
             "version": {"type": "integer"},
-            "state": text | {"description": "live, cold, loading or failed."},
+            "state": text | {"description": "live, cold, loading, failed or warm."},
             "reason": text | {"description": "Why it is in this state; empty when it is live."},
+            "share": {"type": "number", "description": "Its part of the model's requests, from 0 to 1."},
             "default": {"type": "boolean"},
             "predict": text | {"description": "The address that answers rows."},
             "task": text,

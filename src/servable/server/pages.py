@@ -184,6 +184,10 @@ def _card(status: ModelStatus, table: Table, report: bool, place: Place) -> str:
         head = f'<h2><a href="{base}/models/{name}">{name}</a></h2>'
         if status.model == table.default_name:
             chips.append('<span class="chip">default</span>')
+    if 0 < status.share < 1:
+        chips.append(f'<span class="chip">{status.share * 100:.3g} % of the requests</span>')
+    if status.mirrored:
+        chips.append('<span class="chip">shadow</span>')
     if live is None:
         rest = f'<p class="why {status.state}">{escape(status.reason or "It is being loaded.")}</p>'
         links = ""

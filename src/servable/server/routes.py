@@ -136,9 +136,12 @@ class _Looks:
         table = self._host.table
         default = table.default_name
         found = [
-            Described(live.model, live.version, live.signature, live.model == default, live.streams)
+            Described(
+                live.model, live.version, live.signature, live.model == default, live.streams,
+                _divided(table, live.model),
+            )
             for live in table.models.values()
-        ]
+        ]  # fmt: skip
         colds = {cold.model: cold for cold in table.cold.values()}
         for name in sorted(colds)[:_DESCRIBED_COLD]:
             cold = colds[name]
@@ -194,6 +197,11 @@ class _Looks:
                 "package": live.wanted.digest,
                 "streams": live.streams,
                 "executor": live.executor.statistics(),
+                "versions": [
+                    {"version": each.version, "state": each.state, "share": each.share}
+                    for each in table.statuses
+                    if each.model == live.model
+                ],
                 "signature": msgspec.json.decode(signatures.encode(live.signature)),
             }
         )
@@ -241,6 +249,20 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
             **({"accelerator_bytes": status.accelerator_bytes} if status.accelerator_bytes else {}),
         }
     return summary
+
+
+def _divided(table: Table, model: str) -> str:
+    """How the requests of a model are divided, in one sentence; empty when they are not."""
+    split = table.splits.get(model)
+    if split is None:
+        return ""
+    parts = ", ".join(
+        f"version {version} {part * 100:.3g} %" for version, part in sorted(split.shares.items())
+    )
+    return (
+        f"Its requests are divided: {parts}; the header {split.header} keeps a caller with one version, and "
+        "x-servable-version names one."
+    )
 
 
 def _html(content: bytes, policy: str) -> Response:

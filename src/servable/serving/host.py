@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from servable.artifact.package import Outline
 from servable.clock import Clock, SystemClock
-from servable.errors import ModelNotReady, Overloaded, ServableError, ServerStopping
+from servable.errors import ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.protocols.base import VERSION_HEADER, Head
@@ -28,12 +28,14 @@ from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.accelerating import Accelerators
 from servable.serving.former import Former
 from servable.serving.live import Cold, Key, Live, Source, Wanted
-from servable.serving.loading import Attempts, Loader, Loading, reason_of
+from servable.serving.loading import Attempts, Loader, Loading
 from servable.serving.outlines import Outlines
 from servable.serving.residents import Residents
 from servable.serving.split import Split
 from servable.serving.switching import Loaded, next_of
 from servable.serving.table import Rows, Table, absent, table_of, wished
+from servable.serving.warming import Warming
+from servable.serving.watching import Watched
 from servable.settings import ServerSettings
 
 _log = logger("serving")
@@ -66,7 +68,6 @@ class Host:
         settings, clock = settings or ServerSettings(), clock or SystemClock()
         self.table = Table()
         self.metrics = metrics
-        self._source = source
         self._poll_s = settings.poll_s
         self._loader = loader = Loader(source, metrics, settings, clock, loading, sharing)
         self._accelerators = Accelerators(
@@ -79,13 +80,14 @@ class Host:
         self._former = Former(settings.keep_warm_s, clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
         self._outlines = Outlines(source, self._thread)
-        self._token: object = None
-        self._wanted: tuple[Wanted, ...] | None = None
+        self._watched = Watched(source, self._thread)
+        #: Whether desired state is ahead of the table, and whether it was ever followed.
+        self._behind, self._settled = True, False
         self._lives: dict[Key, Live] = {}
         #: Loaded, and waiting to be switched to together with the others.
         self._fresh: dict[Key, Live] = {}
         self._colds: dict[Key, Cold] = {}
-        self._warming: dict[Cold, asyncio.Task[ServableError | None]] = {}
+        self._warming = Warming(self, self._residents, self._attempts)
         self._retiring: dict[Live, asyncio.Task[None]] = {}
         self._closing = False
 
@@ -94,7 +96,7 @@ class Host:
     @property
     def settled(self) -> bool:
         """Whether desired state was read and every wanted version was tried at least once."""
-        return self._wanted is not None
+        return self._settled
 
     @property
     def ready(self) -> bool:
@@ -179,6 +181,9 @@ class Host:
     async def reconcile(self) -> bool:
         """Look once, and make it so if anything changed.
 
+        A model is switched as soon as everything of it is loaded; what needs no load does not wait for
+        what does, so that a rollback is not held up by another model.
+
         Returns:
             Whether the table was replaced.
 
@@ -186,41 +191,61 @@ class Host:
             ServableError: desired state cannot be read; everything stays as it was.
         """
         self._let_go(self._former.over())
-        loop = asyncio.get_running_loop()
-        token = await loop.run_in_executor(self._thread, self._source.token)
+        self._behind |= await self._watched.look()
+        if not self._behind and not self._due():
+            return False
+        tried: set[Wanted] = set()
+        while pending := [each for each in self._pending() if each not in tried]:
+            tried.add(pending[0])
+            await self._load(pending[0])
+        self._switch(self._watched.wanted or ())
+        self._behind, self._settled = False, True
+        return True
+
+    def _due(self) -> bool:
+        """Whether something may be loaded again although nothing else is wanted."""
         returning = [live.wanted for live in self._lives.values() if self._accelerators.may_return(live)]
-        due = any(self._must_load(wanted) for wanted in (*self._attempts.due(), *returning))
-        if self._wanted is not None and token == self._token and not due:
-            return False
-        wanted = await loop.run_in_executor(self._thread, self._source.wanted)
-        if wanted == self._wanted and not due:
-            self._token = token
-            return False
+        return any(self._must_load(wanted) for wanted in (*self._attempts.due(), *returning))
+
+    def _pending(self) -> list[Wanted]:
+        """What must be loaded; models of which nothing must be are switched."""
+        wanted = self._watched.wanted or ()
         self._attempts.keep(frozenset(wanted))
         self._residents.keep(frozenset(each.digest for each in wanted))
-        for each in wanted:
-            if not self._must_load(each):
-                continue
-            self._make_way(each, wanted)
-            try:
-                self._fresh[each.key] = await self._residents.load(each)
-            except ServableError as error:
-                self._attempts.failed(each, error)
-            else:
-                self._attempts.succeeded(each)
-        self._switch(wanted)
-        self._token, self._wanted = token, wanted
-        return True
+        pending = [each for each in wanted if self._must_load(each)]
+        if pending and self._settled:
+            self._switch(wanted, {each.model for each in pending})
+        return pending
+
+    async def _load(self, wanted: Wanted) -> None:
+        """Load one version, and follow meanwhile what needs no load."""
+        self._make_way(wanted)
+        loading = asyncio.ensure_future(self._residents.load(wanted))
+        try:
+            while not (await asyncio.wait([loading], timeout=self._poll_s))[0]:
+                with contextlib.suppress(ServableError):
+                    if await self._watched.look():
+                        self._pending()
+            self._fresh[wanted.key] = loading.result()
+        except ServableError as error:
+            self._attempts.failed(wanted, error)
+        except asyncio.CancelledError:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            raise
+        else:
+            self._attempts.succeeded(wanted)
 
     @property
     def _loaded(self) -> Loaded:
-        return Loaded(self._lives, self._fresh, self._former, self.table.models)
+        return Loaded(self._lives, self._fresh, self._former, self.table)
 
     def _must_load(self, wanted: Wanted) -> bool:
         """Whether desired state alone is reason enough to load it now."""
         loaded = self._loaded
         live = loaded.serving(wanted)
-        if live is not None and not self._accelerators.may_return(live):
+        fresh = live is not None and live is self._fresh.get(wanted.key)
+        if live is not None and (fresh or not self._accelerators.may_return(live)):
             return False
         if self._attempts.resting(wanted):
             return False
@@ -229,12 +254,13 @@ class Host:
     def _on_demand(self, wanted: Wanted) -> bool:
         return self._residents.lazy and not wanted.policy.pinned and not wanted.divided
 
-    def _make_way(self, wanted: Wanted, others: tuple[Wanted, ...]) -> None:
+    def _make_way(self, wanted: Wanted) -> None:
         """Before another version of a model is loaded, the one that is kept warm goes.
 
         So no more than two are in memory for a switch, the one of a rollback among them.
         """
         kept = self._former.of(wanted.model)
+        others = self._watched.wanted or ()
         if kept is not None and not any(kept is self._loaded.serving(other) for other in others):
             self._former.take(kept)
             self._let_go([kept])
@@ -247,23 +273,25 @@ class Host:
             for live in lives:
                 self._retire(live)
 
-    def _switch(self, wanted: tuple[Wanted, ...]) -> None:
-        """Replace the table in one step, then send away what is no longer wanted."""
-        loaded = self._loaded
-        colds = {each.key: self._cold(each) for each in wanted if self._on_demand(each)}
-        failures = {each: found for each in wanted if (found := self._attempts.failure(each)) is not None}
-        lives, named, missing = next_of(wanted, loaded, failures)
-        failed = [
-            failures[each].status()
-            for each in missing
-            if each in failures and (loaded.before(each) is not None or each.key not in colds)
-        ]
-        gone = self._former.switched(loaded.lives.values(), loaded.named, lives, named)
-        self._lives, self._colds, self._fresh = lives, colds, {}
-        waiting = [cold for cold in colds.values() if cold.model not in named]
-        self.table = table_of(Rows(lives.values(), named, failed, waiting, self._former.statuses()))
+    def _switch(self, wanted: tuple[Wanted, ...], held: Collection[str] = ()) -> None:
+        """Replace the table in one step, then send away what is no longer wanted.
+
+        Args:
+            wanted: every version that should be live.
+            held: models that stay as they are, because something of them must be loaded first.
+        """
+        loaded, followed = self._loaded, [each for each in wanted if each.model not in held]
+        colds = {each.key: self._cold(each) for each in followed if self._on_demand(each)}
+        colds |= {key: cold for key, cold in self._colds.items() if cold.model in held}
+        failures = {each: found.status() for each in followed if (found := self._attempts.failure(each))}
+        after = next_of(followed, loaded, failures, colds, held)
+        gone = self._former.switched(loaded.lives.values(), loaded.table.models, after.lives, after.named)
+        self._lives, self._fresh, self._colds = after.lives, after.fresh, colds
+        waiting = [cold for cold in colds.values() if cold.model not in after.named]
+        kept = self._former.statuses()
+        self.table = table_of(Rows(after.lives.values(), after.named, after.failures, waiting, kept))
         self._count()
-        for live in gone:
+        for live in (*gone, *after.unused):
             self._retire(live)
 
     def _count(self) -> None:
@@ -273,75 +301,30 @@ class Host:
         """The handle of a model that is loaded on demand: the same one for as long as it loads the same."""
         cold = self._colds.get(wanted.key)
         if cold is None or not cold.wanted.loads_like(wanted):
-            return Cold(wanted, self._warm)
+            return Cold(wanted, self._warming.warm)
         cold.wanted = wanted
         return cold
 
     # ------------------------------------------------------------------ on demand
 
-    async def _warm(self, cold: Cold, reference: str) -> Live:
-        """What ``Cold.warm`` does."""
-        found: Live | Cold = cold
-        while isinstance(found, Cold):
-            error = await self._fetched(found)
-            if isinstance(error, Overloaded):
-                raise Overloaded(error.message, error.retry_after_s) from error
-            if error is not None:
-                reason = reason_of(found.wanted, error)
-                raise ModelNotReady(f"{found.wanted.reference} is not ready: {reason}") from error
-            # Looked up again in the same step in which it is handed out: it may have been replaced, or
-            # unloaded for another one, in the meantime.
-            found = self.find(reference or found.model)
-        return found
-
-    async def _fetched(self, cold: Cold) -> ServableError | None:
-        """Load it unless somebody does already; why that failed."""
-        if not self._waits(cold):
-            return None
-        task = self._warming.get(cold)
-        if task is None:
-            resting = self._attempts.resting(cold.wanted)
-            if resting is not None:
-                return resting.error
-            task = asyncio.get_running_loop().create_task(self._fetch(cold))
-            self._warming[cold] = task
-            task.add_done_callback(lambda _: self._warming.pop(cold, None))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # Cancelled is the caller, or the load because the server ends.
-            if self._closing:
-                raise ServerStopping("The server is stopping; ask another one.") from None
-            raise
-
-    def _waits(self, cold: Cold) -> bool:
+    def waits(self, cold: Cold) -> bool:
         """Whether it is still the handle of its model, and the model is not loaded."""
         return self._colds.get(cold.key) is cold and cold.model not in self.table.models
 
-    async def _fetch(self, cold: Cold) -> ServableError | None:
-        wanted = cold.wanted
-        try:
-            live = await self._residents.load(wanted)
-        except Overloaded as error:
-            # Nothing is wrong with the model, so the next caller may try at once.
-            return error
-        except ServableError as error:
-            self._attempts.failed(wanted, error)
-            cold.failure = reason_of(wanted, error)
-            if self._colds.get(cold.key) is cold:
-                self.table = self.table.noted(cold)
-            return error
-        self._attempts.succeeded(wanted)
-        cold.failure = ""
-        if not self._waits(cold):
-            # Desired state moved on while it was loaded.
-            self._retire(live)
-            return None
-        live.wanted = cold.wanted
+    def arrived(self, cold: Cold, live: Live) -> None:
+        """A cold model is loaded."""
         self._lives[cold.key] = live
         self.table = self.table.warmed(live, cold)
         self._count()
-        return None
+
+    def noted(self, cold: Cold) -> None:
+        """A cold model cannot be loaded."""
+        if self._colds.get(cold.key) is cold:
+            self.table = self.table.noted(cold)
+
+    def unwanted(self, live: Live) -> None:
+        """A model was loaded that nobody wants any more."""
+        self._retire(live)
 
     async def cool(self, found: Live | Cold) -> bool:
         """Unload a model that is loaded on demand, after its last request; the next call loads it again.
@@ -388,10 +371,7 @@ class Host:
     async def close(self) -> None:
         """Close every model after its last request, then the source."""
         self._closing = True
-        warming = list(self._warming.values())
-        for task in warming:
-            task.cancel()
-        await asyncio.gather(*warming, return_exceptions=True)
+        await self._warming.close()
         lives = [*self._lives.values(), *self._fresh.values(), *self._former]
         self.table = Table()
         self._lives, self._colds, self._fresh = {}, {}, {}
@@ -401,6 +381,6 @@ class Host:
             self._retire(live)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._retiring.values(), return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._source.close)
+        await self._watched.close()
         self._loader.close()
         self._thread.shutdown(wait=False)

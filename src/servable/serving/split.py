@@ -46,6 +46,11 @@ class Split:
             found[answering] = found.get(answering, 0.0) + share
         return found
 
+    @property
+    def header(self) -> str:
+        """The header whose value keeps a caller with one version, in small letters."""
+        return self._header.decode()
+
     def pick(self, head: Head) -> Live:
         """The version that answers a request.
 

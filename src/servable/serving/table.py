@@ -26,6 +26,7 @@ class Table(NamedTuple):
         splits: name to the versions among which its requests are divided, ``""`` among them when the default
             is divided; nothing for all others.
         warm: loaded without taking requests, for a rollback.
+        failures: of ``statuses``, those of versions that are neither live nor loaded on demand.
     """
 
     targets: Mapping[str, Live] = MappingProxyType({})
@@ -35,6 +36,7 @@ class Table(NamedTuple):
     statuses: tuple[ModelStatus, ...] = ()
     splits: Mapping[str, Split] = MappingProxyType({})
     warm: tuple[Live, ...] = ()
+    failures: tuple[ModelStatus, ...] = ()
 
     @property
     def default_name(self) -> str:
@@ -153,7 +155,9 @@ def table_of(rows: Rows) -> Table:
         *rows.warm.values(),
     ]
     statuses = sorted(found, key=lambda status: (status.model, status.version))
-    return Table(targets, models, default, cold, tuple(statuses), splits, tuple(rows.warm))
+    return Table(
+        targets, models, default, cold, tuple(statuses), splits, tuple(rows.warm), tuple(rows.failures)
+    )
 
 
 def _marked(models: Mapping[str, Live], colds: list[Cold]) -> Live | Cold | None:

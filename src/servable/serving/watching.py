@@ -1,0 +1,43 @@
+"""Desired state as it was last seen, read again when its change token moves."""
+
+import asyncio
+from concurrent.futures import Executor
+
+from servable.serving.live import Source, Wanted
+
+
+class Watched:
+    """What a source wants. Belongs to one event loop.
+
+    Args:
+        source: of desired state.
+        thread: where it is read, one call at a time.
+
+    Attributes:
+        wanted: every version that should be live; None before the first look.
+    """
+
+    def __init__(self, source: Source, thread: Executor) -> None:
+        self._source = source
+        self._thread = thread
+        self._token: object = None
+        self.wanted: tuple[Wanted, ...] | None = None
+
+    async def look(self) -> bool:
+        """Look once; whether another thing is wanted than at the last look.
+
+        Raises:
+            ServableError: it cannot be read; ``wanted`` stays as it was.
+        """
+        loop = asyncio.get_running_loop()
+        token = await loop.run_in_executor(self._thread, self._source.token)
+        if self.wanted is not None and token == self._token:
+            return False
+        wanted = await loop.run_in_executor(self._thread, self._source.wanted)
+        moved = wanted != self.wanted
+        self._token, self.wanted = token, wanted
+        return moved
+
+    async def close(self) -> None:
+        """Close the source."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._source.close)
