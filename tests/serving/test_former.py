@@ -14,10 +14,12 @@ from servable.registry.policy import Policy
 from servable.runtime.model import LoadedModel, load_model
 from servable.serving.answer import answer
 from servable.serving.held import held
-from servable.serving.live import Live
+from servable.serving.live import Cold, Live
 from servable.testing import FakeClock
 from serving.making import publish_iris
 from serving.test_division import BIASES, ROW, Broken, a_host, asked, states, traffic
+
+MIB = 2**20
 
 
 @pytest.fixture
@@ -120,26 +122,24 @@ def test_one_version_of_a_model_is_kept_and_goes_before_another_is_loaded(home: 
 
 
 def test_under_a_budget_of_memory_it_goes_when_others_need_the_room(home: Path, opened: Home) -> None:
+    publish_iris(home, "other")
+
     async def course() -> None:
-        clock = FakeClock()
-        host = a_host(home, memory=2**30, clock=clock)
-        await host.reconcile()
-        await host.find("iris").warm()  # type: ignore[union-attr]  # it is cold
-        opened.deployments.deploy("iris", 2)
-        await host.reconcile()
-        assert states(host)[1] == ("warm", 0.0)
-        size = held(host.table)["iris", 2].memory_bytes
-        await host.close()
-        opened.deployments.rollback("iris")
-        publish_iris(home, "other")
+        async def loading(package: Package, policy: Policy, **more: Any) -> LoadedModel:
+            return (await load_model(package, policy, **more))._replace(memory_bytes=2 * MIB)
+
         # There is room for two.
-        host = a_host(home, memory=int(size * 2.5), clock=clock)
+        host = a_host(home, memory=5 * MIB, loading=loading, clock=FakeClock())
         await host.reconcile()
-        await host.find("iris").warm()  # type: ignore[union-attr]  # it is cold
-        opened.deployments.deploy("iris", 2)
+        cold = host.find("iris")
+        assert isinstance(cold, Cold)
+        await cold.warm()
+        opened.deployments.deploy("iris", 2, wishes={"pinned": True})
         await host.reconcile()
         assert states(host)[1] == ("warm", 0.0)
-        await host.find("other").warm()  # type: ignore[union-attr]  # it is cold
+        other = host.find("other")
+        assert isinstance(other, Cold)
+        await other.warm()
         found = {(each.model, each.version): each.state for each in host.table.statuses}
         assert found == {("iris", 2): "live", ("other", 1): "live"}
         await host.close()
