@@ -11,10 +11,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from registry.adding import add
 from servable.errors import ConflictError, VersionNotFound
 from servable.registry.home import Home, open_home
+from servable.registry.listening import ChangeToken
 from servable.registry.reader import open_reader
 
 URL = os.environ.get("SERVABLE_TEST_POSTGRESQL", "")
@@ -63,3 +65,56 @@ def test_writers_at_once_get_numbers_of_their_own(opened: Home) -> None:
     for writer in writers:
         writer.join()
     assert sorted(found) == list(range(1, 21))
+
+
+def test_a_reader_is_told_of_changes_and_asks_for_nothing_else(opened: Home) -> None:
+    name = f"m-{uuid4().hex}"
+    seconds = [0.0]
+    asked: list[int] = []
+
+    class Counting:
+        """The database, with a count of the questions."""
+
+        tells = opened.state.tells
+        listen = staticmethod(opened.state.listen)
+
+        @staticmethod
+        def change_token() -> int:
+            asked.append(opened.state.change_token())
+            return asked[-1]
+
+    token = ChangeToken(Counting, lambda: seconds[0])  # type: ignore[arg-type]  # what it needs of one
+    before = token.read()
+    assert [token.read() for _ in range(3)] == [before] * 3
+    assert len(asked) == 1
+    add(opened, name, content=b"one")
+    assert token.read() > before
+    assert len(asked) == 2
+    # Without being told it asks now and then.
+    seconds[0] = 60.0
+    token.read()
+    assert len(asked) == 3
+    token.close()
+    add(opened, name, content=b"two")
+    assert token.read() > before
+    token.close()
+
+
+def test_a_reader_whose_connection_breaks_listens_again(opened: Home) -> None:
+    name = f"m-{uuid4().hex}"
+    token = ChangeToken(opened.state, lambda: 0.0)
+    before = token.read()
+    with opened.state.writing() as connection:
+        ended = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
+        )
+        connection.execute(text(ended))
+    add(opened, name, content=b"one")
+    # At first there is only the message that the connection is ended.
+    token.read()
+    assert token.read() > before
+    later = token.read()
+    add(opened, name, content=b"two")
+    assert token.read() > later
+    token.close()

@@ -176,13 +176,16 @@ class HomeReader:
     """Reads any database through an open home."""
 
     def __init__(self, home: Path, database_url: str, create: bool) -> None:
-        from servable.registry.home import open_home  # Lazily: it brings SQLAlchemy, see above.
+        # Lazily: they bring SQLAlchemy, see above.
+        from servable.registry.home import open_home
+        from servable.registry.listening import ChangeToken
 
         self._home = open_home(home, create=create, database_url=database_url or None)
+        self._token = ChangeToken(self._home.state)
 
     def token(self) -> int:
         """The registry's change token."""
-        return self._home.change_token()
+        return self._token.read()
 
     def deployments(self) -> tuple[Desired, ...]:
         """Every deployment, by model."""
@@ -210,6 +213,7 @@ class HomeReader:
 
     def close(self) -> None:
         """Close the home."""
+        self._token.close()
         self._home.close()
 
 

@@ -29,6 +29,10 @@ PRAGMAS: Mapping[str, tuple[str, Any]] = {
 }
 
 
+#: On which PostgreSQL tells of changes.
+_CHANNEL = "servable_changes"
+
+
 class State:
     """An open database. Safe to share between threads; each transaction has a connection of its own."""
 
@@ -62,6 +66,9 @@ class State:
         with self.turn() as connection:
             number = tables.changes.c.number
             connection.execute(update(tables.changes).values(number=number + 1))
+            if connection.dialect.name == "postgresql":
+                # Delivered when this is committed, and not at all when it is not.
+                connection.execute(text(f"NOTIFY {_CHANNEL}"))
             yield connection
 
     @contextmanager
@@ -86,6 +93,27 @@ class State:
         """
         with self.reading() as connection:
             return current_change(connection)
+
+    @property
+    def tells(self) -> bool:
+        """Whether those who listen are told of changes."""
+        return self._engine.dialect.name == "postgresql" and self._engine.dialect.driver == "psycopg"
+
+    def listen(self) -> Any:
+        """A connection of the driver's own that is told of every change from now on; whoever asks closes it.
+
+        Raises:
+            StorageFailed: the database cannot be reached.
+        """
+        dialect = self._engine.dialect
+        positional, named = dialect.create_connect_args(self._engine.url)
+        try:
+            # Outside of the pool, which would take it back at the end of a transaction.
+            connection: Any = dialect.connect(*positional, autocommit=True, **named)
+            connection.execute(f"LISTEN {_CHANNEL}")
+        except dialect.loaded_dbapi.Error as error:
+            raise database_error(error, self._name) from error
+        return connection
 
     def close(self) -> None:
         """Give back all connections."""
