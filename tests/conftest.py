@@ -1,7 +1,9 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -14,9 +16,56 @@ settings.load_profile("servable")
 
 ROOT = Path(__file__).resolve().parents[1]
 
+#: Where coverage leaves word for processes that tests start: they count their lines when they find it.
+COUNT_IN_CHILDREN = "COVERAGE_PROCESS_CONFIG"
+#: The folders whose tests run in processes of their own what runs nowhere else.
+COUNTED_CHILDREN = ("cli", "engines", "runtime")
+#: The folders whose tests ask, load, time and kill the whole from outside; the others go through its parts.
+FROM_OUTSIDE = ("docs", "e2e", "examples", "faults")
+#: Tests that run the same lines many times, or for long.
+REPEATED = ("hypothesis", "slow", "soak")
+
 # One thread per numeric library: the tests run beside each other and measure themselves.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+
+def folder_of(item: pytest.Item) -> str:
+    """The part of the tests that it belongs to."""
+    return item.path.relative_to(ROOT / "tests").parts[0]
+
+
+# Counting lines makes everything take twice as long, so it is done where it says something: by tests that go
+# through one part after another, not by what runs the same lines many times or is there to be timed.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lines are counted neither in properties, nor in what takes long, nor in tests from outside."""
+    for item in items:
+        if folder_of(item) in FROM_OUTSIDE or any(map(item.get_closest_marker, REPEATED)):
+            item.add_marker("no_cover")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Lines are counted in the processes that a test starts only where they run nowhere else."""
+    found = os.environ.get(COUNT_IN_CHILDREN)
+    if found is None or folder_of(item) in COUNTED_CHILDREN:
+        return (yield)
+    del os.environ[COUNT_IN_CHILDREN]
+    try:
+        return (yield)
+    finally:
+        os.environ[COUNT_IN_CHILDREN] = found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_timings() -> Iterator[None]:
+    """Forms are timed for a third as long: no test asks which of two that are almost as fast is faster."""
+    from servable.optimization import measure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "BUDGET", 0.1)
+        yield
 
 
 @pytest.fixture(scope="session")

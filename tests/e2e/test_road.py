@@ -1,5 +1,7 @@
 """The road of a newcomer, over real processes and real HTTP."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -60,6 +62,11 @@ def test_a_running_server_follows_deploy_and_rollback(model_file: Path, home: Pa
         assert found.reachable
 
 
-def eventually(ask: object, wanted: object, most: int = 2000) -> bool:
+def eventually(ask: Callable[[], object], wanted: object, seconds: float = 20.0) -> bool:
     """Whether a server that is asked again and again comes to give the wanted answer."""
-    return any(ask() == wanted for _ in range(most))  # type: ignore[operator]
+    deadline = time.monotonic() + seconds
+    while ask() != wanted:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

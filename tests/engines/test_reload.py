@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servable.engines import reload
 from servable.engines.reload import Reload, look, settled_changes
 from servable.errors import SettingInvalid
 from servable.registry.home import open_home
@@ -18,6 +20,12 @@ from serving.making import write_graph
 LOOKS = st.dictionaries(
     st.sampled_from([Path("a"), Path("b")]), st.none() | st.tuples(*[st.integers(0, 2)] * 3)
 )
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are looked at as often as these tests change them."""
+    monkeypatch.setattr(reload, "LOOK_S", 0.02)
 
 
 @given(LOOKS, LOOKS)

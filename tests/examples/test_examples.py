@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -61,14 +62,13 @@ def running(name: str, server: str, attribute: str, home: Path, model: str) -> I
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        transport = httpx.HTTPTransport(retries=10)
-        with httpx.Client(transport=transport, base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             while process.poll() is None:
                 try:
                     client.get("/")
                     break
                 except httpx.ConnectError:
-                    continue
+                    time.sleep(0.02)
         yield url
     finally:
         process.send_signal(signal.SIGINT)

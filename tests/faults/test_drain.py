@@ -108,11 +108,11 @@ def rounds(home: Path, count: int, seed: int, **settings: Any) -> None:
 
 
 def test_nothing_is_lost_by_one_process(filled: Path) -> None:
-    rounds(filled, 5, seed=1)
+    rounds(filled, 3, seed=1)
 
 
 def test_nothing_is_lost_by_two_workers(filled: Path) -> None:
-    rounds(filled, 3, seed=2, workers=2)
+    rounds(filled, 2, seed=2, workers=2)
 
 
 @pytest.mark.soak

@@ -21,7 +21,7 @@ def noise(width: int = 20, height: int = 12, seed: int = 0) -> Image.Image:
 
 
 def huge_png(side: int) -> bytes:
-    """A PNG of a few kilobytes to a megabyte that says it is, and is, this large: one grey throughout."""
+    """A PNG of few kilobytes that says it is, and is, this large: one grey throughout."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

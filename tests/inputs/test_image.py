@@ -171,8 +171,8 @@ def test_bytes_that_are_no_picture_are_refused(data: bytes):
 
 
 def test_a_bomb_is_refused_by_its_header():
-    bomb = huge_png(32_768)
-    assert len(bomb) < 2_000_000
+    bomb = huge_png(8_192)
+    assert len(bomb) < 100_000
     tracemalloc.start()
     try:
         with pytest.raises(FileUnfit, match=r"at most 50000000 pixels"):

@@ -32,7 +32,7 @@ def time_predictor(
     arrays: Arrays,
     batches: Sequence[int] = BATCHES,
     *,
-    budget: float = BUDGET,
+    budget: float | None = None,
     clock: Clock | None = None,
 ) -> tuple[Timing, ...]:
     """Median seconds of one call with each number of rows.
@@ -44,7 +44,8 @@ def time_predictor(
         predictor: whose calls are timed, one after the other in this thread.
         arrays: real rows; repeated when there are fewer than a batch needs.
         batches: numbers of rows.
-        budget: seconds for each batch size; at least five calls are made even if that takes longer.
+        budget: seconds for each batch size, ``BUDGET`` unless another is given; at least five calls are made
+            even if that takes longer.
         clock: reads the time.
 
     Raises:
@@ -52,6 +53,7 @@ def time_predictor(
     """
     reader = clock or SystemClock()
     timings: list[Timing] = []
+    budget = BUDGET if budget is None else budget
     have = row_count(arrays)
     row_bytes = max(sum(array.nbytes for array in arrays.values()) // max(have, 1), 1)
     for rows in batches:
