@@ -134,6 +134,27 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     predict_route: str = _setting(
         "", "One more address for predictions of the default model, as Vertex AI asks; empty for none."
     )
+    capture_interval_s: float = _setting(
+        5.0, "Seconds after which captured requests and feedback become a segment.", least=0.05, most=3600
+    )
+    capture_segment_rows: int = _setting(
+        10_000, "Captured rows that become a segment before that time is over.", least=1, most=10_000_000
+    )
+    capture_rows: int = _setting(
+        200_000,
+        "Most captured rows that wait in memory for the disk, all workers together; more are dropped.",
+        least=1,
+        most=100_000_000,
+    )
+    capture_memory: int = _setting(
+        64 * 1024**2,
+        "Most bytes that captured rows take in memory, all workers together; more are dropped.",
+        least=1024,
+        most=2**50,
+    )
+    capture_days: float = _setting(
+        30.0, "Days for which captured traffic and feedback are kept.", least=0.01, most=36_500
+    )
     drain_s: float = _setting(
         0.0, "Seconds to keep answering, not ready, after a stop signal.", least=0, most=3600
     )

@@ -17,6 +17,10 @@ Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image
 #: Kinds whose values are whole tensors under the field's own name.
 TENSORS = frozenset({"tensor", "image", "audio"})
 Task = Literal["classification", "regression", "clustering", "transform"]
+#: What becomes of a field's values where traffic is captured.
+Capture = Literal["keep", "hash", "drop"]
+#: Kinds whose values are hashed unless it is said otherwise: they may say who somebody is.
+_PERSONAL = frozenset({"text", "image", "audio"})
 
 #: Dtypes that travel in the packed text array; all others travel as numbers.
 STRING_DTYPES = frozenset({"str"})
@@ -39,6 +43,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         description: a sentence for the API's documentation.
         preparation: how a file (of kind ``image`` or ``audio``) becomes what the model takes; dtype
             and shape are those of the tensor that comes out. None: callers send the tensor itself.
+        capture: what becomes of its values where traffic is captured; empty: what is usual for its kind.
     """
 
     name: str
@@ -53,6 +58,12 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     example: Any = None
     description: str = ""
     preparation: Preparation | None = None
+    capture: Literal["", "keep", "hash", "drop"] = ""
+
+    @property
+    def captured(self) -> Capture:
+        """What becomes of its values where traffic is captured; texts, pictures and sounds are hashed."""
+        return self.capture or ("hash" if self.kind in _PERSONAL else "keep")
 
     @property
     def is_tensor(self) -> bool:

@@ -55,6 +55,9 @@ class Meter:
         "cache_bytes",
         "cache_hits",
         "cache_misses",
+        "capture_dropped",
+        "capture_lost",
+        "captured",
         "codes",
         "expired",
         "failed_seconds",
@@ -113,6 +116,11 @@ class Meter:
         self.cache_hits = 0
         self.cache_misses = 0
         self.cache_bytes = 0
+        #: Rows that did not fit into memory, counted in the event loop; and rows that were written and that
+        #: the storage did not take, counted in the thread that writes them.
+        self.capture_dropped = 0
+        self.captured = 0
+        self.capture_lost = 0
 
     def batch(self, rows: int, seconds: float, requests: int = 1) -> None:
         """A batch of so many rows of so many requests ran for so long."""
@@ -166,6 +174,7 @@ class Meter:
         for name in ("buckets", "batch_buckets", "wait_buckets", "first_buckets"):
             values[name] = tuple(values[name])
         values["codes"] = dict(self.codes)
+        values["capture_dropped"] += values.pop("capture_lost")
         values["run_requests"] = self.batches + values.pop("shared_requests")
         values["run_seconds"] = self.batch_seconds + values.pop("shared_seconds")
         values["batch_sizes"] = {

@@ -29,6 +29,11 @@ _MODEL_COUNTERS = {
     "replacements": ("servable_process_replacements", "Model processes that were replaced."),
     "cache_hits": ("servable_cache_hits", "Requests answered from the response cache."),
     "cache_misses": ("servable_cache_misses", "Requests that the response cache had no answer for."),
+    "captured": ("servable_captured_rows", "Rows that were captured and written."),
+    "capture_dropped": (
+        "servable_capture_dropped_rows",
+        "Rows that should have been captured, and for which there was no room in memory or storage.",
+    ),
 }
 _MODEL_GAUGES = {
     "queued": ("servable_queued_requests", "Requests that wait."),

@@ -9,8 +9,10 @@ pyarrow is imported when it is first needed, by those who capture or read traffi
 """
 
 import os
+import secrets
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +25,8 @@ Kind = Literal["predictions", "feedback"]
 #: The folder of a home that holds the traffic of all models.
 TRAFFIC = "traffic"
 _SUFFIX = ".parquet"
+_KEY = ".key"
+_KEY_BYTES = 32
 
 
 def need_pyarrow() -> None:
@@ -51,6 +55,24 @@ class TrafficStore:
 
     def __init__(self, home: Path) -> None:
         self.root = home / TRAFFIC
+
+    def key(self) -> bytes:
+        """The key of the hashes of this home, which is made when it is first asked for.
+
+        Whoever can read the file can try out values; it is readable for its owner alone.
+
+        Raises:
+            StorageFull: no space left.
+            StorageFailed: it cannot be read or written, or is damaged.
+        """
+        path = self.root / _KEY
+        with storage_errors("reading the key of captured values"):
+            if not path.exists():
+                _make_key(path)
+            key = path.read_bytes()
+        if len(key) != _KEY_BYTES:
+            raise StorageFailed(f"{path} is no key of {_KEY_BYTES} bytes; restore it from a backup.")
+        return key
 
     def models(self) -> tuple[str, ...]:
         """Every model of which there is traffic, sorted."""
@@ -161,6 +183,22 @@ class TrafficStore:
                     if held is not None and held < day:
                         removed += _emptied(folder / name)
         return removed
+
+
+def _make_key(path: Path) -> None:
+    """Make a key; of several servers that do at once, the first one's is everybody's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{_KEY}-{uuid.uuid4().hex}.tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, secrets.token_bytes(_KEY_BYTES))
+        os.fsync(descriptor)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.close(descriptor)
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def _emptied(folder: Path) -> int:

@@ -69,6 +69,8 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
         pieces: pieces of answers that were sent.
         first_buckets: answers in pieces by the time to their first, see ``BOUNDS``.
         first_seconds: sum of these times.
+        captured: rows written to segments.
+        capture_dropped: rows that should have been captured and were not.
     """
 
     model: str
@@ -104,6 +106,8 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     pieces: int = 0
     first_buckets: tuple[int, ...] = ()
     first_seconds: float = 0.0
+    captured: int = 0
+    capture_dropped: int = 0
 
 
 class ProcessFigures(msgspec.Struct, frozen=True, kw_only=True):

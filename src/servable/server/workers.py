@@ -392,7 +392,7 @@ def share(settings: ServerSettings, workers: int) -> ServerSettings:
         return settings
     parts = {
         name: max(1, getattr(settings, name) // workers)
-        for name in ("queue_requests", "max_connections", "memory")
+        for name in ("queue_requests", "max_connections", "memory", "capture_rows", "capture_memory")
         # No budget divided stays no budget.
         if getattr(settings, name)
     }

@@ -26,6 +26,7 @@ from servable.runtime.gpus import Gpus, MachineGpus
 from servable.runtime.model import load_model
 from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.accelerating import Accelerators
+from servable.serving.capturing import Recorder
 from servable.serving.former import Former
 from servable.serving.live import Cold, Key, Live, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading
@@ -69,7 +70,9 @@ class Host:
         self.table = Table()
         self.metrics = metrics
         self._poll_s = settings.poll_s
-        self._loader = loader = Loader(source, metrics, settings, clock, loading, sharing)
+        #: Captures requests and keeps feedback.
+        self.recorder = Recorder(settings, clock)
+        self._loader = loader = Loader(source, metrics, settings, clock, loading, sharing, self.recorder)
         self._accelerators = Accelerators(
             settings.accelerator_memory, loader, gpus or MachineGpus(), self._counted, self._unload
         )
@@ -381,6 +384,7 @@ class Host:
             self._retire(live)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._retiring.values(), return_exceptions=True)
+        await self.recorder.close()
         await self._watched.close()
         self._loader.close()
         self._thread.shutdown(wait=False)

@@ -33,6 +33,7 @@ from servable.runtime.model import (
     variant_of,
 )
 from servable.runtime.sharing import ALONE, Sharing
+from servable.serving.capturing import Recorder
 from servable.serving.live import Live, ModelStatus, Parts, Source, Wanted
 from servable.serving.preparing import Preparing
 from servable.settings import ServerSettings
@@ -161,6 +162,7 @@ class Loader:
         clock: handed on to batchers and caches.
         loading: makes a package ready.
         sharing: with whom models may be shared.
+        recorder: captures what live models are asked.
 
     Attributes:
         workers: how many server processes load the same models.
@@ -174,8 +176,10 @@ class Loader:
         clock: Clock,
         loading: Loading = load_model,
         sharing: Sharing = ALONE,
+        recorder: Recorder | None = None,
     ) -> None:
         self.workers = sharing.workers
+        self._recorder = recorder or Recorder(settings, clock)
         self._sharing = sharing
         self._source = source
         self._metrics = metrics
@@ -237,6 +241,7 @@ class Loader:
             except BaseException:
                 await loaded.executor.close()
                 raise
+        live.tap = self._recorder.tap(live)
         meter.load_seconds = loaded.load_seconds
         _log.info(
             "model live",

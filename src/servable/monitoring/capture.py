@@ -1,0 +1,211 @@
+"""Requests and their answers as rows of a segment: one column a field, as far as the signature allows it.
+
+A field is kept, hashed or dropped (``Field.captured``). A hash is an HMAC-SHA256 under a key that lies in the
+home, cut to 128 bits: equal values stay equal, and nobody without the key can try out what they were. Tensors
+and outputs of more than ``MOST_ROW_BYTES`` a row are never captured.
+"""
+
+import hmac
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from servable.artifact.signature import Capture, Field, Signature
+from servable.monitoring.labels import label_text
+from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
+
+#: A captured request: arrays, rows, request id, answers (None: it failed), code, seconds, when it was over in
+#: seconds since 1970, and the share of requests that was captured then. A plain tuple, because one is made in
+#: the event loop for every request.
+Taken = tuple[Arrays, int, str, Arrays | None, str, float, float, float]
+#: Largest tensor or output of one row that is captured, in bytes.
+MOST_ROW_BYTES = 16 * 1024
+#: Letters of a hash.
+_HASH_LETTERS = 32
+
+
+class PredictionTable:
+    """Makes tables of what was captured of one version. Safe to share between threads.
+
+    Args:
+        signature: of the version.
+        version: its number.
+        key: of the hashes.
+    """
+
+    def __init__(self, signature: Signature, version: int, key: bytes) -> None:
+        self._signature = signature
+        self._version = version
+        self._hash = hasher(key)
+        self._labels = np.array([label_text(label) for label in signature.classes], object)
+
+    def of(self, taken: Sequence[Taken]) -> Any:
+        """A ``pyarrow.Table`` with a row for every row of the requests, which are at least one."""
+        import pyarrow as pa
+
+        arrays, rows, ids, answers, codes, seconds, at, shares = zip(*taken, strict=True)
+        counts = np.array(rows, np.int64)
+        place = np.repeat(np.arange(len(counts)), counts)
+        starts = np.cumsum(counts) - counts
+
+        def each(values: Iterable[Any], kind: Any) -> Any:
+            return pa.array(values, kind).take(pa.array(place))
+
+        moments = np.round(np.array(at) * 1e6).astype(np.int64)
+        columns: dict[str, Any] = {
+            "request_id": each(ids, pa.string()),
+            "row": pa.array((np.arange(len(place)) - starts[place]).astype(np.int32)),
+            "at": each(moments, pa.timestamp("us", "UTC")),
+            "version": pa.array(np.full(len(place), self._version, np.int32)),
+            "code": each(codes, pa.string()),
+            "seconds": each(np.array(seconds, np.float64), pa.float64()),
+        }
+        columns.update(self._inputs(arrays, counts))
+        columns.update(self._outputs(answers, counts))
+        columns["sampled"] = each(np.array(shares, np.float64), pa.float64())
+        return pa.table(columns)
+
+    def _inputs(self, arrays: Sequence[Arrays], counts: NDArray[np.int64]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for name, read in ((NUMBERS, _numbers), (STRINGS, _texts)):
+            fields = self._signature.packed(name)
+            if not fields:
+                continue
+            block = np.concatenate([each[name] for each in arrays])
+            for place, field in enumerate(fields):
+                if field.captured != "drop":
+                    made[field.name] = self._guarded(read(field, block[:, place]), field.captured)
+        for field in self._signature.inputs:
+            if field.is_tensor and field.captured != "drop":
+                made[field.name] = self._tensor(
+                    [each.get(field.name) for each in arrays], counts, field.captured
+                )
+        return {
+            f"in.{field.name}": made[field.name] for field in self._signature.inputs if field.name in made
+        }
+
+    def _outputs(self, answers: Sequence[Arrays | None], counts: NDArray[np.int64]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        capture = {PREDICTION: self._signature.answer.captured}
+        capture[PROBABILITIES] = "keep" if capture[PREDICTION] == "keep" else "drop"
+        capture.update((field.name, field.captured) for field in self._signature.outputs[1:])
+        if self._signature.task == "transform":
+            capture.update((field.name, field.captured) for field in self._signature.outputs)
+        names = dict.fromkeys(name for each in answers if each is not None for name in each)
+        for name in names:
+            how = capture.get(name, "keep")
+            if how == "drop":
+                continue
+            parts = [None if each is None else each.get(name) for each in answers]
+            if name == PREDICTION and len(self._labels):
+                parts = [None if part is None else self._labels[part] for part in parts]
+            made[f"out.{name}"] = self._tensor(parts, counts, how)
+        return made
+
+    def _tensor(self, parts: Sequence[Any], counts: NDArray[np.int64], how: Capture) -> Any:
+        """Arrays of several requests as one column; where there is None the rows are null."""
+        if how == "hash":
+            parts = [None if part is None else self._hashed_rows(part) for part in parts]
+        return column_of(parts, counts)
+
+    def _hashed_rows(self, part: NDArray[Any]) -> NDArray[Any]:
+        flat = part.reshape(len(part), -1)
+        if flat.dtype == object:
+            texts = ["\0".join(map(str, row)) if flat.shape[1] > 1 else row[0] for row in flat.tolist()]
+        else:
+            texts = [row.tobytes() for row in np.ascontiguousarray(flat)]
+        made = np.empty(len(texts), object)
+        made[:] = [self._hash(text) for text in texts]
+        return made
+
+    def _guarded(self, column: Any, how: Capture) -> Any:
+        """A column as it may be kept."""
+        import pyarrow as pa
+
+        if how == "keep":
+            return column
+        coded = column.dictionary_encode()
+        hashes = [self._hash(label_text(value)) for value in coded.dictionary.to_pylist()]
+        return pa.array(hashes, pa.string()).take(coded.indices)
+
+
+def hasher(key: bytes) -> Callable[[str | bytes], str]:
+    """The keyed hash of a value, in hexadecimal."""
+
+    def hashed(value: str | bytes) -> str:
+        data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        return hmac.digest(key, data, "sha256").hex()[:_HASH_LETTERS]
+
+    return hashed
+
+
+def column_of(parts: Sequence[Any], counts: NDArray[np.int64]) -> Any:
+    """Arrays ``[rows, ...]`` one after the other as one column: of plain values, or of lists for more axes.
+
+    Args:
+        parts: the arrays; None for requests that have none.
+        counts: the rows of each request.
+    """
+    import pyarrow as pa
+
+    there = [part for part in parts if part is not None]
+    missing = np.repeat([part is None for part in parts], counts)
+    if not there:
+        return pa.nulls(len(missing))
+    if all(part.ndim == 1 for part in there):
+        values = _values(np.concatenate(there))
+        if len(there) == len(parts):
+            return values
+        places = np.cumsum(~missing) - 1
+        return values.take(pa.array(places, mask=missing))
+    flat = [part.reshape(len(part), -1) for part in there]
+    lengths = np.zeros(len(missing), np.int32)
+    lengths[~missing] = np.concatenate([np.full(len(part), part.shape[1], np.int32) for part in flat])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    values = _values(np.concatenate([part.ravel() for part in flat]), missing=False)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(missing))
+
+
+def _values(values: NDArray[Any], missing: bool = True) -> Any:
+    """Plain values; NaN is null where values may be missing."""
+    import pyarrow as pa
+
+    if values.dtype == object or values.dtype.kind in "US":
+        return pa.array(values.tolist(), pa.string())
+    if values.dtype.kind == "f" or values.dtype.kind not in "biu":
+        # Half precision, and the types that other libraries add to numpy, have few readers.
+        return pa.array(values.astype(np.float64), from_pandas=missing)
+    return pa.array(values)
+
+
+def _numbers(field: Field, values: NDArray[np.float64]) -> Any:
+    """A packed column of numbers in its own type; what is missing is null."""
+    import pyarrow as pa
+
+    values = np.ascontiguousarray(values)
+    missing = ~np.isfinite(values) if field.dtype != "float64" else np.isnan(values)
+    if field.dtype == "bool":
+        made = pa.array(values == 1, mask=missing)
+    elif field.dtype == "datetime":
+        made = pa.array(_whole(values * 1e6, missing), mask=missing).cast(pa.timestamp("us", "UTC"))
+    elif field.dtype == "int64" or (
+        field.kind == "category" and bool((_whole(values, missing) == values)[~missing].all())
+    ):
+        made = pa.array(_whole(values, missing), mask=missing)
+    else:
+        made = pa.array(values, mask=missing)
+    return made.cast(pa.string()) if field.kind == "category" else made
+
+
+def _whole(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Whole numbers, 0 where there is none."""
+    return np.where(missing | (np.abs(values) >= 2.0**63), 0, values).astype(np.int64)
+
+
+def _texts(_field: Field, values: NDArray[Any]) -> Any:
+    """A packed column of texts; the empty one is null."""
+    import pyarrow as pa
+
+    return pa.array([text or None for text in values.tolist()], pa.string())
