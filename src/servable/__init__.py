@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from servable.workflows.add import add
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.evaluate import evaluate
+    from servable.workflows.feedback import feedback
     from servable.workflows.generate import generate_client
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
+    from servable.workflows.quality import quality
     from servable.workflows.score import score
     from servable.workflows.select import select
+    from servable.workflows.traffic import traffic
     from servable.workflows.train import train
 
 __version__ = "0.1.0"
@@ -49,15 +52,18 @@ __all__ = [
     "deploy",
     "describe",
     "evaluate",
+    "feedback",
     "generate_client",
     "model",
     "models",
     "optimize",
+    "quality",
     "rollback",
     "score",
     "select",
     "serve",
     "status",
+    "traffic",
     "train",
     "undeploy",
     "wsgi",
@@ -78,15 +84,18 @@ _HOMES = {
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
     "evaluate": "servable.workflows.evaluate",
+    "feedback": "servable.workflows.feedback",
     "generate_client": "servable.workflows.generate",
     "model": "servable.frameworks.python_model",
     "models": "servable.workflows.look",
     "optimize": "servable.workflows.optimize",
+    "quality": "servable.workflows.quality",
     "rollback": "servable.workflows.deploy",
     "score": "servable.workflows.score",
     "select": "servable.workflows.select",
     "serve": "servable.engines.local",
     "status": "servable.workflows.look",
+    "traffic": "servable.workflows.traffic",
     "train": "servable.workflows.train",
     "undeploy": "servable.workflows.deploy",
     "wsgi": "servable.engines.wsgi",

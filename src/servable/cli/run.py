@@ -6,6 +6,7 @@ import typer
 
 from servable.cli import calling, exits, options, serving
 from servable.cli.output import Screen
+from servable.errors import SettingInvalid
 
 ExecutorName = Literal["auto", "inline", "thread", "process"]
 Default = Annotated[bool, typer.Option("--default", help="Also make it the model that POST /predict asks.")]
@@ -104,6 +105,14 @@ Sticky = Annotated[
         show_default="X-Servable-Key",
     ),
 ]
+Capture = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE|off",
+        help="Record this share of the requests with their answers, such as 1.0 or 0.1.",
+        rich_help_panel=options.SERVING,
+    ),
+]
 ResetPolicy = Annotated[
     bool,
     typer.Option(
@@ -138,6 +147,7 @@ def deploy(
     pin: Pin = None,
     split: Split = None,
     sticky: Sticky = None,
+    capture: Capture = None,
     reset_policy: ResetPolicy = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
@@ -168,10 +178,25 @@ def deploy(
         pin=pin,
         split=options.split(split),
         sticky=sticky,
+        capture=_share(capture),
         reset_policy=reset_policy,
         home=home,
     )
     Screen(as_json=as_json).show(outcome, tables.deployed)
+
+
+def _share(text: str | None) -> float | None:
+    """The share that the value of ``--capture`` means.
+
+    Raises:
+        SettingInvalid: it is none.
+    """
+    if text is None or text.strip().lower() == "off":
+        return None if text is None else 0.0
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingInvalid(f"--capture takes a share from 0 to 1 or off, not {text[:60]!r}.") from None
 
 
 def rollback(name: options.Name, home: options.Home = None, as_json: options.AsJson = False) -> None:

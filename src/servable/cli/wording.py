@@ -26,6 +26,8 @@ def wishes(policy: Mapping[str, Any]) -> str:
     for name, value in policy.items():
         if name == "pinned":
             said += ["pinned"] if value else []
+        elif name == "capture":
+            said.append(f"{value:.4g} of the requests captured" if value != 1 else "every request captured")
         elif name == "share":
             said.append("shared by all workers" if value else "not shared by workers")
         elif name in words:

@@ -133,6 +133,25 @@ class AsyncClient:
         call = wire.stream(model, row, version=version, request_id=request_id)
         return self._parts(Course(call, self._terms, timeout_s=timeout_s, by_part=timeout_s is None))
 
+    async def feedback(
+        self,
+        model: str,
+        about: str | Prediction | Predictions,
+        outcome: Any = None,
+        *,
+        row: int = 0,
+        reward: float | None = None,
+        observed_at: Any = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Say what turned out about an answer; as ``Client.feedback``."""
+        call = wire.feedback(model, about, outcome, row, {"reward": reward, "observed_at": observed_at})
+        return await self._run(Course(call, self._terms, timeout_s=timeout_s))
+
+    async def feedback_rows(self, model: str, rows: Any, *, timeout_s: float | None = None) -> int:
+        """Say what turned out about many answers at once; as ``Client.feedback_rows``."""
+        return await self._run(Course(wire.feedback_rows(model, rows), self._terms, timeout_s=timeout_s))
+
     async def models(self) -> tuple[ServedModel, ...]:
         """What the server serves; raises as ``predict`` does."""
         return await self._run(Course(wire.models(), self._terms))

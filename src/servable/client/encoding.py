@@ -79,6 +79,18 @@ def json_body(table: Table, single: bool) -> bytes:
     return msgspec.json.encode({key: _value(table.rows, key)})
 
 
+def listed_body(table: Table, key: str) -> bytes:
+    """A JSON object with several rows under a key.
+
+    Raises:
+        RequestInvalid: a value that JSON cannot carry, or no row at all.
+    """
+    rows = [table.rows] if table.single else table.rows
+    if len(rows) == 0:
+        raise RequestInvalid([FieldProblem(key, "at least one row", "none")])
+    return msgspec.json.encode({key: _value(rows, key)})
+
+
 def lines_body(table: Table) -> bytes:
     """JSON lines, one row on each.
 

@@ -188,6 +188,58 @@ class Client:
         call = wire.stream(model, row, version=version, request_id=request_id)
         return self._parts(Course(call, self._terms, timeout_s=timeout_s, by_part=timeout_s is None))
 
+    def feedback(
+        self,
+        model: str,
+        about: str | Prediction | Predictions,
+        outcome: Any = None,
+        *,
+        row: int = 0,
+        reward: float | None = None,
+        observed_at: Any = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Say what turned out about an answer; when this returns, the server has it on its disk.
+
+        Saying it again changes nothing; saying something else corrects it.
+
+        Args:
+            model: its name.
+            about: the answer, or the id of its request.
+            outcome: the label or number that came true; for ``Predictions`` a list, one for each row.
+            row: place of the row within a request of several.
+            reward: what the answer was worth.
+            observed_at: when it came true: a datetime, or ISO 8601.
+            timeout_s: the most that this call may take, instead of the client's.
+
+        Returns:
+            How many rows of feedback were kept.
+
+        Raises:
+            RequestInvalid: a value that JSON cannot carry, or another number of outcomes than of answers.
+            RemoteError: the server refused it, for instance for a class that the model does not know.
+            ServerUnreachable: no answer within the time.
+        """
+        call = wire.feedback(model, about, outcome, row, {"reward": reward, "observed_at": observed_at})
+        return self._run(Course(call, self._terms, timeout_s=timeout_s))
+
+    def feedback_rows(self, model: str, rows: Any, *, timeout_s: float | None = None) -> int:
+        """Say what turned out about many answers at once; all of it is kept, or nothing.
+
+        Args:
+            model: its name.
+            rows: a list of dicts or a DataFrame with ``request_id`` and ``outcome`` or ``reward``, and
+                ``row`` and ``observed_at`` where they are needed.
+            timeout_s: the most that this call may take, instead of the client's.
+
+        Returns:
+            How many rows of feedback were kept.
+
+        Raises:
+            ServableError: as ``feedback``.
+        """
+        return self._run(Course(wire.feedback_rows(model, rows), self._terms, timeout_s=timeout_s))
+
     def models(self) -> tuple[ServedModel, ...]:
         """What the server serves; raises as ``predict`` does."""
         return self._run(Course(wire.models(), self._terms))

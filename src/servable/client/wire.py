@@ -186,6 +186,52 @@ def _path(model: str | None, version: int | None) -> str:
     return f"/models/{quote(model, safe='@:')}/predict"
 
 
+def feedback(
+    model: str, about: str | Prediction | Predictions, outcome: Any, row: int, said: Mapping[str, Any]
+) -> Call[int]:
+    """Say what turned out about one answered row, or about all rows of one request.
+
+    Args:
+        model: its name.
+        about: the request's id, or its answer.
+        outcome: what came true; for the answer to several rows a list with one outcome for each.
+        row: place of the row within the request.
+        said: what else is said about it; None values count as not said.
+
+    Raises:
+        RequestInvalid: a value that JSON cannot carry, or another number of outcomes than of answers.
+    """
+    request_id = about if isinstance(about, str) else about.request_id
+    further = {name: value for name, value in said.items() if value is not None}
+    if not isinstance(about, Predictions):
+        given = {"request_id": request_id, "row": row, "outcome": outcome, **further}
+        return feedback_rows(model, [given])
+    outcomes = [outcome] * len(about) if outcome is None else list(outcome)
+    if len(outcomes) != len(about):
+        expected = f"{len(about)} outcomes, one for each answer"
+        raise RequestInvalid([FieldProblem("outcome", expected, str(len(outcomes)))])
+    rows = [
+        {"request_id": request_id, "row": place, "outcome": each, **further}
+        for place, each in enumerate(outcomes)
+    ]
+    return feedback_rows(model, rows)
+
+
+def feedback_rows(model: str, rows: Any) -> Call[int]:
+    """Say what turned out about many answered rows.
+
+    Args:
+        model: its name.
+        rows: in any form that ``predict`` takes, with the columns ``request_id``, ``row``, ``outcome``,
+            ``reward`` and ``observed_at`` as far as they are needed.
+
+    Raises:
+        RequestInvalid: a value that JSON cannot carry, or no rows.
+    """
+    body = encoding.listed_body(encoding.read(rows), "feedback")
+    return Call("POST", f"/models/{quote(model, safe='@:')}/feedback", _read_accepted, body)
+
+
 def models() -> Call[tuple[ServedModel, ...]]:
     """Ask for what the server serves."""
     return Call("GET", "/models", _read_models)
@@ -266,6 +312,14 @@ def _require(body: bytes, key: str) -> None:
     """Refuse a JSON object without this key, which a record with defaults would accept."""
     if key not in msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
         raise msgspec.ValidationError(f"no {key!r} in the answer")
+
+
+def _read_accepted(body: bytes) -> int:
+    """How many rows of feedback were kept."""
+    accepted = msgspec.json.decode(body, type=dict[str, Any]).get("accepted")
+    if not isinstance(accepted, int):
+        raise msgspec.ValidationError("no 'accepted' in the answer")
+    return accepted
 
 
 def _read_models(body: bytes) -> tuple[ServedModel, ...]:

@@ -29,6 +29,11 @@ class Outcomes:
         self._numbers = signature.task == "regression"
         self._bools = any(isinstance(label, bool) for label in signature.classes)
 
+    @classmethod
+    def anything(cls) -> "Outcomes":
+        """Takes every label and number, for whoever knows no signature."""
+        return cls(Signature(task="transform", inputs=(), outputs=()))
+
     def read(self, value: Any, path: str) -> str | FieldProblem:
         """An outcome as text, or what is wrong with it.
 

@@ -14,6 +14,7 @@ from servable.clock import Clock, SystemClock
 from servable.errors import ConflictError, FileMissing, ServableError, StorageFailed
 from servable.registry.blobs import PackageStore
 from servable.registry.deployments import Deployments
+from servable.registry.findings import Findings
 from servable.registry.models import Models, packages_in_use, resolve_version
 from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
@@ -29,6 +30,7 @@ class Home:
         packages: the package store.
         models: models, versions, aliases.
         deployments: desired state.
+        findings: what is known of served versions.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -37,6 +39,7 @@ class Home:
         self.packages = packages
         self.models = Models(state, clock)
         self.deployments = Deployments(state, clock)
+        self.findings = Findings(state, clock)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"

@@ -79,6 +79,8 @@ class Recorder:
         self._starting = threading.Lock()
         self._patience_s = settings.shutdown_s
         self._number = 0
+        #: Whether pyarrow is there and the thread runs, so that feedback can become segments.
+        self._ready = False
         self._said = -math.inf
         #: Counted up by the event loop alone, and by the thread alone; the differences are what is held now.
         self._taken_rows = self._taken_bytes = 0
@@ -96,8 +98,10 @@ class Recorder:
             UnavailableError: the storage does not take it; the log says why.
             DependencyMissing: pyarrow is not installed.
         """
-        await asyncio.to_thread(need_pyarrow)
-        self._begin()
+        if not self._ready:
+            await asyncio.to_thread(need_pyarrow)
+            self._ready = True
+            self._begin()
         try:
             await asyncio.wrap_future(self._journal.append(model, rows))
         except StorageFailed as error:

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from servable.monitoring.segments import need_pyarrow
 from servable.registry.home import Home
 from servable.registry.policy import Placement
 from servable.registry.records import WHOLE, DeploymentRecord, Share, Traffic, VersionRecord
@@ -31,6 +33,7 @@ def deploy(
     pin: bool | None = None,
     split: Mapping[int, float] | None = None,
     sticky: str | None = None,
+    capture: float | Literal["off"] | None = None,
     reset_policy: bool = False,
     home: str | Path | None = None,
 ) -> DeployOutcome:
@@ -59,6 +62,8 @@ def deploy(
             Empty ends a division. None lets the one version answer everything.
         sticky: the header whose value decides which version answers while requests are divided, so that one
             caller always meets the same; empty for ``X-Servable-Key``.
+        capture: share of the requests that are recorded with their answers, 0 to 1; 0 or ``off`` for none.
+            What is recorded lies in the home, as ``docs/monitoring.md`` says.
         reset_policy: forget first whatever was said in earlier deployments.
         home: the folder of the registry; looked up when None.
 
@@ -67,13 +72,16 @@ def deploy(
         ModelNotFound: there is no such model.
         VersionNotFound: it has no such version or alias.
         SettingInvalid: a value that cannot be used; nothing was changed.
+        DependencyMissing: capturing without pyarrow; nothing was changed.
         ArtifactTampered: a file of the package differs from its digest; nothing was changed.
     """
     wishes = _said(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
-        sticky=sticky,
+        sticky=sticky, capture=0.0 if capture == "off" else capture,
     )  # fmt: skip
+    if wishes.get("capture"):
+        need_pyarrow()
     with opened(home) as place:
         record, traffic = _meant(place, reference, split)
         for version in {record.version, *traffic.versions}:

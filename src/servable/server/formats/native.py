@@ -3,7 +3,7 @@
 The content type says how a body is read, the header Accept in which form it is answered; JSON is both
 when nothing is said. JSON lines are answered as they are ready. At ``/stream`` in place of
 ``/predict`` the answer to a row comes in pieces as the model makes them, as events or JSON lines; events are
-given at ``/predict``, too.
+given at ``/predict``, too. ``/models/NAME/feedback`` takes what turned out; see ``feedback``.
 """
 
 import re
@@ -14,6 +14,7 @@ from servable.protocols.base import Codec, Head, media_type_of
 from servable.protocols.codecs import JSON, Reads, canonical
 from servable.protocols.native_pieces import NativePieces
 from servable.server.desk import Desk
+from servable.server.formats import feedback
 from servable.server.formats.base import Door, Format, Streaming
 from servable.server.http import HttpRequest
 from servable.server.line_answers import asks_for_lines, begin
@@ -110,4 +111,4 @@ DOORS = (
     Door(re.compile(f"{_MODEL}/stream"), codec_of, streaming=_ALWAYS),
     Door(re.compile(r"/stream"), codec_of, streaming=_ALWAYS),
 )
-FORMAT = Format("native", DOORS)
+FORMAT = Format("native", DOORS, feedback.routes)
