@@ -5,12 +5,14 @@ faces a caller: validation, OpenAPI, the client, the report. It is kept in the p
 ``signature.json``.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from servable.artifact.preparation import Preparation
+from servable.errors import SettingInvalid
 from servable.tensors import NUMBERS, STRINGS
 
 Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image", "audio"]
@@ -125,6 +127,37 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if field.name == name:
                 return field
         raise KeyError(name)
+
+
+def with_captures(signature: Signature, private: Mapping[str, str]) -> Signature:
+    """The signature with choices of what becomes of values where traffic is captured.
+
+    Args:
+        signature: of a model.
+        private: ``keep``, ``hash`` or ``drop`` by the name of an input or output.
+
+    Raises:
+        SettingInvalid: no such name, or no such choice.
+    """
+    known = [*names(signature.inputs), *names(signature.outputs)]
+    for name, choice in private.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known[:20])}."
+            raise SettingInvalid(f"The model has no column {name[:60]!r} to keep private; {advice}")
+        if choice not in get_args(Capture):
+            raise SettingInvalid(
+                f"In captured traffic {name} is one of {', '.join(get_args(Capture))}, not {choice[:60]!r}."
+            )
+
+    def chosen(fields: tuple[Field, ...]) -> tuple[Field, ...]:
+        return tuple(
+            msgspec.structs.replace(field, capture=private.get(field.name, field.capture)) for field in fields
+        )
+
+    return msgspec.structs.replace(
+        signature, inputs=chosen(signature.inputs), outputs=chosen(signature.outputs)
+    )
 
 
 def names(fields: Iterable[Field]) -> tuple[str, ...]:

@@ -86,6 +86,16 @@ MaxLoss = Annotated[
     ),
 ]
 Deploy = Annotated[bool, typer.Option("--deploy", help="Deploy the new version.", rich_help_panel=SERVING)]
+Private = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--private",
+        metavar="COLUMN=drop|hash|keep",
+        help="What becomes of a column where traffic is captured; texts, pictures and sounds: hash.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.markup import escape
 
+from servable.cli.quality_tables import quality_in_brief
 from servable.cli.tables import duration, plain_table
 from servable.cli.wording import percent, shares
 
@@ -19,7 +20,9 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def status(state: "Status") -> Iterator[RenderableType]:
     """What should be served, and what a server says that it serves."""
     divided = any(row.shares or row.shadow for row in state.deployments)
-    heads = ("model", "version", "previous", "variant", "since", "", *(["traffic"] if divided else []))
+    watched = any(row.policy.get("capture") or row.quality for row in state.deployments)
+    further = [*(["captured", "quality"] if watched else []), *(["traffic"] if divided else [])]
+    heads = ("model", "version", "previous", "variant", "since", "", *further)
     table = plain_table("Deployments", *heads)
     for row in state.deployments:
         table.add_row(
@@ -29,6 +32,7 @@ def status(state: "Status") -> Iterator[RenderableType]:
             escape(row.serving),
             row.since,
             "default" if row.default else "",
+            *([_captured(row.policy.get("capture")), quality_in_brief(row.quality)] if watched else []),
             *([_traffic(row)] if divided else []),
         )
     if state.home:
@@ -44,6 +48,10 @@ def status(state: "Status") -> Iterator[RenderableType]:
 def _traffic(row: "DeploymentRow") -> str:
     said = [shares(row.shares)] if row.shares else []
     return "  ".join([*said, *([f"v{row.shadow} shadow"] if row.shadow else [])])
+
+
+def _captured(share: float | None) -> str:
+    return f"{share:.4g}" if share else "-"
 
 
 def running(server: "RunningServer") -> Iterator[RenderableType]:

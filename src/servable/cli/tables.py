@@ -303,6 +303,10 @@ def description(about: "Description") -> Iterator[RenderableType]:
     )
     if about.metrics:
         yield metrics(about.metrics)
+    if about.quality is not None and about.quality.whole.metrics:
+        from servable.cli.quality_tables import live_quality  # Here, because it uses this module.
+
+        yield live_quality(about.quality, "Live quality, by the outcomes that came back")
     yield variants(about.variants)
     yield placements(about.variants)
 

@@ -12,7 +12,6 @@ from servable.cli.output import Screen
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from servable.monitoring.quality import Estimate, Quality
     from servable.workflows.monitored import FeedbackOutcome, QualityOutcome, TrafficOutcome
 
 
@@ -123,51 +122,30 @@ def _feedback(outcome: "FeedbackOutcome") -> "Iterator[RenderableType]":
     from rich.markup import escape
 
     rows = "row" if outcome.accepted == 1 else "rows"
-    yield f"{outcome.accepted:,} {rows} of feedback on {escape(outcome.model)} are kept by {escape(outcome.where)}"
+    about, where = escape(outcome.model), escape(outcome.where)
+    yield f"{outcome.accepted:,} {rows} of feedback on {about}, kept by {where}"
 
 
 def _quality(outcome: "QualityOutcome") -> "Iterator[RenderableType]":
     """The figures of each version, over all and over the newest labels."""
     from rich.markup import escape
 
-    from servable.cli.tables import plain_table
+    from servable.cli.quality_tables import live_quality
 
     name = escape(outcome.model)
     if not outcome.versions:
         yield f"Nothing is captured of {name}; see servable deploy {name} --capture 1.0"
         return
     for row in outcome.versions:
-        whole, recent = row.quality.whole, row.quality.recent
         title = f"{name}:{row.version}, {row.quality.answers:,} answers captured"
-        if not whole.metrics:
+        if not row.quality.whole.metrics:
             yield f"[bold]{title}[/bold]; no feedback yet, see servable feedback --help"
             continue
-        numeric = (f"all: {_labels(whole)}", f"newest: {_labels(recent)}")
-        table = plain_table(title, "metric", *numeric, right=numeric)
-        for metric, estimate in whole.metrics.items():
-            table.add_row(metric, _estimate(estimate), _estimate(recent.metrics.get(metric)))
-        yield table
+        yield live_quality(row.quality, title)
     yield from _unknown(outcome.unknown)
 
 
 def _unknown(count: int) -> "Iterator[RenderableType]":
     if count:
-        yield f"{count:,} rows of feedback belong to no captured request."
-
-
-def _labels(quality: "Quality") -> str:
-    """How many labels stand behind figures."""
-    said = [f"{quality.labels:,} labels"] if quality.labels else []
-    said += [f"{quality.rewards:,} rewards"] if quality.rewards else []
-    return ", ".join(said)
-
-
-def _estimate(estimate: "Estimate | None") -> str:
-    """A figure with its interval."""
-    from servable.cli.tables import number
-
-    if estimate is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return number(estimate.value)
-    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
+        rows = "row of feedback belongs" if count == 1 else "rows of feedback belong"
+        yield f"{count:,} {rows} to no captured request."

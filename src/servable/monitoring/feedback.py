@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -83,11 +84,18 @@ def read_feedback(body: bytes | memoryview, form: str, outcomes: Outcomes, most:
         raise RequestTooLarge(
             f"The feedback holds {len(given)} rows and {most} are allowed; send it in parts."
         )
-    return checked_rows(given, outcomes)
+    return checked_rows(given, outcomes, as_text=form != JSON)
 
 
-def checked_rows(given: Sequence[Mapping[str, Any]], outcomes: Outcomes) -> list[FeedbackRow]:
+def checked_rows(
+    given: Sequence[Mapping[str, Any]], outcomes: Outcomes, *, as_text: bool = False
+) -> list[FeedbackRow]:
     """Rows as their callers mean them.
+
+    Args:
+        given: by the names of ``COLUMNS``; what is None or an empty text is not said.
+        outcomes: reads outcomes.
+        as_text: whether numbers and truths may be texts, as tables have them.
 
     Raises:
         RequestInvalid: no rows, or values that do not fit.
@@ -98,7 +106,7 @@ def checked_rows(given: Sequence[Mapping[str, Any]], outcomes: Outcomes) -> list
     problems: list[FieldProblem] = []
     for place, each in enumerate(given):
         path = f"feedback[{place}]" if len(given) > 1 else "feedback"
-        row = _checked(each, path, outcomes)
+        row = _checked(each, path, outcomes, as_text)
         if isinstance(row, FieldProblem):
             problems.append(row)
             if len(problems) >= _MOST_PROBLEMS:
@@ -110,18 +118,22 @@ def checked_rows(given: Sequence[Mapping[str, Any]], outcomes: Outcomes) -> list
     return rows
 
 
-def _checked(each: Mapping[str, Any], path: str, outcomes: Outcomes) -> FeedbackRow | FieldProblem:
+def _checked(
+    each: Mapping[str, Any], path: str, outcomes: Outcomes, as_text: bool
+) -> FeedbackRow | FieldProblem:
     """One row, or the first thing that is wrong with it."""
     request_id = each.get("request_id")
     if not isinstance(request_id, str) or not 0 < len(request_id) <= MOST_ID:
         return FieldProblem(f"{path}.request_id", f"a text of 1 to {MOST_ID} letters", _shown(request_id))
-    row = _place(each.get("row"))
+    row = _place(each.get("row"), as_text)
     if row is None:
         return FieldProblem(f"{path}.row", "a whole number from 0", _shown(each.get("row")))
     said: dict[str, Any] = {"outcome": None, "reward": None, "observed_at": None}
     readers: dict[str, Callable[[Any, str], Any]] = {
-        "outcome": outcomes.read, "reward": read_reward, "observed_at": _moment,
-    }  # fmt: skip
+        "outcome": partial(outcomes.read, as_text=as_text),
+        "reward": partial(read_reward, as_text=as_text),
+        "observed_at": _moment,
+    }
     for name, read in readers.items():
         value = each.get(name)
         if value not in _MISSING:
@@ -136,16 +148,17 @@ def _checked(each: Mapping[str, Any], path: str, outcomes: Outcomes) -> Feedback
     return FeedbackRow(request_id, row, **said)
 
 
-def _place(value: Any) -> int | None:
+def _place(value: Any, as_text: bool) -> int | None:
     """The place of a row; None when it is none."""
     if value in _MISSING:
         return 0
-    try:
-        place = int(value)
-        whole = not isinstance(value, bool) and place == float(value)
-    except (TypeError, ValueError, OverflowError):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str) if as_text else (int, float)):
         return None
-    return place if whole and 0 <= place <= _MOST_ROW else None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if 0 <= number <= _MOST_ROW and number.is_integer() else None
 
 
 def _moment(value: Any, path: str) -> int | FieldProblem:
@@ -169,8 +182,10 @@ def _from_json(body: bytes) -> list[Mapping[str, Any]]:
         content = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RequestMalformed(f"The body is not JSON ({error}).") from error
-    if isinstance(content, dict) and "feedback" in content:
+    if isinstance(content, dict) and content.keys() == {"feedback"}:
         content = content["feedback"]
+        if not isinstance(content, list):
+            raise RequestInvalid([FieldProblem("feedback", "a list of objects", type(content).__name__)])
     listed = content if isinstance(content, list) else [content]
     for place, each in enumerate(listed):
         if not isinstance(each, dict):

@@ -25,64 +25,78 @@ class Outcomes:
     """
 
     def __init__(self, signature: Signature) -> None:
-        self._labels = frozenset(map(label_text, signature.classes))
+        self._labels = {label_text(label): label for label in signature.classes}
+        self._kinds = frozenset(_kind(label) for label in signature.classes)
         self._numbers = signature.task == "regression"
-        self._bools = any(isinstance(label, bool) for label in signature.classes)
 
-    @classmethod
-    def anything(cls) -> "Outcomes":
-        """Takes every label and number, for whoever knows no signature."""
-        return cls(Signature(task="transform", inputs=(), outputs=()))
-
-    def read(self, value: Any, path: str) -> str | FieldProblem:
+    def read(self, value: Any, path: str, *, as_text: bool = False) -> str | FieldProblem:
         """An outcome as text, or what is wrong with it.
 
         Args:
             value: as the caller sent it, not None.
             path: where it stands, for the message.
+            as_text: whether it may be the text of a number or a truth, as tables have it.
         """
         if self._numbers:
-            return _number(value, path)
-        if not isinstance(value, str | bool | int | float):
+            return _number(value, path, as_text)
+        kind = _kind(value)
+        if not kind:
             return FieldProblem(path, "one label, a text or a number", type(value).__name__)
-        text = self._plain(value)
-        if self._labels and text not in self._labels:
-            return FieldProblem(path, f"one of the classes {_listed(self._labels)}", repr(text)[:60])
+        text = label_text(value)
+        if not self._labels:
+            return text
+        if as_text and isinstance(value, str):
+            text, kind = self._plain(value), ""
+        if text not in self._labels or (kind and kind not in self._kinds):
+            return FieldProblem(path, f"one of the classes {_listed(list(self._labels))}", repr(value)[:60])
         return text
 
-    def _plain(self, value: str | float) -> str:
-        """A label as text; what a table's text says of a number or a truth is read as that."""
-        text = label_text(value)
-        if text in self._labels or not isinstance(value, str):
-            return text
-        word = value.strip()
-        if self._bools and word.lower() in ("true", "false"):
+    def value(self, text: str) -> Any:
+        """An outcome that was read, in its own type."""
+        return float(text) if self._numbers else self._labels.get(text, text)
+
+    def _plain(self, word: str) -> str:
+        """The text of a label, of which a table's text may be another way to write it."""
+        word = word if word in self._labels else word.strip()
+        if word in self._labels:
+            return word
+        if "bool" in self._kinds:
             return word.lower()
         try:
-            number = label_text(float(word))
+            return label_text(float(word))
         except ValueError:
-            return text
-        return number if number in self._labels else text
+            return word
 
 
-def read_reward(value: Any, path: str) -> float | FieldProblem:
+def read_reward(value: Any, path: str, *, as_text: bool = False) -> float | FieldProblem:
     """A reward, or what is wrong with it; see ``Outcomes.read``."""
-    text = _number(value, path)
+    text = _number(value, path, as_text)
     return text if isinstance(text, FieldProblem) else float(text)
 
 
-def _number(value: Any, path: str) -> str | FieldProblem:
+def _kind(value: Any) -> str:
+    """Which of the kinds of labels a value is; empty for none."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number" if math.isfinite(value) else ""
+    return "text" if isinstance(value, str) else ""
+
+
+def _number(value: Any, path: str, as_text: bool) -> str | FieldProblem:
     """A finite number as text."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = math.nan
+    if not isinstance(value, bool) and isinstance(value, (int, float, str) if as_text else (int, float)):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
     if not math.isfinite(number):
         return FieldProblem(path, "a finite number", repr(value)[:60])
-    return label_text(number)
+    return repr(number) if not number.is_integer() else label_text(number)
 
 
-def _listed(labels: frozenset[str]) -> str:
+def _listed(labels: list[str]) -> str:
     """Some of many labels, for a message."""
-    first = sorted(labels)[:8]
+    first = labels[:8]
     return ", ".join(first) + (" ..." if len(labels) > len(first) else "")

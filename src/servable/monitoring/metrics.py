@@ -8,9 +8,10 @@ whatever a caller makes up never becomes a label.
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from servable.monitoring.quality import Known
 from servable.monitoring.rendering import CONTENT_TYPE, render
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot, process_figures
 
@@ -234,6 +235,11 @@ class Metrics:
             process=process_figures(),
         )
 
-    def render(self, snapshot: Snapshot | None = None) -> bytes:
-        """Figures in the Prometheus text format: this process's own, or those given."""
-        return render(self.snapshot() if snapshot is None else snapshot, self._version)
+    def render(self, snapshot: Snapshot | None = None, known: Sequence[Known] = ()) -> bytes:
+        """Figures in the Prometheus text format: this process's own, or those given.
+
+        Args:
+            snapshot: of all processes together; this one's when None.
+            known: the live quality of versions.
+        """
+        return render(self.snapshot() if snapshot is None else snapshot, self._version, known)

@@ -9,6 +9,7 @@ from servable.artifact.signature import Signature
 from servable.protocols.answer_forms import JSON
 from servable.protocols.native_schema import example_row
 from servable.protocols.openapi_bodies import other_answers, other_bodies, pieces
+from servable.protocols.openapi_feedback import feedback_paths, feedback_schemas
 from servable.protocols.openapi_models import PIECE, ModelSchemas, bare, component, reference
 
 Schema = dict[str, Any]
@@ -80,6 +81,7 @@ def document(models: Sequence[Described], server_version: str, prefix: str = "")
     for described in models:
         made = ModelSchemas(described.model, described.version, described.signature)
         schemas.update(made.all(streams=described.streams))
+        schemas.update(feedback_schemas(described.model, described.signature))
         paths.update(_paths_of(described))
     paths.update(_fixed_paths())
     return {
@@ -106,6 +108,9 @@ def document(models: Sequence[Described], server_version: str, prefix: str = "")
 def _paths_of(described: Described) -> Schema:
     """The addresses of one model; those of answers in pieces where it gives them."""
     paths = dict(_operations(described, "predict", "Predict with", _answers(described.model)))
+    feedback = operation_id(described.model, "feedback")
+    errors = _error_responses(_ERRORS.keys() - {"406", "504"})
+    paths |= feedback_paths(described.model, feedback, errors)
     if described.streams:
         paths |= _operations(described, "stream", "Answer in pieces with", _pieces(described.model))
     return paths

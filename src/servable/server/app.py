@@ -71,7 +71,9 @@ class Application:
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
         self._doors = doors_of(settings)
-        every = format_routes(self._desk, routes(self, host, version, link, settings.predict_route))
+        every = format_routes(
+            self._desk, routes(self, host, version, self._desk.figures, settings.predict_route)
+        )
         self._router = Router(list(every), redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold | Split, Door]] = {}

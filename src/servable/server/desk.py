@@ -14,6 +14,7 @@ from servable.monitoring.totals import Snapshot
 from servable.protocols.base import Codec, Encoded, Head
 from servable.protocols.compression import decompress
 from servable.server import checks as check
+from servable.server.known import KnownQuality
 from servable.server.workers import Link
 from servable.serving.answer import answer
 from servable.serving.changes import change
@@ -50,6 +51,7 @@ class Desk:
         self.version = version
         self._link = link
         self._ready = ready
+        self._known = KnownQuality(settings)
 
     @property
     def ready(self) -> bool:
@@ -100,6 +102,10 @@ class Desk:
     async def totals(self) -> Snapshot:
         """The figures of all processes of this server."""
         return await self._link.totals(self.host.metrics.snapshot())
+
+    async def figures(self) -> bytes:
+        """The figures of all processes of this server and what is known of its versions, for Prometheus."""
+        return self.host.metrics.render(await self.totals(), await self._known.read())
 
     async def change(self, reference: str, load: bool) -> str:
         """Load or unload a model in every process of this server.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -18,7 +19,6 @@ from servable.protocols.openapi_formats import formats_document
 from servable.server import pages
 from servable.server.desk import json_response
 from servable.server.mounts import prefix_of
-from servable.server.workers import Link
 from servable.serving.host import Host
 from servable.serving.live import Cold, Live, ModelStatus
 from servable.serving.table import Table
@@ -26,6 +26,10 @@ from servable.serving.table import Table
 _encode = msgspec.json.encode
 #: Models that are not loaded and are described in the OpenAPI document all the same.
 _DESCRIBED_COLD = 200
+
+
+#: Gives the figures of a server in the Prometheus text format.
+Figures = Callable[[], Awaitable[bytes]]
 
 
 class Readiness(Protocol):
@@ -38,7 +42,7 @@ class Readiness(Protocol):
 
 
 def routes(
-    readiness: Readiness, host: Host, version: str, link: Link, predict_route: str = ""
+    readiness: Readiness, host: Host, version: str, figures: Figures, predict_route: str = ""
 ) -> list[Route]:
     """The routes of a server.
 
@@ -46,10 +50,10 @@ def routes(
         readiness: asked by ``/readyz``.
         host: the live models.
         version: of Servable.
-        link: to the other HTTP processes of this server, for ``/metrics``.
+        figures: what ``/metrics`` answers.
         predict_route: one more address for predictions, which a setting names.
     """
-    looks = _Looks(readiness, host, version, link, predict_route)
+    looks = _Looks(readiness, host, version, figures, predict_route)
     table = {
         "/": looks.landing,
         "/healthz": looks.health,
@@ -70,13 +74,13 @@ class _Looks:
     """The handlers; they share what they read from."""
 
     def __init__(
-        self, readiness: Readiness, host: Host, version: str, link: Link, predict_route: str
+        self, readiness: Readiness, host: Host, version: str, figures: Figures, predict_route: str
     ) -> None:
         self._predict_route = predict_route
         self._readiness = readiness
         self._host = host
         self._version = version
-        self._link = link
+        self._figures = figures
         self._document: tuple[tuple[tuple[Described, ...], str], bytes] | None = None
 
     async def landing(self, request: Request) -> Response:
@@ -110,9 +114,7 @@ class _Looks:
 
     async def metrics(self, _request: Request) -> Response:
         """Figures for Prometheus: the sum over all HTTP processes of this server."""
-        metrics = self._host.metrics
-        totals = await self._link.totals(metrics.snapshot())
-        return Response(metrics.render(totals), media_type=metrics.content_type)
+        return Response(await self._figures(), media_type=self._host.metrics.content_type)
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document; made anew when other models are described than the last time."""

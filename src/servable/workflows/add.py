@@ -1,12 +1,13 @@
 """``add``: take in a model trained elsewhere, compile it, prove it, register it."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from servable.artifact.signature import Signature
+from servable.artifact.signature import Signature, with_captures
 from servable.errors import DataError, InputError
 from servable.frameworks import lookup, python_source
 from servable.frameworks.base import NO_HINTS, Container, Hints, Trained
@@ -37,6 +38,7 @@ def add(
     trust: bool = False,
     tolerance: float = 1e-4,
     max_loss: "MaxLoss | str | None" = None,
+    private: Mapping[str, str] | None = None,
     deploy: bool = False,
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -56,6 +58,7 @@ def add(
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse on the sample, such as ``accuracy=0.005``; None
             tries none. It needs the true answers: ``target``, or a folder with one folder for each class.
+        private: what becomes of columns where traffic is captured: ``keep``, ``hash`` or ``drop`` by name.
         deploy: whether the version is deployed at once.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
@@ -80,6 +83,8 @@ def add(
     framework, trained, source = _taken_in(model, rows, trust, hints)
     if target is not None:
         trained = _with_target(trained, target)
+    if private:
+        trained = trained._replace(signature=with_captures(trained.signature, private))
     allowed.check(trained.signature)
     held = _held(sample, table, target, trained.signature, needs_truth=allowed.needs_truth)
     watched.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")

@@ -13,6 +13,7 @@ from servable.monitoring.feedback import CSV, JSON, PARQUET, FeedbackRow, read_f
 from servable.monitoring.journal import Line, table_of
 from servable.monitoring.labels import Outcomes
 from servable.monitoring.segments import TrafficStore, need_pyarrow
+from servable.workflows.generate import signature_of_server
 from servable.workflows.homes import opened
 from servable.workflows.monitored import FeedbackOutcome
 
@@ -61,8 +62,10 @@ def feedback(
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
     if url:
-        rows = _rows(content, form, Outcomes.anything(), path)
-        return FeedbackOutcome(model=name, accepted=_sent(url, name, rows), where=url)
+        with Client(url) as client:
+            outcomes = Outcomes(signature_of_server(client.model(name).details, url))
+            rows = _rows(content, form, outcomes, path)
+            return FeedbackOutcome(model=name, accepted=_sent(client, name, rows, outcomes), where=url)
     with opened(home) as place:
         record = place.models.resolve(name)
         deployed = place.deployments.get(name) if ":" not in name and "@" not in name else None
@@ -93,18 +96,19 @@ def _rows(content: bytes, form: str, outcomes: Outcomes, path: Path) -> list[Fee
         raise DataError(f"{path.name}: {error.message}") from error
 
 
-def _plain(row: FeedbackRow) -> dict[str, Any]:
+def _plain(row: FeedbackRow, outcomes: Outcomes) -> dict[str, Any]:
     """A row as a caller sends it."""
     said = {name: value for name, value in row._asdict().items() if value is not None}
+    if row.outcome is not None:
+        said["outcome"] = outcomes.value(row.outcome)
     if row.observed_at is not None:
         said["observed_at"] = datetime.fromtimestamp(row.observed_at / 1e6, UTC)
     return said
 
 
-def _sent(url: str, name: str, rows: list[FeedbackRow]) -> int:
+def _sent(client: Client, name: str, rows: list[FeedbackRow], outcomes: Outcomes) -> int:
     accepted = 0
-    with Client(url) as client:
-        for start in range(0, len(rows), _PART):
-            part = [_plain(row) for row in rows[start : start + _PART]]
-            accepted += client.feedback_rows(name, part)
+    for start in range(0, len(rows), _PART):
+        part = [_plain(row, outcomes) for row in rows[start : start + _PART]]
+        accepted += client.feedback_rows(name, part)
     return accepted

@@ -90,17 +90,22 @@ def _of_server(reference: str, url: str) -> Subject:
         model.name,
         model.version or 0,
         str(model.details.get("package", "")),
-        _signature(model.details, url),
+        signature_of_server(model.details, url),
         bool(model.details.get("streams")),
     )
 
 
-def _signature(details: dict[str, Any], url: str) -> Signature:
+def signature_of_server(details: dict[str, Any], url: str) -> Signature:
+    """The signature in a server's description of a model.
+
+    Raises:
+        RemoteError: it holds none that is known here.
+    """
     try:
         return msgspec.convert(details["signature"], Signature)
     except (KeyError, msgspec.ValidationError) as strange:
         raise RemoteError(
-            f"{url} describes the model without a signature that is known here; make the client with the "
-            "version of Servable that runs there.",
+            f"{url} describes the model without a signature that is known here; use the version of Servable that "
+            "runs there.",
             200,
         ) from strange

@@ -14,6 +14,7 @@ from servable.registry.records import DeploymentRecord, ModelRecord
 from servable.runtime.placement import found_here, place
 from servable.workflows.deploy import shares_of
 from servable.workflows.homes import opened
+from servable.workflows.live_quality import known_quality
 from servable.workflows.outcomes import DeploymentRow, Description, ModelRow, Status, VariantRow
 from servable.workflows.running import ask
 
@@ -63,6 +64,7 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
 
 def _desired(home: str | Path | None) -> Status:
     with opened(home) as place:
+        known = known_quality(place)
         rows = tuple(
             DeploymentRow(
                 model=record.model,
@@ -74,6 +76,7 @@ def _desired(home: str | Path | None) -> Status:
                 policy=record.policy,
                 shares=shares_of(record.traffic),
                 shadow=record.traffic.shadow or None,
+                quality=known.get((record.model, record.version)),
             )
             for record in place.deployments.all()
         )
@@ -123,6 +126,7 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
             report=str(report) if report.is_file() else "",
             policy=policy,
             share=_share(deployment, record.version),
+            quality=known_quality(place).get((record.model, record.version)),
         )
 
 

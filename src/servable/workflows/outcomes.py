@@ -6,6 +6,7 @@ import msgspec
 
 from servable.artifact.loss import Loss
 from servable.artifact.signature import Signature
+from servable.monitoring.quality import VersionQuality
 
 
 class ColumnNote(msgspec.Struct, frozen=True):
@@ -205,7 +206,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     """One deployment of a home: what should be served, and how (see ``DeployOutcome``).
 
     While its requests are divided, ``shares`` says what part each version gets, together 1; ``shadow`` is
-    the version that gets copies of them.
+    the version that gets copies of them. ``quality`` says how good its served answers were.
     """
 
     model: str
@@ -217,6 +218,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     policy: dict[str, Any] = {}
     shares: dict[int, float] = {}
     shadow: int | None = None
+    quality: VersionQuality | None = None
 
 
 class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,7 +315,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the registry and the package know about one version.
 
     ``policy`` is how the model's deployment is to be served, as far as that differs from the defaults;
-    ``share`` is what part of the model's requests this version is to answer, from 0 to 1.
+    ``share`` is what part of the model's requests this version is to answer, from 0 to 1; ``quality`` how
+    good its served answers were, None where nothing is known.
     """
 
     model: str
@@ -336,6 +339,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     report: str
     policy: dict[str, Any] = {}
     share: float = 0.0
+    quality: VersionQuality | None = None
 
 
 class ScoreOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from servable.artifact.package import read_evaluation
-from servable.artifact.signature import Task
+from servable.artifact.signature import Task, with_captures
 from servable.clock import SystemClock, timestamp
 from servable.errors import ArtifactError, ModelNotFound
 from servable.progress import NoProgress, Progress
@@ -50,6 +51,7 @@ def train(
     tolerance: float = 1e-4,
     max_loss: "MaxLoss | str | None" = None,
     seed: int = 0,
+    private: Mapping[str, str] | None = None,
     deploy: bool = False,
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -74,6 +76,7 @@ def train(
         max_loss: the most that a lossy form may be worse on the held-out rows, such as ``accuracy=0.005``;
             None tries none.
         seed: of everything that is left to chance; a run over a table is repeatable with it.
+        private: what becomes of columns where traffic is captured: ``keep``, ``hash`` or ``drop`` by name.
         deploy: whether the version is deployed at once.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
@@ -111,14 +114,25 @@ def train(
             problem.signature,
         )
     allowed.check(learn.signature)
+    with_captures(learn.signature, private or {})
     with tempfile.TemporaryDirectory(prefix="servable-") as folder, opened(home, create=True) as place:
         result = learn.train(Path(folder))
         proving = Proving(tolerance, allowed.lossy(result.signature, result.holdout_truth))
-        contents = _contents(place, name, result, learn.source, proving)
+        contents = _kept_private(_contents(place, name, result, learn.source, proving), private or {})
         published = publish_model(place, contents, progress=watched)
         if deploy:
             place.deployments.deploy(name, published.record.version)
     return _outcome(published, result, time.monotonic() - started, deploy)
+
+
+def _kept_private(contents: Contents, private: Mapping[str, str]) -> Contents:
+    """The contents with what its columns may become in captured traffic; the recipe says it again."""
+    if not private:
+        return contents
+    trained = contents.trained
+    signature = with_captures(trained.signature, private)
+    recipe = {**contents.recipe, "private": dict(private)}
+    return replace(contents, trained=trained._replace(signature=signature), recipe=recipe)
 
 
 def previous_evaluation(home: Home, name: str) -> "Evaluation | None":

@@ -48,8 +48,7 @@ class _Looks:
 
     async def metrics(self, _request: Request) -> Response:
         """The same figures as at ``/metrics``."""
-        metrics = self._desk.host.metrics
-        return Response(metrics.render(await self._desk.totals()), media_type=metrics.content_type)
+        return Response(await self._desk.figures(), media_type=self._desk.host.metrics.content_type)
 
 
 def _routes(desk: Desk) -> list[Route]:

@@ -1,0 +1,121 @@
+"""Feedback in the OpenAPI document: what may be said about the answers of one model. Pure."""
+
+from typing import Any
+
+from servable.artifact.signature import Signature
+from servable.protocols.openapi_models import DATE_PATTERN, component, reference
+
+Schema = dict[str, Any]
+
+_LARGEST = 1e300
+_NULL: Schema = {"type": "null"}
+
+
+def feedback_schemas(model: str, signature: Signature) -> dict[str, Schema]:
+    """The schemas of a model's feedback, by name."""
+    number: Schema = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
+    row: Schema = {
+        "type": "object",
+        "title": "What turned out about one row",
+        "properties": {
+            "request_id": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 256,
+                "description": "Of the request that was answered: the answer's `request_id`.",
+            },
+            "row": {
+                "anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, _NULL],
+                "description": "Place of the row within the request, from 0; 0 when nothing is said.",
+            },
+            "outcome": {
+                "anyOf": [_outcome(signature, number), _NULL],
+                "description": "The label or the number that came true.",
+            },
+            "reward": {"anyOf": [number, _NULL], "description": "What the answer was worth."},
+            "observed_at": {
+                "anyOf": [{"type": "string", "pattern": DATE_PATTERN}, _NULL],
+                "description": "When it came true, ISO 8601; in UTC when no zone is said.",
+            },
+        },
+        "required": ["request_id"],
+        "anyOf": [
+            {"required": ["outcome"], "properties": {"outcome": {"not": _NULL}}},
+            {"required": ["reward"], "properties": {"reward": {"not": _NULL}}},
+        ],
+        "additionalProperties": False,
+    }
+    return {component(model, "FeedbackRow"): row}
+
+
+def feedback_paths(model: str, operation_id: str, errors: Schema) -> Schema:
+    """The address that takes feedback.
+
+    Args:
+        model: its name.
+        operation_id: of the operation.
+        errors: the responses of what may go wrong.
+    """
+    row = reference(component(model, "FeedbackRow"))
+    rows: Schema = {"type": "array", "minItems": 1, "items": row}
+    body: Schema = {
+        "anyOf": [
+            row,
+            rows,
+            {
+                "type": "object",
+                "properties": {"feedback": rows},
+                "required": ["feedback"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+    table: Schema = {
+        "type": "string",
+        "description": "A table with the columns of a row, those that are needed.",
+    }
+    kept: Schema = {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string"},
+            "accepted": {"type": "integer", "description": "Rows that are on the server's disk now."},
+            "request_id": {"type": "string"},
+        },
+        "required": ["model", "accepted", "request_id"],
+    }
+    return {
+        f"/models/{model}/feedback": {
+            "post": {
+                "operationId": operation_id,
+                "summary": f"Say what turned out about answers of {model}",
+                "description": "Saying it again changes nothing, saying something else corrects it. Ids that "
+                "this server does not know are kept, too: another one may have answered.",
+                "tags": [model],
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        "application/json": {"schema": body},
+                        "text/csv": {"schema": table},
+                        "application/vnd.apache.parquet": {"schema": table | {"format": "binary"}},
+                    },
+                },
+                "responses": {
+                    "200": {
+                        "description": "All of it is kept.",
+                        "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
+                        "content": {"application/json": {"schema": kept}},
+                    },
+                    **errors,
+                },
+            }
+        }
+    }
+
+
+def _outcome(signature: Signature, number: Schema) -> Schema:
+    """What an outcome may be."""
+    if signature.task == "regression":
+        return number
+    if signature.classes:
+        return {"enum": list(signature.classes)}
+    return {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 4096}, number, {"type": "boolean"}]}
