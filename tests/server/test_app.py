@@ -356,7 +356,8 @@ def test_the_document_follows_the_table(visit: Callable[..., Any], home: Path) -
     before, after = visit(course)
     assert "/models/iris/predict" in before
     assert "/predict" in before
-    assert after - before == {"/models/other/predict", "/models/other/versions/1/predict"}
+    new = {"/models/other/predict", "/models/other/versions/1/predict", "/models/other/feedback"}
+    assert after - before == new
 
 
 def test_a_caller_who_hangs_up_is_not_answered(visit: Callable[..., Any]) -> None:

@@ -110,7 +110,7 @@ def _paths_of(described: Described) -> Schema:
     paths = dict(_operations(described, "predict", "Predict with", _answers(described.model)))
     feedback = operation_id(described.model, "feedback")
     errors = _error_responses(_ERRORS.keys() - {"406", "504"})
-    paths |= feedback_paths(described.model, feedback, errors)
+    paths |= feedback_paths(described.model, described.signature, feedback, errors)
     if described.streams:
         paths |= _operations(described, "stream", "Answer in pieces with", _pieces(described.model))
     return paths

@@ -48,11 +48,12 @@ def feedback_schemas(model: str, signature: Signature) -> dict[str, Schema]:
     return {component(model, "FeedbackRow"): row}
 
 
-def feedback_paths(model: str, operation_id: str, errors: Schema) -> Schema:
+def feedback_paths(model: str, signature: Signature, operation_id: str, errors: Schema) -> Schema:
     """The address that takes feedback.
 
     Args:
         model: its name.
+        signature: what an outcome may be.
         operation_id: of the operation.
         errors: the responses of what may go wrong.
     """
@@ -72,7 +73,7 @@ def feedback_paths(model: str, operation_id: str, errors: Schema) -> Schema:
     }
     table: Schema = {
         "type": "string",
-        "description": "A table with the columns of a row, those that are needed.",
+        "description": "A table whose columns are named as in JSON.",
     }
     kept: Schema = {
         "type": "object",
@@ -94,7 +95,7 @@ def feedback_paths(model: str, operation_id: str, errors: Schema) -> Schema:
                 "requestBody": {
                     "required": True,
                     "content": {
-                        "application/json": {"schema": body},
+                        "application/json": {"schema": body, "examples": _examples(signature)},
                         "text/csv": {"schema": table},
                         "application/vnd.apache.parquet": {"schema": table | {"format": "binary"}},
                     },
@@ -109,6 +110,16 @@ def feedback_paths(model: str, operation_id: str, errors: Schema) -> Schema:
                 },
             }
         }
+    }
+
+
+def _examples(signature: Signature) -> Schema:
+    outcome: Any = signature.classes[0] if signature.classes else 1.5
+    one = {"request_id": "order-17", "outcome": outcome}
+    return {
+        "one": {"summary": "One row", "value": one},
+        "several": {"summary": "Several rows", "value": {"feedback": [one, {**one, "row": 1}]}},
+        "reward": {"summary": "What it was worth", "value": {"request_id": "order-17", "reward": 0.5}},
     }
 
 

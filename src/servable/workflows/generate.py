@@ -105,7 +105,7 @@ def signature_of_server(details: dict[str, Any], url: str) -> Signature:
         return msgspec.convert(details["signature"], Signature)
     except (KeyError, msgspec.ValidationError) as strange:
         raise RemoteError(
-            f"{url} describes the model without a signature that is known here; use the version of Servable that "
-            "runs there.",
+            f"{url} describes the model without a signature that is known here; use the version of Servable "
+            "that runs there.",
             200,
         ) from strange
