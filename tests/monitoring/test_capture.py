@@ -39,7 +39,7 @@ def taken(rows: int = 2, *, code: str = "ok", request_id: str = "r", width: int 
         "prediction": np.array([1, 0])[:rows],
         "probabilities": np.array([[0.2, 0.8], [0.7, 0.3]])[:rows],
     }
-    return (arrays, rows, request_id, answers if code == "ok" else None, code, 0.25, 1_700_000_000.5, 0.1)
+    return (arrays, rows, request_id, answers if code == "ok" else None, code, 0.25, 1_700_000_000.5, 0.1, 0)
 
 
 def table(signature: Signature, *given: Taken) -> pa.Table:
@@ -51,8 +51,9 @@ def test_every_field_is_kept_in_its_own_type() -> None:
     moment = pa.timestamp("us", "UTC")
     assert {field.name: field.type for field in found.schema} == {
         "request_id": pa.string(), "row": pa.int32(), "at": moment, "version": pa.int32(),
-        "code": pa.string(), "seconds": pa.float64(), "in.age": pa.float64(), "in.visits": pa.int64(),
-        "in.member": pa.bool_(), "in.joined": moment, "in.plan": pa.string(), "in.zone": pa.string(), "in.note": pa.string(),
+        "code": pa.string(), "seconds": pa.float64(),
+        "in.age": pa.float64(), "in.visits": pa.int64(), "in.member": pa.bool_(), "in.joined": moment,
+        "in.plan": pa.string(), "in.zone": pa.string(), "in.note": pa.string(),
         "in.window": pa.list_(pa.float64()), "out.prediction": pa.string(),
         "out.probabilities": pa.list_(pa.float64()), "sampled": pa.float64(),
     }  # fmt: skip
@@ -122,7 +123,7 @@ def test_outputs_of_any_model_come_under_their_own_names() -> None:
         ),
     )
     answers = {"vector": np.ones((1, 2), np.float16), "words": np.array(["hello"], object)}
-    one: Taken = ({"numbers": np.ones((1, 1))}, 1, "r", answers, "ok", 0.1, 1.0, 1.0)
+    one: Taken = ({"numbers": np.ones((1, 1))}, 1, "r", answers, "ok", 0.1, 1.0, 1.0, 0)
     (row,) = table(signature, one).to_pylist()
     assert row["out.vector"] == [1.0, 1.0]
     assert row["out.words"] == hasher(KEY)("hello")

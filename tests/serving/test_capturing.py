@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.serving.live import Live
 from servable.settings import ServerSettings
+from servable.testing import check_tap
 from serving.making import IRIS, expected, publish_iris
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -88,6 +90,25 @@ def test_every_request_and_its_answer_is_captured_when_the_server_ends(home: Pat
     assert rows[0]["out.probabilities"] == pytest.approx(list(chances))
     assert {(row["version"], row["code"], row["sampled"]) for row in rows} == {(1, "ok", 1.0)}
     assert all(0 < row["seconds"] < 60 for row in rows)
+
+
+def test_the_tap_holds_to_the_seam_and_keeps_no_memory_of_others(home: Path) -> None:
+    publish_iris(home)
+    capture(home, 1.0)
+
+    async def course(host: Host) -> None:
+        asked = {"numbers": np.array([ROW, ROW])}
+        answers = {
+            "prediction": np.array([1, 2]),
+            "probabilities": np.array([[0.1, 0.8, 0.1], [0.0, 0.0, 1.0]]),
+        }
+        check_tap(live_of(host).tap, asked, answers)
+
+    visit(home, course)
+    rows = captured(home)
+    assert [row["out.prediction"] for row in rows] == ["versicolor", "virginica", None, None]
+    assert rows[0]["in.sepal length (cm)"] == 5.1
+    assert rows[1]["out.probabilities"] == [0.0, 0.0, 1.0]
 
 
 def test_nothing_is_made_where_nothing_is_captured(home: Path) -> None:

@@ -6,7 +6,9 @@ and outputs of more than ``MOST_ROW_BYTES`` a row are never captured.
 """
 
 import hmac
+import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,9 @@ from servable.monitoring.labels import label_text
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
 
 #: A captured request: arrays, rows, request id, answers (None: it failed), code, seconds, when it was over in
-#: seconds since 1970, and the share of requests that was captured then. A plain tuple, because one is made in
-#: the event loop for every request.
-Taken = tuple[Arrays, int, str, Arrays | None, str, float, float, float]
+#: seconds since 1970, the share of requests that was captured then, and about how many bytes it holds. A
+#: plain tuple, because one is made in the event loop for every request.
+Taken = tuple[Arrays, int, str, Arrays | None, str, float, float, float, int]
 #: Largest tensor or output of one row that is captured, in bytes.
 MOST_ROW_BYTES = 16 * 1024
 #: Letters of a hash.
@@ -39,19 +41,20 @@ class PredictionTable:
         self._signature = signature
         self._version = version
         self._hash = hasher(key)
-        self._labels = np.array([label_text(label) for label in signature.classes], object)
+        self._labels = [label_text(label) for label in signature.classes]
 
     def of(self, taken: Sequence[Taken]) -> Any:
         """A ``pyarrow.Table`` with a row for every row of the requests, which are at least one."""
         import pyarrow as pa
 
-        arrays, rows, ids, answers, codes, seconds, at, shares = zip(*taken, strict=True)
+        arrays, rows, ids, answers, codes, seconds, at, shares, _ = zip(*taken, strict=True)
         counts = np.array(rows, np.int64)
         place = np.repeat(np.arange(len(counts)), counts)
         starts = np.cumsum(counts) - counts
 
         def each(values: Iterable[Any], kind: Any) -> Any:
-            return pa.array(values, kind).take(pa.array(place))
+            made = pa.array(values, kind)
+            return made if len(place) == len(counts) else made.take(pa.array(place))
 
         moments = np.round(np.array(at) * 1e6).astype(np.int64)
         columns: dict[str, Any] = {
@@ -87,21 +90,25 @@ class PredictionTable:
         }
 
     def _outputs(self, answers: Sequence[Arrays | None], counts: NDArray[np.int64]) -> dict[str, Any]:
+        import pyarrow as pa
+
         made: dict[str, Any] = {}
         capture = {PREDICTION: self._signature.answer.captured}
         capture[PROBABILITIES] = "keep" if capture[PREDICTION] == "keep" else "drop"
         capture.update((field.name, field.captured) for field in self._signature.outputs[1:])
         if self._signature.task == "transform":
             capture.update((field.name, field.captured) for field in self._signature.outputs)
-        names = dict.fromkeys(name for each in answers if each is not None for name in each)
+        names = dict.fromkeys(chain.from_iterable(each for each in answers if each is not None))
         for name in names:
             how = capture.get(name, "keep")
             if how == "drop":
                 continue
             parts = [None if each is None else each.get(name) for each in answers]
-            if name == PREDICTION and len(self._labels):
-                parts = [None if part is None else self._labels[part] for part in parts]
-            made[f"out.{name}"] = self._tensor(parts, counts, how)
+            if name == PREDICTION and self._labels:
+                labels = self._labels if how == "keep" else list(map(self._hash, self._labels))
+                made[f"out.{name}"] = pa.array(labels, pa.string()).take(column_of(parts, counts))
+            else:
+                made[f"out.{name}"] = self._tensor(parts, counts, how)
         return made
 
     def _tensor(self, parts: Sequence[Any], counts: NDArray[np.int64], how: Capture) -> Any:
@@ -151,20 +158,28 @@ def column_of(parts: Sequence[Any], counts: NDArray[np.int64]) -> Any:
     import pyarrow as pa
 
     there = [part for part in parts if part is not None]
-    missing = np.repeat([part is None for part in parts], counts)
     if not there:
-        return pa.nulls(len(missing))
-    if all(part.ndim == 1 for part in there):
+        return pa.nulls(int(counts.sum()))
+    missing = np.zeros(int(counts.sum()), bool)
+    if len(there) < len(parts):
+        missing = np.repeat([part is None for part in parts], counts)
+    # Nearly always all requests have one form, and then nothing is done for each of them.
+    forms = {part.shape[1:] for part in there}
+    if forms == {()}:
         values = _values(np.concatenate(there))
         if len(there) == len(parts):
             return values
-        places = np.cumsum(~missing) - 1
-        return values.take(pa.array(places, mask=missing))
-    flat = [part.reshape(len(part), -1) for part in there]
+        return values.take(pa.array(np.cumsum(~missing) - 1, mask=missing))
     lengths = np.zeros(len(missing), np.int32)
-    lengths[~missing] = np.concatenate([np.full(len(part), part.shape[1], np.int32) for part in flat])
+    if len(forms) == 1:
+        flat = np.concatenate(there).reshape(-1)
+        lengths[~missing] = math.prod(next(iter(forms)))
+    else:
+        flat = np.concatenate([part.ravel() for part in there])
+        widths = [math.prod(part.shape[1:]) for part in there]
+        lengths[~missing] = np.repeat(widths, [len(part) for part in there])
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = _values(np.concatenate([part.ravel() for part in flat]), missing=False)
+    values = _values(flat, missing=False)
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(missing))
 
 

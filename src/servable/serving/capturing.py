@@ -41,11 +41,12 @@ _log = logger("capture")
 #: What a captured request takes besides its arrays, and a text besides its letters, in bytes.
 _REQUEST_BYTES = 600
 _TEXT_BYTES = 56
-#: Most rows of one table that is made at once, so that the interpreter is given back in between.
+#: Most requests of which a table is made at once, so that the interpreter is given back in between.
 _MOST_AT_ONCE = 2_000
 #: Seconds between two log lines about rows that were dropped.
 _QUIET_S = 60.0
 _WHOLE = 2**32
+_wall = time.time
 
 
 def chosen(request_id: str, share: float) -> bool:
@@ -126,15 +127,15 @@ class Recorder:
 
     # ------------------------------------------------------------------ in the event loop
 
-    def take(self, tap: "CaptureTap", taken: Taken, size: int) -> bool:
+    def take(self, tap: "CaptureTap", taken: Taken) -> bool:
         """Put a request into a queue; False when it does not fit."""
-        rows = taken[1]
+        rows, size = taken[1], taken[8]
         held = self._taken_rows - self._gone_rows + rows
         if held > self._most_rows or self._taken_bytes - self._gone_bytes + size > self._most_bytes:
             self._wake.set()
             return False
         # First the queue and then the look whether it is attended: see ``_forget``.
-        tap.queue.append((taken, size))
+        tap.queue.append(taken)
         if not tap.known:
             self._attend(tap)
         self._taken_rows += rows
@@ -184,16 +185,16 @@ class Recorder:
         """Write what one tap took as segments."""
         while tap.queue:
             batch = list(_some(tap.queue, self._segment_rows))
-            rows = sum(taken[1] for taken, _ in batch)
+            rows = sum(taken[1] for taken in batch)
             try:
-                self._write(tap, [taken for taken, _ in batch])
+                self._write(tap, batch)
             except Exception as error:  # noqa: BLE001 - whatever a library or a disk raises, serving goes on
                 tap.meter.capture_lost += rows
                 self._dropped(tap.reference, error)
             else:
                 tap.meter.captured += rows
             self._gone_rows += rows
-            self._gone_bytes += sum(size for _, size in batch)
+            self._gone_bytes += sum(taken[8] for taken in batch)
 
     def _write(self, tap: "CaptureTap", taken: list[Taken]) -> None:
         need_pyarrow()
@@ -201,9 +202,8 @@ class Recorder:
 
         parts = []
         made = tap.table(self._store.key)
-        rest: deque[tuple[Taken, int]] = deque((each, 0) for each in taken)
-        while rest:
-            parts.append(made.of([each for each, _ in _some(rest, _MOST_AT_ONCE)]))
+        for start in range(0, len(taken), _MOST_AT_ONCE):
+            parts.append(made.of(taken[start : start + _MOST_AT_ONCE]))
             # Requests that wait for the interpreter come first.
             time.sleep(0)
         self._number += 1
@@ -245,7 +245,7 @@ class CaptureTap:
     """Captures the requests of one live model; implements ``Tap``.
 
     Attributes:
-        queue: what was taken and not written yet, with its size.
+        queue: what was taken and not written yet.
         known: whether the recorder looks at it.
         meter: counts what was captured and dropped.
     """
@@ -257,7 +257,7 @@ class CaptureTap:
         self._live = live
         self._tables, self._small = _wanted(live.signature)
         self._made: PredictionTable | None = None
-        self.queue: deque[tuple[Taken, int]] = deque()
+        self.queue: deque[Taken] = deque()
         self.known = False
         self.meter: Meter = live.meter
 
@@ -291,41 +291,38 @@ class CaptureTap:
         # Without rows nothing was decoded: the caller's bytes were no request.
         if not share or not rows or not chosen(request_id, share):
             return
-        arrays, size = self._copied(asked.arrays)
-        kept = None
+        size, most = _REQUEST_BYTES, MOST_ROW_BYTES * rows
+        arrays: dict[str, Any] = {}
+        given = asked.arrays
+        for name in self._tables:
+            array = given.get(name)
+            if array is not None:
+                arrays[name] = copy = array.copy()
+                size += copy.nbytes if name is NUMBERS else _held(copy)
+        for name, dtype in self._small:
+            array = given.get(name)
+            # Files that were never opened are no tensors of the field's type.
+            if array is not None and array.dtype == dtype and array.nbytes <= most:
+                arrays[name] = copy = array.copy()
+                size += _held(copy)
+        kept: dict[str, Any] | None = None
         if answers is not None:
             kept = {}
             for name, array in answers.items():
-                if array.nbytes <= MOST_ROW_BYTES * rows:
+                length = array.nbytes
+                if length <= most:
                     kept[name] = copy = array.copy()
-                    size += _held(copy)
-        taken = (arrays, rows, request_id, kept, code, seconds, time.time(), share)
-        if not self._recorder.take(self, taken, size):
+                    size += _held(copy) if copy.dtype.hasobject else length
+        taken = (arrays, rows, request_id, kept, code, seconds, _wall(), share, size)
+        if not self._recorder.take(self, taken):
             self.meter.capture_dropped += rows
             self._recorder.full(self.reference)
-
-    def _copied(self, arrays: Arrays) -> tuple[dict[str, Any], int]:
-        """Copies of what is wanted, and about how many bytes they hold."""
-        size = _REQUEST_BYTES
-        made: dict[str, Any] = {}
-        for name in self._tables:
-            array = arrays.get(name)
-            if array is not None:
-                made[name] = copy = array.copy()
-                size += _held(copy)
-        for name, dtype in self._small:
-            array = arrays.get(name)
-            # Files that were never opened are no tensors of the field's type.
-            if array is not None and array.dtype == dtype and array.nbytes <= MOST_ROW_BYTES * len(array):
-                made[name] = copy = array.copy()
-                size += _held(copy)
-        return made, size
 
 
 def _held(array: NDArray[Any]) -> int:
     """About how many bytes an array holds, with its texts."""
     size = int(array.nbytes)
-    if array.dtype == object:
+    if array.dtype.hasobject:
         size += array.size * _TEXT_BYTES + sum(map(len, array.ravel().tolist()))
     return size
 
@@ -343,11 +340,11 @@ def _wanted(signature: Signature) -> tuple[tuple[str, ...], tuple[tuple[str, np.
     return packed, tuple(tensors)
 
 
-def _some(queue: "deque[tuple[Taken, int]]", rows: int) -> Iterator[tuple[Taken, int]]:
+def _some(queue: deque[Taken], rows: int) -> Iterator[Taken]:
     """Take requests from the front, until they hold so many rows."""
     while queue and rows > 0:
         each = queue.popleft()
-        rows -= each[0][1]
+        rows -= each[1]
         yield each
 
 

@@ -13,6 +13,7 @@ from servable.testing.executors import FakeExecutor, check_executor, check_strea
 from servable.testing.gpus import FakeGpus
 from servable.testing.predictors import CountingPredictor, FakePredictor, fake_signature
 from servable.testing.progress import RecordedProgress
+from servable.testing.taps import check_tap
 
 __all__ = [
     "CountingPredictor",
@@ -31,5 +32,6 @@ __all__ = [
     "check_executor",
     "check_form",
     "check_streams",
+    "check_tap",
     "fake_signature",
 ]
