@@ -39,7 +39,18 @@ def taken(rows: int = 2, *, code: str = "ok", request_id: str = "r", width: int 
         "prediction": np.array([1, 0])[:rows],
         "probabilities": np.array([[0.2, 0.8], [0.7, 0.3]])[:rows],
     }
-    return (arrays, rows, request_id, answers if code == "ok" else None, code, 0.25, 1_700_000_000.5, 0.1, 0)
+    return (
+        arrays,
+        rows,
+        request_id,
+        answers if code == "ok" else None,
+        code,
+        0.25,
+        1_700_000_000.5,
+        0.1,
+        0,
+        None,
+    )
 
 
 def table(signature: Signature, *given: Taken) -> pa.Table:
@@ -106,6 +117,11 @@ def test_a_failed_request_has_its_inputs_and_no_answer() -> None:
     assert "out.prediction" not in table(MIXED, taken(code="overloaded")).column_names
 
 
+def test_the_pieces_of_a_request_say_where_their_rows_stand() -> None:
+    pieces = [(*taken()[:-1], [4, 9]), taken(1), (*taken()[:-1], [0, 1])]
+    assert table(MIXED, *pieces)["row"].to_pylist() == [4, 9, 0, 0, 1]
+
+
 def test_a_tensor_that_was_too_large_is_null() -> None:
     large = taken()
     del large[0]["window"]  # type: ignore[attr-defined]  # a dict here
@@ -123,7 +139,7 @@ def test_outputs_of_any_model_come_under_their_own_names() -> None:
         ),
     )
     answers = {"vector": np.ones((1, 2), np.float16), "words": np.array(["hello"], object)}
-    one: Taken = ({"numbers": np.ones((1, 1))}, 1, "r", answers, "ok", 0.1, 1.0, 1.0, 0)
+    one: Taken = ({"numbers": np.ones((1, 1))}, 1, "r", answers, "ok", 0.1, 1.0, 1.0, 0, None)
     (row,) = table(signature, one).to_pylist()
     assert row["out.vector"] == [1.0, 1.0]
     assert row["out.words"] == hasher(KEY)("hello")

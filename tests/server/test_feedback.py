@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,19 @@ def test_live_quality_is_in_the_metrics(visit: Callable[..., Any], home: Path) -
     assert 'servable_quality{metric="accuracy",model="iris",version="1",window="all"} 0.75' in text
     assert 'servable_quality_labels{model="iris",version="1",window="recent"} 4.0' in text
     assert 'servable_quality_low{metric="accuracy",model="iris",version="1",window="all"} 0.3' in text
+
+
+def test_lines_that_are_answered_as_they_come_keep_their_places(
+    visit: Callable[..., Any], home: Path
+) -> None:
+    lines = b"\n".join([json.dumps(list(EXAMPLE.values())).encode()] * 700)
+    media = {"content-type": "application/x-ndjson", "x-request-id": "long"}
+
+    async def course(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/predict", content=lines, headers=media)
+
+    assert len(visit(course).text.splitlines()) == 700
+    store = TrafficStore(home)
+    (table,) = store.read(store.segments("iris", "predictions"))
+    assert set(table["request_id"].to_pylist()) == {"long"}
+    assert sorted(table["row"].to_pylist()) == list(range(700))

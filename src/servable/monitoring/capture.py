@@ -19,9 +19,10 @@ from servable.monitoring.labels import label_text
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
 
 #: A captured request: arrays, rows, request id, answers (None: it failed), code, seconds, when it was over in
-#: seconds since 1970, the share of requests that was captured then, and about how many bytes it holds. A
-#: plain tuple, because one is made in the event loop for every request.
-Taken = tuple[Arrays, int, str, Arrays | None, str, float, float, float, int]
+#: seconds since 1970, the share of requests that was captured then, about how many bytes it holds, and where
+#: its rows stand in the caller's request (None: they are all of it). A plain tuple, because one is made in the
+#: event loop for every request.
+Taken = tuple[Arrays, int, str, Arrays | None, str, float, float, float, int, Sequence[int] | None]
 #: Largest tensor or output of one row that is captured, in bytes.
 MOST_ROW_BYTES = 16 * 1024
 #: Letters of a hash.
@@ -47,10 +48,14 @@ class PredictionTable:
         """A ``pyarrow.Table`` with a row for every row of the requests, which are at least one."""
         import pyarrow as pa
 
-        arrays, rows, ids, answers, codes, seconds, at, shares, _ = zip(*taken, strict=True)
+        arrays, rows, ids, answers, codes, seconds, at, shares, _, places = zip(*taken, strict=True)
         counts = np.array(rows, np.int64)
         place = np.repeat(np.arange(len(counts)), counts)
         starts = np.cumsum(counts) - counts
+        row = np.arange(len(place)) - starts[place]
+        for number, given in enumerate(places):
+            if given is not None:
+                row[starts[number] : starts[number] + counts[number]] = given
 
         def each(values: Iterable[Any], kind: Any) -> Any:
             made = pa.array(values, kind)
@@ -59,7 +64,7 @@ class PredictionTable:
         moments = np.round(np.array(at) * 1e6).astype(np.int64)
         columns: dict[str, Any] = {
             "request_id": each(ids, pa.string()),
-            "row": pa.array((np.arange(len(place)) - starts[place]).astype(np.int32)),
+            "row": pa.array(row.astype(np.int32)),
             "at": each(moments, pa.timestamp("us", "UTC")),
             "version": pa.array(np.full(len(place), self._version, np.int32)),
             "code": each(codes, pa.string()),

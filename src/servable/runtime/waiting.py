@@ -1,6 +1,7 @@
 """One request's rows on their way through the batcher, whole or in parts."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,21 @@ class Waiting:
         state: where it is; set by the batcher.
         form: what it must have in common with its neighbours in a batch; set by the queue, if at all.
         split: its parts, when it is larger than a batch may be; set by the queue.
+        places: where its rows stand in the request that they are a piece of, from 0; None: it is all of it.
     """
 
-    __slots__ = ("arrays", "deadline", "form", "queued_at", "rows", "split", "state", "strikes", "weight")
+    __slots__ = (
+        "arrays",
+        "deadline",
+        "form",
+        "places",
+        "queued_at",
+        "rows",
+        "split",
+        "state",
+        "strikes",
+        "weight",
+    )
 
     def __init__(self, arrays: Arrays, rows: int, deadline: float = math.inf, weight: float = 1.0) -> None:
         self.arrays = arrays
@@ -42,6 +55,7 @@ class Waiting:
         self.state = NEW
         self.form: list[Any] | None = None
         self.split: Split | None = None
+        self.places: Sequence[int] | None = None
 
     def settle(self, arrays: dict[str, Any] | None, error: BaseException | None) -> None:
         """Take what became of the rows; called once in the event loop, unless it was cancelled.

@@ -152,7 +152,13 @@ class _Course:
         codec = PieceCodec(lines, self._codec, self._write)
         try:
             found = await answer(
-                self._live, b"", self._request_id, codec=codec, limit_s=left, weight=self._weight
+                self._live,
+                b"",
+                self._request_id,
+                codec=codec,
+                limit_s=left,
+                weight=self._weight,
+                places=[number - 1 for number in lines.numbers],
             )
         except UnavailableError as error:
             if not self._begun:

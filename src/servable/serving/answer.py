@@ -214,6 +214,7 @@ async def answer(
     head: Head = NO_HEAD,
     limit_s: float = float("inf"),
     weight: float = 1.0,
+    places: Sequence[int] | None = None,
 ) -> Encoded:
     """Answer one request as a coroutine. Cancelling it takes the request back.
 
@@ -225,6 +226,7 @@ async def answer(
         head: the request's headers, for the codec.
         limit_s: seconds within which the caller wants the answer.
         weight: its share against other requests when there is a queue.
+        places: where the rows stand in the request that they are a piece of; None: they are all of it.
 
     Returns:
         The answer in the format of the codec.
@@ -236,6 +238,7 @@ async def answer(
     """
     told = _Future()
     prediction = Prediction(live, codec or live.codec, request_id, told, limit_s, weight)
+    prediction.places = places
     prediction.begin(body, head)
     try:
         return await told.future

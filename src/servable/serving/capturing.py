@@ -313,7 +313,7 @@ class CaptureTap:
                 if length <= most:
                     kept[name] = copy = array.copy()
                     size += _held(copy) if copy.dtype.hasobject else length
-        taken = (arrays, rows, request_id, kept, code, seconds, _wall(), share, size)
+        taken = (arrays, rows, request_id, kept, code, seconds, _wall(), share, size, asked.places)
         if not self._recorder.take(self, taken):
             self.meter.capture_dropped += rows
             self._recorder.full(self.reference)

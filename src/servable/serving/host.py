@@ -26,7 +26,6 @@ from servable.runtime.gpus import Gpus, MachineGpus
 from servable.runtime.model import load_model
 from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.accelerating import Accelerators
-from servable.serving.capturing import Recorder
 from servable.serving.former import Former
 from servable.serving.live import Cold, Key, Live, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading
@@ -70,9 +69,8 @@ class Host:
         self.table = Table()
         self.metrics = metrics
         self._poll_s = settings.poll_s
-        #: Captures requests and keeps feedback.
-        self.recorder = Recorder(settings, clock)
-        self._loader = loader = Loader(source, metrics, settings, clock, loading, sharing, self.recorder)
+        self._loader = loader = Loader(source, metrics, settings, clock, loading, sharing)
+        self.recorder = loader.recorder
         self._accelerators = Accelerators(
             settings.accelerator_memory, loader, gpus or MachineGpus(), self._counted, self._unload
         )

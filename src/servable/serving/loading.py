@@ -162,10 +162,10 @@ class Loader:
         clock: handed on to batchers and caches.
         loading: makes a package ready.
         sharing: with whom models may be shared.
-        recorder: captures what live models are asked.
 
     Attributes:
         workers: how many server processes load the same models.
+        recorder: captures what live models are asked, and keeps feedback.
     """
 
     def __init__(
@@ -176,10 +176,9 @@ class Loader:
         clock: Clock,
         loading: Loading = load_model,
         sharing: Sharing = ALONE,
-        recorder: Recorder | None = None,
     ) -> None:
         self.workers = sharing.workers
-        self._recorder = recorder or Recorder(settings, clock)
+        self.recorder = Recorder(settings, clock)
         self._sharing = sharing
         self._source = source
         self._metrics = metrics
@@ -241,7 +240,7 @@ class Loader:
             except BaseException:
                 await loaded.executor.close()
                 raise
-        live.tap = self._recorder.tap(live)
+        live.tap = self.recorder.tap(live)
         meter.load_seconds = loaded.load_seconds
         _log.info(
             "model live",
