@@ -18,6 +18,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from bench import (
+    capture,
     compiled,
     envs,
     formats,
@@ -42,6 +43,7 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {
     "slow": own.slow,
     "score": score.run,
     "grpc": grpc.run,
+    "capture": capture.run,
 }
 SECTIONS = ("compiled", "start", "frameworks", *(each.name for each in series.SERIES), *_OWN)
 #: Sections that need neither the peers, nor the models that all serve, nor wrk.

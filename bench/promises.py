@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bench import score
+from bench import capture, score
 
 _OWN = "Servable"
 
@@ -32,6 +32,9 @@ def promises(results: dict[str, Any]) -> list[Promise]:
         found += _latency(results["latency"])
     if "process" in results:
         found += _process(results["process"])
+    if "capture" in results:
+        what = "capture of every request: throughput, of that without"
+        found.append(_least(what, results["capture"]["ratio"], capture.LEAST))
     if "overload" in results:
         found += _overload(results["overload"])
     if "slow" in results:

@@ -27,7 +27,7 @@ def wishes(policy: Mapping[str, Any]) -> str:
         if name == "pinned":
             said += ["pinned"] if value else []
         elif name == "capture":
-            said.append(f"{value:.4g} of the requests captured" if value != 1 else "every request captured")
+            said.append("every request captured" if value == 1 else f"{value:.4g} of the requests captured")
         elif name == "share":
             said.append("shared by all workers" if value else "not shared by workers")
         elif name in words:

@@ -20,8 +20,8 @@ from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
 
 #: A captured request: arrays, rows, request id, answers (None: it failed), code, seconds, when it was over in
 #: seconds since 1970, the share of requests that was captured then, about how many bytes it holds, and where
-#: its rows stand in the caller's request (None: they are all of it). A plain tuple, because one is made in the
-#: event loop for every request.
+#: its rows stand in the caller's request (None: they are all of it). A plain tuple, because one is made for
+#: every request in the event loop.
 Taken = tuple[Arrays, int, str, Arrays | None, str, float, float, float, int, Sequence[int] | None]
 #: Largest tensor or output of one row that is captured, in bytes.
 MOST_ROW_BYTES = 16 * 1024
