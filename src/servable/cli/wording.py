@@ -19,7 +19,6 @@ def wishes(policy: Mapping[str, Any]) -> str:
         "max_batch": "at most {} rows in a batch",
         "cache_bytes": "a cache of {}",
         "cache_age_s": "answers kept for {} s",
-        "capture": "{} of the requests captured",
         "sticky": "callers kept with a version by {}",
     }
     said = []
@@ -27,7 +26,8 @@ def wishes(policy: Mapping[str, Any]) -> str:
         if name == "pinned":
             said += ["pinned"] if value else []
         elif name == "capture":
-            said.append("every request captured" if value == 1 else f"{value:.4g} of the requests captured")
+            part = "every request" if value == 1 else f"{percent(value)} of the requests"
+            said.append(f"{part} captured")
         elif name == "share":
             said.append("shared by all workers" if value else "not shared by workers")
         elif name in words:
