@@ -118,6 +118,8 @@ def test_numbers_of_a_regression() -> None:
         ({"request_id": "a", "outcome": "yes", "row": True}, r"feedback\.row"),
         ({"request_id": "a", "outcome": "yes", "observed_at": "soon"}, r"observed_at: expected a moment"),
         ({"request_id": "a", "outcome": "yes", "observed_at": 5}, r"feedback\.observed_at"),
+        ({"request_id": "a", "outcome": "yes", "observed_at": ""}, r"feedback\.observed_at"),
+        ({"request_id": "a", "outcome": ""}, r"feedback\.outcome: expected one of the classes"),
         ({"request_id": "a", "outcom": "yes"}, r"feedback\[0\]\.outcom: expected one of request_id"),
         ([{"request_id": "a", "reward": 1}, {"request_id": "b"}], r"feedback\[1\]: expected an outcome"),
     ],

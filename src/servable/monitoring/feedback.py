@@ -37,7 +37,6 @@ MOST_ID = 256
 MOST_OUTCOME = 4096
 _MOST_ROW = 2**31 - 1
 _MOST_PROBLEMS = 16
-_MISSING = (None, "")
 
 
 class FeedbackRow(NamedTuple):
@@ -93,9 +92,9 @@ def checked_rows(
     """Rows as their callers mean them.
 
     Args:
-        given: by the names of ``COLUMNS``; what is None or an empty text is not said.
+        given: by the names of ``COLUMNS``; what is None is not said.
         outcomes: reads outcomes.
-        as_text: whether numbers and truths may be texts, as tables have them.
+        as_text: whether numbers and truths may be texts, and nothing an empty one, as tables have them.
 
     Raises:
         RequestInvalid: no rows, or values that do not fit.
@@ -136,7 +135,7 @@ def _checked(
     }
     for name, read in readers.items():
         value = each.get(name)
-        if value not in _MISSING:
+        if not _missing(value, as_text):
             found = read(value, f"{path}.{name}")
             if isinstance(found, FieldProblem):
                 return found
@@ -148,9 +147,14 @@ def _checked(
     return FeedbackRow(request_id, row, **said)
 
 
+def _missing(value: Any, as_text: bool) -> bool:
+    """Whether nothing is said."""
+    return value is None or (as_text and value == "")
+
+
 def _place(value: Any, as_text: bool) -> int | None:
     """The place of a row; None when it is none."""
-    if value in _MISSING:
+    if _missing(value, as_text):
         return 0
     if isinstance(value, bool) or not isinstance(value, (int, float, str) if as_text else (int, float)):
         return None

@@ -44,7 +44,7 @@ class Outcomes:
             return FieldProblem(path, "one label, a text or a number", type(value).__name__)
         text = label_text(value)
         if not self._labels:
-            return text
+            return text or FieldProblem(path, "a text of at least one letter, or a number", "''")
         if as_text and isinstance(value, str):
             text, kind = self._plain(value), ""
         if text not in self._labels or (kind and kind not in self._kinds):
