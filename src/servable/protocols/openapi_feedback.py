@@ -3,11 +3,12 @@
 from typing import Any
 
 from servable.artifact.signature import Signature
+from servable.protocols.native_schema import float_limit
 from servable.protocols.openapi_models import DATE_PATTERN, component, reference
 
 Schema = dict[str, Any]
 
-_LARGEST = 1e300
+_LARGEST = float_limit("float64")
 _NULL: Schema = {"type": "null"}
 
 
