@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from servable.workflows.generate import generate_client
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
+    from servable.workflows.rollouts import change_rollout, show_rollout
     from servable.workflows.score import score
     from servable.workflows.select import select
     from servable.workflows.train import train
+    from servable.workflows.watch import watch
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,7 @@ __all__ = [
     "ServableError",
     "add",
     "asgi",
+    "change_rollout",
     "deploy",
     "describe",
     "evaluate",
@@ -57,9 +60,11 @@ __all__ = [
     "score",
     "select",
     "serve",
+    "show_rollout",
     "status",
     "train",
     "undeploy",
+    "watch",
     "wsgi",
 ]
 
@@ -75,6 +80,7 @@ _HOMES = {
     "ServableError": "servable.errors",
     "add": "servable.workflows.add",
     "asgi": "servable.engines.embedded",
+    "change_rollout": "servable.workflows.rollouts",
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
     "evaluate": "servable.workflows.evaluate",
@@ -86,9 +92,11 @@ _HOMES = {
     "score": "servable.workflows.score",
     "select": "servable.workflows.select",
     "serve": "servable.engines.local",
+    "show_rollout": "servable.workflows.rollouts",
     "status": "servable.workflows.look",
     "train": "servable.workflows.train",
     "undeploy": "servable.workflows.deploy",
+    "watch": "servable.workflows.watch",
     "wsgi": "servable.engines.wsgi",
 }
 

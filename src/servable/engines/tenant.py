@@ -25,7 +25,7 @@ from servable.monitoring.metrics import Metrics
 from servable.server.app import Application
 from servable.server.refusing import refuse
 from servable.serving.desired import RegistrySource
-from servable.serving.held import held
+from servable.serving.held import failed, held
 from servable.serving.host import Host
 from servable.settings import ServerSettings, load_settings
 
@@ -153,6 +153,7 @@ class Tenant:
         )
         host = Host(source, Metrics(version), settings)
         host.metrics.held = lambda: held(host.table)
+        host.metrics.failed = lambda: failed(host.table)
         try:
             application = Application(host, settings, version)
             await host.reconcile()

@@ -14,9 +14,11 @@ from servable.clock import Clock, SystemClock
 from servable.errors import ConflictError, FileMissing, ServableError, StorageFailed
 from servable.registry.blobs import PackageStore
 from servable.registry.deployments import Deployments
+from servable.registry.leases import Leases
 from servable.registry.models import Models, packages_in_use, resolve_version
 from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
+from servable.registry.rollouts import Rollouts
 from servable.registry.state import State, open_state
 
 
@@ -29,6 +31,8 @@ class Home:
         packages: the package store.
         models: models, versions, aliases.
         deployments: desired state.
+        rollouts: changes of versions in steps.
+        leases: who may act alone.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -37,6 +41,8 @@ class Home:
         self.packages = packages
         self.models = Models(state, clock)
         self.deployments = Deployments(state, clock)
+        self.rollouts = Rollouts(state, clock)
+        self.leases = Leases(state, clock)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"
