@@ -51,7 +51,9 @@ def test_the_best_version_comes_to_answer_nearly_everything(kind: str) -> None:
             sums[version][1] += reward
             sums[version][2] += reward**2
         shares = weights(
-            {version: Moments(int(each[0]), each[1], each[2]) for version, each in sums.items()}, turn, draws=500
+            {version: Moments(int(each[0]), each[1], each[2]) for version, each in sums.items()},
+            turn,
+            draws=500,
         )
     assert shares[2] > 0.9
     # It learns while it earns: most requests went to the best one although nobody knew it at first.

@@ -130,7 +130,6 @@ class Deployments:
             _change(connection, model, values)
         return _existing(connection, model)
 
-
     def divide(
         self, model: str, traffic: Traffic, *, rollout: int = 0, connection: Connection | None = None
     ) -> DeploymentRecord:

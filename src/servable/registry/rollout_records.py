@@ -193,8 +193,8 @@ def _damaged() -> Iterator[None]:
 
 
 def stored(record: Course | Counts) -> dict[str, Any]:
-    """As the database keeps it: JSON has texts as keys."""
-    return dict(msgspec.to_builtins(record, str_keys=True))
+    """As the database keeps it: JSON has texts as keys, and null in place of what is infinite."""
+    return dict(msgspec.json.decode(msgspec.json.encode(record)))
 
 
 def _less(later: Mapping[Any, int], earlier: Mapping[Any, int]) -> dict[Any, int]:

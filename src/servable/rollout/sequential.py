@@ -125,9 +125,7 @@ def quantile_interval(counts: Mapping[int, int], level: float, alpha: float) -> 
     few, many = bisect_left(below, level * total), bisect_right(below, level * total)
     above = bisect_left(range(few), True, key=lambda place: not refuted(place))
     under = bisect_left(range(many, len(below)), True, key=refuted) + many
-    return Interval(
-        bounds[above - 1] if above else 0.0, bounds[under] if under < len(bounds) else math.inf
-    )
+    return Interval(bounds[above - 1] if above else 0.0, bounds[under] if under < len(bounds) else math.inf)
 
 
 def mean_interval(moments: Moments, alpha: float) -> Interval:
