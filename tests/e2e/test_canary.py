@@ -30,11 +30,13 @@ def price(x: float) -> float:
         raise ValueError("not this one")
     return x * {factor}
 """
-FAILING = 5
-STEPS = {"canary": "20,60,100", "every": 2, "min_requests": 50}
+FAILING = 20
+STEPS = {"canary": "30,60,100", "every": 2, "min_requests": 50}
 
 
-def add(home: Path, *, failing: int = FAILING, seconds: float = 0.002, factor: float = 1.0, deploy: bool = False):
+def add(
+    home: Path, *, failing: int = FAILING, seconds: float = 0.002, factor: float = 1.0, deploy: bool = False
+):
     """The next version of the model, with these habits."""
     file = home.parent / "price.py"
     file.write_text(MODEL.format(failing=failing, seconds=seconds, factor=factor))
@@ -113,7 +115,7 @@ def running_server(home: Path, *words: str) -> Iterator[str]:
     assert "failed inside" not in log.read_text()
 
 
-def until_ended(home: Path, load: Load, most_s: float = 40) -> RolloutOutcome:
+def until_ended(home: Path, load: Load, most_s: float = 120) -> RolloutOutcome:
     deadline = time.monotonic() + most_s
     while time.monotonic() < deadline:
         found = servable.show_rollout("price", home=home)
@@ -142,7 +144,7 @@ def test_a_worse_version_goes_back_by_itself(home: Path, habits: dict[str, float
         running_server(home) as url,
         Load(url, {1: FAILING, 2: int(habits.get("failing", FAILING))}).going_on() as load,
     ):
-        servable.deploy("price:2", **{**STEPS, "canary": "20,40"}, home=home)
+        servable.deploy("price:2", **{**STEPS, "canary": "30,50", "min_requests": 1000}, home=home)
         found = until_ended(home, load)
     assert found.state == "rolled_back", found
     assert why.lower() in found.events[-1].reason.lower()
