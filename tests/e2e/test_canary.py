@@ -14,6 +14,7 @@ import pytest
 
 import servable
 from e2e.conftest import free_port, servable_command
+from servable.registry.home import open_home
 from servable.workflows.rollout_outcomes import RolloutOutcome
 
 # What fails and how long it takes is decided by the row, so that a test can tell whose fault a failure is.
@@ -182,9 +183,6 @@ def test_a_good_version_is_promoted_and_no_request_fails_by_it(home: Path) -> No
 def test_a_version_that_cannot_be_loaded_goes_back_with_that_reason(home: Path) -> None:
     add(home, deploy=True)
     add(home)
-    # Installed here when it was taken in, and gone where it is to be served.
-    from servable.registry.home import open_home
-
     with open_home(home) as place:
         folder = place.packages.folder(place.models.resolve("price:2").package)
         damaged = next(file for file in folder.rglob("*.py"))

@@ -120,7 +120,7 @@ def test_a_database_by_its_address_takes_the_same_reports(two: Home, home: Path)
 
 
 def test_a_database_that_is_gone_is_said_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StorageFailed, match="cannot be written|failed"):
+    with pytest.raises(StorageFailed, match=r"cannot be written|failed"):
         open_reports(tmp_path / "nowhere")
 
 

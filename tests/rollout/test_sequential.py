@@ -57,7 +57,7 @@ def test_nothing_seen_says_nothing() -> None:
 
 
 def looked_at_always(truth: float, runs: int, length: int, seed: int) -> tuple[int, int]:
-    """How many of some runs miss the truth at any of their looks: the intervals for all looks, and for one."""
+    """How many of some runs miss the truth at any of their looks: by intervals for all looks, and for one."""
     chance = np.random.default_rng(seed)
     always = once = 0
     for _ in range(runs):

@@ -1,4 +1,4 @@
-"""How often the plan errs, and how soon it sees what is wrong. ``docs/rollouts.md`` has the figures of many runs."""
+"""How often the plan errs, and how soon it sees what is wrong; ``docs/rollouts.md`` has the figures."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_of_200_identical_versions_at_most_the_stated_share_goes_back() -> None:
     ids=["twice the errors", "half of all fail", "three times the latency", "worse labels"],
 )
 def test_a_worse_version_goes_back_by_itself(challenger: Behaviour, most_touched: int, why: str) -> None:
-    ends = [simulate(challenger, seed) for seed in range(8)]
+    ends = [simulate(challenger, seed, rate=400) for seed in range(8)]
     assert {end.decision for end in ends} == {"rolled back"}
     assert all(why.lower() in end.reason.lower() for end in ends)
     assert middle([end.touched for end in ends]) <= most_touched
