@@ -36,7 +36,7 @@ STEPS = {"canary": "30,60,100", "every": 2, "min_requests": 50}
 
 
 def add(
-    home: Path, *, failing: int = FAILING, seconds: float = 0.002, factor: float = 1.0, deploy: bool = False
+    home: Path, *, failing: int = FAILING, seconds: float = 0.005, factor: float = 1.0, deploy: bool = False
 ):
     """The next version of the model, with these habits."""
     file = home.parent / "price.py"
@@ -135,7 +135,7 @@ def settled(home: Path, version: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("habits", "why"),
-    [({"failing": 2 * FAILING}, "Error rate"), ({"seconds": 0.006}, "latency")],
+    [({"failing": 2 * FAILING}, "Error rate"), ({"seconds": 0.015}, "latency")],
     ids=["twice the errors", "three times the latency"],
 )
 def test_a_worse_version_goes_back_by_itself(home: Path, habits: dict[str, float], why: str) -> None:
