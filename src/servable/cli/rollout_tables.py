@@ -34,9 +34,8 @@ def rollout(found: "RolloutOutcome") -> Iterator[RenderableType]:
     if found.steps:
         yield "Steps    " + "  ".join(_step(found, number) for number in range(len(found.steps)))
     if found.weights:
-        yield "Shares   " + "  ".join(
-            f"v{version} {round(weight, 1):g} %" for version, weight in found.weights.items()
-        )
+        shares = ((version, round(weight, 1)) for version, weight in found.weights.items())
+        yield "Shares   " + "  ".join(f"v{version} {share:g} %" for version, share in shares)
     yield "Requests " + "  ".join(
         f"v{version} {count:,} ({errors:,} failed)" for version, (count, errors) in found.requests.items()
     )
