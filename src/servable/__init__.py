@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
     from servable.workflows.quality import quality
+    from servable.workflows.rollouts import change_rollout, show_rollout
     from servable.workflows.score import score
     from servable.workflows.select import select
     from servable.workflows.traffic import traffic
     from servable.workflows.train import train
+    from servable.workflows.watch import watch
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,7 @@ __all__ = [
     "ServableError",
     "add",
     "asgi",
+    "change_rollout",
     "deploy",
     "describe",
     "evaluate",
@@ -62,10 +65,12 @@ __all__ = [
     "score",
     "select",
     "serve",
+    "show_rollout",
     "status",
     "traffic",
     "train",
     "undeploy",
+    "watch",
     "wsgi",
 ]
 
@@ -81,6 +86,7 @@ _HOMES = {
     "ServableError": "servable.errors",
     "add": "servable.workflows.add",
     "asgi": "servable.engines.embedded",
+    "change_rollout": "servable.workflows.rollouts",
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
     "evaluate": "servable.workflows.evaluate",
@@ -94,10 +100,12 @@ _HOMES = {
     "score": "servable.workflows.score",
     "select": "servable.workflows.select",
     "serve": "servable.engines.local",
+    "show_rollout": "servable.workflows.rollouts",
     "status": "servable.workflows.look",
     "traffic": "servable.workflows.traffic",
     "train": "servable.workflows.train",
     "undeploy": "servable.workflows.deploy",
+    "watch": "servable.workflows.watch",
     "wsgi": "servable.engines.wsgi",
 }
 

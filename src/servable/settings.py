@@ -128,6 +128,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         least=0,
         most=86_400,
     )
+    watch: bool = _setting(
+        True,
+        "Start a process that follows rollouts, live quality and alerts while there is something to follow.",
+    )
     health_route: str = _setting(
         "", "One more address that says whether the server is ready, such as /health; empty for none."
     )

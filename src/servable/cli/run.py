@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from servable.cli import calling, exits, options, serving
+from servable.cli import calling, exits, options, rollouts, serving
 from servable.cli.output import Screen
 from servable.errors import SettingInvalid
 
@@ -149,6 +149,14 @@ def deploy(
     sticky: Sticky = None,
     capture: Capture = None,
     reset_policy: ResetPolicy = False,
+    canary: rollouts.Canary = None,
+    every: rollouts.Every = None,
+    min_requests: rollouts.MinRequests = None,
+    max_error_rate: rollouts.MaxErrorRate = None,
+    patience: rollouts.Patience = None,
+    shadow: rollouts.Shadow = False,
+    mirror: rollouts.Mirror = None,
+    bandit: rollouts.Bandit = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -156,32 +164,23 @@ def deploy(
 
     How it is served stays as earlier deployments of the model said, except for what is said now.
 
-    Example: [bold]servable deploy churn:3 --executor process --processes 2[/bold]
-    or [bold]servable deploy churn --split 3=95,4=5 --sticky X-Customer[/bold]
+    Example: [bold]servable deploy churn:3 --executor process --processes 2[/bold],
+    [bold]servable deploy churn --split 3=95,4=5 --sticky X-Customer[/bold],
+    [bold]servable deploy churn:4 --canary 1,5,25,100 --every 10m[/bold],
+    [bold]servable deploy churn:4 --shadow --mirror 0.5[/bold],
+    [bold]servable deploy churn --bandit 3,4[/bold]
     """
     from servable.cli import tables
     from servable.workflows.deploy import deploy as work
 
     outcome = work(
-        reference,
-        default=default,
-        executor=executor,
-        device=device,
-        processes=processes,
-        share=share,
-        spares=spares,
-        threads=threads,
-        run_limit_s=run_limit,
-        max_batch=max_batch,
-        cache=cache,
-        cache_age_s=cache_age,
-        pin=pin,
-        split=options.split(split),
-        sticky=sticky,
-        capture=_share(capture),
-        reset_policy=reset_policy,
-        home=home,
-    )
+        reference, default=default, executor=executor, device=device, processes=processes, share=share,
+        spares=spares, threads=threads, run_limit_s=run_limit, max_batch=max_batch, cache=cache,
+        cache_age_s=cache_age, pin=pin, split=options.split(split), sticky=sticky,
+        capture=_share(capture), reset_policy=reset_policy,
+        canary=canary, every=every, min_requests=min_requests, max_error_rate=max_error_rate,
+        patience=patience, shadow=shadow, mirror=mirror, bandit=rollouts.versions(bandit), home=home,
+    )  # fmt: skip
     Screen(as_json=as_json).show(outcome, tables.deployed)
 
 

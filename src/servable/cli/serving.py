@@ -104,6 +104,15 @@ Sample = Annotated[
     Path | None,
     typer.Option(help="Rows that the one PATH accepts (CSV or Parquet).", rich_help_panel=options.DATA),
 ]
+Watch = Annotated[
+    bool | None,
+    typer.Option(
+        "--watch/--no-watch",
+        help="Start a process that follows rollouts and the like while there are any.",
+        show_default="watch",
+        rich_help_panel=options.SERVING,
+    ),
+]
 AllowUnauthenticated = Annotated[
     bool,
     typer.Option(
@@ -133,6 +142,7 @@ def serve(
     trust: options.Trust = False,
     sample: Sample = None,
     allow_unauthenticated: AllowUnauthenticated = False,
+    watch: Watch = None,
     home: options.Home = None,
 ) -> None:
     """Serve models over HTTP until Ctrl-C.
@@ -159,6 +169,7 @@ def serve(
         "queue_requests": queue,
         "request_timeout_s": request_timeout,
         "drain_s": drain,
+        "watch": watch,
     }
     # Refused before a model is taken in, so that a wrong flag or a taken port leaves nothing behind.
     settings = load_settings(flags)

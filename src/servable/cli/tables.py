@@ -237,6 +237,11 @@ def deployed(outcome: "DeployOutcome") -> Iterator[RenderableType]:
     if outcome.version is None:
         yield f"{name} is no longer deployed."
         return
+    if outcome.rollout is not None:
+        from servable.cli.rollout_tables import begun
+
+        yield from begun(outcome.rollout)
+        return
     before = f" in place of version {outcome.previous}" if outcome.previous is not None else ""
     default = ", the default model" if outcome.default else ""
     yield f"[bold green]{name}:{outcome.version}[/bold green] is deployed{before}{default}."

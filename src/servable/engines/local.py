@@ -16,8 +16,10 @@ import uvloop
 
 import servable
 from servable import logs
+from servable.engines.beside import beside
 from servable.engines.supervisor import Supervisor
 from servable.errors import ConflictError
+from servable.monitoring.totals import Snapshot
 from servable.server.lifecycle import ServerLife, settle_in
 from servable.settings import ServerSettings, load_settings
 
@@ -34,6 +36,8 @@ class _Life(Protocol):
     url: str
 
     async def run(self, started: "asyncio.Future[None] | None" = None) -> None: ...
+
+    async def figures(self) -> Snapshot: ...
 
     def stop(self) -> None: ...
 
@@ -123,7 +127,8 @@ class LocalServer:
         self._life = _life(self.settings, self._only, logs=False)
         started = self._loop.create_future()
         started.add_done_callback(lambda _: self._started.set())
-        await self._life.run(started)
+        async with beside(self.settings, self._life.figures, started, logs=False):
+            await self._life.run(started)
 
 
 def serve(
@@ -178,18 +183,20 @@ async def _foreground(
     reload: "Reload | None",
 ) -> None:
     if reload is None:
-        await _until_signalled(_life(settings, only, logs=True), on_ready)
+        await _until_signalled(_life(settings, only, logs=True), settings, on_ready)
         return
     supervisor = Supervisor(settings, only, servable.__version__)
     watching = asyncio.create_task(reload.follow(supervisor.restart))
     try:
-        await _until_signalled(supervisor, on_ready)
+        await _until_signalled(supervisor, settings, on_ready)
     finally:
         watching.cancel()
         await asyncio.wait([watching])
 
 
-async def _until_signalled(life: _Life, on_ready: Callable[[str], None] | None) -> None:
+async def _until_signalled(
+    life: _Life, settings: ServerSettings, on_ready: Callable[[str], None] | None
+) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, life.stop)
@@ -204,7 +211,8 @@ async def _until_signalled(life: _Life, on_ready: Callable[[str], None] | None) 
 
     started.add_done_callback(up)
     try:
-        await life.run(started)
+        async with beside(settings, life.figures, started, logs=True):
+            await life.run(started)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

@@ -141,6 +141,10 @@ class Supervisor:
                     await old.ended()
             return True
 
+    async def figures(self) -> Snapshot:
+        """What all processes counted so far."""
+        return await self.totals()
+
     async def totals(self, but: Child | None = None) -> Snapshot:
         """The figures of all processes, fresh or the last known.
 

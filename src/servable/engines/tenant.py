@@ -19,13 +19,15 @@ from typing import Any, NamedTuple
 import uvloop
 
 import servable
+from servable.engines.beside import Beside
 from servable.errors import ModelNotReady, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
+from servable.monitoring.totals import Snapshot
 from servable.server.app import Application
 from servable.server.refusing import refuse
 from servable.serving.desired import RegistrySource
-from servable.serving.held import held
+from servable.serving.held import failed, held
 from servable.serving.host import Host
 from servable.settings import ServerSettings, load_settings
 
@@ -79,7 +81,8 @@ class Tenant:
         self._plan = plan
         self._application: Application | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._following: tuple[asyncio.Task[None], ...] = ()
+        self._beside: Beside | None = None
         self._failure: ServableError | None = None
         self._rest_until = 0.0
 
@@ -153,13 +156,21 @@ class Tenant:
         )
         host = Host(source, Metrics(version), settings)
         host.metrics.held = lambda: held(host.table)
+        host.metrics.failed = lambda: failed(host.table)
         try:
             application = Application(host, settings, version)
             await host.reconcile()
         except BaseException:
             await host.close()
             raise
-        self._following = asyncio.get_running_loop().create_task(host.run())
+
+        async def figures() -> Snapshot:
+            return host.metrics.snapshot()
+
+        # What embeds models starts no processes of its own accord, so somebody else has to watch.
+        self._beside = Beside(settings, figures, watch=False)
+        loop = asyncio.get_running_loop()
+        self._following = (loop.create_task(host.run()), loop.create_task(self._beside.run()))
         self._application = application
         _log.info("ready" if host.ready else "started", extra=fields(home=settings.home))
 
@@ -185,10 +196,12 @@ class Tenant:
         if application is None:
             return
         application.draining = True
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._following:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError, ServableError):
-                await self._following
+                await task
+        if self._beside is not None:
+            await self._beside.close()
         await application.host.close()
 
 

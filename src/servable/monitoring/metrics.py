@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from servable.monitoring.durations import step_of
 from servable.monitoring.quality import Known
 from servable.monitoring.rendering import CONTENT_TYPE, render
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot, process_figures
@@ -65,6 +66,7 @@ class Meter:
         "first_buckets",
         "first_seconds",
         "last_run",
+        "latencies",
         "load_seconds",
         "model",
         "pieces",
@@ -86,6 +88,8 @@ class Meter:
         self.codes: dict[str, int] = {}
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
+        #: Successful requests by duration, in the steps of ``durations``.
+        self.latencies: dict[int, int] = {}
         self.rows = 0
         self.load_seconds = 0.0
         self.batches = 0
@@ -168,6 +172,9 @@ class Meter:
         self.rows += rows
         if code != OK:
             self.failed_seconds += seconds
+            return
+        step = step_of(seconds)
+        self.latencies[step] = self.latencies.get(step, 0) + 1
 
     def figures(self, held: Held = NOTHING) -> ModelFigures:
         """What was counted so far and what is held now, as a record of its own."""
@@ -176,6 +183,7 @@ class Meter:
             values[name] = tuple(values[name])
         values["codes"] = dict(self.codes)
         values["capture_dropped"] += values.pop("capture_lost")
+        values["latencies"] = dict(self.latencies)
         values["run_requests"] = self.batches + values.pop("shared_requests")
         values["run_seconds"] = self.batch_seconds + values.pop("shared_seconds")
         values["batch_sizes"] = {
@@ -204,6 +212,8 @@ class Metrics:
         self.accepted = 0
         #: Says what the live models hold now.
         self.held: Callable[[], Mapping[tuple[str, int], Held]] = dict
+        #: Says which wanted versions could not be loaded, by reference, and why.
+        self.failed: Callable[[], Mapping[str, str]] = dict
 
     def meter(self, model: str, version: int) -> Meter:
         """The meter of a live version; the same one when a version comes back, so counts never fall."""
@@ -228,6 +238,7 @@ class Metrics:
                 meter.figures(held.get(key, NOTHING)) for key, meter in sorted(self._meters.items())
             ),
             rejected=dict(self._rejected),
+            failed=dict(self.failed()),
             loaded=self._loaded,
             connections=self.connections,
             accepted=self.accepted,

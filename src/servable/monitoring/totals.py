@@ -13,8 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
+
+K = TypeVar("K", str, int)
 
 #: Upper bounds of the histograms of durations, in seconds.
 BOUNDS = (
@@ -41,6 +44,7 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
         codes: requests by outcome.
         buckets: requests by duration, one count per bound and one for what is above.
         seconds: the durations' sum.
+        latencies: successful requests by duration, in the steps of ``durations``.
         failed_seconds: the sum of those of requests that were no success.
         rows: rows answered.
         batches: batches run.
@@ -78,6 +82,7 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     codes: dict[str, int] = {}
     buckets: tuple[int, ...] = ()
     seconds: float = 0.0
+    latencies: dict[int, int] = {}
     failed_seconds: float = 0.0
     rows: int = 0
     batches: int = 0
@@ -136,6 +141,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         models: sorted by name and version.
         rejected: requests that reached no model, by code.
+        failed: wanted versions that could not be loaded, by reference ``name:version``, and why.
         loaded: versions that are live, in the process that has the most.
         connections: open connections.
         accepted: connections accepted so far.
@@ -146,6 +152,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     models: tuple[ModelFigures, ...] = ()
     rejected: dict[str, int] = {}
+    failed: dict[str, str] = {}
     loaded: int = 0
     connections: int = 0
     accepted: int = 0
@@ -177,6 +184,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     return Snapshot(
         models=tuple(_same_model(grouped[key]) for key in sorted(grouped)),
         rejected=_counts(each.rejected for each in given),
+        failed=dict(sorted(failed for each in given for failed in each.failed.items())),
         loaded=max((each.loaded for each in given), default=0),
         connections=sum(each.connections for each in given),
         accepted=sum(each.accepted for each in given),
@@ -197,6 +205,7 @@ def past(snapshot: Snapshot) -> Snapshot:
     return replace(
         snapshot,
         models=tuple(replace(each, **_NOTHING_HELD) for each in snapshot.models),
+        failed={},
         loaded=0,
         connections=0,
         workers=0,
@@ -232,9 +241,9 @@ def _same_model(group: list[ModelFigures]) -> ModelFigures:
     return msgspec.convert(merged, ModelFigures)
 
 
-def _counts(all_counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def _counts(all_counts: Iterable[Mapping[K, int]]) -> dict[K, int]:
     """Counts by name, added; sorted by name so that equal sums are equal to the eye as well."""
-    total: dict[str, int] = {}
+    total: dict[K, int] = {}
     for counts in all_counts:
         for name, count in counts.items():
             total[name] = total.get(name, 0) + count
@@ -260,6 +269,7 @@ _MERGING: dict[str, Callable[..., object]] = {
     "batch_sizes": _sizes,
     "last_run": max,
     "codes": _counts,
+    "latencies": _counts,
     "buckets": _buckets,
     "batch_buckets": _buckets,
     "wait_buckets": _buckets,

@@ -13,6 +13,7 @@ from servable.registry import tables
 from servable.registry.models import missing_model, resolve_version
 from servable.registry.policy import changed, read_policy, stored_policy
 from servable.registry.records import WHOLE, DeploymentRecord, Traffic
+from servable.registry.rollouts import cancel
 from servable.registry.state import State, current_change
 
 #: How many versions a deployment remembers to roll back to.
@@ -35,10 +36,26 @@ class Deployments:
         with self._state.reading() as connection:
             return _deployments(connection)
 
-    def get(self, model: str) -> DeploymentRecord | None:
-        """The deployment of a model; None if it is not deployed."""
-        with self._state.reading() as connection:
-            return _deployment(connection, model)
+    def get(self, model: str, connection: Connection | None = None) -> DeploymentRecord | None:
+        """The deployment of a model; None if it is not deployed.
+
+        Args:
+            model: the name.
+            connection: a transaction to read it in; None for one of its own.
+        """
+        if connection is None:
+            with self._state.reading() as own:
+                return _deployment(own, model)
+        return _deployment(connection, model)
+
+    def existing(self, model: str, connection: Connection) -> DeploymentRecord:
+        """The deployment of a deployed model, as a transaction sees it.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            ConflictError: it is not deployed.
+        """
+        return _existing(connection, model)
 
     def default(self) -> DeploymentRecord | None:
         """The deployment that ``POST /predict`` means: the only one, else the one marked, else None."""
@@ -56,8 +73,11 @@ class Deployments:
         policy: dict[str, Any] | None = None,
         wishes: Mapping[str, Any] | None = None,
         traffic: Traffic = WHOLE,
+        connection: Connection | None = None,
     ) -> DeploymentRecord:
         """Let a version answer every request from now on. Doing it twice is the same as doing it once.
+
+        A rollout of the model that goes on is cancelled.
 
         Args:
             model: the name.
@@ -67,50 +87,59 @@ class Deployments:
             policy: replaces the policy; None leaves it as it is.
             wishes: changes the policy, as ``policy.changed`` does; the rest of it stays.
             traffic: leaves a part of the requests to other versions, as ``divide`` does.
+            connection: a transaction from ``State.writing`` to do it in; None for one of its own.
 
         Raises:
             ModelNotFound: there is no such model.
             VersionNotFound: it has no such version.
             SettingInvalid: a wish or a share that cannot be used; nothing was changed.
         """
+        if connection is None:
+            with self._state.writing() as own:
+                return self.deploy(
+                    model, version,
+                    default=default, policy=policy, wishes=wishes, traffic=traffic, connection=own,
+                )  # fmt: skip
         _check(traffic)
-        with self._state.writing() as connection:
-            for named in (version, *traffic.versions):
-                resolve_version(connection, model, named)
-            present = _deployment(connection, model)
-            values: dict[str, Any] = {
-                "generation": current_change(connection),
-                "traffic": msgspec.to_builtins(traffic),
-            }
-            if policy is not None or wishes:
-                values["policy"] = _policy(present, policy, wishes or {})
-            if default is not None:
-                values["is_default"] = default
-            if default:
-                connection.execute(update(tables.deployments).values(is_default=False))
-            if present is None:
-                # The first model stays the one that POST /predict means when a second one comes.
-                first = not _deployments(connection)
-                new = {"previous": [], "is_default": first, "policy": {}} | values
-                new |= {"model": model, "version": version, "since": timestamp(self._clock.now())}
-                connection.execute(insert(tables.deployments).values(new))
-            else:
-                if present.version != version:
-                    previous = [*present.previous, present.version][-REMEMBERED:]
-                    values |= {
-                        "version": version,
-                        "previous": previous,
-                        "since": timestamp(self._clock.now()),
-                    }
-                _change(connection, model, values)
-            return _existing(connection, model)
+        now = timestamp(self._clock.now())
+        for named in (version, *traffic.versions):
+            resolve_version(connection, model, named)
+        present = _deployment(connection, model)
+        values: dict[str, Any] = {
+            "generation": current_change(connection),
+            "traffic": msgspec.to_builtins(traffic),
+        }
+        if policy is not None or wishes:
+            values["policy"] = _policy(present, policy, wishes or {})
+        if default is not None:
+            values["is_default"] = default
+        if default:
+            connection.execute(update(tables.deployments).values(is_default=False))
+        cancel(connection, model, f"Version {version} was deployed by hand.", now)
+        if present is None:
+            # The first model stays the one that POST /predict means when a second one comes.
+            first = not _deployments(connection)
+            new = {"previous": [], "is_default": first, "policy": {}} | values
+            connection.execute(
+                insert(tables.deployments).values(new | {"model": model, "version": version, "since": now})
+            )
+        else:
+            if present.version != version:
+                previous = [*present.previous, present.version][-REMEMBERED:]
+                values |= {"version": version, "previous": previous, "since": now}
+            _change(connection, model, values)
+        return _existing(connection, model)
 
-    def divide(self, model: str, traffic: Traffic) -> DeploymentRecord:
+    def divide(
+        self, model: str, traffic: Traffic, *, rollout: int = 0, connection: Connection | None = None
+    ) -> DeploymentRecord:
         """Let several versions answer, or one be compared in the shadow; ``WHOLE`` ends both.
 
         Args:
             model: a deployed model.
             traffic: who gets which share.
+            rollout: the number of the rollout that wants it; any other one of the model is cancelled.
+            connection: a transaction from ``State.writing`` to do it in; None for one of its own.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -120,18 +149,23 @@ class Deployments:
                 is not above 0 and at most 1.
         """
         _check(traffic)
-        with self._state.writing() as connection:
-            _existing(connection, model)
-            for version in traffic.versions:
-                resolve_version(connection, model, version)
-            stored = msgspec.to_builtins(traffic)
-            _change(connection, model, {"traffic": stored, "generation": current_change(connection)})
-            return _existing(connection, model)
+        if connection is None:
+            with self._state.writing() as own:
+                return self.divide(model, traffic, rollout=rollout, connection=own)
+        _existing(connection, model)
+        for version in traffic.versions:
+            resolve_version(connection, model, version)
+        now = timestamp(self._clock.now())
+        cancel(connection, model, "Its requests were divided by hand.", now, but=rollout)
+        stored = msgspec.to_builtins(traffic)
+        _change(connection, model, {"traffic": stored, "generation": current_change(connection)})
+        return _existing(connection, model)
 
     def rollback(self, model: str) -> DeploymentRecord:
         """Go back to the version that was served before; a second time goes back one more.
 
         While requests are divided, this ends the division, and the deployment's version answers all.
+        A rollout of the model that goes on is cancelled.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -139,6 +173,7 @@ class Deployments:
         """
         with self._state.writing() as connection:
             present = _existing(connection, model)
+            cancel(connection, model, "It was rolled back by hand.", timestamp(self._clock.now()))
             if present.traffic != WHOLE:
                 _change(connection, model, {"traffic": {}, "generation": current_change(connection)})
                 return _existing(connection, model)
@@ -157,7 +192,7 @@ class Deployments:
             return _existing(connection, model)
 
     def undeploy(self, model: str) -> DeploymentRecord:
-        """Serve a model no longer.
+        """Serve a model no longer. A rollout of it that goes on is cancelled.
 
         Returns:
             What was deployed.
@@ -168,6 +203,7 @@ class Deployments:
         """
         with self._state.writing() as connection:
             present = _existing(connection, model)
+            cancel(connection, model, "The model is served no longer.", timestamp(self._clock.now()))
             connection.execute(delete(tables.deployments).where(tables.deployments.c.model == model))
             return present
 

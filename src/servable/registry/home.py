@@ -15,9 +15,11 @@ from servable.errors import ConflictError, FileMissing, ServableError, StorageFa
 from servable.registry.blobs import PackageStore
 from servable.registry.deployments import Deployments
 from servable.registry.findings import Findings
+from servable.registry.leases import Leases
 from servable.registry.models import Models, packages_in_use, resolve_version
 from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
+from servable.registry.rollouts import Rollouts
 from servable.registry.state import State, open_state
 
 
@@ -31,6 +33,8 @@ class Home:
         models: models, versions, aliases.
         deployments: desired state.
         findings: what is known of served versions.
+        rollouts: changes of versions in steps.
+        leases: who may act alone.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -40,6 +44,8 @@ class Home:
         self.models = Models(state, clock)
         self.deployments = Deployments(state, clock)
         self.findings = Findings(state, clock)
+        self.rollouts = Rollouts(state, clock)
+        self.leases = Leases(state, clock)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"

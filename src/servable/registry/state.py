@@ -85,6 +85,19 @@ class State:
                     connection.execute(select(tables.changes.c.number).with_for_update())
                 yield connection
 
+    @contextmanager
+    def aside(self) -> Iterator[Connection]:
+        """A transaction that writes what no server follows; the change token stays, so none has to look.
+
+        Raises:
+            StorageFull: no space left.
+            StorageFailed: the database cannot be written, or its turn did not come in ``BUSY_SECONDS``.
+        """
+        with database_errors(self._name), self._engine.connect() as connection:
+            connection = connection.execution_options(servable_writes=True)
+            with connection.begin():
+                yield connection
+
     def change_token(self) -> int:
         """A number that differs after any change by anybody. Cheap enough to ask several times a second.
 

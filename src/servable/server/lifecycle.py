@@ -19,12 +19,12 @@ from pathlib import Path
 from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
-from servable.monitoring.totals import requests
+from servable.monitoring.totals import Snapshot, requests
 from servable.server.app import Application
 from servable.server.listener import Listener
 from servable.server.workers import Link, NoLink
 from servable.serving.desired import RegistrySource
-from servable.serving.held import held
+from servable.serving.held import failed, held
 from servable.serving.host import Host
 from servable.settings import ServerSettings, check_exposure
 
@@ -103,6 +103,7 @@ class ServerLife:
             self._link = link or NoLink()
             self.host = Host(source, Metrics(version), settings, sharing=self._link.sharing)
             self.host.metrics.held = lambda: held(self.host.table)
+            self.host.metrics.failed = lambda: failed(self.host.table)
             self.application = Application(self.host, settings, version, self._link)
         except BaseException:
             self._socket.close()
@@ -141,6 +142,10 @@ class ServerLife:
             await self._drain()
         finally:
             await self._end(following)
+
+    async def figures(self) -> Snapshot:
+        """What was counted so far."""
+        return self.host.metrics.snapshot()
 
     def stop(self) -> None:
         """Ask it to end; a second time, to end at once without waiting for anybody. Call in its loop."""

@@ -1,4 +1,4 @@
-"""What the live models hold at this moment, for the figures."""
+"""What the live models hold at this moment, and what could not be loaded, for the figures."""
 
 from servable.monitoring.metrics import Held
 from servable.serving.live import Live
@@ -10,6 +10,15 @@ def held(table: Table) -> dict[tuple[str, int], Held]:
     return {
         (live.model, live.version): _held(live, live.executor.statistics().processes)
         for live in (*table.targets.values(), *table.warm)
+    }
+
+
+def failed(table: Table) -> dict[str, str]:
+    """Why wanted versions could not be loaded, by reference ``name:version``."""
+    return {
+        f"{status.model}:{status.version}": status.reason
+        for status in table.statuses
+        if status.state == "failed"
     }
 
 

@@ -1,12 +1,13 @@
 """``deploy``, ``rollback``, ``undeploy``: what should be served. Running servers follow by themselves."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from servable.errors import ConflictError, SettingInvalid
 from servable.monitoring.segments import need_pyarrow
 from servable.registry.home import Home
 from servable.registry.policy import Placement
@@ -14,6 +15,7 @@ from servable.registry.records import WHOLE, DeploymentRecord, Share, Traffic, V
 from servable.registry.references import parse_reference
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeployOutcome
+from servable.workflows.rollouts import Wish, begin
 
 
 def deploy(
@@ -35,6 +37,14 @@ def deploy(
     sticky: str | None = None,
     capture: float | Literal["off"] | None = None,
     reset_policy: bool = False,
+    canary: str | Sequence[float] | None = None,
+    every: str | float | None = None,
+    min_requests: int | None = None,
+    max_error_rate: float | None = None,
+    patience: str | float | None = None,
+    shadow: bool = False,
+    mirror: float | None = None,
+    bandit: Sequence[int] | None = None,
     home: str | Path | None = None,
 ) -> DeployOutcome:
     """Let a version be served. Every file of its package is verified first.
@@ -65,6 +75,16 @@ def deploy(
         capture: share of the requests that are recorded with their answers, 0 to 1; 0 or ``off`` for none.
             What is recorded lies in the home, as ``docs/monitoring.md`` says.
         reset_policy: forget first whatever was said in earlier deployments.
+        canary: let it take over step by step instead of at once: shares of the requests in percent, rising,
+            or a text such as ``1,5,25,100``. A version that is worse goes back by itself.
+        every: time that a step lasts at least, in seconds or such as ``10m``; with a bandit the time between
+            two changes of the shares.
+        min_requests: requests that a step needs.
+        max_error_rate: share of failed requests above which it goes back, whatever the version before does.
+        patience: time after which a step that could not be passed waits for a person.
+        shadow: only send it copies of requests, and compare.
+        mirror: share of the requests of which a shadow gets copies.
+        bandit: versions that share the requests with the deployed one by the rewards that are fed back.
         home: the folder of the registry; looked up when None.
 
     Raises:
@@ -73,8 +93,10 @@ def deploy(
         VersionNotFound: it has no such version or alias.
         SettingInvalid: a value that cannot be used; nothing was changed.
         DependencyMissing: capturing without pyarrow; nothing was changed.
+        ConflictError: a rollout of a model that is not deployed, or of which another one goes on.
         ArtifactTampered: a file of the package differs from its digest; nothing was changed.
     """
+    wish = Wish(canary, shadow, bandit, every, min_requests, max_error_rate, patience, mirror)
     wishes = _said(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
@@ -82,6 +104,8 @@ def deploy(
     )  # fmt: skip
     if wishes.get("capture"):
         need_pyarrow()
+    if wish.said:
+        return _rollout(reference, wish, home, also=bool(wishes or default or reset_policy or split))
     with opened(home) as place:
         record, traffic = _meant(place, reference, split)
         for version in {record.version, *traffic.versions}:
@@ -118,6 +142,25 @@ def _meant(place: Home, reference: str, split: Mapping[int, float] | None) -> tu
     traffic = WHOLE if present is None else present.traffic
     shadow = 0 if traffic.shadow in split else traffic.shadow
     return place.models.resolve(reference), msgspec.structs.replace(traffic, shares=shares, shadow=shadow)
+
+
+def _rollout(reference: str, wish: Wish, home: str | Path | None, *, also: bool) -> DeployOutcome:
+    """Begin a rollout; the deployment stays as it is.
+
+    Raises:
+        SettingInvalid: something was said about how the model is served as well.
+    """
+    if also:
+        raise SettingInvalid(
+            "How a model is served holds for all of its versions, so it cannot be changed by a rollout; "
+            "deploy the present version with it first."
+        )
+    with opened(home) as place:
+        begun = begin(place, reference, wish)
+        present = place.deployments.get(begun.model)
+        if present is None:
+            raise ConflictError(f"{begun.model} was undeployed meanwhile; deploy it again.")
+        return msgspec.structs.replace(_outcome(present), rollout=begun)
 
 
 def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:

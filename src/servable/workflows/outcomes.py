@@ -7,6 +7,7 @@ import msgspec
 from servable.artifact.loss import Loss
 from servable.artifact.signature import Signature
 from servable.monitoring.quality import VersionQuality
+from servable.workflows.rollout_outcomes import RolloutOutcome
 
 
 class ColumnNote(msgspec.Struct, frozen=True):
@@ -175,7 +176,7 @@ class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of ``deploy``, ``rollback`` and ``undeploy``; ``version`` is None after undeploy.
 
     ``policy`` is how it is to be served, as far as that differs from the defaults; ``shares`` is what part of
-    the requests each version gets while they are divided, together 1.
+    the requests each version gets while they are divided, together 1; ``rollout`` is the one that was begun.
     """
 
     model: str
@@ -184,6 +185,7 @@ class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
     default: bool
     policy: dict[str, Any] = {}
     shares: dict[int, float] = {}
+    rollout: RolloutOutcome | None = None
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,64 @@
+"""The watcher of a server's home: ``python -m servable.engines.watcher``, started by ``engines.watching``.
+
+It ends on SIGTERM and when its server is gone.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from servable import logs
+from servable.errors import ServableError
+from servable.settings import load_settings
+
+_log = logs.logger("watcher")
+_PR_SET_PDEATHSIG = 1
+#: Requests are answered before anything is watched.
+_NICENESS = 10
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Watch until told to end.
+
+    Args:
+        arguments: the server's process id, and 1 when log lines are to be written.
+
+    Returns:
+        The exit status.
+    """
+    parent, told = map(int, arguments)
+    ending = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: ending.set())
+    _end_with(parent)
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
+    settings = load_settings()
+    if told:
+        logs.configure(settings.log_level, settings.log_format)
+    # After the priority was lowered, because the libraries of the registry take a while to import.
+    from servable.workflows.watch import watch
+
+    try:
+        watch(settings.home, database_url=settings.database_url, ending=ending)
+    except ServableError as error:
+        _log.error("the home cannot be watched", extra=logs.fields(reason=error.message))
+        return 1
+    return 0
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel send SIGTERM when the server dies, however it dies."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # It may have died before that was said.
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
