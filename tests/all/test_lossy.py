@@ -91,9 +91,9 @@ def test_a_convolutional_network_is_quantised_and_serves_within_its_loss(
     package = open_package(Path(servable.describe("digits", home=home).package))
     trained = package.manifest.variant("trained")
     model = adapter(trained.format).load(package.folder, trained, package.signature, trust=False)
-    from servable.workflows.samples import folder_sample
+    from servable.workflows.samples import file_sample
 
-    sample = folder_sample(other, package.signature, needs_truth=True)
+    sample = file_sample(other, package.signature, None, needs_truth=True)
     assert sample.rows is not None
     before = float((model.predict(sample.rows)["prediction"] == sample.truth).mean())
     assert package.manifest.chosen.name.startswith(("onnx-int8", "onnx-fp16", "openvino-bf16"))

@@ -55,8 +55,8 @@ ModelPath = Annotated[
 Sample = Annotated[
     Path | None,
     typer.Option(
-        help="Rows that the model accepts (CSV, Parquet, a folder of pictures or sounds): gives names, "
-        "kinds, ranges and proof.",
+        help="Rows that the model accepts (CSV, Parquet, a folder of files, a CSV of their paths): gives "
+        "names, kinds, ranges and proof.",
         rich_help_panel=options.DATA,
     ),
 ]
@@ -286,8 +286,8 @@ def optimize(
     sample: Annotated[
         Path | None,
         typer.Option(
-            help="Rows for the proof (CSV, Parquet, a folder of pictures or sounds); those kept in the "
-            "package when not given."
+            help="Rows for the proof (CSV, Parquet, a folder of files, a CSV of their paths); those kept in "
+            "the package when not given."
         ),
     ] = None,
     target: Annotated[

@@ -12,8 +12,9 @@ from servable.progress import NoProgress, Progress
 from servable.tensors import take
 from servable.workflows import media, reading
 from servable.workflows.costs import Candidate, Terms, entry
-from servable.workflows.losses import Allowance, allowance
+from servable.workflows.losses import allowance
 from servable.workflows.outcomes import Leaderboard, LeaderboardEntry
+from servable.workflows.reading import Wish
 from servable.workflows.samples import SAMPLE_ROWS
 
 if TYPE_CHECKING:
@@ -67,34 +68,48 @@ def select(
         DependencyMissing: the extra ``train`` is not installed.
     """
     watched = progress or NoProgress()
-    allowed = allowance(max_loss)
     if models != "auto" and not models:
         raise SettingInvalid("No candidate was named; name some or use auto.")
+    wish = Wish(target, models, HOLDOUT, time_budget_s, tolerance, seed, allowance(max_loss))
     if media.is_media(data, target):
-        wish = reading.Wish(target, models, HOLDOUT, time_budget_s, tolerance, seed, allowed)
         return media.select_media(Path(data), wish, watched)
     problem = reading.read(data, reading.Columns(target, task, kinds, time_order), watched).problem
-    allowed.check(problem.signature)
+    wish.allowed.check(problem.signature)
+    return _board(problem, wish, folds, watched)
+
+
+def _board(problem: "Problem", wish: Wish, folds: int, progress: Progress) -> Leaderboard:
+    """The candidates for a table, compared, compiled and timed."""
     from servable.training import tasks
     from servable.training.crossval import selection_metric
+    from servable.training.measures import HIGHER_IS_BETTER
+    from servable.workflows.train import column_notes
 
-    rows = _parts(problem, allowed, seed)
+    rows = _parts(problem, wish)
     results = tasks.select(
         rows.compared,
-        models="auto" if models == "auto" else list(models),
+        models="auto" if wish.models == "auto" else list(wish.models),
         folds_wanted=folds,
-        time_budget_s=reading.BUDGET_S if time_budget_s is None else time_budget_s,
-        seed=seed,
-        progress=watched,
+        time_budget_s=reading.BUDGET_S if wish.time_budget_s is None else wish.time_budget_s,
+        seed=wish.seed,
+        progress=progress,
     )
-    terms = Terms(selection_metric(problem), tolerance, allowed)
-    watched.begin("Compile and time", total=len(results))
+    terms = Terms(selection_metric(problem), wish.tolerance, wish.allowed)
+    progress.begin("Compile and time", total=len(results))
     entries = []
     for result in results:
-        entries.append(_entry(rows, result, terms, seed))
-        watched.advance(1, result.name)
-    watched.done()
-    return _leaderboard(problem, terms.metric, entries)
+        entries.append(_entry(rows, result, terms, wish.seed))
+        progress.advance(1, result.name)
+    progress.done()
+    return Leaderboard(
+        task=problem.task,
+        target=problem.target,
+        rows_total=problem.size,
+        metric=terms.metric,
+        higher_is_better=HIGHER_IS_BETTER[terms.metric],
+        entries=tuple(entries),
+        columns=column_notes((*problem.columns, *problem.dropped)),
+    )
 
 
 class _Parts(NamedTuple):
@@ -111,7 +126,7 @@ class _Parts(NamedTuple):
     measured: "Problem"
 
 
-def _parts(problem: "Problem", allowed: Allowance, seed: int) -> _Parts:
+def _parts(problem: "Problem", wish: Wish) -> _Parts:
     """Which rows are for what.
 
     What a lossy form costs is told by rows that the model has not seen. Equality may be proven on any.
@@ -119,29 +134,14 @@ def _parts(problem: "Problem", allowed: Allowance, seed: int) -> _Parts:
     Raises:
         DataError: a class is only among the rows that are kept apart.
     """
-    if problem.set_aside is None and not allowed.needs_truth:
+    if problem.set_aside is None and not wish.allowed.needs_truth:
         return _Parts(problem, problem, problem)
     from servable.training.outcome import Asked, held_out
 
-    parts = held_out(problem, Asked(HOLDOUT, reading.BUDGET_S, seed))
+    parts = held_out(problem, Asked(wish.holdout, reading.BUDGET_S, wish.seed))
     learned = problem.part(parts.train)
     compared = problem if problem.set_aside is None else learned
     return _Parts(compared, learned, problem.part(parts.holdout))
-
-
-def _leaderboard(problem: "Problem", metric: str, entries: Sequence[LeaderboardEntry]) -> Leaderboard:
-    from servable.training.measures import HIGHER_IS_BETTER
-    from servable.workflows.train import column_notes
-
-    return Leaderboard(
-        task=problem.task,
-        target=problem.target,
-        rows_total=problem.size,
-        metric=metric,
-        higher_is_better=HIGHER_IS_BETTER[metric],
-        entries=tuple(entries),
-        columns=column_notes((*problem.columns, *problem.dropped)),
-    )
 
 
 def _entry(rows: _Parts, result: "CandidateResult", terms: Terms, seed: int) -> LeaderboardEntry:
