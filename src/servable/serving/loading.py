@@ -265,7 +265,12 @@ class Loader:
             batchable=loaded.batching.shared and policy.max_batch != 1,
         )
         batcher = Batcher(
-            loaded.executor, name=wanted.reference, meter=meter, limits=limits, clock=self._clock
+            loaded.executor,
+            name=wanted.reference,
+            meter=meter,
+            limits=limits,
+            clock=self._clock,
+            poison=self._sharing.poisons(f"{wanted.digest}/{loaded.variant.name}"),
         )
         codecs = native_codecs(loaded.signature, max_rows=settings.max_rows, max_depth=settings.max_depth)
         cache = (
