@@ -82,7 +82,12 @@ def named(found: Optimised) -> dict[str, Variant]:
     return {variant.name: variant for variant in (*found.variants, *found.refused)}
 
 
-def test_int8_forms_that_lose_little_enough_pass_and_one_serves(digits: Digits, tmp_path: Path) -> None:
+def test_int8_forms_that_lose_little_enough_pass_and_one_serves(
+    digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Which form is faster depends on the machine.
+    monkeypatch.setattr("servable.optimization.lossy.WORTH_LOSS", 0.0)
+    monkeypatch.setattr("servable.optimization.choose.WORTH_LOSS", 0.0)
     found = tried(digits, tmp_path, within(digits.truth, 0.03))
     forms = named(found)
     for name in (INT8_DYNAMIC, INT8_STATIC, FP16):
@@ -91,7 +96,6 @@ def test_int8_forms_that_lose_little_enough_pass_and_one_serves(digits: Digits, 
         assert loss.loss <= 0.03
         assert loss.rows == len(split(len(digits.truth)).measured)
         assert loss.trained > 0.9
-    # A network of this size takes several times as long in double precision, on any machine.
     assert found.serving in (INT8_STATIC, FP16, INT8_DYNAMIC)
     assert forms[INT8_DYNAMIC].options[MIXES]
     assert MIXES not in forms[INT8_STATIC].options
@@ -126,7 +130,8 @@ def test_a_form_that_loses_too_much_is_refused_with_both_values(digits: Digits, 
 def test_without_a_limit_nothing_lossy_is_made(digits: Digits, tmp_path: Path) -> None:
     found = tried(digits, tmp_path, EXACT_ONLY)
     assert not [name for name in named(found) if "int8" in name or "fp16" in name]
-    assert [path.name for path in (tmp_path / "variants").iterdir()] == ["onnx-fp64.onnx"]
+    files = sorted(path.name for path in (tmp_path / "variants").iterdir())
+    assert files == ["onnx-fp32.onnx", "onnx-fp64.onnx"]
 
 
 def test_no_row_is_calibrated_on_and_measured(
