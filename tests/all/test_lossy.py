@@ -16,16 +16,16 @@ transformers = pytest.importorskip(
     "transformers", reason="needs the extra transformers; make test-all has it"
 )
 
-import servable  # noqa: E402
-from all import folders  # noqa: E402
-from all.wire import over_http  # noqa: E402
-from e2e.conftest import running_server  # noqa: E402
-from servable.artifact.package import open_package  # noqa: E402
-from servable.frameworks.lookup import adapter  # noqa: E402
-from servable.registry.policy import Policy  # noqa: E402
-from servable.runtime.model import load_model  # noqa: E402
-from servable.workflows.outcomes import VariantRow  # noqa: E402
-from servable.workflows.samples import kept_sample  # noqa: E402
+import servable
+from all import folders
+from all.wire import over_http
+from e2e.conftest import running_server
+from servable.artifact.package import open_package
+from servable.frameworks.lookup import adapter
+from servable.registry.policy import Policy
+from servable.runtime.model import load_model
+from servable.workflows.outcomes import VariantRow
+from servable.workflows.samples import kept_sample
 
 pytestmark = pytest.mark.frameworks
 

@@ -62,4 +62,4 @@ def test_a_running_server_follows_deploy_and_rollback(model_file: Path, home: Pa
 
 def eventually(ask: object, wanted: object, most: int = 2000) -> bool:
     """Whether a server that is asked again and again comes to give the wanted answer."""
-    return any(ask() == wanted for _ in range(most))  # type: ignore[operator]
+    return any(ask() == wanted for _ in range(most))  # type: ignore[operator] - a callable

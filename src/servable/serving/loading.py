@@ -315,7 +315,7 @@ def _ours(wanted: Wanted) -> Iterator[None]:
         yield
     except ServableError:
         raise
-    except Exception as raised:
+    except Exception as raised:  # Whatever the library raises becomes one sentence.
         _log.error("loading failed inside", extra=fields(model=wanted.reference), exc_info=raised)
         raise ArtifactUnreadable(
             f"{wanted.reference} cannot be loaded: its library raised {type(raised).__name__}."
