@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("openvino", reason="needs the extra openvino; make test-all has it")
 torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
@@ -351,3 +355,16 @@ def test_it_is_served_over_http_and_grpc(tmp_path: Path, home: Path, executor: s
         held = maps_of(url)
         assert sum("libopenvino_intel_cpu" in each for each in held.values()) == 1
         assert not any("libtorch" in each for each in held.values())
+
+
+def test_networks_of_scikit_learn_are_read(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.normal(size=(300, 6)), columns=list("abcdef"))
+    truth = (frame.a * frame.b + frame.c > 0).astype(int)
+    network = MLPClassifier((64, 32), max_iter=30, tol=1e-2, n_iter_no_change=3, random_state=0)
+    model = make_pipeline(StandardScaler(), network).fit(frame[:200], truth[:200])
+    outcome = servable.add(model, name="net", sample=frame[200:], home=tmp_path / "home")
+    rows = {row.name: row for row in outcome.variants}
+    assert rows["onnx-fp64"].equal
+    assert rows["onnx-fp32"].equal
+    assert rows[EXACT].equal, rows[EXACT].note

@@ -31,7 +31,7 @@ from servable.optimization import quantized
 from servable.optimization.choose import Optimised, fastest, optimise
 from servable.optimization.forms import FP16, INT8_DYNAMIC, INT8_STATIC
 from servable.optimization.graph import Unconvertible
-from servable.optimization.lossy import EXACT_ONLY, WithinLoss, split
+from servable.optimization.lossy import EXACT_ONLY, WithinLoss, source_of, split
 from servable.optimization.measure import typical
 from servable.optimization.single import single, weight_count
 from servable.tensors import PREDICTION
@@ -189,6 +189,19 @@ def test_a_model_without_a_form_in_onnx_says_so(tmp_path: Path) -> None:
     assert found.notes == (
         "lossy forms: not made, because the model has no form in ONNX that was proven equal.",
     )
+
+
+@pytest.mark.parametrize(
+    ("formats", "words"),
+    [
+        ({"trained": "recurrent", "text-fp32": "text"}, "a GRU, which onnxruntime computes in float32 only"),
+        ({"trained": "recurrent"}, "a GRU, which onnxruntime computes in float32 only"),
+        ({"trained": "sklearn", "text": "text"}, "what is equal is in the form 'text'"),
+    ],
+)
+def test_forms_that_are_no_graph_say_why_nothing_is_made_of_them(formats: dict[str, str], words: str) -> None:
+    with pytest.raises(Unconvertible, match=words):
+        source_of([Variant(name=name, format=kind, path="") for name, kind in formats.items()])
 
 
 class _Echo:
