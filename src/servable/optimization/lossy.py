@@ -236,8 +236,8 @@ def source_of(exact: Sequence[Variant]) -> Variant:
     graphs = [variant for variant in exact if variant.format == "onnx"]
     if not graphs and any(variant.name == TEXT_NETWORK or variant.format == _RECURRENT for variant in exact):
         raise Unconvertible(
-            "nearly all of its time goes into a GRU, which onnxruntime computes in float32 only, and with the "
-            "rest of it in int8 it was not faster"
+            "nearly all of its time goes into a GRU, which onnxruntime computes in float32 only, and with "
+            "the rest of it in int8 it was not faster"
         )
     if not graphs:
         held = ", ".join(variant.format for variant in exact if variant.name != TRAINED)
