@@ -7,7 +7,7 @@ import pytest
 
 import servable
 from e2e.conftest import Serve
-from servable.errors import DataError
+from servable.errors import DataError, SettingInvalid
 from training.tasks.test_text import english
 
 
@@ -52,4 +52,6 @@ def test_a_folder_that_cannot_be_learned_from_leaves_nothing(tmp_path: Path, hom
     (folder / "train" / "bad" / "0.txt").write_bytes("Käse".encode("latin-1"))
     with pytest.raises(DataError, match=r"train/bad/0\.txt of opinions is no text in UTF-8"):
         servable.train(folder, name="opinions", home=home)
+    with pytest.raises(SettingInvalid, match="its classes need another name"):
+        servable.train(folder, target="text", name="opinions", home=home)
     assert not home.exists() or servable.models(home=home) == ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from servable.artifact.signature import Signature, Task
+from servable.errors import SettingInvalid
 from servable.progress import Progress
 from servable.workflows.losses import Allowance, NothingLossy
 from servable.workflows.sources import need_extra, table_of
@@ -87,6 +88,11 @@ def read(data: "str | Path | pd.DataFrame", columns: Columns, progress: Progress
     set_aside = None
     if isinstance(data, str | Path) and text_folders.is_texts(Path(data)):
         folder = Path(data)
+        if columns.target == TEXT:
+            raise SettingInvalid(
+                f"The texts of {folder.name} are the column {TEXT!r}, so its classes need another name; "
+                "leave the target out or name it otherwise."
+            )
         columns = columns._replace(
             target=columns.target or LABEL, kinds={TEXT: "text", **(columns.kinds or {})}
         )
