@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def test_a_network_for_several_targets_is_refused() -> None:
     )
     model = fitted(pipeline, given, "value")
     rows = np.random.default_rng(0).normal(size=(60, 4))
-    model.model.named_steps["model"].fit(rows, rows[:, :2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.model.named_steps["model"].fit(rows, rows[:, :2])
     with pytest.raises(Unconvertible, match="several targets at once"):
         convert(model)
 

@@ -49,9 +49,13 @@ def finished(
 ) -> tuple[Path, tuple[VariantRow, ...]]:
     """A home with ``digits:1``, quantised, and its variants; copy the home before changing it."""
     home = tmp_path_factory.mktemp("lossy") / "home"
-    outcome = servable.add(
-        network, name="digits", sample=digits[700:], target="digit", max_loss="accuracy=0.05", home=home
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Which form is faster depends on the machine.
+        patch.setattr("servable.optimization.lossy.WORTH_LOSS", 0.0)
+        patch.setattr("servable.optimization.choose.WORTH_LOSS", 0.0)
+        outcome = servable.add(
+            network, name="digits", sample=digits[700:], target="digit", max_loss="accuracy=0.05", home=home
+        )
     return home, outcome.variants
 
 
@@ -161,7 +165,7 @@ def test_too_few_rows_leave_the_equal_forms(digits: pd.DataFrame, network: objec
     outcome = servable.add(
         network, name="digits", sample=digits[700:760], target="digit", max_loss="accuracy=0.5", home=home
     )
-    assert outcome.serving == "onnx-fp64"
+    assert outcome.serving in ("onnx-fp32", "onnx-fp64")
     row = row_of(outcome.variants, "lossy forms")
     assert not row.kept
     assert "48 rows with their true answers are too few" in row.note
