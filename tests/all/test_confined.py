@@ -9,16 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
 
-import servable  # noqa: E402
-from all import torch_models as made  # noqa: E402
-from servable.artifact.package import Package, open_package  # noqa: E402
-from servable.errors import ArtifactUnreadable, ModelFailed  # noqa: E402
-from servable.frameworks.base import Hints  # noqa: E402
-from servable.registry.policy import Policy  # noqa: E402
-from servable.runtime.executor import run_batch  # noqa: E402
-from servable.runtime.model import LoadedModel, LoadLimits, load_model  # noqa: E402
-from servable.runtime.rehearsal import example_arrays  # noqa: E402
-from servable.tensors import row_count  # noqa: E402
+import servable
+from all import torch_models as made
+from servable.artifact.package import Package, open_package
+from servable.errors import ArtifactUnreadable, ModelFailed
+from servable.frameworks.base import Hints
+from servable.registry.policy import Policy
+from servable.runtime.executor import run_batch
+from servable.runtime.model import LoadedModel, LoadLimits, load_model
+from servable.runtime.rehearsal import example_arrays
+from servable.tensors import row_count
 
 pytestmark = [
     pytest.mark.frameworks,

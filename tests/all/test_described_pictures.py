@@ -18,12 +18,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
-import torch  # noqa: E402 - only where the libraries are
-from torch import nn  # noqa: E402
+import torch
+from torch import nn
 
-import servable  # noqa: E402
-from all.wire import over_grpc  # noqa: E402
-from frameworks.networks import keras  # noqa: E402
+import servable
+from all.wire import over_grpc
+from frameworks.networks import keras
 
 SIDE = 16
 LABELS = ("cat", "dog", "bird")

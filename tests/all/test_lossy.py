@@ -16,16 +16,16 @@ transformers = pytest.importorskip(
     "transformers", reason="needs the extra transformers; make test-all has it"
 )
 
-import servable  # noqa: E402
-from all import folders  # noqa: E402
-from all.wire import over_http  # noqa: E402
-from e2e.conftest import running_server  # noqa: E402
-from servable.artifact.package import open_package  # noqa: E402
-from servable.frameworks.lookup import adapter  # noqa: E402
-from servable.registry.policy import Policy  # noqa: E402
-from servable.runtime.model import load_model  # noqa: E402
-from servable.workflows.outcomes import VariantRow  # noqa: E402
-from servable.workflows.samples import kept_sample  # noqa: E402
+import servable
+from all import folders
+from all.wire import over_http
+from e2e.conftest import running_server
+from servable.artifact.package import open_package
+from servable.frameworks.lookup import adapter
+from servable.registry.policy import Policy
+from servable.runtime.model import load_model
+from servable.workflows.outcomes import VariantRow
+from servable.workflows.samples import kept_sample
 
 pytestmark = pytest.mark.frameworks
 
@@ -91,9 +91,9 @@ def test_a_convolutional_network_is_quantised_and_serves_within_its_loss(
     package = open_package(Path(servable.describe("digits", home=home).package))
     trained = package.manifest.variant("trained")
     model = adapter(trained.format).load(package.folder, trained, package.signature, trust=False)
-    from servable.workflows.samples import folder_sample
+    from servable.workflows.samples import file_sample
 
-    sample = folder_sample(other, package.signature, needs_truth=True)
+    sample = file_sample(other, package.signature, None, needs_truth=True)
     assert sample.rows is not None
     before = float((model.predict(sample.rows)["prediction"] == sample.truth).mean())
     assert package.manifest.chosen.name.startswith(("onnx-int8", "onnx-fp16", "openvino-bf16"))

@@ -18,7 +18,7 @@ pytest.importorskip("torch", reason="needs the extra torch; make test-all has it
 Image = pytest.importorskip("PIL.Image", reason="needs the extra image; make test-all has it")
 soundfile = pytest.importorskip("soundfile", reason="needs the extra audio; make test-all has it")
 
-from servable.training.tasks import media  # noqa: E402 - what it needs may not be there
+from servable.training.tasks import media
 
 pytestmark = pytest.mark.frameworks
 

@@ -7,32 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("openvino", reason="needs the extra openvino; make test-all has it")
 torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
 
-import msgspec  # noqa: E402
-import openvino as ov  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from torch import nn  # noqa: E402
+import msgspec
+import openvino as ov
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
-import servable  # noqa: E402
-from all import folders  # noqa: E402
-from all.wire import maps_of, over_grpc, over_http  # noqa: E402
-from e2e.conftest import running_server  # noqa: E402
-from servable.artifact.manifest import Manifest, Variant  # noqa: E402
-from servable.artifact.package import Package, open_package  # noqa: E402
-from servable.errors import ArtifactTampered, ArtifactUnreadable, ArtifactUnsupported, ModelFailed  # noqa: E402
-from servable.frameworks.base import MADE_FROM, Hints, Predictor  # noqa: E402
-from servable.frameworks.lookup import adapter  # noqa: E402
-from servable.frameworks.openvino import GRAPH_FILE, PRECISION, WEIGHTS_FILE, Requests, compiled  # noqa: E402
-from servable.optimization.derived import derived  # noqa: E402
-from servable.optimization.forms import FOLDER, Form  # noqa: E402
-from servable.optimization.openvino_forms import EXACT, ROUNDED  # noqa: E402
-from servable.registry.home import open_home, republish  # noqa: E402
-from servable.tensors import STRINGS, Arrays  # noqa: E402
-from servable.testing import check_form  # noqa: E402
+import servable
+from all import folders
+from all.wire import maps_of, over_grpc, over_http
+from e2e.conftest import running_server
+from servable.artifact.manifest import Manifest, Variant
+from servable.artifact.package import Package, open_package
+from servable.errors import ArtifactTampered, ArtifactUnreadable, ArtifactUnsupported, ModelFailed
+from servable.frameworks.base import MADE_FROM, Hints, Predictor
+from servable.frameworks.lookup import adapter
+from servable.frameworks.openvino import GRAPH_FILE, PRECISION, WEIGHTS_FILE, Requests, compiled
+from servable.optimization.derived import derived
+from servable.optimization.forms import FOLDER, Form
+from servable.optimization.openvino_forms import EXACT, ROUNDED
+from servable.registry.home import open_home, republish
+from servable.tensors import STRINGS, Arrays
+from servable.testing import check_form
 
 pytestmark = pytest.mark.frameworks
 
@@ -351,3 +355,16 @@ def test_it_is_served_over_http_and_grpc(tmp_path: Path, home: Path, executor: s
         held = maps_of(url)
         assert sum("libopenvino_intel_cpu" in each for each in held.values()) == 1
         assert not any("libtorch" in each for each in held.values())
+
+
+def test_networks_of_scikit_learn_are_read(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(generator.normal(size=(300, 6)), columns=list("abcdef"))
+    truth = (frame.a * frame.b + frame.c > 0).astype(int)
+    network = MLPClassifier((64, 32), max_iter=30, tol=1e-2, n_iter_no_change=3, random_state=0)
+    model = make_pipeline(StandardScaler(), network).fit(frame[:200], truth[:200])
+    outcome = servable.add(model, name="net", sample=frame[200:], home=tmp_path / "home")
+    rows = {row.name: row for row in outcome.variants}
+    assert rows["onnx-fp64"].equal
+    assert rows["onnx-fp32"].equal
+    assert rows[EXACT].equal, rows[EXACT].note

@@ -4,10 +4,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
 
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given
+from hypothesis import strategies as st
 
-from servable.training.tasks.pace import Pace, chosen, paces, quickest  # noqa: E402
+from servable.training.tasks.pace import Pace, chosen, paces, quickest
 
 pytestmark = pytest.mark.frameworks
 

@@ -17,24 +17,24 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
-import h5py  # noqa: E402 - only where the libraries are
+import h5py
 
-from all.serving import COMPILED  # noqa: E402
-from frameworks import networks  # noqa: E402
-from servable.artifact.preparation import ImageInput  # noqa: E402
-from servable.artifact.signature import Field  # noqa: E402
-from servable.errors import (  # noqa: E402
+from all.serving import COMPILED
+from frameworks import networks
+from servable.artifact.preparation import ImageInput
+from servable.artifact.signature import Field
+from servable.errors import (
     ArtifactUnreadable,
     ArtifactUnsupported,
     ArtifactUntrusted,
     SettingInvalid,
 )
-from servable.frameworks import lookup  # noqa: E402
-from servable.frameworks.base import Hints  # noqa: E402
-from servable.optimization.choose import optimise  # noqa: E402
-from servable.tensors import PREDICTION, PROBABILITIES  # noqa: E402
-from servable.testing import check_adapter  # noqa: E402
-from servable.testing.adapters import Specimen  # noqa: E402
+from servable.frameworks import lookup
+from servable.frameworks.base import Hints
+from servable.optimization.choose import optimise
+from servable.tensors import PREDICTION, PROBABILITIES
+from servable.testing import check_adapter
+from servable.testing.adapters import Specimen
 
 THREE = Hints(labels=("a", "b", "c"))
 TWO = Hints(labels=("no", "yes"))

@@ -13,12 +13,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
-import servable  # noqa: E402 - only where the libraries are
-from all.serving import COMPILED  # noqa: E402
-from e2e.asking import Wanted, check_served, let_the_trained_form_serve  # noqa: E402
-from faults.load import family, serving  # noqa: E402
-from frameworks import networks  # noqa: E402
-from servable.frameworks.base import Hints  # noqa: E402
+import servable
+from all.serving import COMPILED
+from e2e.asking import Wanted, check_served, let_the_trained_form_serve
+from faults.load import family, serving
+from frameworks import networks
+from servable.frameworks.base import Hints
 
 LABELS = ("a", "b", "c")
 

@@ -9,25 +9,25 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
 
-import msgspec  # noqa: E402
+import msgspec
 
-import servable  # noqa: E402
-from all import torch_models as made  # noqa: E402
-from all.serving import COMPILED  # noqa: E402
-from all.wire import maps_of, over_grpc, over_http  # noqa: E402
-from e2e.conftest import running_server  # noqa: E402
-from servable.artifact.package import open_package  # noqa: E402
-from servable.artifact.signature import Field  # noqa: E402
-from servable.errors import (  # noqa: E402
+import servable
+from all import torch_models as made
+from all.serving import COMPILED
+from all.wire import maps_of, over_grpc, over_http
+from e2e.conftest import running_server
+from servable.artifact.package import open_package
+from servable.artifact.signature import Field
+from servable.errors import (
     ArtifactUnreadable,
     ArtifactUnsupported,
     ArtifactUntrusted,
     SettingInvalid,
 )
-from servable.frameworks.base import Hints  # noqa: E402
-from servable.frameworks.lookup import adapter  # noqa: E402
-from servable.testing import check_adapter  # noqa: E402
-from servable.testing.adapters import Specimen  # noqa: E402
+from servable.frameworks.base import Hints
+from servable.frameworks.lookup import adapter
+from servable.testing import check_adapter
+from servable.testing.adapters import Specimen
 
 # PyTorch says of its own file forms that they will go; the tests make such files on purpose.
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]

@@ -13,18 +13,18 @@ transformers = pytest.importorskip(
     "transformers", reason="needs the extra transformers; make test-all has it"
 )
 
-import servable  # noqa: E402
-from all import folders  # noqa: E402
-from all.serving import COMPILED  # noqa: E402
-from all.wire import maps_of, over_grpc, over_http  # noqa: E402
-from e2e.conftest import running_server  # noqa: E402
-from servable.artifact.package import open_package  # noqa: E402
-from servable.artifact.preparation import ImageInput  # noqa: E402
-from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ArtifactUntrusted  # noqa: E402
-from servable.frameworks.lookup import adapter, framework_of  # noqa: E402
-from servable.tensors import STRINGS  # noqa: E402
-from servable.testing import check_adapter  # noqa: E402
-from servable.testing.adapters import Specimen  # noqa: E402
+import servable
+from all import folders
+from all.serving import COMPILED
+from all.wire import maps_of, over_grpc, over_http
+from e2e.conftest import running_server
+from servable.artifact.package import open_package
+from servable.artifact.preparation import ImageInput
+from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ArtifactUntrusted
+from servable.frameworks.lookup import adapter, framework_of
+from servable.tensors import STRINGS
+from servable.testing import check_adapter
+from servable.testing.adapters import Specimen
 
 pytestmark = pytest.mark.frameworks
 

@@ -8,12 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
 
-import msgspec  # noqa: E402
+import msgspec
 
-from all import torch_models as made  # noqa: E402
-from servable.errors import SettingInvalid  # noqa: E402
-from servable.frameworks.base import Hints  # noqa: E402
-from servable.frameworks.lookup import adapter  # noqa: E402
+from all import torch_models as made
+from servable.errors import SettingInvalid
+from servable.frameworks.base import Hints
+from servable.frameworks.lookup import adapter
 
 # PyTorch says of its own file forms that they will go; the tests make such files on purpose.
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]

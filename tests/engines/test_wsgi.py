@@ -173,7 +173,7 @@ def test_a_client_who_leaves_takes_the_request_back(home: Path) -> None:
     made = servable.wsgi(home=home)
     said: list[str] = []
     answer = made(environ(PATH_INFO="/healthz", REQUEST_METHOD="GET"), lambda status, _: said.append(status))
-    answer.close()  # type: ignore[attr-defined]
+    answer.close()  # type: ignore[attr-defined] - of WSGI
     assert said == ["200 OK"]
     made.close()
     # It begins again.
@@ -223,7 +223,7 @@ def test_an_answer_in_pieces_is_made_as_it_is_taken(home: Path, accept: str) -> 
     left = made(lines_environ(accept), lambda *_: None)
     next(iter(left))
     # The server's client left: the rest is never made.
-    left.close()  # type: ignore[attr-defined]
+    left.close()  # type: ignore[attr-defined] - likewise
     made.close()
     assert rows_run(made) < 30_000
     made.close()

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from faults.load import Client, Load, Served, family, percentile, serving
 from faults.misbehaving import EXIT, RAISE, WEDGE, make_package
+from faults.test_workers import figure
 from servable.artifact.package import open_package
 from servable.registry.home import open_home, publish
 
@@ -133,3 +135,19 @@ def test_poison_costs_two_processes_and_nobody_else(misbehaving_home: Path) -> N
     assert b"secret" not in raised.body
     assert replaced == 2
     assert set(load.statuses) == {200}, (load.statuses, load.unexpected[:3])
+
+
+def test_poison_that_one_worker_found_costs_the_others_nothing(misbehaving_home: Path) -> None:
+    async def besiege(served: Served) -> list[Any]:
+        async with AsyncExitStack() as stack:
+            # Workers take connections in turn, so each has some of these.
+            clients = [await stack.enter_async_context(Client(served.address)) for _ in range(8)]
+            for client in clients:
+                assert (await client.post(PATH, {"input": [1.0, 2.0]})).status == 200
+            return [await client.post(PATH, {"input": [EXIT, 1.0]}) for client in clients]
+
+    with serving(misbehaving_home, workers=2) as served:
+        answers = asyncio.run(besiege(served))
+        died = figure(served, "servable_process_replacements_total")
+    assert {(each.status, each.json()["error"]["code"]) for each in answers} == {(422, "poison_request")}
+    assert died == 2

@@ -65,7 +65,7 @@ def exported(kind: str, folder: Path) -> Path:
     return path
 
 
-class Writer(tf.Module):  # type: ignore[misc, name-defined]
+class Writer(tf.Module):  # type: ignore[misc, name-defined] - TensorFlow has no types
     """A SavedModel whose graph writes a file when it runs."""
 
     def __init__(self, marker: Path) -> None:

@@ -398,7 +398,7 @@ def test_classes_objects_and_functions_in_memory(tmp_path: Path) -> None:
 
 def test_an_object_whose_state_would_be_lost_is_refused() -> None:
     model = streaming_models.Numbers()
-    model.learned = [1, 2, 3]  # type: ignore[attr-defined]
+    model.learned = [1, 2, 3]  # type: ignore[attr-defined] - its own
     with pytest.raises(InputError, match="holds learned"):
         ADAPTER.take(model, sample=None)
 

@@ -50,7 +50,7 @@ def written_out(sound: np.ndarray, how: AudioInput) -> np.ndarray:
     half, size = how.n_fft // 2, how.n_fft
     padded = np.concatenate([np.zeros(half), sound.astype(np.float64), np.zeros(half + 1)])
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    mel = lambda hz: 2595 * np.log10(1 + hz / 700)  # noqa: E731
+    mel = lambda hz: 2595 * np.log10(1 + hz / 700)  # noqa: E731 - as the formula is written
     corners = 700 * (10 ** (np.linspace(mel(how.low_hz), mel(how.top_hz), how.mels + 2) / 2595) - 1)
     frames = []
     for frame in range(1 + len(sound) // how.hop):

@@ -72,7 +72,7 @@ class Module:
 
 @pytest.fixture
 def _one_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "a_module_of_forms", Module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "a_module_of_forms", Module)  # type: ignore[arg-type] - stands for a module
     monkeypatch.setattr(module, "MODULES", ("a_module_of_forms",))
 
 

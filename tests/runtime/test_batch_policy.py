@@ -260,7 +260,7 @@ def test_a_large_request_goes_in_parts_and_takes_turns() -> None:
     answers = {part: {"prediction": part.arrays["numbers"][:, 0]} for part in (first, second, third)}
     assert not split.answered(third, answers[third])  # type: ignore[arg-type] - Part, seen above
     assert not split.answered(first, answers[first])
-    assert split.answered(second, answers[second])  # type: ignore[arg-type]
+    assert split.answered(second, answers[second])  # type: ignore[arg-type] - likewise
     assert np.array_equal(split.joined()["prediction"], numbers[:, 0])
 
 

@@ -58,7 +58,7 @@ def test_a_lone_request_goes_through_untouched() -> None:
     async def part(scene: Scene) -> None:
         lone = Asking(5, rows=3)
         start = scene.executor.start
-        scene.executor.start = lambda arrays, done: (seen.append(arrays), start(arrays, done))[1]  # type: ignore[method-assign]
+        scene.executor.start = lambda arrays, done: (seen.append(arrays), start(arrays, done))[1]  # type: ignore[method-assign] - a tap
         scene.submit(lone)
         await scene.finish_all()
         assert seen == [lone.arrays]
@@ -77,7 +77,7 @@ def test_requests_of_several_rows_get_their_own() -> None:
         await scene.finish_all()
         assert len(scene.executor.started) == 1
         assert all(each.answered for each in members)
-        views = [each.outcomes[0][0]["prediction"] for each in members]  # type: ignore[index]
+        views = [each.outcomes[0][0]["prediction"] for each in members]  # type: ignore[index] - answered
         assert all(view.base is not None for view in views)
 
     play(scene, part)

@@ -38,7 +38,7 @@ def test_the_processor_shares_nothing_unasked() -> None:
 def test_what_runs_on_a_gpu_is_shared_unless_it_runs_in_the_server() -> None:
     torch = variant("torch")
     if not on_gpu(torch, "auto"):
-        pytest.skip("no GPU")
+        pytest.skip("this machine has no GPU")
     assert MANY.wanted(torch, Policy())
     assert MANY.wanted(torch, Policy(executor="process", device="cuda"))
     assert not MANY.wanted(torch, Policy(executor="thread"))

@@ -49,9 +49,13 @@ def finished(
 ) -> tuple[Path, tuple[VariantRow, ...]]:
     """A home with ``digits:1``, quantised, and its variants; copy the home before changing it."""
     home = tmp_path_factory.mktemp("lossy") / "home"
-    outcome = servable.add(
-        network, name="digits", sample=digits[700:], target="digit", max_loss="accuracy=0.05", home=home
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Which form is faster depends on the machine.
+        patch.setattr("servable.optimization.lossy.WORTH_LOSS", 0.0)
+        patch.setattr("servable.optimization.choose.WORTH_LOSS", 0.0)
+        outcome = servable.add(
+            network, name="digits", sample=digits[700:], target="digit", max_loss="accuracy=0.05", home=home
+        )
     return home, outcome.variants
 
 
@@ -90,12 +94,12 @@ def test_a_package_that_keeps_the_truth_is_optimised_without_data(
 ) -> None:
     home = Path(shutil.copytree(finished[0], tmp_path / "home"))
     exact = servable.optimize("digits", home=home)
-    assert exact.serving == "onnx-fp64"
+    assert exact.serving in ("onnx-fp32", "onnx-fp64")
     assert not [row for row in exact.variants if row.loss is not None]
     files = [
         path.name for path in (Path(servable.describe("digits", home=home).package) / "variants").iterdir()
     ]
-    assert files == ["onnx-fp64.onnx"]
+    assert sorted(files) == ["onnx-fp32.onnx", "onnx-fp64.onnx"]
     again = servable.optimize("digits", max_loss=servable.MaxLoss("log_loss", 0.5, relative=True), home=home)
     loss = row_of(again.variants, INT8).loss
     assert loss is not None
@@ -161,7 +165,7 @@ def test_too_few_rows_leave_the_equal_forms(digits: pd.DataFrame, network: objec
     outcome = servable.add(
         network, name="digits", sample=digits[700:760], target="digit", max_loss="accuracy=0.5", home=home
     )
-    assert outcome.serving == "onnx-fp64"
+    assert outcome.serving in ("onnx-fp32", "onnx-fp64")
     row = row_of(outcome.variants, "lossy forms")
     assert not row.kept
     assert "48 rows with their true answers are too few" in row.note

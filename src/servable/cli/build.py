@@ -55,8 +55,8 @@ ModelPath = Annotated[
 Sample = Annotated[
     Path | None,
     typer.Option(
-        help="Rows that the model accepts (CSV, Parquet, a folder of pictures or sounds): gives names, "
-        "kinds, ranges and proof.",
+        help="Rows that the model accepts (CSV, Parquet, a folder of files, a CSV of their paths): gives "
+        "names, kinds, ranges and proof.",
         rich_help_panel=options.DATA,
     ),
 ]
@@ -108,12 +108,13 @@ def select(
     ] = 5,
     time_order: TimeOrder = False,
     time_budget: Budget = None,
+    max_loss: options.MaxLoss = None,
     seed: Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare candidates by cross-validation, with the time that a row takes as served.
 
-    Example: [bold]servable select customers.csv --target churned[/bold]
+    Example: [bold]servable select customers.csv --target churned --max-loss accuracy=0.005[/bold]
     """
     from servable.cli import tables
     from servable.workflows.select import select as work
@@ -130,6 +131,7 @@ def select(
             folds=folds,
             time_order=time_order,
             time_budget_s=time_budget,
+            max_loss=max_loss,
             seed=seed,
             progress=progress,
         )
@@ -288,8 +290,8 @@ def optimize(
     sample: Annotated[
         Path | None,
         typer.Option(
-            help="Rows for the proof (CSV, Parquet, a folder of pictures or sounds); those kept in the "
-            "package when not given."
+            help="Rows for the proof (CSV, Parquet, a folder of files, a CSV of their paths); those kept in "
+            "the package when not given."
         ),
     ] = None,
     target: Annotated[

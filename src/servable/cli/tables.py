@@ -62,10 +62,11 @@ def plain_table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
 
 
 def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
-    """Candidates, best first, with the time that one row takes as served."""
+    """Candidates, best first, with the score and the time of one row as served."""
     better = "higher is better" if board.higher_is_better else "lower is better"
     target = f", target {escape(board.target)}" if board.target else ""
-    numeric = ("score", "±", "fit", "trained", "served")
+    lossy = any(entry.loss is not None for entry in board.entries)
+    numeric = ("score", "±", *(("as served",) if lossy else ()), "fit", "trained", "served")
     table = plain_table(
         f"{board.task}{target}, {board.rows_total:,} rows, {board.metric} ({better})",
         "candidate",
@@ -80,6 +81,7 @@ def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
             escape(entry.name),
             number(entry.score),
             number(entry.score_std),
+            *((number(entry.served_score),) if lossy else ()),
             duration(entry.fit_seconds),
             duration(None if trained is None else trained / 1e6),
             duration(None if served is None else served / 1e6),

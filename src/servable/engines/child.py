@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import structs
 
 from servable.errors import ServableError
 from servable.monitoring.totals import Snapshot
+from servable.runtime.poison import PoisonArea
 from servable.server.turns import Board
 from servable.server.workers import (
     Ask,
@@ -46,21 +47,34 @@ class Siblings(Protocol):
         ...
 
 
+class Common(NamedTuple):
+    """What all workers have in common.
+
+    Attributes:
+        mailbox: descriptor of the way to the keeper of shared models.
+        board: of connections.
+        poison: the rows that killed a model.
+    """
+
+    mailbox: int
+    board: Board
+    poison: PoisonArea
+
+
 class Child:
     """A worker. Belongs to one event loop; the thread that starts it must outlive it.
 
     Args:
         start: what it is to be.
         listening: the socket that it accepts on; stays the caller's.
-        board: of connections; stays the caller's.
-        mailbox: descriptor of the way to the keeper of shared models; stays the caller's.
+        common: what it has in common with all others; stays the caller's.
     """
 
-    def __init__(self, start: Start, listening: socket.socket, board: Board, mailbox: int) -> None:
+    def __init__(self, start: Start, listening: socket.socket, common: Common) -> None:
         self._start = start
         self._listening = listening
-        self._board = board
-        self._mailbox = mailbox
+        self._board = common.board
+        self._common = common
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._ended = asyncio.Event()
@@ -134,7 +148,9 @@ class Child:
         return ending(self._process.returncode)
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        descriptors = (theirs.fileno(), self._listening.fileno(), self._board.descriptor, self._mailbox)
+        common = self._common
+        memory = (common.board.descriptor, common.poison.descriptor)
+        descriptors = (theirs.fileno(), self._listening.fileno(), common.mailbox, *memory)
         # -P: the working directory must not lend its files as modules. A process group of its own: the
         # terminal's Ctrl-C is for the parent alone.
         command = [sys.executable, "-P", "-m", "servable.server.worker", *map(str, descriptors)]

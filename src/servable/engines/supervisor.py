@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from servable.engines.child import Child
+from servable.engines.child import Child, Common
 from servable.engines.keeping import Keeping
 from servable.errors import ServableError, SurroundingsError
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge, past, process_figures, requests
+from servable.runtime.poison import PoisonArea
 from servable.server.lifecycle import bind, url_of
 from servable.server.turns import Board
 from servable.server.workers import ASK_S, Change, Changed, Start, share
@@ -58,6 +59,7 @@ class Supervisor:
         self.url = url_of(self._socket, settings.host)
         # Twice as many as workers: one that ends and its successor may both be there for a while.
         self._board = Board.create(2 * settings.workers + 1)
+        self._poison = PoisonArea.create()
         self._keeping = Keeping(settings, logs=logs)
         self._places: list[Child | None] = [None] * settings.workers
         self._children: set[Child] = set()
@@ -193,7 +195,8 @@ class Supervisor:
             patient=self._up,
             logs=self._logs,
         )
-        child = Child(start, self._socket, self._board, self._keeping.descriptor)
+        common = Common(self._keeping.descriptor, self._board, self._poison)
+        child = Child(start, self._socket, common)
         self._children.add(child)
         task = asyncio.create_task(self._see_through(child))
         self._tasks.add(task)
@@ -283,6 +286,7 @@ class Supervisor:
             await asyncio.wait(tuple(self._tasks))
         await self._keeping.close()
         self._board.close()
+        self._poison.close()
         _log.info("all workers stopped", extra=fields(requests=requests(self._past)))
 
 

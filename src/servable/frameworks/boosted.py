@@ -298,7 +298,7 @@ class BoostedPredictor:
             if self._score is None:
                 raise RuntimeError("the predictor is closed")
             raw = np.asarray(self._score(arrays))
-        except Exception as foreign:
+        except Exception as foreign:  # Whatever the library raises becomes one sentence.
             raise ModelFailed(
                 f"The trained model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
             ) from foreign

@@ -194,7 +194,7 @@ def _answers(model: Any, loss: str) -> Answers:
         classes = tuple(value.item() if isinstance(value, np.generic) else value for value in model.classes_)
         if not classes:
             classes = (0, 1)
-        return Answers(scores, classes)  # type: ignore[arg-type]
+        return Answers(scores, classes)  # type: ignore[arg-type]  # One of the forms, by the table.
     bias = np.atleast_1d(np.asarray(model.get_scale_and_bias()[1]))
     if len(bias) > 1:
         raise ArtifactUnsupported(

@@ -37,7 +37,7 @@ GENERATED = "generated_text"
 _NEW_TOKENS = 64
 
 
-class Inner(nn.Module):  # type: ignore[misc]
+class Inner(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Transformers' model as tensors in, one tensor out.
 
     Args:
@@ -166,7 +166,7 @@ class GeneratingPredictor:
                 yield [token if still else None for still, token in zip(open_rows, chosen, strict=True)]
                 if not any(open_rows):
                     return
-        except Exception as foreign:
+        except Exception as foreign:  # Whatever the library raises becomes one sentence.
             raise ModelFailed(
                 f"The trained model failed on {len(texts)} rows ({type(foreign).__name__})."
             ) from foreign

@@ -146,7 +146,7 @@ def _model(folder: Path, kind: Any) -> nn.Module:
             )
     except ServableError:
         raise
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         told = (str(foreign).strip().splitlines() or [""])[0][:160].rstrip(".")
         raise ArtifactUnreadable(
             f"{folder.name} cannot be loaded by transformers {transformers.__version__} "
@@ -187,7 +187,7 @@ def _tokenizer(folder: Path) -> str:
                 folder, local_files_only=True, trust_remote_code=False, use_fast=True
             )
         return str(made.backend_tokenizer.to_str())
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         raise ArtifactUnreadable(
             f"{folder.name} holds no tokenizer that can be read; save the tokenizer into it with "
             "save_pretrained."
@@ -232,7 +232,7 @@ def _image(folder: Path, config: Any) -> ImageInput | None:
         height=int(final["height"]),
         channels=1 if getattr(config, "num_channels", 3) == 1 else 3,
         fit="stretch" if edge is None else "cover",
-        resample=_RESAMPLE.get(given.get("resample", 2), "bilinear"),  # type: ignore[arg-type]
+        resample=_RESAMPLE.get(given.get("resample", 2), "bilinear"),  # type: ignore[arg-type]  # By the table.
         crop=share,
         scale=float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 1.0,
         mean=_channels(given, "image_mean"),

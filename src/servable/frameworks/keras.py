@@ -120,7 +120,7 @@ def _loaded(path: Path, *, trust: bool) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return keras.saving.load_model(path, compile=False, safe_mode=not trust)
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         raise ArtifactUnreadable(
             f"{path.name} cannot be opened by Keras {keras.__version__} ({first_line(foreign)}); it may be "
             "damaged, or need classes of its maker's; export it as a SavedModel, which needs none."

@@ -59,7 +59,7 @@ class MlflowPredictor:
         try:
             given = self._model.predict(_given(arrays, self._signature, table=self._table))
             found = outputs_of(given)
-        except Exception as raised:
+        except Exception as raised:  # Code in the model may raise anything.
             _log.error("a model raised", extra=fields(model="pyfunc"), exc_info=raised)
             raise ModelFailed(
                 f"The model raised {type(raised).__name__} on {rows} rows; the server's log knows where."
@@ -224,7 +224,7 @@ def _loaded(folder: Path) -> Any:
         ) from missing
     except ServableError:
         raise
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library, or code in the model, raises becomes one sentence.
         said = str(foreign).strip().splitlines()
         raise ArtifactUnreadable(
             f"{folder.name} cannot be loaded by MLflow ({type(foreign).__name__}: "

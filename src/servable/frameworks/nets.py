@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.artifact.signature import Field, Signature
+from servable.artifact.signature import Field, Signature, Task
 from servable.errors import ArtifactUnsupported, ModelFailed, SettingInvalid
 from servable.frameworks.base import Hints
 from servable.frameworks.hinted import joined
@@ -66,6 +66,10 @@ def shape_of(name: str, sizes: Sequence[int | None] | None) -> tuple[int, ...]:
     return tuple(-1 if size is None else int(size) for size in sizes[1:])
 
 
+#: What a network does, by the form of its scores; classes are told by all others.
+_TASKS: dict[str, Task] = {"plain": "transform", "value": "regression"}
+
+
 def described(
     inputs: Sequence[Port], outputs: Sequence[Port], hints: Hints, *, last: LastStep
 ) -> tuple[Signature, dict[str, Any]]:
@@ -83,7 +87,7 @@ def described(
     head, answers = _answers(outputs, hints, last)
     fields, shapes = _told(inputs, hints)
     signature = Signature(
-        task={"plain": "transform", "value": "regression"}.get(head.form, "classification"),  # type: ignore[arg-type]
+        task=_TASKS.get(head.form, "classification"),
         inputs=tuple(fields),
         outputs=answers,
         probabilities=head.form in ("rows", "positive"),
@@ -188,7 +192,7 @@ class NetPredictor:
                 for name, shape in self._sources
             ]
             raw = [np.asarray(output) for output in self._run(given)]
-        except Exception as foreign:
+        except Exception as foreign:  # Whatever the library raises becomes one sentence.
             raise ModelFailed(
                 f"The trained model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
             ) from foreign

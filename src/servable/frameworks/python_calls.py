@@ -121,7 +121,7 @@ class PythonPredictor:
                 answers = [list(self._steps(_row(given, row))) for row in range(rows)]
             else:
                 answers = [self._called(**_row(given, row)) for row in range(rows)]
-        except Exception as raised:
+        except Exception as raised:  # Code of a user's may raise anything.
             raise self._failed(raised, f"on {rows} rows") from raised
         return self._packed(answers, rows)
 
@@ -136,7 +136,7 @@ class PythonPredictor:
             while True:
                 try:
                     piece = next(steps, _END)
-                except Exception as raised:
+                except Exception as raised:  # Code of a user's may raise anything.
                     raise self._failed(raised, "in the middle of an answer") from raised
                 if piece is _END:
                     return

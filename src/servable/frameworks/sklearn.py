@@ -95,7 +95,7 @@ class SklearnPredictor:
                 # Unknown categories and missing feature names are settled by the signature beforehand.
                 warnings.simplefilter("ignore")
                 return self._answer(self._given(arrays))
-        except Exception as foreign:
+        except Exception as foreign:  # Whatever the library raises becomes one sentence.
             raise ModelFailed(
                 f"The trained model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
             ) from foreign
@@ -258,7 +258,7 @@ def _foreign_types(path: Path) -> list[str]:
     """
     try:
         return sorted(set(sio.get_untrusted_types(file=path)) - ALLOWED)
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         raise ArtifactUnreadable(f"{path.name} is a damaged .skops file; save or copy it again.") from foreign
 
 
@@ -279,7 +279,7 @@ def _loaded(path: Path, kind: str, allowed: list[str]) -> Any:
         ) from missing
     except ServableError:
         raise
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         text = str(foreign).strip().splitlines()
         raise ArtifactUnreadable(
             f"{path.name} cannot be loaded ({type(foreign).__name__}: {text[0][:200] if text else ''}); "

@@ -95,7 +95,7 @@ def check_fitted(model: Any) -> None:
     """
     try:
         check_is_fitted(getattr(model, "steps", [("", model)])[0][1])
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         raise ArtifactUnreadable(
             f"The {type(model).__name__} in the file was never fitted; fit it before saving."
         ) from foreign

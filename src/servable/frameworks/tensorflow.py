@@ -109,7 +109,7 @@ def _loaded(path: Path) -> Any:
     """
     try:
         return tf.saved_model.load(str(path))
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         raise ArtifactUnreadable(
             f"{path.name} cannot be opened by TensorFlow {tf.__version__} ({first_line(foreign)}); it may be "
             "damaged or incomplete; save or copy the folder again."

@@ -64,7 +64,7 @@ def check(folder: Path, *, trust: bool) -> tuple[str, ...]:
     saved = saved_model_pb2.SavedModel()
     try:
         saved.ParseFromString(data)
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         raise ArtifactUnreadable(
             f"{path.name} is truncated, damaged or no SavedModel; save or copy the folder again."
         ) from foreign

@@ -57,7 +57,7 @@ class TextPredictor:
             tokens, found = self._tokenizer.encode(texts)
         except ServableError:
             raise
-        except Exception as foreign:
+        except Exception as foreign:  # Whatever the library raises becomes one sentence.
             raise ModelFailed(
                 f"The tokenizer failed on {len(texts)} texts ({type(foreign).__name__})."
             ) from foreign

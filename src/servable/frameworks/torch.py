@@ -68,7 +68,7 @@ class TorchPredictor:
             if self._batch and row_count(arrays) != self._batch:
                 return in_batches(self._answer, arrays, self._batch)
             return self._answer(arrays)
-        except Exception as foreign:
+        except Exception as foreign:  # Whatever the library raises becomes one sentence.
             raise ModelFailed(
                 f"The trained model failed on {row_count(arrays)} rows ({type(foreign).__name__})."
             ) from foreign

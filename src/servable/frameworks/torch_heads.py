@@ -15,7 +15,7 @@ from servable.tensors import PREDICTION, PROBABILITIES
 Head = Literal["raw", "value", "logits", "probabilities", "logit", "probability"]
 
 
-class Headed(nn.Module):  # type: ignore[misc]
+class Headed(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """A model whose outputs are the answers, in order of ``answer_names``: what runs, and what is exported.
 
     Args:

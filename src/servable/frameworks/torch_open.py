@@ -130,7 +130,7 @@ def _readable(path: Path, what: str) -> Iterator[None]:
             yield
     except ServableError:
         raise
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         text = (str(foreign).strip().splitlines() or [""])[0][:160].rstrip(".")
         raise ArtifactUnreadable(
             f"{path.name} cannot be loaded as {what} by PyTorch {torch.__version__} "
@@ -177,7 +177,7 @@ def _is_flat(example: Any) -> bool:
     return all(isinstance(each, torch.Tensor) for each in (*args, *kwargs.values()))
 
 
-class _ByName(nn.Module):  # type: ignore[misc]
+class _ByName(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """A module whose last arguments are keywords, taken in order."""
 
     def __init__(self, module: nn.Module, plain: int, keywords: list[str]) -> None:
@@ -251,7 +251,7 @@ def _pickled(path: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
         if "Weights only load failed" in str(refused) and names:
             raise _refused_pickle(path, names) from refused
         raise ArtifactUnreadable(f"{path.name} is truncated or damaged; copy or save it again.") from refused
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         raise ArtifactUnreadable(
             f"{path.name} is truncated, damaged or no file of PyTorch; copy or save it again."
         ) from foreign
@@ -311,7 +311,7 @@ def _made(entry: str) -> nn.Module:
             f"{entry} needs the module {missing.name}, which is not installed; install what provides it, or "
             "name its file under files in a description."
         ) from missing
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         told = (str(foreign).strip().splitlines() or [""])[0][:200].rstrip(".")
         raise SettingInvalid(
             f"{entry} made no model ({type(foreign).__name__}: {told}); it is called without arguments."

@@ -321,7 +321,7 @@ def _run(
     try:
         with torch.inference_mode(), quiet():
             return flat(opened.module(*given))
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         told = (str(foreign).strip().splitlines() or [""])[0][:200].rstrip(".")
         shapes = ", ".join(f"{list(each.shape)} {dtype_name(each.dtype)}" for each in given)
         raise ArtifactUnsupported(

@@ -35,7 +35,7 @@ _PASSING = frozenset(
 )
 
 
-class Steps(TorchDispatchMode):  # type: ignore[misc]
+class Steps(TorchDispatchMode):  # type: ignore[misc]  # PyTorch is not there when types are checked
     """Sees every operator that runs within it (``with Steps() as steps``). For one thread."""
 
     def __init__(self) -> None:

@@ -190,7 +190,7 @@ def _answers(learner: Mapping[str, Any]) -> Answers:
     classes = max(int(learner["learner_model_param"].get("num_class", "0")), 0)
     scores = _CLASSES.get(objective)
     if scores is not None:
-        return Answers(scores, tuple(range(classes or 2)))  # type: ignore[arg-type]
+        return Answers(scores, tuple(range(classes or 2)))  # type: ignore[arg-type]  # One of the forms, by the table.
     if classes > 1:
         raise ArtifactUnsupported(
             f"The model gives {classes} values a row with the objective {objective!r}, which is not served."

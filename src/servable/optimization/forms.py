@@ -22,6 +22,8 @@ from servable.optimization.graph import Unconvertible
 #: Where in a package the files of variants lie.
 FOLDER = "variants"
 
+#: The form of a recurrent network over texts: tokens as data, then a graph of its own.
+TEXT_NETWORK = "text-fp32"
 #: The lossy forms of an ONNX graph.
 INT8_DYNAMIC = "onnx-int8-dynamic"
 INT8_STATIC = "onnx-int8-static"

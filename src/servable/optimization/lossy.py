@@ -20,7 +20,7 @@ from servable.artifact.signature import Signature
 from servable.errors import ModelFailed
 from servable.frameworks.base import Predictor
 from servable.optimization import derived, measure, parity, session
-from servable.optimization.forms import Form, loaded
+from servable.optimization.forms import TEXT_NETWORK, Form, loaded
 from servable.optimization.graph import Unconvertible
 from servable.optimization.questions import Questions, answers
 from servable.progress import Progress
@@ -30,6 +30,8 @@ from servable.tensors import Arrays, row_count, take
 WORTH_LOSS = 1.1
 #: What stands for all lossy forms where none could be made.
 _ALL = "lossy forms"
+#: The format of recurrent networks over texts as they were trained.
+_RECURRENT = "recurrent"
 #: Share of the rows that int8 is calibrated on, and the most of them.
 _CALIBRATED_SHARE, _MOST_CALIBRATED = 0.2, 200
 #: Rows of one run while measuring: scales that are found at each run depend on how many rows it has, and a
@@ -232,6 +234,11 @@ def source_of(exact: Sequence[Variant]) -> Variant:
         Unconvertible: there is none.
     """
     graphs = [variant for variant in exact if variant.format == "onnx"]
+    if not graphs and any(variant.name == TEXT_NETWORK or variant.format == _RECURRENT for variant in exact):
+        raise Unconvertible(
+            "nearly all of its time goes into a GRU, which onnxruntime computes in float32 only, and with "
+            "the rest of it in int8 it was not faster"
+        )
     if not graphs:
         held = ", ".join(variant.format for variant in exact if variant.name != TRAINED)
         other = f"; what is equal is in the form {held!r}" if held else ""

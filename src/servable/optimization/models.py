@@ -141,6 +141,47 @@ def _linear_labels(target: Target, model: Any, matrix: Matrix) -> Answer:
     return Answer(largest(target, _linear(target, model, matrix)), is_index=True)
 
 
+def _layers(target: Target, model: Any, matrix: Matrix) -> str:
+    """What a network of products gives before its last activation ``[rows, k]``; binary: 0 and the score.
+
+    A scaler before it does not melt in: in single precision, and all the more in int8, weights that differ by
+    the units of their columns would round each other away.
+    """
+    graph, hidden = target.graph, _ACTIVATIONS[model.activation]
+    weights = [np.asarray(each, dtype=np.float64) for each in model.coefs_]
+    biases = [np.asarray(each, dtype=np.float64) for each in model.intercepts_]
+    if hasattr(model, "classes_") and weights[-1].shape[1] == 1:
+        weights[-1] = np.hstack([np.zeros_like(weights[-1]), weights[-1]])
+        biases[-1] = np.concatenate([[0.0], biases[-1]])
+    tensor = matrix.plain(graph).tensor
+    if target.single:
+        # Sums of larger numbers have no float32; so far out, scaled as inputs of networks are, only their
+        # direction counts.
+        ends = (graph.constant(np.asarray(end)) for end in (-_FARTHEST, _FARTHEST))
+        tensor = graph.node("Cast", [graph.node("Clip", [tensor, *ends])], to=TensorProto.FLOAT)
+    for place, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        if place and hidden:
+            tensor = graph.node(hidden, [tensor])
+        tensor = graph.node("Gemm", [tensor, target.constant(weight), target.constant(bias)])
+    return tensor
+
+
+def _network_classifier(target: Target, model: Any, matrix: Matrix) -> Answer:
+    if model.out_activation_ == "logistic" and model.n_outputs_ > 1:
+        raise Unconvertible("the model gives several labels at once")
+    return softmax(target, _layers(target, model, matrix))
+
+
+def _network_regressor(target: Target, model: Any, matrix: Matrix) -> Answer:
+    if model.n_outputs_ > 1:
+        raise Unconvertible("the model predicts several targets at once")
+    last = _ACTIVATIONS.get(model.out_activation_)
+    if last is None:
+        raise Unconvertible(f"a network that ends with {model.out_activation_}")
+    scores = _layers(target, model, matrix)
+    return values(target, target.graph.node(last, [scores]) if last else scores)
+
+
 def _k_means(target: Target, model: Any, matrix: Matrix) -> Answer:
     """The nearest centre: largest ``2 x c - c c``."""
     centres = np.asarray(model.cluster_centers_, dtype=np.float64)
@@ -212,6 +253,10 @@ _FORESTS = (
     "ExtraTreesClassifier",
     "ExtraTreesRegressor",
 )
+#: As far out an input of a network in single precision is taken for what it is.
+_FARTHEST = 1e16
+#: Activations of scikit-learn's networks as ONNX has them; nothing where values stay as they are.
+_ACTIVATIONS = {"identity": "", "logistic": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "exp": "Exp"}
 _LINEAR_VALUES = ("LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV")
 _LINEAR_LABELS = ("RidgeClassifier", "RidgeClassifierCV", "LinearSVC", "Perceptron")
 _KNOWN: dict[str, Callable[[Target, Any, Matrix], Answer]] = {
@@ -227,4 +272,6 @@ _KNOWN: dict[str, Callable[[Target, Any, Matrix], Answer]] = {
     "DummyClassifier": _dummy_classifier,
     "DummyRegressor": _dummy_regressor,
     **dict.fromkeys(("KMeans", "MiniBatchKMeans"), _k_means),
+    "MLPClassifier": _network_classifier,
+    "MLPRegressor": _network_regressor,
 }

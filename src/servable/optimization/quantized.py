@@ -253,7 +253,7 @@ def _told(what: str) -> Iterator[None]:
             yield
     except (Unconvertible, OSError):
         raise
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         told = " ".join(str(foreign).split())[:200].rstrip(".")
         raise Unconvertible(f"{what} ({type(foreign).__name__}: {told})") from foreign
     finally:

@@ -13,10 +13,10 @@ from servable.artifact.manifest import Variant
 from servable.frameworks.base import Trained
 from servable.frameworks.recurrent_weights import GATES, Recurrent
 from servable.frameworks.text_program import NETWORK_FILE, Compiled, Network, Program, write_compiled
-from servable.optimization.forms import FOLDER, Form
+from servable.optimization.forms import FOLDER, TEXT_NETWORK, Form
 from servable.optimization.graph import OPSET
 
-NAME = "text-fp32"
+NAME = TEXT_NETWORK
 
 
 def forms(trained: Trained) -> tuple[Form, ...]:

@@ -204,7 +204,7 @@ def absorb_converted(graph: Graph, step: Any, matrix: Matrix, options: Any = Non
                 target_opset=OPSET,
                 options=options,
             )
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         first = str(foreign).strip().splitlines()
         raise Unconvertible(f"skl2onnx cannot convert {kind}: {first[0] if first else ''}"[:300]) from foreign
     return graph.absorb(model, {"X": matrix.tensor})

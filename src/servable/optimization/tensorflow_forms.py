@@ -75,7 +75,7 @@ def _exported(trained: Trained) -> tuple[Any, list[str]]:
     try:
         with _silent():
             model, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=_OPSET)
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         told = " ".join(str(foreign).split())[:200].rstrip(".")
         raise Unconvertible(f"tf2onnx cannot export it ({type(foreign).__name__}: {told})") from foreign
     _mend(model.graph)

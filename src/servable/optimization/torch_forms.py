@@ -123,7 +123,7 @@ def export(
                 verbose=False,
             )
             program.save(str(path), external_data=size > _LARGEST_IN_FILE)
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         told = " ".join(str(foreign).split())[:200].rstrip(".")
         raise Unconvertible(f"PyTorch cannot export it ({type(foreign).__name__}: {told})") from foreign
 

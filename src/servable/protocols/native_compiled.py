@@ -99,7 +99,8 @@ def row_types(signature: Signature, bare: bool, file: type = str) -> tuple[type,
             gc=False,
         )
         # A tuple type of a handful of columns is checked in C as fast as a list and knows each column.
-        as_list: Any = columns[0][1] if bare else tuple[tuple(kind for _, kind, _ in columns)]  # type: ignore[misc]
+        kinds = tuple(kind for _, kind, _ in columns)
+        as_list: Any = columns[0][1] if bare else tuple[kinds]  # type: ignore[valid-type]  # Made at run time.
         row: Any = row_type | as_list
         # What it cannot compile it says here, and not at the first row.
         msgspec.json.Decoder(row)

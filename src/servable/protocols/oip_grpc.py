@@ -324,7 +324,7 @@ def _asked(rest: bytes) -> Asked:
     # Whatever the library raises here is about the bytes.
     try:
         message = messages()["inference.ModelInferRequest"].FromString(rest)
-    except Exception as error:
+    except Exception as error:  # Protobuf has an error class for each of its implementations.
         raise malformed() from error
     front = leading(rest)
     if front and front != leading(field(NAME, message.model_name.encode()) + (

@@ -40,7 +40,7 @@ from servable.runtime.batch_policy import (
 from servable.runtime.batch_statistics import BatchStatistics
 from servable.runtime.cost import CostCurve
 from servable.runtime.executor import Executor, Outcome
-from servable.runtime.poison import PoisonMemory, poison_error
+from servable.runtime.poison import Poison, PoisonMemory, poison_error
 from servable.runtime.waiting import OVER, QUEUED, RUNNING, Part, Waiting
 from servable.tensors import Arrays
 
@@ -56,6 +56,7 @@ class Batcher:
         meter: counts batches, waiting times and those who left.
         limits: how far one may go.
         clock: for tests; the machine's own when None.
+        poison: where rows that ended two processes are remembered; with this batcher alone when None.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Batcher:
         meter: Meter,
         limits: BatchLimits | None = None,
         clock: Clock | None = None,
+        poison: Poison | None = None,
     ) -> None:
         self._executor = executor
         self._name = name
@@ -78,7 +80,7 @@ class Batcher:
         self._line = Line()
         self._again: deque[list[Waiting]] = deque()
         self._flights: dict[int, list[Waiting]] = {}
-        self._poison = PoisonMemory()
+        self._poison = poison or PoisonMemory()
         self._remembers = executor.kind == "process"
         self._running = 0
         self._due = False
@@ -92,7 +94,6 @@ class Batcher:
         self._accepted = self._batches = self._rows = self._failed = self._died = 0
         self._parts = self._poisoned = 0
         self._door = Admission(name, limits, executor.slots)
-        self._poison_until = 0.0
         self._hurried = False
         self._learn()
 
@@ -130,7 +131,7 @@ class Batcher:
             or deadline <= now + door.near_s + rows * door.row_wait_s
         ):
             self._examine(deadline, now)
-        if now < self._poison_until and self._poison.has(waiting.arrays, now):
+        if now < self._poison.until and self._poison.has(waiting.arrays, now):
             self._poisoned += 1
             raise poison_error(self._name)
         waiting.queued_at = now
@@ -351,7 +352,7 @@ class Batcher:
             self._poisoned += 1
             if self._remembers:
                 whole = waiting.whole if isinstance(waiting, Part) else waiting
-                self._poison_until = self._poison.add(whole.arrays, now)
+                self._poison.add(whole.arrays, now)
             self._fail(waiting, poison_error(self._name))
 
     def _fail(self, waiting: Waiting, error: BaseException) -> None:

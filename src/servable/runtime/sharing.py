@@ -5,6 +5,7 @@ from typing import NamedTuple
 from servable.artifact.manifest import Variant
 from servable.registry.policy import Policy
 from servable.runtime.placement import on_gpu
+from servable.runtime.poison import Poisons, own_memory
 from servable.runtime.spawning import Spawned, Start
 
 
@@ -14,10 +15,12 @@ class Sharing(NamedTuple):
     Attributes:
         workers: how many server processes there are.
         start: starts what a child of a shared model talks to.
+        poisons: where the rows that killed a model are remembered.
     """
 
     workers: int = 1
     start: Start = Spawned
+    poisons: Poisons = own_memory
 
     def wanted(self, variant: Variant, policy: Policy) -> bool:
         """Whether all workers should use one model process, or the same few, instead of their own.

@@ -114,9 +114,9 @@ class Sending:
                 out.send_response(status, headers)  # type: ignore[arg-type]  # Any sequence of pairs does.
                 if body:
                     out.send_data(body)
-                out.end_message(trailers)  # type: ignore[arg-type]
+                out.end_message(trailers)  # type: ignore[arg-type]  # Likewise.
             else:
-                out.send_response(status, headers, True)  # type: ignore[arg-type]
+                out.send_response(status, headers, True)  # type: ignore[arg-type]  # Likewise.
         except zttp.LocalProtocolError:
             self._broken(stream)
             return
@@ -127,7 +127,7 @@ class Sending:
         if self._streams.get(stream.number) is not stream:
             return
         try:
-            self._protocol.stream(stream.number).send_response(status, headers)  # type: ignore[arg-type]
+            self._protocol.stream(stream.number).send_response(status, headers)  # type: ignore[arg-type]  # Likewise.
         except zttp.LocalProtocolError:
             self._broken(stream)
         self._soon()
@@ -151,7 +151,7 @@ class Sending:
             return
         out = self._protocol.stream(stream.number)
         try:
-            out.end_message(trailers)  # type: ignore[arg-type]
+            out.end_message(trailers)  # type: ignore[arg-type]  # Likewise.
         except zttp.LocalProtocolError:
             self._broken(stream)
             return

@@ -12,12 +12,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import uvloop
 
 from servable import logs
 from servable.errors import ServableError
 from servable.runtime.mailbox import hand_over
+from servable.runtime.poison import PoisonArea
 from servable.runtime.sharing import Sharing
 from servable.server.lifecycle import ServerLife, settle_in
 from servable.server.turns import Board, Place
@@ -32,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one worker.
 
     Args:
-        arguments: four descriptors, of the private socket, the listening socket, the board of connections
-            and the way to the keeper of shared models; and the parent's id.
+        arguments: five descriptors, of the private socket, the listening socket, the way to the keeper of
+            shared models, the board of connections and the area of poison; and the parent's id.
 
     Returns:
         The exit status.
@@ -44,9 +46,17 @@ def main(arguments: Sequence[str]) -> int:
     # Model processes, which this process may start, must not hold these open.
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    private, listening, mailbox = (socket.socket(fileno=descriptors[index]) for index in (0, 1, 3))
+    private, listening, mailbox = (socket.socket(fileno=descriptor) for descriptor in descriptors[:3])
+    memory = _Memory(*descriptors[3:])
     with mailbox, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_live(private, listening, descriptors[2], mailbox))
+        return runner.run(_live(private, listening, mailbox, memory))
+
+
+class _Memory(NamedTuple):
+    """Descriptors of what all workers share: the board of connections, the area of poison."""
+
+    board: int
+    poison: int
 
 
 def _end_with(parent: int) -> None:
@@ -59,7 +69,9 @@ def _end_with(parent: int) -> None:
         sys.exit(1)
 
 
-async def _live(private: socket.socket, listening: socket.socket, board: int, mailbox: socket.socket) -> int:
+async def _live(
+    private: socket.socket, listening: socket.socket, mailbox: socket.socket, memory: _Memory
+) -> int:
     channel = await Channel.over(private, ToWorker)
     start = await channel.receive()
     if not isinstance(start, Start):
@@ -67,8 +79,9 @@ async def _live(private: socket.socket, listening: socket.socket, board: int, ma
     if start.logs:
         logs.configure(start.settings.log_level, start.settings.log_format)
     try:
-        place = Place(Board(board, start.places), start.place)
-        sharing = Sharing(start.workers, partial(hand_over, mailbox))
+        place = Place(Board(memory.board, start.places), start.place)
+        poisons = PoisonArea(memory.poison).of
+        sharing = Sharing(start.workers, partial(hand_over, mailbox), poisons)
         link = ParentLink(channel, place, patient=start.patient, sharing=sharing)
         await _serve(channel, start, listening, link)
     except ServableError as error:

@@ -269,7 +269,12 @@ class Loader:
             batchable=loaded.batching.shared and policy.max_batch != 1,
         )
         batcher = Batcher(
-            loaded.executor, name=wanted.reference, meter=meter, limits=limits, clock=self._clock
+            loaded.executor,
+            name=wanted.reference,
+            meter=meter,
+            limits=limits,
+            clock=self._clock,
+            poison=self._sharing.poisons(f"{wanted.digest}/{loaded.variant.name}"),
         )
         codecs = native_codecs(loaded.signature, max_rows=settings.max_rows, max_depth=settings.max_depth)
         cache = (
@@ -314,7 +319,7 @@ def _ours(wanted: Wanted) -> Iterator[None]:
         yield
     except ServableError:
         raise
-    except Exception as raised:
+    except Exception as raised:  # Whatever the library raises becomes one sentence.
         _log.error("loading failed inside", extra=fields(model=wanted.reference), exc_info=raised)
         raise ArtifactUnreadable(
             f"{wanted.reference} cannot be loaded: its library raised {type(raised).__name__}."

@@ -6,6 +6,7 @@ steps that ``optimize`` can compile are used. Random numbers come from the seed 
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -238,7 +239,7 @@ def prepare(signature: Signature, *, dense: bool, imputes: bool = False) -> Colu
             parts = [("parts", DateParts()), ("impute", _median()), ("scale", StandardScaler())]
             steps.append(("dates", Pipeline(parts), dates))
         # ``infrequent`` values are not grouped: the compiled form would have to carry the grouping.
-        encoder: Any = lambda: OneHotEncoder(handle_unknown="ignore", sparse_output=False)  # noqa: E731
+        encoder: Any = partial(OneHotEncoder, handle_unknown="ignore", sparse_output=False)
     else:
         if whole:
             steps.append(("numbers", "passthrough", whole))
@@ -247,9 +248,8 @@ def prepare(signature: Signature, *, dense: bool, imputes: bool = False) -> Colu
         if dates:
             step = Pipeline([("parts", DateParts()), ("impute", _median())]) if imputes else DateParts()
             steps.append(("dates", step, dates))
-        encoder = lambda: OrdinalEncoder(  # noqa: E731
-            handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
-        )
+        unknown = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
+        encoder = partial(OrdinalEncoder, **unknown, encoded_missing_value=-1)
     if texts:
         steps.append(("categories", encoder(), texts))
     if codes:

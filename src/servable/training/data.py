@@ -1,7 +1,7 @@
 """From a table to a problem: task, target, columns, signature, and the rows in packed form."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from servable.artifact.signature import Field, Signature, Task
 from servable.errors import DataError, SettingInvalid
 from servable.frameworks.frame import pack, to_frame
-from servable.tensors import STRINGS, Arrays, row_count
+from servable.tensors import STRINGS, Arrays, row_count, take
 from servable.training.columns import ColumnInfo, check_choices, classify, close_names, field_of
 from servable.training.table import read_table, typed_column
 
@@ -43,6 +43,7 @@ class Problem:
         dropped: the columns left out, with reasons.
         notes: sentences about the rows (some without target, imbalance) and the task.
         time_order: whether the rows are in time order.
+        set_aside: places of the rows that the data itself keeps for measuring; None where it keeps none.
     """
 
     signature: Signature
@@ -54,6 +55,7 @@ class Problem:
     dropped: tuple[ColumnInfo, ...]
     notes: tuple[str, ...]
     time_order: bool = False
+    set_aside: NDArray[np.int64] | None = None
 
     @property
     def task(self) -> Task:
@@ -97,6 +99,16 @@ class Problem:
         """The given rows (all by default) in the canonical form that pipelines are fitted on."""
         arrays = self.arrays if rows is None else {name: array[rows] for name, array in self.arrays.items()}
         return to_frame(arrays, self.signature, "canonical")
+
+    def part(self, rows: NDArray[np.int64]) -> "Problem":
+        """The same problem with only these rows, none of which is set aside."""
+        return replace(
+            self,
+            arrays=take(self.arrays, rows),
+            truth=self.truth_at(rows),
+            rows=self.rows[rows],
+            set_aside=None,
+        )
 
     def truth_at(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
         """The truth of the given rows."""

@@ -20,10 +20,12 @@ from servable.training.crossval import CandidateResult, selection_metric
 from servable.training.data import Problem
 from servable.training.evaluate import Evaluation
 from servable.training.profile import Profile, profile
-from servable.training.split import Split, hold_out
+from servable.training.split import Split, hold_out, set_apart
 
 #: Folds of the comparison before the tuning.
 COMPARE_FOLDS = 3
+#: The order of a split that the data itself makes, as a recipe names it.
+SET_ASIDE = "set aside"
 #: Libraries whose versions are kept with a trained model.
 LIBRARIES = ("scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "servable")
 
@@ -121,7 +123,7 @@ def metrics_of(
 def held_out(problem: Problem, asked: Asked) -> Split:
     """The rows that are learned from and those that are kept for the evaluation.
 
-    Rows with the same texts are on one side.
+    Rows that the data sets aside are held out; rows with the same texts are on one side.
 
     Raises:
         SettingInvalid: no time, or a share out of range.
@@ -129,6 +131,10 @@ def held_out(problem: Problem, asked: Asked) -> Split:
     """
     if asked.time_budget_s <= 0:
         raise SettingInvalid(f"The time budget must be more than 0 seconds, not {asked.time_budget_s}.")
+    if problem.set_aside is not None:
+        parts = set_apart(problem.size, problem.set_aside, problem.groups())
+        _check_classes(problem, parts)
+        return parts
     parts = hold_out(
         problem.size,
         problem.truth,
@@ -174,6 +180,8 @@ def recipe_of(
 ) -> dict[str, Any]:
     """How the model was made, in words that a report and a second run understand."""
     order = "time" if problem.time_order else "random"
+    if problem.set_aside is not None:
+        order = SET_ASIDE
     return {
         "estimator": pick.name,
         "title": pick.title,
@@ -199,9 +207,15 @@ def _check_classes(problem: Problem, parts: Split) -> None:
     absent = np.flatnonzero(
         np.bincount(problem.truth[parts.train], minlength=len(problem.signature.classes)) == 0
     )
-    if len(absent):
-        label = problem.signature.classes[int(absent[0])]
+    if not len(absent):
+        return
+    label = problem.signature.classes[int(absent[0])]
+    if problem.set_aside is not None:
         raise DataError(
-            f"Class {label!r} occurs only among the last rows, which are held out; "
-            "use more rows or hold out fewer."
+            f"Class {label!r} occurs only among the rows that the data sets aside for measuring, and nothing "
+            "can be learned of it from the others."
         )
+    raise DataError(
+        f"Class {label!r} occurs only among the last rows, which are held out; "
+        "use more rows or hold out fewer."
+    )

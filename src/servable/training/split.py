@@ -69,6 +69,19 @@ def hold_out(
     return Split(np.sort(train), np.sort(holdout))
 
 
+def set_apart(size: int, held: Rows, groups: NDArray[np.int64] | None = None) -> Split:
+    """The split that the data itself makes.
+
+    Args:
+        size: how many rows there are.
+        held: those that nothing is learned from, sorted.
+        groups: a number for each row; rows that share one with a held row are in neither part.
+    """
+    rows = np.arange(size, dtype=np.int64)
+    known = np.isin(rows, held) if groups is None else np.isin(groups, groups[held])
+    return Split(rows[~known], held)
+
+
 def folds(
     truth: NDArray[Any] | None,
     size: int,

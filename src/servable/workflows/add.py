@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -14,12 +14,12 @@ from servable.frameworks.base import NO_HINTS, Container, Hints, Trained
 from servable.frameworks.python_model import Model
 from servable.progress import NoProgress, Progress
 from servable.registry.references import checked_name
-from servable.workflows.homes import opened
+from servable.workflows.homes import Destination, opened
 from servable.workflows.look import variant_rows
-from servable.workflows.losses import allowance
+from servable.workflows.losses import Allowance, allowance
 from servable.workflows.outcomes import AddOutcome
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
-from servable.workflows.samples import Sample, folder_sample, is_folder, packed_rows, truth_in
+from servable.workflows.samples import Sample, file_sample, names_files, packed_rows, truth_in
 from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add(
         name: the model under which the version is registered.
         sample: rows that the model accepts: a CSV or Parquet file, or a DataFrame. It gives names, kinds,
             ranges and the example, and the rows on which compiled forms are proven. For a model that takes
-            pictures or sounds it may be a folder of them.
+            pictures or sounds it may be a folder of them or a CSV of their paths, for one text a folder.
         target: the sample's column that holds the answer and is no input. The answers are kept for proofs.
         hints: what the file does not say: task, inputs, labels, the class or function that belongs to it.
         trust: whether code in the file may run; a pickle can do anything that the caller can.
@@ -73,12 +73,28 @@ def add(
         SettingInvalid: no largest loss, or of a metric that is not measured for this model.
         StorageFull: no space left; the home is as it was before.
     """
-    watched = progress or NoProgress()
     python_source.refuse_while_importing()
-    checked_name(name)
-    allowed = allowance(max_loss)
-    watched.begin("Read the model")
-    table = None if sample is None or is_folder(sample) else table_of(sample)[0]
+    offered = _Offered(model, sample, target, hints, trust, tolerance, allowance(max_loss))
+    return _added(offered, Destination(checked_name(name), deploy, home), progress or NoProgress())
+
+
+class _Offered(NamedTuple):
+    """A model and what is said about it; see ``add``."""
+
+    model: Any
+    sample: "str | Path | pd.DataFrame | None"
+    target: str | None
+    hints: Hints
+    trust: bool
+    tolerance: float
+    allowed: Allowance
+
+
+def _added(offered: _Offered, destination: Destination, progress: Progress) -> AddOutcome:
+    """See ``add``."""
+    model, sample, target, hints, trust, tolerance, allowed = offered
+    progress.begin("Read the model")
+    table = None if sample is None or names_files(sample, target) else table_of(sample)[0]
     rows = None if table is None else _without(table, target)
     framework, trained, source = _taken_in(model, rows, trust, hints)
     if target is not None:
@@ -87,9 +103,9 @@ def add(
         trained = trained._replace(signature=with_captures(trained.signature, private))
     allowed.check(trained.signature)
     held = _held(sample, table, target, trained.signature, needs_truth=allowed.needs_truth)
-    watched.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")
+    progress.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")
     contents = Contents(
-        model=name,
+        model=destination.name,
         adapter=framework,
         trained=trained,
         sample=held,
@@ -98,11 +114,11 @@ def add(
         trusted=trust or not isinstance(model, str | Path),
         proving=Proving(tolerance, allowed.lossy(trained.signature, held.truth)),
     )
-    with opened(home, create=True) as place:
-        published = publish_model(place, contents, progress=watched)
-        if deploy:
-            place.deployments.deploy(name, published.record.version)
-    return _outcome(published, framework, trained.signature, deploy)
+    with opened(destination.home, create=True) as place:
+        published = publish_model(place, contents, progress=progress)
+        if destination.deploy:
+            place.deployments.deploy(destination.name, published.record.version)
+    return _outcome(published, framework, trained.signature, destination.deploy)
 
 
 def _outcome(published: Published, framework: str, signature: Signature, deployed: bool) -> AddOutcome:
@@ -175,7 +191,7 @@ def _held(sample: Any, table: Any, target: str | None, signature: Signature, *, 
     if sample is None:
         return Sample()
     if table is None:
-        return folder_sample(Path(sample), signature, needs_truth=needs_truth)
+        return file_sample(Path(sample), signature, target, needs_truth=needs_truth)
     rows = packed_rows(_without(table, target), signature)
     if rows is None or target is None:
         return Sample(rows)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable.artifact.files import storage_errors
 from servable.artifact.package import Package
+from servable.artifact.signature import Signature
 from servable.clock import SystemClock, timestamp
 from servable.errors import DataError
 from servable.frameworks import lookup
@@ -58,16 +59,7 @@ def evaluate(
     with opened(home) as place:
         record = place.models.resolve(reference)
         package = place.package(record)
-    signature = package.signature
-    if signature.task == "transform":
-        raise DataError(
-            f"{record.reference} does not say what its answers mean, so there is nothing to evaluate."
-        )
-    watched.begin("Read the data")
-    rows = labelled(data, record.reference, signature, target)
-    if not rows.size:
-        raise DataError(f"{rows.source['data']} has no rows to evaluate on.")
-    watched.done(f"{rows.size} rows")
+    rows = _read(data, record.reference, package.signature, target, watched)
     found = _measured(package, rows, watched)
     from servable.training import gate
 
@@ -84,6 +76,28 @@ def evaluate(
         passed=verdict.passed,
         report=_written(report, record.reference, package, found, rows.source),
     )
+
+
+def _read(
+    data: "str | Path | pd.DataFrame",
+    reference: str,
+    signature: Signature,
+    target: str | None,
+    progress: Progress,
+) -> Labelled:
+    """The rows, at least one.
+
+    Raises:
+        DataError: there are none, or there is nothing to hold the answers against.
+    """
+    if signature.task == "transform":
+        raise DataError(f"{reference} does not say what its answers mean, so there is nothing to evaluate.")
+    progress.begin("Read the data")
+    rows = labelled(data, reference, signature, target)
+    if not rows.size:
+        raise DataError(f"{rows.source['data']} has no rows to evaluate on.")
+    progress.done(f"{rows.size} rows")
+    return rows
 
 
 def _answers(package: Package, rows: Labelled, progress: Progress) -> dict[str, Any]:

@@ -3,9 +3,24 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from servable.registry.home import Home, open_home
 from servable.settings import load_settings
+
+
+class Destination(NamedTuple):
+    """Where a new version goes.
+
+    Attributes:
+        name: the model under which it is registered.
+        deploy: whether it is deployed at once.
+        home: the folder of the registry; looked up, and made, when None.
+    """
+
+    name: str
+    deploy: bool
+    home: str | Path | None
 
 
 @contextmanager

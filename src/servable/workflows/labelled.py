@@ -14,10 +14,10 @@ from servable.artifact.signature import Field, Signature
 from servable.errors import DataError
 from servable.inputs.needed import FileUnfit
 from servable.inputs.rows import one, row_bytes
-from servable.protocols.answers import label_key
 from servable.protocols.files import lone_file, words
 from servable.tensors import Arrays, row_count, take
 from servable.workflows.sources import need_extra, table_of
+from servable.workflows.truths import Owner, truth_of_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,8 @@ def _of_texts(folder: Path, reference: str, signature: Signature) -> Labelled:
             "table with these columns and the right answers."
         )
     frame = text_folders.read_held(folder, field.name, signature.answer.name)
-    truth = _class_indexes(frame[signature.answer.name].tolist(), folder.name, reference, signature)
+    labels = frame[signature.answer.name].tolist()
+    truth = truth_of_labels(labels, labels, Owner(folder.name, reference), signature)
     arrays = pack(frame, signature)
     source = {"data": folder.name, "rows": len(frame)}
     return Labelled(len(frame), lambda where: take(arrays, where), truth, source)
@@ -119,11 +120,7 @@ def _of_files(media: Any, name: str, reference: str, signature: Signature) -> La
         held = {"image": "pictures", "audio": "sounds"}[media.medium]
         taken = ", ".join(each.name for each in signature.inputs) if field is None else words(field)
         raise DataError(f"{name} holds {held}, and {reference} takes {taken}; give data of that kind.")
-    truth = (
-        _values(media.labels, media.names)
-        if signature.task == "regression"
-        else _class_indexes(media.labels, name, reference, signature)
-    )
+    truth = truth_of_labels(media.labels, media.names, Owner(name, reference), signature)
     chunk = max(1, min(_CHUNK_FILES, _CHUNK_BYTES // max(1, row_bytes(field))))
     source = {"data": name, "rows": len(media.files)}
 
@@ -145,41 +142,4 @@ def _prepared(field: Field, files: Sequence[bytes], names: Sequence[str]) -> Any
             made[row] = one(field, data)
         except FileUnfit as error:
             raise DataError(f"{name}: {error}.") from error
-    return made
-
-
-def _class_indexes(labels: Sequence[str], name: str, reference: str, signature: Signature) -> Any:
-    """The classes of files ``[rows]``, matched with the model's labels by their text.
-
-    Raises:
-        DataError: the model knows no such class.
-    """
-    places = {key: place for place, label in enumerate(signature.classes) for key in _texts(label)}
-    strange = sorted(set(labels) - places.keys())
-    if strange:
-        shown = ", ".join(map(repr, strange[:_SHOWN])) + (", ..." if len(strange) > _SHOWN else "")
-        classes = [str(label) for label in signature.classes]
-        known = ", ".join(classes[:_SHOWN]) + (", ..." if len(classes) > _SHOWN else "")
-        which = "the class" if len(strange) == 1 else "the classes"
-        raise DataError(
-            f"{name} holds {which} {shown}, which {reference} does not know; its classes are {known}."
-        )
-    return np.asarray([places[label] for label in labels], np.int64)
-
-
-def _texts(label: Any) -> tuple[str, str]:
-    """How the name of a folder may say a label that is no text."""
-    return label_key(label), str(label)
-
-
-def _values(labels: Sequence[str], names: Sequence[str]) -> Any:
-    """The numbers of files ``[rows]``."""
-    made = np.zeros(len(labels))
-    for row, (label, name) in enumerate(zip(labels, names, strict=True)):
-        try:
-            made[row] = float(label)
-        except ValueError:
-            made[row] = np.nan
-        if not np.isfinite(made[row]):
-            raise DataError(f"The right answer of {name} is {label[:40]!r}; the model answers numbers.")
     return made

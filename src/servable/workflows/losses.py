@@ -80,8 +80,8 @@ class AtMost:
         if truth is None:
             raise DataError(
                 f"A loss of {self._limit.metric} is measured on rows whose true answers are known, and there "
-                "are none; give rows with their answers: --sample FILE --target COLUMN, or a folder with one "
-                "folder for each class."
+                "are none; give rows with their answers: --sample FILE --target COLUMN (a table, or a CSV of "
+                "paths), or a folder with one folder for each class."
             )
         measured = len(split(len(truth)).measured)
         if measured < loss.FEWEST_ROWS:

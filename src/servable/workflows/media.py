@@ -2,16 +2,16 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from servable.artifact.manifest import TRAINED
-from servable.artifact.signature import Signature
 from servable.errors import DependencyMissing
 from servable.frameworks import lookup
 from servable.progress import Progress
+from servable.workflows.costs import Candidate, Terms, entry
 from servable.workflows.outcomes import Leaderboard, LeaderboardEntry
+from servable.workflows.reading import LABEL, Lesson, Wish
+from servable.workflows.samples import SAMPLE_ROWS
 
 if TYPE_CHECKING:
     from servable.training.outcome import TrainingResult
@@ -21,27 +21,10 @@ if TYPE_CHECKING:
 BUDGET_S = 240.0
 #: Share of the time of ``select`` after which a network stops learning.
 _LEARN_SHARE = 0.9
-#: Rows on which a candidate of ``select`` is proven and timed.
+#: Rows on which a candidate of ``select`` is proven and timed; lossy forms are measured on more.
 _PROOF_ROWS = 100
-
-
-class Wish(NamedTuple):
-    """What the caller asks for; see ``train`` and ``select``."""
-
-    target: str | None = None
-    models: str | Sequence[str] = "auto"
-    holdout: float = 0.2
-    time_budget_s: float = BUDGET_S
-    tolerance: float = 1e-4
-    seed: int = 0
-
-
-class Learn(NamedTuple):
-    """What was read; ``train`` goes on, with a folder that stays until the package is written."""
-
-    train: "Callable[[Path], TrainingResult]"
-    source: dict[str, Any]
-    signature: Signature
+#: By which families are compared.
+METRIC = "accuracy"
 
 
 def is_media(data: Any, target: str | None) -> TypeGuard[str | Path]:
@@ -53,7 +36,7 @@ def is_media(data: Any, target: str | None) -> TypeGuard[str | Path]:
     return found(Path(data), target)
 
 
-def lesson(path: Path, wish: Wish, progress: Progress) -> Learn:
+def lesson(path: Path, wish: Wish, progress: Progress) -> Lesson:
     """Read and prepare labelled files, ready to be learned from.
 
     Raises:
@@ -62,14 +45,16 @@ def lesson(path: Path, wish: Wish, progress: Progress) -> Learn:
         SettingInvalid: an option cannot be used.
     """
     problem = _problem(path, wish, progress)
+    from servable.training.outcome import SET_ASIDE
     from servable.training.tasks.learning import Course, train
 
     def learn(folder: Path) -> "TrainingResult":
-        course = Course(str(wish.models), wish.time_budget_s, wish.seed, folder)
-        split = {"share": wish.holdout, "order": "random", "seed": wish.seed}
+        course = Course(str(wish.models), _budget(wish), wish.seed, folder)
+        order = SET_ASIDE if problem.set_aside else "random"
+        split = {"share": wish.holdout, "order": order, "seed": wish.seed}
         return train(problem, course, {"data": path.name, "split": split}, progress)
 
-    return Learn(learn, {"data": path.name, "rows": len(problem.rows)}, problem.signature)
+    return Lesson(learn, {"data": path.name, "rows": len(problem.rows)}, problem.signature)
 
 
 def select_media(path: Path, wish: Wish, progress: Progress) -> Leaderboard:
@@ -80,26 +65,31 @@ def select_media(path: Path, wish: Wish, progress: Progress) -> Leaderboard:
         DependencyMissing: the extra ``torch``, or that of the files, is not installed.
         SettingInvalid: an option cannot be used.
     """
-    until = time.monotonic() + wish.time_budget_s * _LEARN_SHARE
+    until = time.monotonic() + _budget(wish) * _LEARN_SHARE
     problem = _problem(path, wish, progress)
+    wish.allowed.check(problem.signature)
     from servable.training.tasks import tensors
 
     fitted = tensors.compete(problem, models=wish.models, until=until, seed=wish.seed, progress=progress)
     progress.begin("Compile and time", total=len(fitted))
     entries = []
     for each in fitted:
-        entries.append(_entry(problem, each, wish.tolerance))
+        entries.append(_entry(problem, each, Terms(METRIC, wish.tolerance, wish.allowed)))
         progress.advance(1, each.result.name)
     progress.done()
     return Leaderboard(
         task="classification",
         target=problem.signature.answer.name,
         rows_total=len(problem.rows),
-        metric="accuracy",
+        metric=METRIC,
         higher_is_better=True,
         entries=tuple(entries),
         columns=(),
     )
+
+
+def _budget(wish: Wish) -> float:
+    return BUDGET_S if wish.time_budget_s is None else wish.time_budget_s
 
 
 def _problem(path: Path, wish: Wish, progress: Progress) -> "TensorProblem":
@@ -116,30 +106,20 @@ def _problem(path: Path, wish: Wish, progress: Progress) -> "TensorProblem":
     found = media.read(path, target=wish.target)
     progress.done(f"{len(found.train.files)} files, {len(set(found.train.labels))} classes")
     return tensors.problem_of(
-        found, target=wish.target or "label", holdout=wish.holdout, seed=wish.seed, progress=progress
+        found, target=wish.target or LABEL, holdout=wish.holdout, seed=wish.seed, progress=progress
     )
 
 
-def _entry(problem: "TensorProblem", fitted: "Fitted", tolerance: float) -> LeaderboardEntry:
-    from servable.optimization.choose import optimise
+def _entry(problem: "TensorProblem", fitted: "Fitted", terms: Terms) -> LeaderboardEntry:
     from servable.training.tasks.learning import ADAPTER, exported
+    from servable.training.tasks.tensors import SAMPLE_BYTES
 
-    rows = {problem.field.name: problem.rows[problem.holdout[:_PROOF_ROWS]]}
+    most = max(1, SAMPLE_BYTES // max(1, problem.rows[0].nbytes))
+    places = problem.holdout[: min(most, SAMPLE_ROWS) if terms.allowed.needs_truth else _PROOF_ROWS]
+    rows = {problem.field.name: problem.rows[places]}
     with tempfile.TemporaryDirectory(prefix="servable-") as folder:
         trained = exported(problem, fitted, Path(folder))
         package = Path(folder) / "package"
         package.mkdir()
         variant = lookup.adapter(ADAPTER).write(trained, package)
-        found = optimise(trained, rows, package, fallback=variant, tolerance=tolerance, batches=(1,))
-    seconds = {each.name: each.timings[0].seconds for each in found.variants if each.timings}
-    trained_s, served_s = seconds.get(TRAINED), seconds.get(found.serving)
-    return LeaderboardEntry(
-        name=fitted.result.name,
-        score=fitted.result.score,
-        score_std=fitted.result.score_std,
-        fit_seconds=fitted.result.fit_seconds,
-        trained_us_per_row=None if trained_s is None else trained_s * 1e6,
-        served_us_per_row=None if served_s is None else served_s * 1e6,
-        served_variant=found.serving,
-        note=fitted.result.note or (found.notes[0] if found.notes else ""),
-    )
+        return entry(Candidate(fitted.result, trained, variant, rows, problem.truth[places]), package, terms)

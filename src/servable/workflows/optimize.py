@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -18,10 +18,10 @@ from servable.progress import NoProgress, Progress
 from servable.registry.home import republish
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
-from servable.workflows.losses import allowance
+from servable.workflows.losses import Allowance, allowance
 from servable.workflows.outcomes import OptimizeOutcome
 from servable.workflows.packaging import Proving, compiled, keep_sample, refused
-from servable.workflows.samples import Sample, folder_sample, is_folder, kept_sample, table_sample
+from servable.workflows.samples import Sample, file_sample, kept_sample, names_files, table_sample
 from servable.workflows.sources import FITTED, file_digest, need_extra
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def optimize(
 
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
-        sample: rows for the proof, or a folder of pictures or sounds; those kept in the package when None.
+        sample: rows for the proof: a table, a folder of pictures, sounds or texts, or a CSV of paths of
+            pictures or sounds; those kept in the package when None.
         target: the sample's column with the true answers, if it is not named as the model's answer.
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse, such as ``accuracy=0.005``; None tries none.
@@ -60,18 +61,32 @@ def optimize(
         SettingInvalid: no largest loss, or of a metric that is not measured for this model.
         StorageFull: no space left; the home is as it was before.
     """
-    watched = progress or NoProgress()
-    allowed = allowance(max_loss)
+    given = _Given(sample, target, allowance(max_loss))
+    return _optimised(reference, given, tolerance, home, progress or NoProgress())
+
+
+class _Given(NamedTuple):
+    """What proves the forms: rows, the column with their true answers, and what lossy forms may cost."""
+
+    sample: "str | Path | pd.DataFrame | None"
+    target: str | None
+    allowed: Allowance
+
+
+def _optimised(
+    reference: str, given: _Given, tolerance: float, home: str | Path | None, progress: Progress
+) -> OptimizeOutcome:
+    """See ``optimize``."""
     with opened(home) as place:
         record = place.models.resolve(reference)
         package = place.package(record)
-        allowed.check(package.signature)
-        held = _sample(package, sample, target, needs_truth=allowed.needs_truth)
-        proving = Proving(tolerance, allowed.lossy(package.signature, held.truth))
+        given.allowed.check(package.signature)
+        held = _sample(package, given, record.reference)
+        proving = Proving(tolerance, given.allowed.lossy(package.signature, held.truth))
         with place.packages.staging() as folder:
             trained = _copied(package, folder, held)
             variant = package.manifest.variant(TRAINED)
-            found = compiled(trained, variant, held.rows, folder, proving, watched)
+            found = compiled(trained, variant, held.rows, folder, proving, progress)
             found = found._replace(variants=_with_findings(found.variants, package, folder))
             manifest = msgspec.structs.replace(
                 package.manifest,
@@ -83,9 +98,9 @@ def optimize(
                 machine=machine(),
                 files=(),
             )
-            watched.begin("Package and register")
+            progress.begin("Package and register")
             after = republish(place, folder, manifest, record, reason="optimize")
-            watched.done(f"{after.reference}, package {after.package[:12]}")
+            progress.done(f"{after.reference}, package {after.package[:12]}")
     table = variant_rows(manifest)
     return OptimizeOutcome(
         model=after.model,
@@ -114,19 +129,15 @@ def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) ->
     )
 
 
-def _sample(
-    package: Package,
-    sample: "str | Path | pd.DataFrame | None",
-    target: str | None,
-    *,
-    needs_truth: bool,
-) -> Sample:
+def _sample(package: Package, given: _Given, reference: str) -> Sample:
     """Rows for the proof: those given, else those of the package, else none."""
+    sample, target, allowed = given
+    signature, needed = package.signature, allowed.needs_truth
     if sample is None:
         return kept_sample(package.folder)
-    if is_folder(sample):
-        return folder_sample(Path(str(sample)), package.signature, needs_truth=needs_truth)
-    return table_sample(sample, package.signature, target, needs_truth=needs_truth)
+    if names_files(sample, target):
+        return file_sample(Path(str(sample)), signature, target, needs_truth=needed, reference=reference)
+    return table_sample(sample, signature, target, needs_truth=needed)
 
 
 def _copied(package: Package, folder: Path, sample: Sample) -> Trained:

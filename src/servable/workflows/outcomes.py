@@ -65,20 +65,25 @@ class LeaderboardEntry(msgspec.Struct, frozen=True, kw_only=True):
         name: the candidate.
         score: mean over the folds.
         score_std: standard deviation over the folds.
+        served_score: the score of the variant that would serve: ``score``, less what that variant costs on
+            held-out rows where it is a lossy one.
         fit_seconds: mean time to fit one fold.
         trained_us_per_row: microseconds to answer one row with the trained object.
         served_us_per_row: the same with the variant that would serve.
         served_variant: name of that variant.
+        loss: what that variant costs in the metric of the largest loss, where it is a lossy one.
         note: one line, for instance why it was not compiled.
     """
 
     name: str
     score: float
     score_std: float
+    served_score: float
     fit_seconds: float
     trained_us_per_row: float | None = None
     served_us_per_row: float | None = None
     served_variant: str = ""
+    loss: Loss | None = None
     note: str = ""
 
 

@@ -3,29 +3,31 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Task
 from servable.errors import SettingInvalid
 from servable.progress import NoProgress, Progress
-from servable.tensors import Arrays, take
-from servable.workflows import media
+from servable.tensors import take
+from servable.workflows import media, reading
+from servable.workflows.costs import Candidate, Terms, entry
+from servable.workflows.losses import allowance
 from servable.workflows.outcomes import Leaderboard, LeaderboardEntry
-from servable.workflows.sources import table_of
+from servable.workflows.reading import Wish
+from servable.workflows.samples import SAMPLE_ROWS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from servable.artifact.loss import MaxLoss
     from servable.training.crossval import CandidateResult
     from servable.training.data import Problem
 
 #: Rows on which a candidate's compiled form is proven and timed here; ``train`` uses all held-out rows.
 PROOF_ROWS = 500
-#: Seconds for tables when nobody says.
-BUDGET_S = 60.0
-#: One row at a time is what a caller of the API waits for.
-BATCHES = (1,)
+#: Share of the rows that lossy forms are measured on.
+HOLDOUT = 0.2
 
 
 def select(
@@ -39,13 +41,14 @@ def select(
     time_order: bool | str = False,
     time_budget_s: float | None = None,
     tolerance: float = 1e-4,
+    max_loss: "MaxLoss | str | None" = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Leaderboard:
     """Compare candidates by cross-validation, then compile each and time one row as it would be served.
 
     Args:
-        data: a CSV or Parquet file, or a DataFrame; for pictures and sounds see ``train``.
+        data: a CSV or Parquet file, or a DataFrame; for texts, pictures and sounds in folders see ``train``.
         target: the column to predict; None makes clusters.
         task: found from the target when None.
         kinds: overrides of column kinds.
@@ -54,6 +57,8 @@ def select(
         time_order: True when the rows are in order of time, or the column that gives the order.
         time_budget_s: seconds for the comparison; when None, 60 for tables and 240 for pictures and sounds.
         tolerance: largest difference at which a compiled form counts as equal.
+        max_loss: the most that a lossy form may be worse, such as ``accuracy=0.005``; None tries none. It is
+            measured on a fifth of the rows, which the candidate that is compiled has not learned from.
         seed: makes the run repeatable.
         progress: told of every candidate.
 
@@ -65,82 +70,88 @@ def select(
     watched = progress or NoProgress()
     if models != "auto" and not models:
         raise SettingInvalid("No candidate was named; name some or use auto.")
+    wish = Wish(target, models, HOLDOUT, time_budget_s, tolerance, seed, allowance(max_loss))
     if media.is_media(data, target):
-        wish = media.Wish(target, models, 0.2, time_budget_s or media.BUDGET_S, tolerance, seed)
         return media.select_media(Path(data), wish, watched)
-    watched.begin("Read the data")
-    frame, _ = table_of(data)
-    from servable.training import data as rows
+    problem = reading.read(data, reading.Columns(target, task, kinds, time_order), watched).problem
+    wish.allowed.check(problem.signature)
+    return _board(problem, wish, folds, watched)
+
+
+def _board(problem: "Problem", wish: Wish, folds: int, progress: Progress) -> Leaderboard:
+    """The candidates for a table, compared, compiled and timed."""
     from servable.training import tasks
-
-    problem = rows.infer(frame, target, task=task, kinds=kinds, time_order=time_order)
-    watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
-    results = tasks.select(
-        problem,
-        models="auto" if models == "auto" else list(models),
-        folds_wanted=folds,
-        time_budget_s=BUDGET_S if time_budget_s is None else time_budget_s,
-        seed=seed,
-        progress=watched,
-    )
-    return _leaderboard(problem, _entries(problem, results, tolerance, seed, watched))
-
-
-def _entries(
-    problem: "Problem", results: "Sequence[CandidateResult]", tolerance: float, seed: int, progress: Progress
-) -> list[LeaderboardEntry]:
-    """A line for each candidate, in their order."""
-    progress.begin("Compile and time", total=len(results))
-    entries = []
-    for result in results:
-        entries.append(_entry(problem, result, tolerance, seed))
-        progress.advance(1, result.name)
-    progress.done()
-    return entries
-
-
-def _leaderboard(problem: "Problem", entries: Sequence[LeaderboardEntry]) -> Leaderboard:
     from servable.training.crossval import selection_metric
     from servable.training.measures import HIGHER_IS_BETTER
     from servable.workflows.train import column_notes
 
-    metric = selection_metric(problem)
+    rows = _parts(problem, wish)
+    results = tasks.select(
+        rows.compared,
+        models="auto" if wish.models == "auto" else list(wish.models),
+        folds_wanted=folds,
+        time_budget_s=reading.BUDGET_S if wish.time_budget_s is None else wish.time_budget_s,
+        seed=wish.seed,
+        progress=progress,
+    )
+    terms = Terms(selection_metric(problem), wish.tolerance, wish.allowed)
+    progress.begin("Compile and time", total=len(results))
+    entries = []
+    for result in results:
+        entries.append(_entry(rows, result, terms, wish.seed))
+        progress.advance(1, result.name)
+    progress.done()
     return Leaderboard(
         task=problem.task,
         target=problem.target,
         rows_total=problem.size,
-        metric=metric,
-        higher_is_better=HIGHER_IS_BETTER[metric],
+        metric=terms.metric,
+        higher_is_better=HIGHER_IS_BETTER[terms.metric],
         entries=tuple(entries),
         columns=column_notes((*problem.columns, *problem.dropped)),
     )
 
 
-def _entry(problem: "Problem", result: "CandidateResult", tolerance: float, seed: int) -> LeaderboardEntry:
-    """A candidate's line: fitted once on all rows, compiled, proven on some, timed on one."""
-    from servable.optimization.choose import optimise
+class _Parts(NamedTuple):
+    """Rows by what they are for.
+
+    Attributes:
+        compared: candidates are compared on these.
+        learned: of these a candidate is fitted to be compiled.
+        measured: on these its forms are proven.
+    """
+
+    compared: "Problem"
+    learned: "Problem"
+    measured: "Problem"
+
+
+def _parts(problem: "Problem", wish: Wish) -> _Parts:
+    """Which rows are for what.
+
+    What a lossy form costs is told by rows that the model has not seen. Equality may be proven on any.
+
+    Raises:
+        DataError: a class is only among the rows that are kept apart.
+    """
+    if problem.set_aside is None and not wish.allowed.needs_truth:
+        return _Parts(problem, problem, problem)
+    from servable.training.outcome import Asked, held_out
+
+    parts = held_out(problem, Asked(wish.holdout, reading.BUDGET_S, wish.seed))
+    learned = problem.part(parts.train)
+    compared = problem if problem.set_aside is None else learned
+    return _Parts(compared, learned, problem.part(parts.holdout))
+
+
+def _entry(rows: _Parts, result: "CandidateResult", terms: Terms, seed: int) -> LeaderboardEntry:
+    """A candidate's line: fitted once, compiled, proven on some rows, timed on one."""
     from servable.training import tasks
 
-    adapter, trained = tasks.fit(problem, result.name, result.params, seed=seed)
+    adapter, trained = tasks.fit(rows.learned, result.name, result.params, seed=seed)
     held = Variant(name=TRAINED, format=adapter, path="")
-    rows: Arrays = take(problem.arrays, slice(0, PROOF_ROWS))
+    most = slice(0, SAMPLE_ROWS if terms.allowed.needs_truth else PROOF_ROWS)
+    sample, truth = take(rows.measured.arrays, most), rows.measured.truth
     with tempfile.TemporaryDirectory(prefix="servable-") as folder:
-        found = optimise(trained, rows, Path(folder), fallback=held, tolerance=tolerance, batches=BATCHES)
-    seconds = {
-        variant.name: timing.seconds
-        for variant in found.variants
-        for timing in variant.timings
-        if timing.rows == 1
-    }
-    refused = next((each.note for each in found.variants if each.proof and not each.proof.equal), "")
-    served, trained_s = seconds.get(found.serving), seconds.get(TRAINED)
-    return LeaderboardEntry(
-        name=result.name,
-        score=result.score,
-        score_std=result.score_std,
-        fit_seconds=result.fit_seconds,
-        trained_us_per_row=None if trained_s is None else trained_s * 1e6,
-        served_us_per_row=None if served is None else served * 1e6,
-        served_variant=found.serving,
-        note=result.note or (refused if found.serving == TRAINED else ""),
-    )
+        known = None if truth is None else truth[most]
+        return entry(Candidate(result, trained, held, sample, known), Path(folder), terms)

@@ -50,9 +50,9 @@ def need_extra() -> None:
     """
     try:
         import lightgbm  # noqa: F401 - only whether it is there
-        import onnx  # noqa: F401
-        import pandas  # noqa: F401
-        import sklearn  # noqa: F401
+        import onnx  # noqa: F401 - likewise
+        import pandas  # noqa: F401 - likewise
+        import sklearn  # noqa: F401 - likewise
     except ModuleNotFoundError as missing:
         raise DependencyMissing(
             f"This needs {missing.name}, which is not installed; run: pip install 'servable[{EXTRA}]'"

@@ -17,16 +17,13 @@ from servable.errors import ArtifactError, ModelNotFound
 from servable.progress import NoProgress, Progress
 from servable.registry.home import Home
 from servable.registry.references import checked_name
-from servable.workflows import media
-from servable.workflows.homes import opened
+from servable.workflows import media, reading
+from servable.workflows.homes import Destination, opened
 from servable.workflows.losses import allowance
 from servable.workflows.outcomes import ColumnNote, TrainOutcome, VariantRow
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
+from servable.workflows.reading import Columns, Wish
 from servable.workflows.samples import Sample
-from servable.workflows.sources import table_of
-
-#: Seconds for tables when nobody says.
-BUDGET_S = 60.0
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +56,8 @@ def train(
     """Compare candidates, tune and fit the best, measure it on unseen rows, compile, prove and register it.
 
     Args:
-        data: a CSV or Parquet file, or a DataFrame; for pictures and sounds a folder of class folders, a CSV
-            of paths, IDX files or an npz.
+        data: a CSV or Parquet file, or a DataFrame; for texts, pictures and sounds a folder of class folders;
+            for the latter also a CSV of paths, IDX files or an npz.
         name: the model under which the version is registered.
         target: the column to predict; None makes clusters.
         model: ``auto`` or the name of a candidate.
@@ -90,36 +87,35 @@ def train(
         DependencyMissing: the extra ``train`` is not installed.
         StorageFull: no space left; the home is as it was before.
     """
-    started = time.monotonic()
-    watched = progress or NoProgress()
-    checked_name(name)
-    allowed = allowance(max_loss)
-    if media.is_media(data, target):
-        wish = media.Wish(target, model, holdout, time_budget_s or media.BUDGET_S, tolerance, seed)
-        learn = media.lesson(Path(data), wish, watched)
-    else:
-        watched.begin("Read the data")
-        frame, source = table_of(data)
-        from servable.training import data as rows
-        from servable.training import tasks
+    wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowance(max_loss))
+    columns = Columns(target, task, kinds, time_order, unknown, private)
+    return _trained(
+        data, columns, wish, Destination(checked_name(name), deploy, home), progress or NoProgress()
+    )
 
-        problem = rows.infer(frame, target, task=task, kinds=kinds, time_order=time_order, unknown=unknown)
-        watched.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
-        budget = BUDGET_S if time_budget_s is None else time_budget_s
-        learn = media.Learn(
-            lambda folder: tasks.train(
-                problem, model=model, holdout=holdout, time_budget_s=budget, seed=seed, progress=watched
-            ),
-            source,
-            problem.signature,
-        )
-    allowed.check(learn.signature)
-    with_captures(learn.signature, private or {})
+
+def _trained(
+    data: "str | Path | pd.DataFrame",
+    columns: Columns,
+    wish: Wish,
+    destination: Destination,
+    progress: Progress,
+) -> TrainOutcome:
+    """See ``train``."""
+    started = time.monotonic()
+    if media.is_media(data, wish.target):
+        lesson = media.lesson(Path(data), wish, progress)
+    else:
+        lesson = reading.lesson(data, columns, wish, progress)
+    wish.allowed.check(lesson.signature)
+    private = columns.private or {}
+    with_captures(lesson.signature, private)
+    name, deploy, home = destination
     with tempfile.TemporaryDirectory(prefix="servable-") as folder, opened(home, create=True) as place:
-        result = learn.train(Path(folder))
-        proving = Proving(tolerance, allowed.lossy(result.signature, result.holdout_truth))
-        contents = _kept_private(_contents(place, name, result, learn.source, proving), private or {})
-        published = publish_model(place, contents, progress=watched)
+        result = lesson.train(Path(folder))
+        proving = Proving(wish.tolerance, wish.allowed.lossy(result.signature, result.holdout_truth))
+        contents = _kept_private(_contents(place, name, result, lesson.source, proving), private)
+        published = publish_model(place, contents, progress=progress)
         if deploy:
             place.deployments.deploy(name, published.record.version)
     return _outcome(published, result, time.monotonic() - started, deploy)

@@ -42,7 +42,7 @@ def _method(name: str, way: Callable[[Any], Awaitable[dict[str, Any]]]) -> Metho
         # Whatever the library raises here is about the bytes.
         try:
             request = known[f"{PACKAGE}.{name}Request"].FromString(message)
-        except Exception as error:
+        except Exception as error:  # Protobuf has an error class for each of its implementations.
             raise RequestMalformed(f"The message is no {name}Request.") from error
         answer = known[f"{PACKAGE}.{name}Response"]()
         # Fields that the service definition does not have are for callers over HTTP.

@@ -25,7 +25,7 @@ def asked(message: bytes) -> str:
     # Whatever the library raises here is about the bytes.
     try:
         name: str = messages()["grpc.health.v1.HealthCheckRequest"].FromString(message).service
-    except Exception as error:
+    except Exception as error:  # Protobuf has an error class for each of its implementations.
         raise RequestMalformed("The message is no HealthCheckRequest.") from error
     return name
 

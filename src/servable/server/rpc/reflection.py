@@ -68,7 +68,7 @@ def reply(package: str, message: bytes) -> bytes:
     # Whatever the library raises here is about the bytes.
     try:
         request = known[f"{package}.ServerReflectionRequest"].FromString(message)
-    except Exception as error:
+    except Exception as error:  # Protobuf has an error class for each of its implementations.
         raise RequestMalformed("The message is no ServerReflectionRequest.") from error
     answer = known[f"{package}.ServerReflectionResponse"](valid_host=request.host, original_request=request)
     question = request.WhichOneof("message_request")

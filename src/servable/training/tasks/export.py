@@ -27,6 +27,6 @@ def export_program(module: nn.Module, field: Field, path: Path) -> None:
         with quiet(), torch.no_grad():
             program = torch.export.export(module, (given,), dynamic_shapes=({0: rows},))
             torch.export.save(program, str(path))
-    except Exception as foreign:
+    except Exception as foreign:  # Whatever the library raises becomes one sentence.
         told = " ".join(str(foreign).split())[:200].rstrip(".")
         raise ModelFailed(f"PyTorch cannot export what was learnt: {told}.") from foreign

@@ -54,6 +54,14 @@ class Media(NamedTuple):
     names: tuple[str, ...]
 
 
+class Listed(NamedTuple):
+    """A file that is named somewhere: where it lies, its label or nothing, and how it was named."""
+
+    path: Path
+    label: str
+    name: str
+
+
 class Found(NamedTuple):
     """What was read, and the part that the data itself sets aside for measuring, if it does."""
 
@@ -193,7 +201,19 @@ def _path_column(folder: Path, header: Sequence[str], first: Sequence[str], targ
     return None
 
 
-def _of_table(path: Path, target: str | None, usual: str) -> Media:
+def listed(path: Path, target: str | None, usual: str = "", *, labelled: bool = True) -> list[Listed]:
+    """The files that a CSV names, in its order; they are there, and nobody has read them.
+
+    Args:
+        path: of the CSV; paths in it are relative to its folder.
+        target: the column with the label; None for ``usual``, or for the only one that it could be.
+        usual: the column with the label if there is one of this name and none was said.
+        labelled: whether labels are wanted; without, the column with them may be missing.
+
+    Raises:
+        FileMissing: one of them is not there.
+        DataError: the CSV cannot be read, names no files, or does not say which column is the label.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             header, *rows = csv.reader(stream)
@@ -204,15 +224,8 @@ def _of_table(path: Path, target: str | None, usual: str) -> Media:
     place = _path_column(path.parent, header, rows[0] if rows else [], target)
     if place is None:
         raise DataError(f"No column of {path.name} holds paths of pictures or sounds beside it.")
-    others = [name for index, name in enumerate(header) if index != place]
-    target = usual if target is None and usual in others else target
-    if target is None and len(others) != 1:
-        raise DataError(f"Say which column of {path.name} is the label: --target {' or '.join(others[:5])}.")
-    wanted = target or others[0]
-    if wanted not in header:
-        raise DataError(f"{path.name} has no column {wanted!r}; it has {', '.join(header)}.")
-    truth = header.index(wanted)
-    files, labels, names = [], [], []
+    truth = _label_column(path, header, place, target, usual) if labelled else None
+    found = []
     for line, row in enumerate(rows, start=2):
         if not row:
             continue
@@ -221,12 +234,32 @@ def _of_table(path: Path, target: str | None, usual: str) -> Media:
         file = path.parent / row[place]
         if not file.is_file():
             raise FileMissing(f"Line {line} of {path.name} names {row[place]}, which is not there.")
-        files.append(file.read_bytes())
-        labels.append(row[truth])
-        names.append(row[place])
-    suffix = Path(names[0]).suffix.lower() if names else ""
+        found.append(Listed(file, "" if truth is None else row[truth], row[place]))
+    return found
+
+
+def _label_column(path: Path, header: Sequence[str], place: int, target: str | None, usual: str) -> int:
+    """The column with the labels, given that of the paths.
+
+    Raises:
+        DataError: there is no such column, or it could be more than one.
+    """
+    others = [name for index, name in enumerate(header) if index != place]
+    target = usual if target is None and usual in others else target
+    if target is None and len(others) != 1:
+        raise DataError(f"Say which column of {path.name} is the label: --target {' or '.join(others[:5])}.")
+    wanted = target or others[0]
+    if wanted not in header:
+        raise DataError(f"{path.name} has no column {wanted!r}; it has {', '.join(header)}.")
+    return header.index(wanted)
+
+
+def _of_table(path: Path, target: str | None, usual: str) -> Media:
+    found = listed(path, target, usual)
+    suffix = found[0].path.suffix.lower() if found else ""
     medium: Medium = "audio" if suffix in ENDINGS["audio"] else "image"
-    return Media(medium, tuple(files), tuple(labels), tuple(names))
+    files = tuple(each.path.read_bytes() for each in found)
+    return Media(medium, files, tuple(each.label for each in found), tuple(each.name for each in found))
 
 
 def _idx_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -67,6 +67,7 @@ class TensorProblem(NamedTuple):
         train: which rows are learned from.
         holdout: which rows nothing is learned from.
         notes: sentences for the report.
+        set_aside: whether the data itself keeps the held-out rows for measuring.
     """
 
     medium: str
@@ -76,6 +77,7 @@ class TensorProblem(NamedTuple):
     train: NDArray[np.int64]
     holdout: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    set_aside: bool = False
 
     @property
     def field(self) -> Field:
@@ -150,7 +152,8 @@ def problem_of(found: Found, *, target: str, holdout: float, seed: int, progress
         probabilities=True,
         example={field.name: example},
     )
-    return TensorProblem(media.medium, signature, rows, truth, train, held)
+    set_aside = found.holdout is not None
+    return TensorProblem(media.medium, signature, rows, truth, train, held, set_aside=set_aside)
 
 
 def _natural(label: str) -> tuple[int, float, str]:
