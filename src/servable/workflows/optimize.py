@@ -21,6 +21,7 @@ from servable.workflows.look import variant_rows
 from servable.workflows.losses import allowance
 from servable.workflows.outcomes import OptimizeOutcome
 from servable.workflows.packaging import Proving, compiled, keep_sample, refused
+from servable.workflows.recording import recorded
 from servable.workflows.samples import Sample, folder_sample, is_folder, kept_sample, table_sample
 from servable.workflows.sources import FITTED, file_digest, need_extra
 
@@ -77,7 +78,7 @@ def optimize(
                 package.manifest,
                 model=record.model,
                 created_at=timestamp(SystemClock().now()),
-                variants=found.variants,
+                variants=recorded(trained, found.variants, folder, trust=package.manifest.trusted),
                 refused=refused(found),
                 serving=found.serving,
                 machine=machine(),
