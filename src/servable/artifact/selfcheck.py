@@ -1,8 +1,8 @@
 """The example row of a package with the answers that its forms gave when it was made.
 
 ``selfcheck.npz`` has the form of ``sample.npz``. The row's arrays are named ``row/NAME``, the answers
-``VARIANT/NAME``. The row is kept as the model takes it, so that nothing that makes it of the signature's example
-can change what is asked.
+``VARIANT/NAME``. The row is kept as the model takes it, so that nothing that makes it of the signature's
+example can change what is asked.
 """
 
 from collections.abc import Mapping

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from servable.monitoring.comparison import Compared, all_merged
+
 #: Upper bounds of the histograms of durations, in seconds.
 BOUNDS = (
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
@@ -131,6 +133,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         models: sorted by name and version.
+        comparisons: of versions with their shadows, sorted by name and versions.
         rejected: requests that reached no model, by code.
         loaded: versions that are live, in the process that has the most.
         connections: open connections.
@@ -141,6 +144,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     models: tuple[ModelFigures, ...] = ()
+    comparisons: tuple[Compared, ...] = ()
     rejected: dict[str, int] = {}
     loaded: int = 0
     connections: int = 0
@@ -172,6 +176,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
             grouped.setdefault((figures.model, figures.version), []).append(figures)
     return Snapshot(
         models=tuple(_same_model(grouped[key]) for key in sorted(grouped)),
+        comparisons=all_merged(each.comparisons for each in given),
         rejected=_counts(each.rejected for each in given),
         loaded=max((each.loaded for each in given), default=0),
         connections=sum(each.connections for each in given),

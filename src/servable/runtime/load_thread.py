@@ -17,8 +17,8 @@ _Calls = queue.SimpleQueue[_Work | None]
 class LoadThread(Executor):
     """Runs one call after the other in one thread. Safe to use from several threads.
 
-    Unlike those of the standard library's pool, its thread does not keep the interpreter from ending, and can be
-    left to itself.
+    Unlike those of the standard library's pool, its thread does not keep the interpreter from ending, and can
+    be left to itself.
     """
 
     def __init__(self) -> None:

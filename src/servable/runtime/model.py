@@ -102,6 +102,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         process_memory: bytes of resident memory at which a child is replaced.
         accelerator: the GPU that it will run on, where its memory is counted; else empty.
         accelerator_budget: bytes that all models may hold of that GPU.
+        nice: how far its own processes stand back behind others, from 0 to 19.
     """
 
     cores: int = 1
@@ -110,6 +111,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     process_memory: int = 4 * 1024**3
     accelerator: str = ""
     accelerator_budget: int = 0
+    nice: int = 0
 
 
 class _Found(NamedTuple):
@@ -289,7 +291,7 @@ def _children(
     name, memory = package.manifest.model, limits.process_memory
     device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
-    spec = ChildSpec(package.folder, package.digest, variant.name, device)
+    spec = ChildSpec(package.folder, package.digest, variant.name, device, nice=limits.nice)
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
     if start is Spawned:
         return ProcessExecutor(spec, name=name, processes=placed.slots, spares=policy.spares, limits=own)

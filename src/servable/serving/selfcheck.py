@@ -1,9 +1,9 @@
 """The last check before a version takes requests: does it answer its example as it did when it was made?
 
-The package keeps the example as the model takes it and the answers of its forms. A form that was proven equal must
-give the answer of the trained one within the tolerance of its proof; one that differs on purpose has an answer of
-its own. A package without them is older than this check and passes; a form whose answers differ from run to run
-says so in the manifest and passes too.
+The package keeps the example as the model takes it and the answers of its forms. A form that was proven equal
+must give the answer of the trained one within the tolerance of its proof; one that differs on purpose has an
+answer of its own. A package without them is older than this check and passes; a form whose answers differ
+from run to run says so in the manifest and passes too.
 """
 
 from servable.artifact.manifest import TRAINED, Variant
@@ -17,7 +17,8 @@ from servable.tensors import PROBABILITIES, Arrays
 
 #: Tolerance of an answer that a GPU computes: it multiplies with fewer digits than a processor.
 ON_GPU = 1e-2
-#: A lossy form may differ from itself on another processor by what it differed from the trained one, up to here.
+#: A lossy form may differ from itself on another processor by what it differed from the trained one, up to
+#: here.
 _LOOSEST = 0.1
 
 
@@ -42,8 +43,8 @@ async def check(loaded: LoadedModel, recorded: Recorded | None) -> None:
     if wrong:
         name = loaded.package.manifest.model
         raise SelfCheckFailed(
-            f"{name} answers its example otherwise than when it was made ({wrong}); if that is meant, record it "
-            f"anew with: servable optimize {name}."
+            f"{name} answers its example otherwise than when it was made ({wrong}); if that is meant, record "
+            f"it anew with: servable optimize {name}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Records what the forms of a model answer to its example, so that every later load can be held against it."""
+"""Records what the forms of a model answer to its example, to hold every later load against it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +30,8 @@ def recorded(
 ) -> tuple[Variant, ...]:
     """Write the example and the answers to it into a package that is being made.
 
-    The trained form and those that differ from it on purpose are asked, each twice; a form that was proven equal
-    is held against the answer of the trained one.
+    The trained form and those that differ from it on purpose are asked, each twice; a form that was proven
+    equal is held against the answer of the trained one.
 
     Args:
         trained: the model.
