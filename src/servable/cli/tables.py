@@ -305,6 +305,9 @@ def description(about: "Description") -> Iterator[RenderableType]:
         yield metrics(about.metrics)
     yield variants(about.variants)
     yield placements(about.variants)
+    for row in about.variants:
+        if row.unchecked:
+            yield f"What {escape(row.name)} answers is not checked at load: {escape(row.unchecked)}."
 
 
 def placements(rows: "tuple[VariantRow, ...]") -> RenderableType:

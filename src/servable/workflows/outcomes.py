@@ -37,6 +37,7 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
         session: options of onnxruntime that were found best for this kind of machine; empty where
             nothing was searched.
         session_said: what of that differs from the defaults, in words.
+        unchecked: why its answer to the example is not compared when it is loaded; empty where it is.
     """
 
     name: str
@@ -54,6 +55,7 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     runs_why: str = ""
     session: dict[str, Any] = {}
     session_said: str = ""
+    unchecked: str = ""
 
 
 class LeaderboardEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,112 @@
+"""Swaps under load: every answer is there, and is that of the version that it names."""
+
+import asyncio
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.load import Client, Served, percentile, serving
+from faults.swapping import NAME, Bad, Callers, bad_versions, deploy, publish_good
+
+SWAPS = int(os.environ.get("SERVABLE_SWAPS", "1000"))
+#: Seconds within which a version must be loaded here; more than a start of Python on a busy machine.
+START_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server and its model processes import what the tests' models are made of."""
+    folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+
+
+async def listed(client: Client) -> list[dict[str, Any]]:
+    answer = await client.ask("GET", "/models")
+    return [entry for entry in json.loads(answer.body)["models"] if entry["name"] == NAME]
+
+
+async def refused(client: Client, bad: Bad) -> None:
+    """Wait until the server says why it does not take a version."""
+    for _ in range(2000):
+        for entry in await listed(client):
+            if entry["version"] == bad.version and entry["state"] == "failed":
+                assert bad.said in entry["reason"], entry
+                return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"nothing is said of version {bad.version}")
+
+
+async def swaps(served: Served, home: Path, versions: list[int], callers: Callers) -> None:
+    """Deploy one version after the other, each once the one before answers."""
+    for version in versions:
+        before = callers.versions[version]
+        await asyncio.to_thread(deploy, home, version)
+        await callers.until(lambda version=version, before=before: callers.versions[version] > before)
+
+
+def test_twenty_swaps_and_every_kind_of_bad_version(home: Path) -> None:
+    good = [publish_good(home, deploy=index == 0) for index in range(5)]
+    bad = bad_versions(home)[:4]
+
+    async def course(served: Served) -> None:
+        async with Client(served.address) as client, Callers(served, per_second=150) as callers:
+            for turn in range(4):
+                await swaps(served, home, good[1:] + good[:1], callers)
+                await asyncio.to_thread(deploy, home, bad[turn].version)
+                await refused(client, bad[turn])
+        callers.clean()
+        assert set(callers.versions) == set(good)
+
+    with serving(home, poll_s=0.02, start_limit_s=START_S) as served:
+        asyncio.run(course(served))
+
+
+def test_a_version_that_hangs_at_load_changes_nothing(home: Path) -> None:
+    good = publish_good(home, deploy=True)
+    hanging = bad_versions(home)[-1]
+
+    async def course(served: Served) -> None:
+        async with Client(served.address) as client, Callers(served, per_second=100) as callers:
+            await asyncio.to_thread(deploy, home, hanging.version)
+            await refused(client, hanging)
+        callers.clean()
+        assert set(callers.versions) == {good}
+
+    with serving(home, poll_s=0.02, start_limit_s=1.0) as served:
+        asyncio.run(course(served))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_swaps_and_a_hundred_thousand_requests(home: Path) -> None:
+    good = [publish_good(home, deploy=index == 0) for index in range(50)]
+    bad = itertools.cycle(bad_versions(home)[:3])
+
+    async def course(served: Served) -> None:
+        rate = 400.0
+        async with Callers(served, per_second=rate) as calm:
+            await calm.during(20)
+        calm.clean()
+        async with Client(served.address) as client, Callers(served, per_second=rate) as callers:
+            for number in range(SWAPS):
+                await swaps(served, home, [good[(number + 1) % len(good)]], callers)
+                if number % 50 == 49:
+                    one = next(bad)
+                    await asyncio.to_thread(deploy, home, one.version)
+                    await refused(client, one)
+            await callers.until(lambda: len(callers.seconds) >= 100 * SWAPS, 600)
+        callers.clean()
+        assert set(callers.versions) == set(good)
+        quiet, busy = percentile(calm.seconds, 0.99), percentile(callers.seconds, 0.99)
+        print(
+            f"{SWAPS} swaps, {len(callers.seconds)} requests, {len(callers.failed)} failed, "
+            f"{len(callers.mixed)} mixed; p99 {busy * 1e3:.2f} ms, without swaps {quiet * 1e3:.2f} ms"
+        )
+        assert busy <= 1.5 * quiet
+
+    with serving(home, poll_s=0.02, start_limit_s=START_S) as served:
+        asyncio.run(course(served))
