@@ -6,6 +6,7 @@ answer shows which version gave it, whatever it says.
 
 import asyncio
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
+import pytest
 
 from faults.load import Answer, Client, Served
 from faults.misbehaving import Misbehaving
 from servable.artifact.manifest import Manifest, Variant
 from servable.artifact.package import write_signature
 from servable.registry.home import open_home, publish
+from servable.registry.records import Traffic
 from servable.testing import fake_signature
 from serving.making import BIAS, CLASSES, EXAMPLE, expected
 from serving.making_checked import Checked, publish_checked
@@ -33,9 +36,9 @@ def bias_of(version: int) -> np.ndarray:
     return BIAS + np.array([0.0, version * 0.004, 0.0])
 
 
-def chances_of(version: int) -> dict[str, float]:
-    """What a version must answer for the example."""
-    return dict(zip(CLASSES, expected(ROW, bias_of(version))[1].tolist(), strict=True))
+def chances_of(version: int, row: list[float]) -> dict[str, float]:
+    """What a version must answer for a row."""
+    return dict(zip(CLASSES, expected(row, bias_of(version))[1].tolist(), strict=True))
 
 
 def publish_good(home: Path, *, deploy: bool = False) -> int:
@@ -56,6 +59,24 @@ def latest(home: Path) -> int:
 def deploy(home: Path, version: int) -> None:
     with open_home(home) as opened:
         opened.deployments.deploy(NAME, version)
+
+
+def divide(home: Path, traffic: Traffic) -> None:
+    with open_home(home) as opened:
+        opened.deployments.divide(NAME, traffic)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server and its model processes import what the tests' models are made of."""
+    folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+
+
+async def listed(client: Client) -> list[dict[str, Any]]:
+    """What the server says of the versions of the model."""
+    answer = await client.ask("GET", "/models")
+    return [entry for entry in json.loads(answer.body)["models"] if entry["name"] == NAME]
 
 
 def publish_liar(home: Path) -> int:
@@ -105,12 +126,15 @@ class Callers:
         mixed: answers whose value is not that of the version that they name.
     """
 
-    def __init__(self, served: Served, *, clients: int = 4, per_second: float = 200.0) -> None:
+    def __init__(
+        self, served: Served, *, clients: int = 4, per_second: float = 200.0, row: list[float] = ROW
+    ) -> None:
         self._address = served.address
         self._clients = clients
         self._pause = clients / per_second
         self._stopping = False
-        self._body = json.dumps({"input": ROW}).encode()
+        self._body = json.dumps({"input": row}).encode()
+        self._row = row
         self._known: dict[int, dict[str, float]] = {}
         self.seconds: list[float] = []
         self.versions: Counter[int] = Counter()
@@ -152,7 +176,7 @@ class Callers:
         content = answer.json()
         version = content["version"]
         self.versions[version] += 1
-        known = self._known.setdefault(version, chances_of(version))
+        known = self._known.setdefault(version, chances_of(version, self._row))
         given = content["probabilities"]
         if any(abs(given[label] - chance) > 1e-9 for label, chance in known.items()):
             self.mixed.append(content)

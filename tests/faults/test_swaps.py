@@ -2,31 +2,20 @@
 
 import asyncio
 import itertools
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from faults.load import Client, Served, percentile, serving
-from faults.swapping import NAME, Bad, Callers, bad_versions, deploy, publish_good
+from faults.swapping import Bad, Callers, bad_versions, deploy, importable, listed, publish_good
 
 SWAPS = int(os.environ.get("SERVABLE_SWAPS", "1000"))
 #: Seconds within which a version must be loaded here; more than a start of Python on a busy machine.
 START_S = 60.0
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server and its model processes import what the tests' models are made of."""
-    folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
-
-
-async def listed(client: Client) -> list[dict[str, Any]]:
-    answer = await client.ask("GET", "/models")
-    return [entry for entry in json.loads(answer.body)["models"] if entry["name"] == NAME]
+__all__ = ["importable"]
 
 
 async def refused(client: Client, bad: Bad) -> None:

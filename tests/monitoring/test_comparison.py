@@ -16,6 +16,7 @@ from servable.monitoring.comparison import (
     Compared,
     Ratio,
     all_merged,
+    compared_from,
     error_difference,
     findings,
     mean_of,
@@ -81,10 +82,15 @@ def test_records_of_other_versions_stay_apart() -> None:
     assert [(each.shadow, each.real_failed) for each in found] == [(2, 2), (3, 1)]
 
 
-def test_a_record_travels_as_plain_values() -> None:
+def test_sums_travel_as_plain_values_and_add_up() -> None:
     record = counted(("both", (Differences(1, 1, np.array([0.5])), 0.25, 0.5)), ("dropped", None))
-    data = msgspec.json.encode(msgspec.to_builtins(record, str_keys=True))
-    assert msgspec.convert(msgspec.json.decode(data), Compared, strict=False) == record
+    sums = msgspec.json.decode(msgspec.json.encode(record.sums()))
+    assert compared_from("iris", 1, 2, sums) == record
+
+    def doubled(value: Any) -> Any:
+        return {key: doubled(inner) for key, inner in value.items()} if isinstance(value, dict) else 2 * value
+
+    assert compared_from("iris", 1, 2, doubled(sums)) == merged([record, record])
 
 
 @given(st.lists(copies(), max_size=30))

@@ -8,7 +8,7 @@ clusters).
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -73,8 +73,8 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Compared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was seen of a version that answers and of its shadow, on the same requests.
 
-    This record, as a plain dict (``msgspec.to_builtins``), is what a rollout takes as evidence; all of its
-    fields are sums, and ``merged`` adds them. Differences are always shadow less real.
+    All fields but the first three are sums, which ``merged`` adds. ``sums`` gives them as a plain dict, in
+    which rollouts keep them as evidence. Differences are always shadow less real.
 
     Attributes:
         model: its name.
@@ -115,10 +115,29 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Copies whose end is known."""
         return self.both_ok + self.shadow_failed + self.real_failed + self.both_failed
 
+    def sums(self) -> dict[str, Any]:
+        """The sums by the names of the fields, in dicts of dicts of numbers whose keys are texts.
 
+        Dicts of several servers are added key by key. ``compared_from`` makes a record of one again.
+        """
+        plain: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        return {name: value for name, value in plain.items() if name not in _NAMES}
+
+
+_NAMES = frozenset({"model", "version", "shadow"})
 _COUNTS = ("dropped", "both_ok", "shadow_failed", "real_failed", "both_failed")
 _RATIOS = ("agreement", "scores", "differences_s")
 _TABLES = ("codes", "score_steps", "latencies", "real_latencies")
+
+
+def compared_from(model: str, version: int, shadow: int, sums: Mapping[str, Any]) -> Compared:
+    """The record of sums that ``Compared.sums`` gave, or that several of them add up to.
+
+    Raises:
+        msgspec.ValidationError: they are no such sums.
+    """
+    names = {"model": model, "version": version, "shadow": shadow}
+    return msgspec.convert({**sums, **names}, Compared, strict=False)
 
 
 def merged(group: Iterable[Compared]) -> Compared:

@@ -31,6 +31,7 @@ from servable.serving.live import Cold, Key, Live, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading
 from servable.serving.outlines import Outlines
 from servable.serving.residents import Residents
+from servable.serving.shadow import Shadows
 from servable.serving.split import Split
 from servable.serving.switching import Loaded, next_of
 from servable.serving.table import Rows, Table, absent, table_of, wished
@@ -78,6 +79,7 @@ class Host:
         )
         self._attempts = Attempts(clock)
         self._former = Former(settings.keep_warm_s, clock)
+        self._shadows = Shadows(metrics)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
         self._outlines = Outlines(source, self._thread)
         self._watched = Watched(source, self._thread)
@@ -287,6 +289,7 @@ class Host:
         after = next_of(followed, loaded, failures, colds, held)
         gone = self._former.switched(loaded.lives.values(), loaded.table.models, after.lives, after.named)
         self._lives, self._fresh, self._colds = after.lives, after.fresh, colds
+        self._shadows.attach(after.lives)
         waiting = [cold for cold in colds.values() if cold.model not in after.named]
         kept = self._former.statuses()
         self.table = table_of(Rows(after.lives.values(), after.named, after.failures, waiting, kept))

@@ -74,9 +74,16 @@ class Wanted(NamedTuple):
         """Whether other versions of the model answer too, or are compared with it."""
         return self.traffic != WHOLE
 
+    @property
+    def is_shadow(self) -> bool:
+        """Whether it gets copies of what others answer, and is loaded so that it stands back behind them."""
+        return self.traffic.shadow == self.version and not self.own
+
     def loads_like(self, other: "Wanted") -> bool:
         """Whether what was loaded for one serves the other as well: equal but for names and the like."""
         if (self.model, self.version, self.digest) != (other.model, other.version, other.digest):
+            return False
+        if self.is_shadow != other.is_shadow:
             return False
         return self.policy.loads_like(other.policy)
 

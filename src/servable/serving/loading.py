@@ -44,6 +44,8 @@ _log = logger("serving")
 _T = TypeVar("_T")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+#: How far the process of a shadow stands back behind all others: as far as it goes.
+_STANDS_BACK = 19
 
 
 class Seated(NamedTuple):
@@ -227,7 +229,10 @@ class Loader:
         if seated.note:
             policy = msgspec.structs.replace(policy, device=PROCESSOR)
         limits = msgspec.structs.replace(
-            self._limits, accelerator=seated.device, accelerator_budget=seated.budget
+            self._limits,
+            accelerator=seated.device,
+            accelerator_budget=seated.budget,
+            nice=_STANDS_BACK if wanted.is_shadow else 0,
         )
         with _ours(wanted):
             loaded = await self._loading(

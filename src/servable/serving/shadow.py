@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 
 from servable.artifact.signature import Signature
 from servable.errors import Overloaded, ServableError, ServerStopping
+from servable.logs import fields, logger
 from servable.monitoring.agreement import Sight
 from servable.monitoring.comparing import Comparing
-from servable.monitoring.metrics import OK
+from servable.monitoring.metrics import OK, Metrics
 from servable.registry.policy import Policy
 from servable.runtime.waiting import NEW, Waiting
-from servable.serving.live import Live
+from servable.serving.live import Key, Live, Tap
+from servable.serving.taps import Taps
 from servable.tensors import Arrays
 
+_log = logger("serving")
 #: Copies on their way to one shadow at once.
 MOST_COPIES = 64
 #: Bytes of the arrays of one copy, and of all that are on their way.
@@ -198,6 +201,59 @@ class Shadow:
                 comparing.failed("model_failed", real_failed=False)
             else:
                 comparing.both(seen, real.seconds, shadow_s)
+
+
+class Mirrored(Taps):
+    """A tap that a live model had, and its shadow.
+
+    Attributes:
+        own: what it had.
+    """
+
+    def __init__(self, own: Tap, shadow: Shadow) -> None:
+        super().__init__((own, shadow))
+        self.own = own
+
+
+class Shadows:
+    """Gives live models their shadows. Belongs to one event loop.
+
+    Args:
+        metrics: keep what is counted, also when a shadow goes and comes back.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._copies: dict[Key, Copies] = {}
+
+    def attach(self, lives: Mapping[Key, Live]) -> None:
+        """Let every version that answers be mirrored as the division of its model says, or no more.
+
+        Whatever other tap a live model has it keeps.
+
+        Args:
+            lives: all that is live.
+        """
+        shadows = {key: live for key, live in lives.items() if live.wanted.is_shadow}
+        for key, live in shadows.items():
+            known = self._copies.get(key)
+            if known is None or known.live is not live:
+                self._copies[key] = Copies(live)
+        self._copies = {key: self._copies[key] for key in shadows}
+        for key, live in lives.items():
+            own = live.tap.own if isinstance(live.tap, Mirrored) else live.tap
+            copies = self._copies.get((live.model, live.wanted.traffic.shadow))
+            if copies is None or key in shadows:
+                live.tap = own
+                continue
+            comparing = self._metrics.comparing(live.model, live.version, copies.live.version)
+            shadow = Shadow(live, copies, live.wanted.traffic.mirrored, comparing)
+            if shadow.reason:
+                _log.warning(
+                    "a shadow cannot be compared",
+                    extra=fields(model=copies.live.wanted.reference, reason=shadow.reason),
+                )
+            live.tap = Mirrored(own, shadow)
 
 
 class _Real(NamedTuple):
