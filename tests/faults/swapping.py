@@ -61,6 +61,11 @@ def deploy(home: Path, version: int) -> None:
         opened.deployments.deploy(NAME, version)
 
 
+def roll_back(home: Path) -> None:
+    with open_home(home) as opened:
+        opened.deployments.rollback(NAME)
+
+
 def divide(home: Path, traffic: Traffic) -> None:
     with open_home(home) as opened:
         opened.deployments.divide(NAME, traffic)

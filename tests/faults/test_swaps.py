@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from faults.load import Client, Served, percentile, serving
-from faults.swapping import Bad, Callers, bad_versions, deploy, importable, listed, publish_good
+from faults.swapping import (
+    Bad,
+    Callers,
+    bad_versions,
+    deploy,
+    divide,
+    importable,
+    listed,
+    publish_good,
+    roll_back,
+)
+from servable.registry.records import Share, Traffic
 
 SWAPS = int(os.environ.get("SERVABLE_SWAPS", "1000"))
 #: Seconds within which a version must be loaded here; more than a start of Python on a busy machine.
@@ -67,6 +78,84 @@ def test_a_version_that_hangs_at_load_changes_nothing(home: Path) -> None:
 
     with serving(home, poll_s=0.02, start_limit_s=1.0) as served:
         asyncio.run(course(served))
+
+
+def test_a_version_that_hangs_at_load_does_not_hold_up_its_successor(home: Path) -> None:
+    first, second = publish_good(home, deploy=True), publish_good(home)
+    hanging = bad_versions(home)[-1]
+
+    async def course(served: Served) -> None:
+        async with Callers(served, per_second=100) as callers:
+            await asyncio.to_thread(deploy, home, hanging.version)
+            await callers.during(1.0)
+            await asyncio.to_thread(deploy, home, second)
+            await callers.until(lambda: callers.versions[second] > 0, 30.0)
+        callers.clean()
+        assert set(callers.versions) == {first, second}
+
+    with serving(home, poll_s=0.02, start_limit_s=600) as served:
+        asyncio.run(course(served))
+
+
+STEPS = (0.01, 0.25, 0.5)
+
+
+async def canary(client: Client, home: Path, callers: Callers, versions: tuple[int, int], back: bool) -> int:
+    """Send ever more requests to a version, then deploy it or go back; what answers afterwards."""
+    old, new = versions
+    for weight in STEPS:
+        shares = (Share(version=old, weight=1 - weight), Share(version=new, weight=weight))
+        await asyncio.to_thread(divide, home, Traffic(shares=shares))
+        await shared(client, new, weight)
+    if not back:
+        await asyncio.to_thread(deploy, home, new)
+        await shared(client, new, 1.0)
+        return new
+    await asyncio.to_thread(roll_back, home)
+    await shared(client, old, 1.0)
+    return old
+
+
+async def shared(client: Client, version: int, share: float) -> None:
+    """Wait until a version gets such a share of the requests."""
+    for _ in range(6000):
+        for entry in await listed(client):
+            live = entry["version"] == version and entry["state"] == "live"
+            if live and abs(entry.get("share", 1.0) - share) < 1e-6:
+                return
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"version {version} does not get {share:.0%}")
+
+
+async def canaries(served: Served, home: Path, good: list[int], count: int, rate: float) -> Callers:
+    """So many canaries one after the other, every third of them rolled back."""
+    async with Client(served.address) as client, Callers(served, per_second=rate) as callers:
+        present = good[0]
+        for number in range(count):
+            following = good[(good.index(present) + 1) % len(good)]
+            present = await canary(client, home, callers, (present, following), number % 3 == 2)
+    callers.clean()
+    return callers
+
+
+def test_canary_steps_and_rollbacks_lose_nothing(home: Path) -> None:
+    good = [publish_good(home, deploy=index == 0) for index in range(4)]
+    with serving(home, poll_s=0.02) as served:
+        callers = asyncio.run(canaries(served, home, good, 4, 150))
+    assert set(callers.versions) <= set(good)
+    assert len(callers.versions) >= 3
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_canary_steps_and_rollbacks(home: Path) -> None:
+    good = [publish_good(home, deploy=index == 0) for index in range(20)]
+    with serving(home, poll_s=0.02) as served:
+        callers = asyncio.run(canaries(served, home, good, SWAPS // 4, 400))
+    print(
+        f"{SWAPS} steps, {len(callers.seconds)} requests, {len(callers.failed)} failed, "
+        f"{len(callers.mixed)} mixed; p99 {percentile(callers.seconds, 0.99) * 1e3:.2f} ms"
+    )
 
 
 @pytest.mark.soak

@@ -49,6 +49,8 @@ class LoadThread(Executor):
             key: what it loads.
             job: is done when it is over after all.
         """
+        if job.done():
+            return
         self._left[key] = job
         with self._lock:
             left, self._calls = self._calls, None
@@ -99,6 +101,7 @@ async def bounded(
 
     Raises:
         ModelNotReady: the time is over, or an earlier attempt still hangs.
+        CancelledError: it was cancelled; what had begun goes on alone here too.
     """
     if isinstance(pool, LoadThread) and pool.hangs(bound.key):
         raise ModelNotReady(
@@ -111,6 +114,15 @@ async def bounded(
         loop.call_soon_threadsafe(begun.set)
         return work()
 
+    def over(done: asyncio.Future[_T]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            late(done.result())
+
+    def left_behind() -> None:
+        job.add_done_callback(over)
+        if isinstance(pool, LoadThread):
+            pool.leave(bound.key, job)
+
     job = loop.run_in_executor(pool, run)
     started = asyncio.ensure_future(begun.wait())
     try:
@@ -118,20 +130,17 @@ async def bounded(
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({job}, timeout=bound.seconds)
     except asyncio.CancelledError:
-        job.cancel()
+        # What has not begun never will.
+        if begun.is_set():
+            left_behind()
+        else:
+            job.cancel()
         raise
     finally:
         started.cancel()
     if job.done():
         return job.result()
-
-    def over(done: asyncio.Future[_T]) -> None:
-        if not done.cancelled() and done.exception() is None:
-            late(done.result())
-
-    job.add_done_callback(over)
-    if isinstance(pool, LoadThread):
-        pool.leave(bound.key, job)
+    left_behind()
     raise ModelNotReady(f"{bound.name} was not ready within {bound.seconds:g} s.")
 
 

@@ -198,8 +198,8 @@ class Host:
             return False
         tried: set[Wanted] = set()
         while pending := [each for each in self._pending() if each not in tried]:
-            tried.add(pending[0])
-            await self._load(pending[0])
+            if await self._load(pending[0]):
+                tried.add(pending[0])
         self._switch(self._watched.wanted or ())
         self._behind, self._settled = False, True
         return True
@@ -219,8 +219,13 @@ class Host:
             self._switch(wanted, {each.model for each in pending})
         return pending
 
-    async def _load(self, wanted: Wanted) -> None:
-        """Load one version, and follow meanwhile what needs no load."""
+    async def _load(self, wanted: Wanted) -> bool:
+        """Load one version, and follow meanwhile what needs no load.
+
+        Returns:
+            Whether it came to an end; a load is given up when nobody wants its version any more, so that
+            one that hangs holds up no other.
+        """
         self._make_way(wanted)
         loading = asyncio.ensure_future(self._residents.load(wanted))
         try:
@@ -228,6 +233,10 @@ class Host:
                 with contextlib.suppress(ServableError):
                     if await self._watched.look():
                         self._pending()
+                        if not self._is_wanted(wanted):
+                            loading.cancel()
+            if loading.cancelled():
+                return False
             self._fresh[wanted.key] = loading.result()
         except ServableError as error:
             self._attempts.failed(wanted, error)
@@ -237,6 +246,10 @@ class Host:
             raise
         else:
             self._attempts.succeeded(wanted)
+        return True
+
+    def _is_wanted(self, wanted: Wanted) -> bool:
+        return any(wanted.loads_like(other) for other in self._watched.wanted or ())
 
     @property
     def _loaded(self) -> Loaded:

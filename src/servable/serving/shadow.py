@@ -23,8 +23,8 @@ from servable.monitoring.comparing import Comparing
 from servable.monitoring.metrics import OK, Metrics
 from servable.registry.policy import Policy
 from servable.runtime.waiting import NEW, Waiting
-from servable.serving.live import Key, Live, Tap
-from servable.serving.taps import Taps
+from servable.serving.live import Key, Live
+from servable.serving.taps import Tap, Taps
 from servable.tensors import Arrays
 
 _log = logger("serving")

@@ -1,13 +1,47 @@
-"""Several who are told what a live model was asked: a shadow and a capture, say."""
+"""Who is told what a live model was asked: nobody, a capture, a shadow, or several."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from servable.logs import fields, logger
 from servable.runtime.waiting import Waiting
-from servable.serving.live import NO_TAP, Tap
 from servable.tensors import Arrays
 
 _log = logger("serving")
+
+
+class Tap(Protocol):
+    """Is told what was asked of a live model and what came of it: capture, a shadow, or nobody.
+
+    Called in the event loop after the caller was answered. It must neither raise nor block nor change
+    what it is given, and takes microseconds.
+    """
+
+    def took(
+        self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
+    ) -> None:
+        """One request is over.
+
+        Args:
+            asked: the request, with its decoded ``arrays`` and ``rows``; nothing in it is changed any more.
+            request_id: as the caller knows it.
+            answers: what the model answered; None when it failed.
+            code: ``ok`` or the error's code, as in the metrics.
+            seconds: from its arrival to its answer.
+        """
+        ...
+
+
+class NoTap:
+    """Nobody is told."""
+
+    def took(
+        self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
+    ) -> None:
+        """Do nothing."""
+
+
+NO_TAP = NoTap()
 
 
 class Taps:
