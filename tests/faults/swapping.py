@@ -7,6 +7,7 @@ answer shows which version gave it, whatever it says.
 import asyncio
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -69,6 +70,42 @@ def roll_back(home: Path) -> None:
 def divide(home: Path, traffic: Traffic) -> None:
     with open_home(home) as opened:
         opened.deployments.divide(NAME, traffic)
+
+
+_OPERATE = """
+import sys
+from pathlib import Path
+from faults.swapping import deploy
+for line in sys.stdin:
+    deploy(Path(sys.argv[1]), int(line))
+    print("done", flush=True)
+"""
+
+
+class Operator:
+    """Deploys from a process of its own, so that the callers' clocks are not disturbed by its work."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    async def __aenter__(self) -> "Operator":
+        pipe = asyncio.subprocess.PIPE
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _OPERATE, str(self._home), stdin=pipe, stdout=pipe
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+    async def deploy(self, version: int) -> None:
+        """Let a version be served."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{version}\n".encode())
+        assert await self._process.stdout.readline() == b"done\n"
 
 
 @pytest.fixture(autouse=True)

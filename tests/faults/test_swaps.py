@@ -11,6 +11,7 @@ from faults.load import Client, Served, percentile, serving
 from faults.swapping import (
     Bad,
     Callers,
+    Operator,
     bad_versions,
     deploy,
     divide,
@@ -40,23 +41,28 @@ async def refused(client: Client, bad: Bad) -> None:
     raise AssertionError(f"nothing is said of version {bad.version}")
 
 
-async def swaps(served: Served, home: Path, versions: list[int], callers: Callers) -> None:
+async def swaps(operator: Operator, versions: list[int], callers: Callers) -> None:
     """Deploy one version after the other, each once the one before answers."""
     for version in versions:
         before = callers.versions[version]
-        await asyncio.to_thread(deploy, home, version)
+        await operator.deploy(version)
         await callers.until(lambda version=version, before=before: callers.versions[version] > before)
 
 
+@pytest.mark.slow
 def test_twenty_swaps_and_every_kind_of_bad_version(home: Path) -> None:
     good = [publish_good(home, deploy=index == 0) for index in range(5)]
     bad = bad_versions(home)[:4]
 
     async def course(served: Served) -> None:
-        async with Client(served.address) as client, Callers(served, per_second=150) as callers:
+        async with (
+            Client(served.address) as client,
+            Operator(home) as operator,
+            Callers(served, per_second=150) as callers,
+        ):
             for turn in range(4):
-                await swaps(served, home, good[1:] + good[:1], callers)
-                await asyncio.to_thread(deploy, home, bad[turn].version)
+                await swaps(operator, good[1:] + good[:1], callers)
+                await operator.deploy(bad[turn].version)
                 await refused(client, bad[turn])
         callers.clean()
         assert set(callers.versions) == set(good)
@@ -97,6 +103,8 @@ def test_a_version_that_hangs_at_load_does_not_hold_up_its_successor(home: Path)
         asyncio.run(course(served))
 
 
+#: Requests a second in the long tests.
+RATE = 400.0
 STEPS = (0.01, 0.25, 0.5)
 
 
@@ -151,7 +159,7 @@ def test_canary_steps_and_rollbacks_lose_nothing(home: Path) -> None:
 def test_a_thousand_canary_steps_and_rollbacks(home: Path) -> None:
     good = [publish_good(home, deploy=index == 0) for index in range(20)]
     with serving(home, poll_s=0.02) as served:
-        callers = asyncio.run(canaries(served, home, good, SWAPS // 4, 400))
+        callers = asyncio.run(canaries(served, home, good, SWAPS // 4, RATE))
     print(
         f"{SWAPS} steps, {len(callers.seconds)} requests, {len(callers.failed)} failed, "
         f"{len(callers.mixed)} mixed; p99 {percentile(callers.seconds, 0.99) * 1e3:.2f} ms"
@@ -165,16 +173,19 @@ def test_a_thousand_swaps_and_a_hundred_thousand_requests(home: Path) -> None:
     bad = itertools.cycle(bad_versions(home)[:3])
 
     async def course(served: Served) -> None:
-        rate = 400.0
-        async with Callers(served, per_second=rate) as calm:
+        async with Callers(served, per_second=RATE) as calm:
             await calm.during(20)
         calm.clean()
-        async with Client(served.address) as client, Callers(served, per_second=rate) as callers:
+        async with (
+            Client(served.address) as client,
+            Operator(home) as operator,
+            Callers(served, per_second=RATE) as callers,
+        ):
             for number in range(SWAPS):
-                await swaps(served, home, [good[(number + 1) % len(good)]], callers)
+                await swaps(operator, [good[(number + 1) % len(good)]], callers)
                 if number % 50 == 49:
                     one = next(bad)
-                    await asyncio.to_thread(deploy, home, one.version)
+                    await operator.deploy(one.version)
                     await refused(client, one)
             await callers.until(lambda: len(callers.seconds) >= 100 * SWAPS, 600)
         callers.clean()

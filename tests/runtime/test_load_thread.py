@@ -52,6 +52,34 @@ def test_a_load_that_hangs_is_left_behind() -> None:
     pool.shutdown()
 
 
+def test_a_load_that_nobody_wants_any_more_holds_up_no_other() -> None:
+    pool, free, begun = LoadThread(), threading.Event(), threading.Event()
+    late: list[str] = []
+
+    def hang() -> str:
+        begun.set()
+        free.wait(30)
+        return "came late"
+
+    async def course() -> None:
+        hanging = asyncio.create_task(load(pool, Bound(60.0, "slow", "a"), hang, late.append))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        never = asyncio.create_task(load(pool, Bound(60.0, "never", "c"), lambda: late.append("never")))
+        await asyncio.sleep(0)
+        never.cancel()
+        hanging.cancel()
+        await asyncio.gather(never, hanging, return_exceptions=True)
+        assert await load(pool, Bound(5.0, "other", "b"), lambda: "ready") == "ready"
+        free.set()
+        while not late:
+            await asyncio.sleep(0.001)
+        assert late == ["came late"]
+
+    asyncio.run(course())
+    pool.shutdown()
+
+
 def test_waiting_for_the_thread_does_not_count() -> None:
     pool, free = LoadThread(), threading.Event()
 

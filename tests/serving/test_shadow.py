@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from servable.errors import ModelFailed, ServableError
 from servable.monitoring.comparing import Comparing
 from servable.monitoring.comparison import Compared
 from servable.monitoring.metrics import Metrics
+from servable.registry.home import open_home
 from servable.registry.policy import Policy
+from servable.registry.records import WHOLE, Traffic
 from servable.runtime.batcher import Batcher
 from servable.runtime.executor import ThreadExecutor
+from servable.runtime.process import ProcessExecutor
 from servable.runtime.waiting import OVER, Waiting
 from servable.serving.answer import answer
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
-from servable.serving.live import NO_TAP, Live, Parts
+from servable.serving.live import NO_TAP, Live, Parts, Wanted
 from servable.serving.shadow import MOST_BYTES, MOST_COPIES, Copies, Copying, Shadow, shadow_policy
 from servable.serving.taps import Taps, taps_of
 from servable.tensors import NUMBERS, PREDICTION, STRINGS
@@ -236,6 +240,59 @@ def test_a_shadow_has_a_process_of_its_own() -> None:
         Policy(executor="inline", threads=3, spares=2, cache_bytes=10, capture=0.5, share=True)
     )
     assert policy == Policy(executor="process", threads=3, share=False)
+
+
+def test_a_host_gives_versions_their_shadow_and_takes_it_back(home: Path) -> None:
+    publish_iris(home)
+    publish_iris(home, bias=OTHER, deploy=False)
+
+    def divide(traffic: Traffic) -> None:
+        with open_home(home) as opened:
+            opened.deployments.divide("iris", traffic)
+
+    async def course() -> None:
+        metrics = Metrics("test")
+        host = Host(RegistrySource(home), metrics)
+        own = Told()
+        await host.reconcile()
+        real = host.find("iris")
+        assert isinstance(real, Live)
+        real.tap = own
+        divide(Traffic(shadow=2))
+        await host.reconcile()
+        shadow = host.find("iris:2")
+        assert isinstance(shadow, Live)
+        assert isinstance(shadow.executor, ProcessExecutor)
+        (pid,) = shadow.executor.pids
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+        assert shadow.tap is NO_TAP
+        for _ in range(3):
+            assert json.loads((await answer(real, ROW, "r")).body)["version"] == 1
+        while not (metrics.snapshot().comparisons and metrics.snapshot().comparisons[0].requests == 3):
+            await asyncio.sleep(0.001)
+        (seen,) = metrics.snapshot().comparisons
+        assert (seen.version, seen.shadow, seen.agreement.rows, seen.agreement.total) == (1, 2, 3, 0)
+        assert own.ids == ["r"] * 3
+        divide(WHOLE)
+        await host.reconcile()
+        assert real.tap is own
+        with open_home(home) as opened:
+            opened.deployments.deploy("iris", 2)
+        await host.reconcile()
+        now = host.find("iris")
+        assert isinstance(now, Live)
+        assert (now.version, now.loaded.placement) == (2, "inline")
+        await host.close()
+
+    asyncio.run(course())
+
+
+def test_a_shadow_is_loaded_anew_before_it_answers() -> None:
+    wanted = Wanted("iris", 2, "d", own=False, traffic=Traffic(shadow=2))
+    assert wanted.is_shadow
+    assert not wanted.loads_like(wanted._replace(own=True, traffic=WHOLE))
+    assert wanted.loads_like(wanted._replace(traffic=Traffic(shadow=2, mirrored=0.5)))
+    assert not wanted._replace(version=1).is_shadow
 
 
 # ---------------------------------------------------------------------- several taps

@@ -176,7 +176,7 @@ class Shadow:
         copies.live.enter()
         try:
             copies.live.batcher.submit(copy)
-        except ServableError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what the shadow made of the copy
             copy.settle(None, error)
 
     def answered(self, copy: "_Copy", answers: Arrays | None, error: BaseException | None) -> None:
