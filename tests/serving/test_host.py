@@ -319,7 +319,7 @@ def test_a_version_that_hangs_while_it_is_loaded_holds_up_no_rollback(loop_home:
         assert await predicted(host) == ("setosa", 1)
         with open_home(loop_home) as opened:
             opened.deployments.rollback("iris")
-        assert not await asyncio.wait_for(changing, 30)
+        await asyncio.wait_for(changing, 30)
         assert len(cancelled) == 1
         assert await predicted(host) == ("setosa", 1)
         assert [status.state for status in host.table.statuses] == ["live"]

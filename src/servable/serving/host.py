@@ -233,7 +233,7 @@ class Host:
                 with contextlib.suppress(ServableError):
                     if await self._watched.look():
                         self._pending()
-                        if not self._is_wanted(wanted):
+                        if not self._watched.wants(wanted):
                             loading.cancel()
             if loading.cancelled():
                 return False
@@ -247,9 +247,6 @@ class Host:
         else:
             self._attempts.succeeded(wanted)
         return True
-
-    def _is_wanted(self, wanted: Wanted) -> bool:
-        return any(wanted.loads_like(other) for other in self._watched.wanted or ())
 
     @property
     def _loaded(self) -> Loaded:
