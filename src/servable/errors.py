@@ -30,7 +30,8 @@
     │   └── ArtifactUnsupported nobody here can read it (newer format, unknown framework)
     ├── VerdictError            a measurement said no
     │   ├── GateFailed          a metric is below what was asked for
-    │   └── ParityFailed        a compiled model does not answer like the trained one
+    │   ├── ParityFailed        a compiled model does not answer like the trained one
+    │   └── SelfCheckFailed     a loaded version does not answer its example as it did when it was made
     ├── UnavailableError        try again later (the only branch with ``retryable`` true)
     │   ├── ModelNotReady
     │   ├── Overloaded          the queue is full; carries the seconds after which to try again
@@ -225,6 +226,10 @@ class GateFailed(VerdictError, code="gate_failed"):
 
 class ParityFailed(VerdictError, code="parity_failed"):
     """A compiled model does not answer like the trained one."""
+
+
+class SelfCheckFailed(VerdictError, code="self_check_failed"):
+    """A loaded version answers its recorded example otherwise than when its package was made."""
 
 
 class UnavailableError(ServableError, code="unavailable"):

@@ -115,7 +115,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         30.0, "Seconds after which a run in a model process counts as hung.", least=0.01, most=86_400
     )
     start_limit_s: float = _setting(
-        120.0, "Seconds within which a model process must be ready.", least=0.1, most=86_400
+        120.0,
+        "Seconds within which a model must be loaded and have answered its example.",
+        least=0.1,
+        most=86_400,
     )
     process_memory: int = _setting(
         4 * 1024**3, "Bytes of memory at which a model process is replaced.", least=64 * 1024**2, most=2**50

@@ -292,3 +292,37 @@ def test_a_signature_that_promises_too_much_is_found_at_load(home: Path) -> None
         await host.close()
 
     asyncio.run(course())
+
+
+def test_a_version_that_hangs_while_it_is_loaded_holds_up_no_rollback(loop_home: Path) -> None:
+    begun, cancelled = asyncio.Event(), []
+
+    async def loading(package: Package, policy: Policy, **more: Any) -> LoadedModel:
+        if package.digest != first:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(package.digest)
+                raise
+        return await load_model(package, policy, **more)
+
+    with open_home(loop_home) as opened:
+        first = opened.models.resolve("iris").package
+
+    async def course() -> None:
+        host = a_host(loop_home, loading=loading, poll_s=0.01)
+        await host.reconcile()
+        publish_iris(loop_home, bias=OTHER)
+        changing = asyncio.create_task(host.reconcile())
+        await begun.wait()
+        assert await predicted(host) == ("setosa", 1)
+        with open_home(loop_home) as opened:
+            opened.deployments.rollback("iris")
+        await asyncio.wait_for(changing, 30)
+        assert len(cancelled) == 1
+        assert await predicted(host) == ("setosa", 1)
+        assert [status.state for status in host.table.statuses] == ["live"]
+        await host.close()
+
+    asyncio.run(course())

@@ -1,11 +1,15 @@
 """How a running server's own words become its status."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from servable.cli.running import size, uptime
+from servable.cli.running import shadows, size, uptime
+from servable.monitoring.agreement import Differences
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import BOUNDS
+from servable.workflows.outcomes import Bounded
 from servable.workflows.running import ask, quantile, read, samples
 
 
@@ -79,3 +83,37 @@ def test_sizes_and_times_for_people() -> None:
         "1 h 1 min",
         "1 d 1 h",
     ]
+
+
+def test_a_shadow_is_told_with_its_intervals() -> None:
+    metrics = Metrics("1")
+    comparing = metrics.comparing("iris", 2, 3)
+    for agreed in (1, 1, 1, 0):
+        comparing.both(Differences(1, agreed, np.array([0.25])), 0.001, 0.003)
+    comparing.failed("model_died", real_failed=False)
+    comparing.drop()
+    server = read([], samples(metrics.render().decode()), ready=True, now=2e9)
+    (shadow,) = server.shadows
+    assert (shadow.model, shadow.version, shadow.shadow) == ("iris", 2, 3)
+    assert (shadow.requests, shadow.dropped) == (5, 1)
+    assert shadow.agreement is not None
+    assert shadow.agreement.value == 0.75
+    assert shadow.error_difference is not None
+    assert shadow.error_difference.value == 0.2
+    console = Console(width=200, record=True)
+    console.print(shadows(server.shadows))
+    said = console.export_text()
+    assert "iris:3 of 2" in said
+    assert "75.00% (" in said
+    assert "+0.25 (+0.25 to +0.25)" in said
+    assert "+2.000 ms" in said
+
+
+def test_one_copy_has_no_bounds() -> None:
+    metrics = Metrics("1")
+    metrics.comparing("iris", 2, 3).both(Differences(1, 1, np.array([0.5])), 0.001, 0.001)
+    (shadow,) = read([], samples(metrics.render().decode()), ready=True, now=2e9).shadows
+    assert shadow.score_difference == Bounded(0.5)
+    console = Console(width=200, record=True)
+    console.print(shadows([shadow]))
+    assert "+0.5 " in console.export_text()

@@ -11,6 +11,7 @@ A package is a folder::
     profile.json      reference profile of the training columns
     sample.npz        held-out rows in packed form, for proofs made later
     truth.npz         the true answers to those rows, where they are known
+    selfcheck.npz     the example row in packed form with the answers to it, which every load must give again
 
 The format number is ``FORMAT``. Raise it when a reader of the present number would misread the new
 form; a new optional field does not need it. To raise it: copy the reader of the old form to
@@ -34,6 +35,7 @@ REPORT_FILE = "report.html"
 PROFILE_FILE = "profile.json"
 SAMPLE_FILE = "sample.npz"
 TRUTH_FILE = "truth.npz"
+SELF_CHECK_FILE = "selfcheck.npz"
 #: The variant that runs the model as its framework left it.
 TRAINED = "trained"
 
@@ -92,6 +94,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         proof: comparison with the trained model; None for the trained form itself.
         timings: how long one call takes at several batch sizes.
         note: one line for people.
+        unchecked: why its answer to the example is not compared when it is loaded, without a full stop; empty
+            where it is, and in packages older than that comparison.
     """
 
     name: str
@@ -101,6 +105,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     proof: Proof | None = None
     timings: tuple[Timing, ...] = ()
     note: str = ""
+    unchecked: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

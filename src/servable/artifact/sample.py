@@ -43,7 +43,7 @@ def write_sample(folder: Path, arrays: Arrays) -> None:
         StorageFull: no space left.
         StorageFailed: the storage failed.
     """
-    write_file(folder / SAMPLE_FILE, _packed(arrays))
+    write_file(folder / SAMPLE_FILE, packed(arrays))
 
 
 def write_truth(folder: Path, truth: NDArray[Any]) -> None:
@@ -57,10 +57,15 @@ def write_truth(folder: Path, truth: NDArray[Any]) -> None:
         StorageFull: no space left.
         StorageFailed: the storage failed.
     """
-    write_file(folder / TRUTH_FILE, _packed({_TRUTH: truth}))
+    write_file(folder / TRUTH_FILE, packed({_TRUTH: truth}))
 
 
-def _packed(arrays: Arrays) -> bytes:
+def packed(arrays: Arrays) -> bytes:
+    """Arrays as the bytes of such a file.
+
+    Raises:
+        TypeError: an object array holds something other than texts.
+    """
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -81,7 +86,7 @@ def read_sample(folder: Path) -> dict[str, NDArray[Any]]:
     """
     if not (folder / SAMPLE_FILE).is_file():
         raise ArtifactUnreadable(f"The package {folder} keeps no sample rows.")
-    return _read(folder / SAMPLE_FILE)
+    return unpacked(folder / SAMPLE_FILE)
 
 
 def read_truth(folder: Path) -> NDArray[Any] | None:
@@ -93,13 +98,18 @@ def read_truth(folder: Path) -> NDArray[Any] | None:
     path = folder / TRUTH_FILE
     if not path.is_file():
         return None
-    truth = _read(path).get(_TRUTH)
+    truth = unpacked(path).get(_TRUTH)
     if truth is None or truth.ndim != 1:
         raise ArtifactUnreadable(f"{TRUTH_FILE} of the package {folder} holds no true answers.")
     return truth
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def unpacked(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of such a file.
+
+    Raises:
+        ArtifactUnreadable: it is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: archive.read(info) for info in archive.infolist()}

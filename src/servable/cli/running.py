@@ -1,6 +1,6 @@
 """What should be served and what a running server says about itself, as Rich tables. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -11,7 +11,14 @@ from servable.cli.tables import duration, plain_table
 from servable.cli.wording import percent, shares
 
 if TYPE_CHECKING:
-    from servable.workflows.outcomes import DeploymentRow, RunningModel, RunningServer, Status
+    from servable.workflows.outcomes import (
+        Bounded,
+        DeploymentRow,
+        RunningModel,
+        RunningServer,
+        RunningShadow,
+        Status,
+    )
 
 _NUMERIC = ("requests", "errors", "p50", "p99", "batch", "queued", "cached", "memory")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -75,6 +82,36 @@ def running(server: "RunningServer") -> Iterator[RenderableType]:
         table.add_row(*_cells(each), style=style)
     yield table
     yield from (escape(note) for note in notes)
+    if server.shadows:
+        yield shadows(server.shadows)
+
+
+def shadows(compared: "Sequence[RunningShadow]") -> RenderableType:
+    """What is known of versions and their shadows, with 95 % intervals."""
+    heads = ("copies", "dropped", "same answer", "score", "latency", "errors")
+    table = plain_table(
+        "Shadows, less the version that answers (95 % intervals)", "version", *heads, right=heads
+    )
+    for each in compared:
+        table.add_row(
+            f"{escape(each.model)}:{each.shadow} of {each.version}",
+            f"{each.requests:,}",
+            f"{each.dropped:,}",
+            _between(each.agreement, lambda value: f"{value:.2%}"),
+            _between(each.score_difference, lambda value: f"{value:+.4g}"),
+            _between(each.latency_difference, lambda value: f"{value * 1e3:+.3f} ms"),
+            _between(each.error_difference, lambda value: f"{value:+.2%}"),
+        )
+    return table
+
+
+def _between(estimate: "Bounded | None", said: Callable[[float], str]) -> str:
+    """A value, and its interval where both ends are known."""
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return said(estimate.value)
+    return f"{said(estimate.value)} ({said(estimate.low)} to {said(estimate.high)})"
 
 
 def _about(server: "RunningServer") -> Iterator[str]:

@@ -316,6 +316,9 @@ def description(about: "Description") -> Iterator[RenderableType]:
         yield live_quality(about.quality, "Live quality, by the outcomes that came back")
     yield variants(about.variants)
     yield placements(about.variants)
+    for row in about.variants:
+        if row.unchecked:
+            yield f"What {escape(row.name)} answers is not checked at load: {escape(row.unchecked)}."
 
 
 def placements(rows: "tuple[VariantRow, ...]") -> RenderableType:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from servable.monitoring.comparing import Comparing
 from servable.monitoring.durations import step_of
 from servable.monitoring.quality import Known
 from servable.monitoring.rendering import CONTENT_TYPE, render
@@ -204,6 +205,7 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self._version = version
         self._meters: dict[tuple[str, int], Meter] = {}
+        self._comparisons: dict[tuple[str, int, int], Comparing] = {}
         self._rejected: dict[str, int] = {}
         self._loaded = 0
         #: Open connections; whoever accepts and loses them keeps it.
@@ -222,6 +224,13 @@ class Metrics:
             self._meters[key] = Meter(model, version)
         return self._meters[key]
 
+    def comparing(self, model: str, version: int, shadow: int) -> Comparing:
+        """What counts for a version and its shadow; the same one when both come back."""
+        key = (model, version, shadow)
+        if key not in self._comparisons:
+            self._comparisons[key] = Comparing(*key)
+        return self._comparisons[key]
+
     def reject(self, code: str) -> None:
         """A request that reached no model ended with this code word."""
         self._rejected[code] = self._rejected.get(code, 0) + 1
@@ -237,6 +246,7 @@ class Metrics:
             models=tuple(
                 meter.figures(held.get(key, NOTHING)) for key, meter in sorted(self._meters.items())
             ),
+            comparisons=tuple(each.compared() for _, each in sorted(self._comparisons.items())),
             rejected=dict(self._rejected),
             failed=dict(self.failed()),
             loaded=self._loaded,

@@ -1,5 +1,6 @@
 """A snapshot in the Prometheus text format. Pure: one process and eight render alike."""
 
+import math
 import platform
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +15,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from servable.monitoring.comparison import LEVELS, Compared, Estimate, findings
 from servable.monitoring.quality import Known
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot
 
@@ -48,6 +50,29 @@ _MODEL_GAUGES = {
     "processes": ("servable_model_processes", "Living processes of the model."),
     "load_seconds": ("servable_model_load_seconds", "How long the last load took."),
 }
+_PAIR = ("model", "version", "shadow")
+_OUTCOMES = ("both_ok", "shadow_failed", "real_failed", "both_failed")
+#: Each with a label ``bound``: the value, and the lower and upper end of its 95 % interval.
+_FINDINGS = {
+    "agreement": ("servable_shadow_agreement", "Share of rows with the same prediction."),
+    "score_difference": ("servable_shadow_score_difference", "Mean of the shadow's score less the real one."),
+    "latency_difference": (
+        "servable_shadow_latency_difference_seconds",
+        "Mean of the shadow's time from queue to answer less the real one.",
+    ),
+    "error_difference": (
+        "servable_shadow_error_difference",
+        "Share of requests that the shadow failed to answer less that of the version itself.",
+    ),
+}
+_QUANTILES = {
+    "score_difference": (
+        "servable_shadow_score_difference_size",
+        "What a share of the rows' differences of scores, without their signs, do not pass.",
+    ),
+    "latency": ("servable_shadow_latency_seconds", "Time of the shadow from queue to answer."),
+    "real_latency": ("servable_shadow_real_latency_seconds", "Time of the version itself, same requests."),
+}
 _SERVER_GAUGES = {
     "loaded": ("servable_models_loaded", "Versions that are live."),
     "connections": ("servable_connections", "Open connections."),
@@ -78,7 +103,16 @@ def render(snapshot: Snapshot, version: str, known: Sequence[Known] = ()) -> byt
         known: the live quality of versions.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*_models(snapshot.models), *_quality(known), *_server(snapshot, version)]))
+    registry.register(
+        _Once(
+            [
+                *_models(snapshot.models),
+                *_shadows(snapshot.comparisons),
+                *_quality(known),
+                *_server(snapshot, version),
+            ]
+        )
+    )
     return generate_latest(registry)
 
 
@@ -154,6 +188,50 @@ def _quality(known: Sequence[Known]) -> Iterator[Metric]:
                     if value is not None:
                         gauge.add_metric([*key, metric], value)
     yield from (count, *gauges.values())
+
+
+def _shadows(comparisons: Sequence[Compared]) -> Iterator[Metric]:
+    """What is known of versions and their shadows; nothing where there are none."""
+    if not comparisons:
+        return
+    copies = CounterMetricFamily(
+        "servable_shadow_requests",
+        "Requests that were copied to a shadow, by what both made of them.",
+        labels=[*_PAIR, "outcome"],
+    )
+    dropped = CounterMetricFamily(
+        "servable_shadow_dropped_requests",
+        "Copies that were dropped because the shadow had too much to do.",
+        labels=_PAIR,
+    )
+    found = {tuple(_pair(each)): findings(each) for each in comparisons}
+    for each in comparisons:
+        for outcome in _OUTCOMES:
+            copies.add_metric([*_pair(each), outcome], getattr(each, outcome))
+        dropped.add_metric(_pair(each), each.dropped)
+    yield from (copies, dropped)
+    for name, (full, help_text) in _FINDINGS.items():
+        gauge = GaugeMetricFamily(full, help_text, labels=[*_PAIR, "bound"])
+        for pair, estimates in found.items():
+            _bounds(gauge, list(pair), estimates.get(name))
+        yield gauge
+    for name, (full, help_text) in _QUANTILES.items():
+        gauge = GaugeMetricFamily(full, help_text, labels=[*_PAIR, "quantile", "bound"])
+        for pair, estimates in found.items():
+            for level in LEVELS:
+                _bounds(gauge, [*pair, str(level)], estimates.get(f"{name}_p{level * 100:.0f}"))
+        yield gauge
+
+
+def _bounds(gauge: GaugeMetricFamily, key: list[str], estimate: Estimate | None) -> None:
+    """A value with its 95 % interval, as far as they are finite."""
+    for bound, value in zip(Estimate._fields, estimate or (), strict=False):
+        if math.isfinite(value):
+            gauge.add_metric([*key, bound], value)
+
+
+def _pair(compared: Compared) -> list[str]:
+    return [compared.model, str(compared.version), str(compared.shadow)]
 
 
 def _server(snapshot: Snapshot, version: str) -> Iterator[Metric]:

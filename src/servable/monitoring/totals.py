@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import msgspec
 
+from servable.monitoring.comparison import Compared, all_merged
+
 K = TypeVar("K", str, int)
 
 #: Upper bounds of the histograms of durations, in seconds.
@@ -140,6 +142,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         models: sorted by name and version.
+        comparisons: of versions with their shadows, sorted by name and versions.
         rejected: requests that reached no model, by code.
         failed: wanted versions that could not be loaded, by reference ``name:version``, and why.
         loaded: versions that are live, in the process that has the most.
@@ -151,6 +154,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     models: tuple[ModelFigures, ...] = ()
+    comparisons: tuple[Compared, ...] = ()
     rejected: dict[str, int] = {}
     failed: dict[str, str] = {}
     loaded: int = 0
@@ -183,6 +187,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
             grouped.setdefault((figures.model, figures.version), []).append(figures)
     return Snapshot(
         models=tuple(_same_model(grouped[key]) for key in sorted(grouped)),
+        comparisons=all_merged(each.comparisons for each in given),
         rejected=_counts(each.rejected for each in given),
         failed=dict(sorted(failed for each in given for failed in each.failed.items())),
         loaded=max((each.loaded for each in given), default=0),

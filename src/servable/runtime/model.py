@@ -1,6 +1,5 @@
 """From a package to something that answers: load, warm up, check itself, choose where to run."""
 
-import asyncio
 import math
 import os
 import time
@@ -14,6 +13,7 @@ from servable.artifact.manifest import (
     PROFILE_FILE,
     REPORT_FILE,
     SAMPLE_FILE,
+    SELF_CHECK_FILE,
     SIGNATURE_FILE,
     TRUTH_FILE,
     Manifest,
@@ -33,6 +33,7 @@ from servable.runtime.batchable import Batching, as_declared, batching_elsewhere
 from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
 from servable.runtime.footprint import give_back, resident_bytes
 from servable.runtime.framing import Share
+from servable.runtime.load_thread import Bound, bounded
 from servable.runtime.placement import Placed, found_here, place
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 from servable.runtime.rehearsal import example_arrays, rehearse
@@ -44,7 +45,17 @@ MOST_ROWS = 1024
 #: Seconds that a keeper may need besides starting a process.
 _BESIDE_START_S = 15.0
 #: Files of a package that no variant is loaded from.
-_RECORDS = frozenset({SIGNATURE_FILE, EVALUATION_FILE, REPORT_FILE, PROFILE_FILE, SAMPLE_FILE, TRUTH_FILE})
+_RECORDS = frozenset(
+    {
+        SIGNATURE_FILE,
+        EVALUATION_FILE,
+        REPORT_FILE,
+        PROFILE_FILE,
+        SAMPLE_FILE,
+        TRUTH_FILE,
+        SELF_CHECK_FILE,
+    }
+)
 
 
 class LoadedModel(NamedTuple):
@@ -87,10 +98,11 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cores: that this process may keep busy.
         run_limit_s: a run in a child longer than this is a hang, unless the policy says otherwise.
-        start_limit_s: seconds that a child has to become ready.
+        start_limit_s: seconds that the model has to become ready.
         process_memory: bytes of resident memory at which a child is replaced.
         accelerator: the GPU that it will run on, where its memory is counted; else empty.
         accelerator_budget: bytes that all models may hold of that GPU.
+        nice: how far its own processes stand back behind others, from 0 to 19.
     """
 
     cores: int = 1
@@ -99,6 +111,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     process_memory: int = 4 * 1024**3
     accelerator: str = ""
     accelerator_budget: int = 0
+    nice: int = 0
 
 
 class _Found(NamedTuple):
@@ -171,7 +184,7 @@ async def load_model(
         variant: name of a variant; the one that the manifest chose when None.
         limits: what the load may use.
         pool: where the thread comes from; the loop's own when None. Memory is measured rightly only
-            when one model is loaded at a time.
+            when one model is loaded at a time. A ``LoadThread`` outlasts a load that hangs.
         meter: counts replaced children.
         sharing: with whom its processes may be shared.
 
@@ -180,7 +193,7 @@ async def load_model(
         ArtifactUntrusted: the form executes code and nobody allowed it.
         DependencyMissing: its library is not installed.
         ModelFailed: it raised on its own example.
-        UnavailableError: its process did not become ready.
+        UnavailableError: it did not become ready in time.
     """
     started = time.perf_counter()
     policy, limits = policy or Policy(), limits or LoadLimits(cores=usable_cores())
@@ -195,8 +208,10 @@ async def load_model(
             executor.on_replaced = meter.replaced
         found = await _found_in(executor, package, placed.slots + policy.spares)
     else:
-        loop = asyncio.get_running_loop()
-        predictor, found = await loop.run_in_executor(pool, _load_here, package, chosen)
+        bound = Bound(limits.start_limit_s, package.manifest.model, f"{package.digest}/{chosen.name}")
+        predictor, found = await bounded(
+            pool, bound, lambda: _load_here(package, chosen), lambda loaded: loaded[0].close()
+        )
         placed = _placed(chosen, found.example_seconds, policy, limits)
         running = _around(predictor, placed, package.manifest.model)
     return LoadedModel(
@@ -276,7 +291,7 @@ def _children(
     name, memory = package.manifest.model, limits.process_memory
     device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
-    spec = ChildSpec(package.folder, package.digest, variant.name, device)
+    spec = ChildSpec(package.folder, package.digest, variant.name, device, nice=limits.nice)
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
     if start is Spawned:
         return ProcessExecutor(spec, name=name, processes=placed.slots, spares=policy.spares, limits=own)

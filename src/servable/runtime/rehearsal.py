@@ -2,12 +2,14 @@
 
 import statistics
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from servable.artifact.signature import Signature
+from servable.artifact.signature import STRING_DTYPES, Field, Signature
 from servable.errors import ArtifactUnreadable, ModelFailed, RequestInvalid
 from servable.frameworks.base import Predictor
 from servable.inputs.rows import Preparer
@@ -18,6 +20,8 @@ from servable.tensors import PREDICTION, PROBABILITIES, Arrays
 _WARM_UP_RUNS = 5
 #: No further run is begun after so many seconds: a slow model is warm by then, and callers may wait for it.
 _LONG_ENOUGH_S = 0.25
+#: Kinds of numpy's dtypes that are numbers, truth values and dates among them.
+_NUMBERS = frozenset("biufMm")
 
 
 def example_arrays(signature: Signature) -> dict[str, Any]:
@@ -64,31 +68,69 @@ def rehearse(
 
 
 def check_answer(answer: dict[str, Any], signature: Signature, model: str) -> None:
-    """Whether the answer to one row has the form that the signature promises.
+    """Whether the answer to one row has the form that the signature promises: names, kinds, shapes, classes.
 
     Raises:
         ModelFailed: it has not; the sentence says what differs.
     """
-    if signature.task == "transform" and PREDICTION not in answer:
+    wrong = _wrong(answer, signature)
+    if wrong:
+        raise ModelFailed(f"{model} answered its own example with {wrong}.")
+
+
+def _wrong(answer: dict[str, Any], signature: Signature) -> str:
+    """What differs from the promise; empty when nothing does."""
+    if PREDICTION not in answer and signature.task == "transform":
         if not answer:
-            raise ModelFailed(f"{model} answered its own example with nothing.")
-        return
+            return "nothing"
+        absent = [field.name for field in signature.outputs if field.name not in answer]
+        if absent:
+            return f"{', '.join(answer)} and without {absent[0]}, which its signature names"
+        return _first(_unlike(answer[field.name], field) for field in signature.outputs)
     prediction = answer.get(PREDICTION)
     if prediction is None or np.ndim(prediction) < 1 or len(prediction) != 1:
-        raise ModelFailed(f"{model} answered its own example, one row, with {_form(prediction)}.")
-    classes = len(signature.classes)
+        return f"{_form(prediction)} for one row"
     if signature.task == "classification":
-        if prediction.dtype.kind not in "iu" or not 0 <= int(prediction[0]) < classes:
-            raise ModelFailed(
-                f"{model} answered its own example with a class that is none of its {classes} classes."
-            )
-        chances = answer.get(PROBABILITIES)
-        if signature.probabilities and (chances is None or np.shape(chances) != (1, classes)):
-            raise ModelFailed(
-                f"{model} answered its own example with {_form(chances)} instead of {classes} probabilities."
-            )
-    elif signature.task == "regression" and not np.isfinite(prediction).all():
-        raise ModelFailed(f"{model} answered its own example with a value that is not finite.")
+        return _no_class(np.asarray(prediction), answer.get(PROBABILITIES), signature)
+    if signature.task == "regression":
+        if prediction.dtype.kind not in _NUMBERS:
+            return f"{prediction.dtype} instead of a number"
+        if not np.isfinite(prediction).all():
+            return "a value that is not finite"
+    return _unlike(prediction, signature.answer)
+
+
+def _no_class(prediction: NDArray[Any], chances: Any, signature: Signature) -> str:
+    """Why an answer is none of a classifier; empty when it is one."""
+    classes = len(signature.classes)
+    if prediction.ndim != 1 or prediction.dtype.kind not in "iu" or not 0 <= int(prediction[0]) < classes:
+        return f"a class that is none of its {classes} classes"
+    if signature.probabilities:
+        if chances is None or np.shape(chances) != (1, classes):
+            return f"{_form(chances)} instead of {classes} probabilities"
+        if not np.isfinite(chances).all():
+            return "a probability that is not finite"
+    return ""
+
+
+def _unlike(array: Any, field: Field) -> str:
+    """Why an array is no answer for a field of the signature; empty when it is one."""
+    given = np.asarray(array)
+    numbers = field.dtype not in STRING_DTYPES
+    if numbers != (given.dtype.kind in _NUMBERS):
+        return f"{field.name} of {given.dtype} instead of {field.dtype}"
+    promised = field.shape
+    if field.is_tensor and promised:
+        fits = given.ndim == 1 + len(promised) and all(
+            size in (-1, real) for size, real in zip(promised, given.shape[1:], strict=True)
+        )
+        if not fits:
+            return f"{field.name} of shape {given.shape[1:]} instead of {promised}"
+    return ""
+
+
+def _first(faults: Iterable[str]) -> str:
+    return next((fault for fault in faults if fault), "")
 
 
 def _form(array: Any) -> str:

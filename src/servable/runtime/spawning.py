@@ -29,6 +29,7 @@ class ChildSpec(NamedTuple):
         variant: its name.
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: what a keeper must know to hold it for several servers; None where it is held for one.
+        nice: how far it stands back behind other processes, from 0 to 19.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class ChildSpec(NamedTuple):
     variant: str
     device: str = "auto"
     share: Share | None = None
+    nice: int = 0
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from servable.registry.policy import Policy, read_policy
 from servable.registry.reader import Desired, open_reader
 from servable.registry.references import parse_reference
 from servable.serving.live import NO_WISHES, Wanted
+from servable.serving.shadow import shadow_policy
 
 _log = logger("serving")
 
@@ -100,7 +101,7 @@ def _wanted(record: Desired, aliases: dict[str, dict[str, int]]) -> list[Wanted]
     packages = {record.version: record.package} | {
         version: package for version, package in record.packages.items() if version != record.version
     }
-    return [
+    found = [
         Wanted(
             record.model,
             version,
@@ -113,6 +114,7 @@ def _wanted(record: Desired, aliases: dict[str, dict[str, int]]) -> list[Wanted]
         )
         for version, package in packages.items()
     ]
+    return [each._replace(policy=shadow_policy(each.policy)) if each.is_shadow else each for each in found]
 
 
 def _policy(model: str, stored: Mapping[str, Any]) -> Policy:

@@ -31,6 +31,7 @@ from servable.serving.live import Cold, Key, Live, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading
 from servable.serving.outlines import Outlines
 from servable.serving.residents import Residents
+from servable.serving.shadow import Shadows
 from servable.serving.split import Split
 from servable.serving.switching import Loaded, next_of
 from servable.serving.table import Rows, Table, absent, table_of, wished
@@ -79,6 +80,7 @@ class Host:
         )
         self._attempts = Attempts(clock)
         self._former = Former(settings.keep_warm_s, clock)
+        self._shadows = Shadows(metrics)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
         self._outlines = Outlines(source, self._thread)
         self._watched = Watched(source, self._thread)
@@ -197,8 +199,8 @@ class Host:
             return False
         tried: set[Wanted] = set()
         while pending := [each for each in self._pending() if each not in tried]:
-            tried.add(pending[0])
-            await self._load(pending[0])
+            if await self._load(pending[0]):
+                tried.add(pending[0])
         self._switch(self._watched.wanted or ())
         self._behind, self._settled = False, True
         return True
@@ -218,8 +220,13 @@ class Host:
             self._switch(wanted, {each.model for each in pending})
         return pending
 
-    async def _load(self, wanted: Wanted) -> None:
-        """Load one version, and follow meanwhile what needs no load."""
+    async def _load(self, wanted: Wanted) -> bool:
+        """Load one version, and follow meanwhile what needs no load.
+
+        Returns:
+            Whether it came to an end; a load is given up when nobody wants its version any more, so that
+            one that hangs holds up no other.
+        """
         self._make_way(wanted)
         loading = asyncio.ensure_future(self._residents.load(wanted))
         try:
@@ -227,6 +234,10 @@ class Host:
                 with contextlib.suppress(ServableError):
                     if await self._watched.look():
                         self._pending()
+                        if not self._watched.wants(wanted):
+                            loading.cancel()
+            if loading.cancelled():
+                return False
             self._fresh[wanted.key] = loading.result()
         except ServableError as error:
             self._attempts.failed(wanted, error)
@@ -236,6 +247,7 @@ class Host:
             raise
         else:
             self._attempts.succeeded(wanted)
+        return True
 
     @property
     def _loaded(self) -> Loaded:
@@ -288,6 +300,7 @@ class Host:
         after = next_of(followed, loaded, failures, colds, held)
         gone = self._former.switched(loaded.lives.values(), loaded.table.models, after.lives, after.named)
         self._lives, self._fresh, self._colds = after.lives, after.fresh, colds
+        self._shadows.attach(after.lives)
         waiting = [cold for cold in colds.values() if cold.model not in after.named]
         kept = self._former.statuses()
         self.table = table_of(Rows(after.lives.values(), after.named, after.failures, waiting, kept))

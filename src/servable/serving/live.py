@@ -20,7 +20,8 @@ from servable.runtime.executor import Executor
 from servable.runtime.model import LoadedModel
 from servable.runtime.waiting import Waiting
 from servable.serving.preparing import Preparing
-from servable.tensors import Arrays
+from servable.serving.taps import NO_TAP as NO_TAP
+from servable.serving.taps import Tap as Tap
 
 State = Literal["live", "cold", "loading", "failed", "warm"]
 #: The policy of what nobody has wishes for.
@@ -74,9 +75,16 @@ class Wanted(NamedTuple):
         """Whether other versions of the model answer too, or are compared with it."""
         return self.traffic != WHOLE
 
+    @property
+    def is_shadow(self) -> bool:
+        """Whether it gets copies of what others answer, and is loaded so that it stands back behind them."""
+        return self.traffic.shadow == self.version and not self.own
+
     def loads_like(self, other: "Wanted") -> bool:
         """Whether what was loaded for one serves the other as well: equal but for names and the like."""
         if (self.model, self.version, self.digest) != (other.model, other.version, other.digest):
+            return False
+        if self.is_shadow != other.is_shadow:
             return False
         return self.policy.loads_like(other.policy)
 
@@ -154,40 +162,6 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     example_seconds: float = 0.0
     memory_bytes: int = 0
     accelerator_bytes: int = 0
-
-
-class Tap(Protocol):
-    """Is told what was asked of a live model and what came of it: capture, a shadow, or nobody.
-
-    Called in the event loop after the caller was answered. It must neither raise nor block nor change
-    what it is given, and takes microseconds.
-    """
-
-    def took(
-        self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
-    ) -> None:
-        """One request is over.
-
-        Args:
-            asked: the request, with its decoded ``arrays`` and ``rows``; nothing in it is changed any more.
-            request_id: as the caller knows it.
-            answers: what the model answered; None when it failed.
-            code: ``ok`` or the error's code, as in the metrics.
-            seconds: from its arrival to its answer.
-        """
-        ...
-
-
-class NoTap:
-    """Nobody is told."""
-
-    def took(
-        self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
-    ) -> None:
-        """Do nothing."""
-
-
-NO_TAP = NoTap()
 
 
 class Parts(NamedTuple):

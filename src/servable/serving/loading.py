@@ -3,13 +3,14 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from servable.artifact.package import Package
+from servable.artifact.selfcheck import read_recorded
 from servable.clock import Clock
 from servable.errors import ArtifactUnreadable, ServableError
 from servable.frameworks.devices import PROCESSOR, Placed
@@ -23,6 +24,7 @@ from servable.runtime.batch_policy import BatchLimits
 from servable.runtime.batcher import Batcher
 from servable.runtime.cache import NoCache, ResponseCache
 from servable.runtime.footprint import give_back
+from servable.runtime.load_thread import LoadThread
 from servable.runtime.model import (
     MOST_ROWS,
     LoadedModel,
@@ -36,12 +38,15 @@ from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.capturing import Recorder
 from servable.serving.live import Live, ModelStatus, Parts, Source, Wanted
 from servable.serving.preparing import Preparing
+from servable.serving.selfcheck import check
 from servable.settings import ServerSettings
 
 _log = logger("serving")
 _T = TypeVar("_T")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+#: How far the process of a shadow stands back behind all others: as far as it goes.
+_STANDS_BACK = 19
 
 
 class Seated(NamedTuple):
@@ -71,7 +76,7 @@ class Loading(Protocol):
         policy: Policy,
         *,
         limits: LoadLimits,
-        pool: ThreadPoolExecutor,
+        pool: Executor,
         meter: Meter,
         sharing: Sharing,
     ) -> Awaitable[LoadedModel]:
@@ -185,7 +190,7 @@ class Loader:
         self._settings = settings
         self._clock = clock
         self._loading = loading
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="servable-load")
+        self._pool = LoadThread()
         # Threads begin when files first come.
         self._opening = ThreadPoolExecutor(
             max(1, usable_cores() // settings.workers), thread_name_prefix="servable-files"
@@ -227,7 +232,10 @@ class Loader:
         if seated.note:
             policy = msgspec.structs.replace(policy, device=PROCESSOR)
         limits = msgspec.structs.replace(
-            self._limits, accelerator=seated.device, accelerator_budget=seated.budget
+            self._limits,
+            accelerator=seated.device,
+            accelerator_budget=seated.budget,
+            nice=_STANDS_BACK if wanted.is_shadow else 0,
         )
         with _ours(wanted):
             loaded = await self._loading(
@@ -236,6 +244,8 @@ class Loader:
             if seated.note:
                 loaded = loaded._replace(device=Placed(loaded.device.device, seated.note))
             try:
+                recorded = await self._in_thread(lambda: read_recorded(package.folder))
+                await check(loaded, recorded)
                 live = Live(wanted, loaded, self._parts(wanted, loaded, meter))
             except BaseException:
                 await loaded.executor.close()

@@ -38,6 +38,10 @@ class Watched:
         self._token, self.wanted = token, wanted
         return moved
 
+    def wants(self, loaded: Wanted) -> bool:
+        """Whether what was or is being loaded is wanted, perhaps under other names."""
+        return any(loaded.loads_like(other) for other in self.wanted or ())
+
     async def close(self) -> None:
         """Close the source."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._source.close)

@@ -74,7 +74,7 @@ def add(
         StorageFull: no space left; the home is as it was before.
     """
     python_source.refuse_while_importing()
-    offered = _Offered(model, sample, target, hints, trust, tolerance, allowance(max_loss))
+    offered = _Offered(model, sample, target, hints, trust, tolerance, allowance(max_loss), private or {})
     return _added(offered, Destination(checked_name(name), deploy, home), progress or NoProgress())
 
 
@@ -88,11 +88,12 @@ class _Offered(NamedTuple):
     trust: bool
     tolerance: float
     allowed: Allowance
+    private: Mapping[str, str]
 
 
 def _added(offered: _Offered, destination: Destination, progress: Progress) -> AddOutcome:
     """See ``add``."""
-    model, sample, target, hints, trust, tolerance, allowed = offered
+    model, sample, target, hints, trust, tolerance, allowed, private = offered
     progress.begin("Read the model")
     table = None if sample is None or names_files(sample, target) else table_of(sample)[0]
     rows = None if table is None else _without(table, target)

@@ -185,6 +185,7 @@ def _variant_row(variant: Variant, chosen: bool, trained: dict[int, float]) -> V
         timings={str(rows): seconds for rows, seconds in timings.items()},
         speedup=trained[1] / timings[1] if known else None,
         note=variant.note,
+        unchecked=variant.unchecked,
         loss=None if proof is None else proof.loss,
     )
 

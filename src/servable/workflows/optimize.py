@@ -21,6 +21,7 @@ from servable.workflows.look import variant_rows
 from servable.workflows.losses import Allowance, allowance
 from servable.workflows.outcomes import OptimizeOutcome
 from servable.workflows.packaging import Proving, compiled, keep_sample, refused
+from servable.workflows.recording import recorded
 from servable.workflows.samples import Sample, file_sample, kept_sample, names_files, table_sample
 from servable.workflows.sources import FITTED, file_digest, need_extra
 
@@ -92,7 +93,7 @@ def _optimised(
                 package.manifest,
                 model=record.model,
                 created_at=timestamp(SystemClock().now()),
-                variants=found.variants,
+                variants=recorded(trained, found.variants, folder, trust=package.manifest.trusted),
                 refused=refused(found),
                 serving=found.serving,
                 machine=machine(),

@@ -39,6 +39,7 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
         session: options of onnxruntime that were found best for this kind of machine; empty where
             nothing was searched.
         session_said: what of that differs from the defaults, in words.
+        unchecked: why its answer to the example is not compared when it is loaded; empty where it is.
     """
 
     name: str
@@ -56,6 +57,7 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     runs_why: str = ""
     session: dict[str, Any] = {}
     session_said: str = ""
+    unchecked: str = ""
 
 
 class LeaderboardEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,6 +278,40 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     accelerator_bytes: int = 0
 
 
+class Bounded(msgspec.Struct, frozen=True):
+    """An estimate with its 95 % interval; an end that nothing is known of is None."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class RunningShadow(msgspec.Struct, frozen=True, kw_only=True):
+    """A version beside its shadow; counts are since the server started, all its workers together.
+
+    Attributes:
+        model: its name.
+        version: which answers.
+        shadow: which is compared with it.
+        requests: copies whose end is known.
+        dropped: copies that were dropped because the shadow had too much to do.
+        agreement: share of rows with the same prediction.
+        score_difference: mean of the shadow's score less the real one.
+        latency_difference: seconds; mean of the shadow's time less the real one.
+        error_difference: share of requests; the shadow's failures less the real ones.
+    """
+
+    model: str
+    version: int
+    shadow: int
+    requests: int = 0
+    dropped: int = 0
+    agreement: Bounded | None = None
+    score_difference: Bounded | None = None
+    latency_difference: Bounded | None = None
+    error_difference: Bounded | None = None
+
+
 class RunningServer(msgspec.Struct, frozen=True, kw_only=True):
     """What a running server says about itself.
 
@@ -288,6 +324,7 @@ class RunningServer(msgspec.Struct, frozen=True, kw_only=True):
         resident_bytes: memory of its HTTP processes.
         uptime_s: seconds since it started; None when not known.
         models: by name and version.
+        shadows: what is known of versions and their shadows.
     """
 
     ready: bool
@@ -298,6 +335,7 @@ class RunningServer(msgspec.Struct, frozen=True, kw_only=True):
     resident_bytes: int = 0
     uptime_s: float | None = None
     models: tuple[RunningModel, ...] = ()
+    shadows: tuple[RunningShadow, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

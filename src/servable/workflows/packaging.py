@@ -34,6 +34,7 @@ from servable.runtime.rehearsal import example_arrays
 from servable.tensors import Arrays, row_count, take
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import VariantRow
+from servable.workflows.recording import recorded
 from servable.workflows.samples import SAMPLE_ROWS, Sample
 
 #: Formats that are compiled already; there is nothing to convert them into.
@@ -125,7 +126,7 @@ def publish_model(home: Home, contents: Contents, *, progress: Progress) -> Publ
             created_at=timestamp(SystemClock().now()),
             framework=contents.adapter,
             serving=found.serving,
-            variants=found.variants,
+            variants=recorded(contents.trained, found.variants, folder, trust=contents.trusted),
             refused=refused(found),
             libraries=dict(contents.trained.libraries),
             recipe=contents.recipe,

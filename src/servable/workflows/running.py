@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from servable.workflows.outcomes import RunningModel, RunningServer
+from servable.workflows.outcomes import Bounded, RunningModel, RunningServer, RunningShadow
 
 #: Seconds within which a server that is asked has to answer.
 ASK_TIMEOUT_S = 2.0
@@ -74,6 +74,7 @@ def read(models: Iterable[Mapping[str, Any]], figures: Samples, *, ready: bool, 
         resident_bytes=round(_sum(figures, "process_resident_memory_bytes")),
         uptime_s=max(now - began, 0.0) if began else None,
         models=tuple(_model(entry, figures) for entry in models),
+        shadows=tuple(_shadows(figures)),
     )
 
 
@@ -134,6 +135,38 @@ def _model(entry: Mapping[str, Any], figures: Samples) -> RunningModel:
         memory_bytes=round(_sum(figures, "servable_model_memory_bytes", labels)),
         accelerator_bytes=round(_sum(figures, "servable_model_accelerator_memory_bytes", labels)),
     )
+
+
+#: Fields of ``RunningShadow`` by the metric that tells them.
+_ESTIMATES = {
+    "agreement": "servable_shadow_agreement",
+    "score_difference": "servable_shadow_score_difference",
+    "latency_difference": "servable_shadow_latency_difference_seconds",
+    "error_difference": "servable_shadow_error_difference",
+}
+
+
+def _shadows(figures: Samples) -> Iterator[RunningShadow]:
+    """Every version that is or was compared with a shadow."""
+    dropped = "servable_shadow_dropped_requests_total"
+    for labels, count in figures.get(dropped, ()):
+        pair = {name: labels[name] for name in ("model", "version", "shadow")}
+        yield RunningShadow(
+            model=pair["model"],
+            version=int(pair["version"]),
+            shadow=int(pair["shadow"]),
+            requests=round(_sum(figures, "servable_shadow_requests_total", pair)),
+            dropped=round(count),
+            **{name: _bounded(figures, metric, pair) for name, metric in _ESTIMATES.items()},
+        )
+
+
+def _bounded(figures: Samples, metric: str, labels: Mapping[str, str]) -> Bounded | None:
+    """An estimate as it stands in the figures."""
+    bounds = {
+        found["bound"]: value for found, value in figures.get(metric, ()) if labels.items() <= found.items()
+    }
+    return Bounded(**bounds) if "value" in bounds else None
 
 
 def _sum(figures: Samples, name: str, labels: Mapping[str, str] | None = None) -> float:
