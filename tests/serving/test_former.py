@@ -190,7 +190,8 @@ def test_what_is_not_wanted_any_more_when_it_is_loaded_is_closed(home: Path, ope
             return made[-1]
 
         second = opened.models.resolve("iris:2").package
-        host = a_host(home, loading=loading, poll_s=0.01)
+        # It looks at desired state again only when the load is over.
+        host = a_host(home, loading=loading, poll_s=60.0)
         await host.reconcile()
         opened.deployments.divide("iris", traffic(v1=50, v2=50))
         following = asyncio.create_task(host.reconcile())

@@ -27,7 +27,7 @@ from servable.serving.answer import answer
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.serving.live import NO_TAP, Live, Parts, Wanted
-from servable.serving.shadow import MOST_BYTES, MOST_COPIES, Copies, Copying, Shadow, shadow_policy
+from servable.serving.shadow import MOST_BYTES, MOST_COPIES, Copies, Copying, Mirrored, Shadow, shadow_policy
 from servable.serving.taps import Taps, taps_of
 from servable.tensors import NUMBERS, PREDICTION, STRINGS
 from servable.testing import FakePredictor
@@ -265,7 +265,8 @@ def test_a_host_gives_versions_their_shadow_and_takes_it_back(home: Path) -> Non
         assert isinstance(shadow.executor, ProcessExecutor)
         (pid,) = shadow.executor.pids
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
-        assert shadow.tap is NO_TAP
+        # Nobody mirrors what a mirror is asked.
+        assert not isinstance(shadow.tap, Mirrored)
         for _ in range(3):
             assert json.loads((await answer(real, ROW, "r")).body)["version"] == 1
         while not (metrics.snapshot().comparisons and metrics.snapshot().comparisons[0].requests == 3):
