@@ -1,10 +1,13 @@
 """Labels and outcomes as texts, so that what was predicted and what turned out can be compared. Pure."""
 
 import math
+import sys
 from typing import Any
 
 from servable.artifact.signature import Signature
 from servable.errors import FieldProblem
+
+_LARGEST = sys.float_info.max
 
 
 def label_text(label: Any) -> str:
@@ -88,8 +91,10 @@ def _number(value: Any, path: str, as_text: bool) -> str | FieldProblem:
     number = math.nan
     if not isinstance(value, bool) and isinstance(value, (int, float, str) if as_text else (int, float)):
         try:
-            number = float(value)
-        except (ValueError, OverflowError):
+            # A whole number just beyond the largest of the type would be rounded to it.
+            within = isinstance(value, str) or -_LARGEST <= value <= _LARGEST
+            number = float(value) if within else math.nan
+        except ValueError:
             number = math.nan
     if not math.isfinite(number):
         return FieldProblem(path, "a finite number", repr(value)[:60])
