@@ -6,7 +6,8 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +51,12 @@ class Caller:
         body = json.loads(answer.read())
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
 
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
     def version(self, **headers: str) -> int:
         """The version that answers, after a look whether the answer is its own."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -57,6 +64,16 @@ class Caller:
         assert status == 200, body
         assert ANSWERS[body["version"]] == body["prediction"]
         return int(body["version"])
+
+
+Call = Callable[[str], Caller]
+
+
+@pytest.fixture
+def call() -> Iterator[Call]:
+    """Opens connections that end with the test."""
+    with ExitStack() as stack:
+        yield lambda url: stack.enter_context(Caller(url))
 
 
 def eventually(happened: Callable[[], bool]) -> None:
@@ -71,16 +88,17 @@ def shares(url: str, home: Path) -> dict[int, tuple[str, float]]:
     return {each.version: (each.state, round(each.share, 6)) for each in server.models}
 
 
-def test_shares_keys_and_testers(three: Path, serve: Serve) -> None:
+def test_shares_keys_and_testers(three: Path, serve: Serve, call: Call) -> None:
     servable.deploy("iris", split={1: 70, 2: 30}, sticky="X-Customer", home=three)
     url = serve(three)
-    caller = Caller(url)
+    caller = call(url)
     drawn = Counter(caller.version() for _ in range(1000))
     # Five standard deviations of a binomial distribution.
     assert abs(drawn[2] - 300) < 5 * math.sqrt(1000 * 0.3 * 0.7)
     keys = {f"customer-{number}": caller.version(x_customer=f"customer-{number}") for number in range(60)}
     assert set(keys.values()) == {1, 2}
-    assert all(Caller(url).version(x_customer=key) == version for key, version in list(keys.items())[:10])
+    other = call(url)
+    assert all(other.version(x_customer=key) == version for key, version in list(keys.items())[:10])
     assert {caller.version(x_servable_version=f"{version}") for version in (1, 2)} == {1, 2}
     status, _, body = caller.post("/models/iris/predict", {"input": ROW}, {"x-servable-version": "3"})
     assert (status, body["error"]["code"]) == (404, "version_not_found")
@@ -93,9 +111,9 @@ def test_shares_keys_and_testers(three: Path, serve: Serve) -> None:
     assert later != keys
 
 
-def test_every_format_names_the_version_that_answered(three: Path, serve: Serve) -> None:
+def test_every_format_names_the_version_that_answered(three: Path, serve: Serve, call: Call) -> None:
     servable.deploy("iris", split={1: 50, 2: 50}, home=three)
-    caller = Caller(serve(three))
+    caller = call(serve(three))
     columns = dict(zip(COLUMNS, ROW, strict=True))
     single = [
         {"name": name, "datatype": "FP64", "shape": [1, 1], "data": [value]}
@@ -122,7 +140,7 @@ def test_every_format_names_the_version_that_answered(three: Path, serve: Serve)
         assert head.get("x-servable-version") == "2", path
 
 
-def test_a_version_that_cannot_be_loaded_gets_no_traffic(three: Path, serve: Serve) -> None:
+def test_a_version_that_cannot_be_loaded_gets_no_traffic(three: Path, serve: Serve, call: Call) -> None:
     with open_home(three) as opened:
         graph = opened.packages.folder(opened.models.resolve("iris:3").package) / "model.onnx"
         graph.chmod(0o644)
@@ -132,7 +150,7 @@ def test_a_version_that_cannot_be_loaded_gets_no_traffic(three: Path, serve: Ser
         opened.deployments.divide("iris", Traffic(shares=parts))
     eventually(lambda: shares(url, three).get(3) == ("failed", 0.0))
     assert shares(url, three)[1] == ("live", 1.0)
-    caller = Caller(url)
+    caller = call(url)
     assert {caller.version() for _ in range(100)} == {1}
     found = servable.status(home=three, url=url).server
     assert found is not None
@@ -145,16 +163,17 @@ def test_switches_under_load_lose_nothing_and_mix_nothing(three: Path, serve: Se
     wrong: list[BaseException] = []
     counts: list[Counter[int]] = []
 
-    def call() -> None:
-        caller, seen = Caller(url), Counter[int]()
+    def ask() -> None:
+        seen = Counter[int]()
         counts.append(seen)
         try:
-            while not over.is_set():
-                seen[caller.version()] += 1
+            with Caller(url) as caller:
+                while not over.is_set():
+                    seen[caller.version()] += 1
         except BaseException as error:  # noqa: BLE001 - told to the test below
             wrong.append(error)
 
-    callers = [threading.Thread(target=call) for _ in range(4)]
+    callers = [threading.Thread(target=ask) for _ in range(4)]
     for each in callers:
         each.start()
     try:
@@ -173,3 +192,18 @@ def test_switches_under_load_lose_nothing_and_mix_nothing(three: Path, serve: Se
             each.join()
     assert wrong == []
     assert set(sum(counts, Counter())) == {1, 2, 3}
+
+
+def test_a_rollback_is_there_within_two_looks(
+    three: Path, serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVABLE_POLL_S", "2")
+    url = serve(three)
+    caller = call(url)
+    servable.deploy("iris:2", home=three)
+    eventually(lambda: caller.version() == 2)
+    servable.rollback("iris", home=three)
+    began = time.monotonic()
+    eventually(lambda: caller.version() == 1)
+    assert time.monotonic() - began < 4
+    assert shares(url, three) == {1: ("live", 1.0), 2: ("warm", 0.0)}
