@@ -76,7 +76,7 @@ def test_a_restart_of_every_worker_keeps_the_process(shared: Path) -> None:
 
 
 def test_a_new_version_takes_the_place_of_the_process(shared: Path) -> None:
-    with LocalServer(settings_of(shared, poll_s=0.05)) as server:
+    with LocalServer(settings_of(shared, poll_s=0.05, keep_warm_s=0)) as server:
         (before,) = models()
         publish_iris(shared, bias=2 * BIAS)
         # Loaded first, then switched to, then unloaded; in the end there is one again.

@@ -3,7 +3,7 @@
 With a key the choice is a weighted rendezvous: every version draws a number for the key, from a hash that
 all servers share, and the smallest number over weight wins. So a key meets the same version on every
 server, and a version whose weight rises only takes keys over: from the others, never the other way
-(``docs/decisions/0032-how-keys-map-to-versions.md``). Without a key it is chance.
+(``docs/decisions/0039-how-keys-map-to-versions.md``). Without a key it is chance.
 """
 
 import hashlib
@@ -17,6 +17,9 @@ from servable.registry.records import Share
 
 #: Bits of the hash that are used: as many as a float holds exactly.
 _BITS = 53
+_STEP = 2.0**-_BITS
+_ALL = 2**64 - 1
+_log = math.log
 _hash = partial(hashlib.blake2b, digest_size=8)
 
 
@@ -28,7 +31,7 @@ class Division:
         shares: at least one; what counts is each weight's part of their sum.
     """
 
-    __slots__ = ("_bounds", "_draws", "_versions", "shares")
+    __slots__ = ("_beginning", "_bounds", "_draws", "_versions", "shares")
 
     def __init__(self, model: str, shares: Sequence[Share]) -> None:
         ordered = sorted(shares, key=lambda share: share.version)
@@ -38,14 +41,8 @@ class Division:
         self.shares = {share.version: share.weight / total for share in ordered}
         # The last bound is left out: whatever lies above the one before is the last version's.
         self._bounds = tuple(accumulate(self.shares.values()))[:-1]
-        self._draws = tuple(
-            (
-                share.version,
-                share.weight,
-                hashlib.blake2b(f"{model}:{share.version}\0".encode(), digest_size=8),
-            )
-            for share in ordered
-        )
+        self._beginning = model.encode() + b"\0"
+        self._draws = tuple((share.version, share.weight, _drawn(share.version)) for share in ordered)
 
     def version(self, key: bytes | None, chance: float) -> int:
         """The version that answers a request.
@@ -56,14 +53,26 @@ class Division:
         """
         if key is None:
             return self._versions[bisect_right(self._bounds, chance)]
+        drawn = int.from_bytes(_hash(self._beginning + key).digest(), "big")
         best, least = self._versions[0], math.inf
-        for version, weight, drawn in self._draws:
-            drawn = drawn.copy()
-            drawn.update(key)
-            number = (int.from_bytes(drawn.digest(), "big") >> (64 - _BITS)) + 0.5
+        for version, weight, offset in self._draws:
+            number = (_mixed(drawn + offset) >> (64 - _BITS)) + 0.5
             # The time until an event that comes with this weight as its rate: who comes first wins, and
             # the chance of that is the weight over the sum of all.
-            waited = -math.log(number * 2.0**-_BITS) / weight
+            waited = -_log(number * _STEP) / weight
             if waited < least:
                 best, least = version, waited
         return best
+
+
+def _drawn(version: int) -> int:
+    """64 bits for a version, far from those of its neighbours."""
+    return _mixed(version * 0x9E3779B97F4A7C15)
+
+
+def _mixed(number: int) -> int:
+    """64 bits of which each depends on all 64 of the number (the last step of SplitMix64)."""
+    number &= _ALL
+    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 & _ALL
+    number = (number ^ (number >> 27)) * 0x94D049BB133111EB & _ALL
+    return number ^ (number >> 31)
