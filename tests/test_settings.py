@@ -92,6 +92,9 @@ def test_passwords_are_not_shown() -> None:
     assert masked_url(url) == "postgresql://ann:***@db:5432/models"
     assert masked_url("sqlite:///x.db") == "sqlite:///x.db"
     assert "secret" not in repr(ServerSettings(database_url=url))
+    shown = repr(ServerSettings(alert_webhook="https://example.org/secret", alert_key="secret"))
+    assert "secret" not in shown
+    assert "alert_key='***'" in shown
 
 
 def test_exposure_must_be_asked_for() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from servable.frameworks.python_model import Model, model
     from servable.workflows.add import add
     from servable.workflows.deploy import deploy, rollback, undeploy
+    from servable.workflows.drift import drift
     from servable.workflows.evaluate import evaluate
     from servable.workflows.feedback import feedback
     from servable.workflows.generate import generate_client
@@ -54,6 +55,7 @@ __all__ = [
     "change_rollout",
     "deploy",
     "describe",
+    "drift",
     "evaluate",
     "feedback",
     "generate_client",
@@ -89,6 +91,7 @@ _HOMES = {
     "change_rollout": "servable.workflows.rollouts",
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
+    "drift": "servable.workflows.drift",
     "evaluate": "servable.workflows.evaluate",
     "feedback": "servable.workflows.feedback",
     "generate_client": "servable.workflows.generate",

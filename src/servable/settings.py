@@ -166,13 +166,20 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         0.0, "Seconds to keep answering, not ready, after a stop signal.", least=0, most=3600
     )
     shutdown_s: float = _setting(30.0, "Seconds that running requests get to end.", least=0, most=3600)
+    alert_webhook: str = _setting("", "Address that alerts are posted to; empty for none.")
+    alert_key: str = _setting(
+        "", "What the HMAC signature of posted alerts is made with; empty: they are not signed."
+    )
     log_level: str = _setting("info", "One of debug, info, warning, error.")
     log_format: str = _setting("text", "text for people, json for machines.")
 
     def __repr__(self) -> str:
-        """The settings with the password of the database address hidden."""
+        """The settings without what must not be seen: the database's password, and where alerts go."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
         shown["database_url"] = masked_url(self.database_url)
+        # The address of a webhook often is its password.
+        hidden = {name: "***" for name in ("alert_webhook", "alert_key") if shown[name]}
+        shown.update(hidden)
         return f"ServerSettings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
@@ -321,6 +328,9 @@ def _convert(known: SettingDescription, value: Any, source: str) -> Any:
     allowed = {"log_level": _LEVELS, "log_format": _FORMATS}.get(known.name)
     if allowed is not None and converted not in allowed:
         raise SettingInvalid(f"{source} must be one of {', '.join(allowed)}, not {converted!r}.")
+    if known.name == "alert_webhook" and converted and not re.match(r"https?://[^/\s]", converted):
+        # The value is not repeated: it often holds a password.
+        raise SettingInvalid(f"{source} must be an address such as https://example.org/hook.")
     if known.name in _ROUTES and converted and not re.fullmatch(r"/[^\s{}?#]*", converted):
         raise SettingInvalid(f"{source} must be an address such as /predict, not {converted[:60]!r}.")
     return converted

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from sklearn import datasets
 
+from servable.artifact.profile import decode as decode_profile
+from servable.artifact.profile import encode as encode_profile
 from servable.errors import DataError, SettingInvalid
 from servable.frameworks import lookup
 from servable.training import evaluate
 from servable.training.candidates import CANDIDATES, DUMMY, build
 from servable.training.crossval import answer, fit_quietly
 from servable.training.data import infer
-from servable.training.profile import decode as decode_profile
-from servable.training.profile import encode as encode_profile
 from servable.training.search import fit, select, train
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from servable.artifact import profile
 from servable.artifact import signature as signatures
 from servable.artifact.files import storage_errors, sync_file, sync_folder, write_file
 from servable.artifact.manifest import (
@@ -31,6 +32,7 @@ from servable.artifact.manifest import (
     Manifest,
     Variant,
 )
+from servable.artifact.profile import Profile
 from servable.artifact.sample import read_sample as read_sample
 from servable.artifact.sample import write_sample as write_sample
 from servable.artifact.signature import Signature
@@ -206,13 +208,18 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
     return _read_json(folder, EVALUATION_FILE)
 
 
-def read_profile(folder: Path) -> dict[str, Any] | None:
+def read_profile(folder: Path) -> Profile | None:
     """The reference profile of the training columns; None where there is none.
 
     Raises:
-        ArtifactUnreadable: it is no JSON object.
+        ArtifactUnreadable: it is damaged.
     """
-    return _read_json(folder, PROFILE_FILE)
+    if not (folder / PROFILE_FILE).is_file():
+        return None
+    try:
+        return profile.decode(_read_record(folder, PROFILE_FILE))
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ArtifactUnreadable(f"{PROFILE_FILE} of the package {folder} is damaged: {error}.") from error
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any] | None:

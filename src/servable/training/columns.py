@@ -45,12 +45,14 @@ class ColumnInfo(msgspec.Struct, frozen=True):
         kind: ``number category boolean date text``, or ``dropped``.
         note: the reason, a few words.
         chosen: whether a person said so.
+        constant: the one value of a column that is dropped because it has no other; None for all others.
     """
 
     name: str
     kind: Literal["number", "category", "boolean", "date", "text", "dropped"]
     note: str
     chosen: bool = False
+    constant: float | str | None = None
 
 
 def check_choices(kinds: Mapping[str, str], columns: list[str]) -> None:
@@ -103,7 +105,7 @@ def classify(column: "pd.Series[Any]", name: str, chosen: str | None) -> tuple[C
         return ColumnInfo(name, "dropped", "no value at all"), column
     different = int(there.nunique())
     if different == 1 and len(there) == len(column):
-        return ColumnInfo(name, "dropped", "the same value in every row"), column
+        return ColumnInfo(name, "dropped", "the same value in every row", constant=_value(there)), column
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return ColumnInfo(name, "date", "dates"), column
     if _is_boolean(there):
@@ -133,6 +135,16 @@ def _plain(column: "pd.Series[Any]") -> "pd.Series[Any]":
             return column
         column = column.where(column.isna(), column.astype(str))
     return column.mask(column.isin(list(MISSING_TEXT)))
+
+
+def _value(there: "pd.Series[Any]") -> float | str | None:
+    """The first value of a column, as later rows are compared with it; None for dates, which go on."""
+    if pd.api.types.is_datetime64_any_dtype(there.dtype):
+        return None
+    first = there.iloc[0]
+    if isinstance(first, bool | np.bool_):
+        return "true" if first else "false"
+    return float(first) if pd.api.types.is_numeric_dtype(there.dtype) else str(first)
 
 
 def _is_boolean(there: "pd.Series[Any]") -> bool:

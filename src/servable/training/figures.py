@@ -36,7 +36,7 @@ _SETTINGS = {
 #: Inches. The small size is as wide as a third of the page, so text comes out as large as it is drawn.
 _SMALL = (3.55, 2.85)
 _LARGE = (4.9, 3.6)
-_LEGEND: dict[str, Any] = {
+LEGEND: dict[str, Any] = {
     "frameon": False,
     "fontsize": 9,
     "labelcolor": INK,
@@ -64,7 +64,7 @@ def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None
             axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
         for place, curve in enumerate(found):
             # A legend leaves out labels that begin with an underscore, but not with a blank.
-            label = _cut(f" {curve.label}" if curve.label.startswith("_") else curve.label)
+            label = cut(f" {curve.label}" if curve.label.startswith("_") else curve.label)
             label = label if curve.area is None else f"{label}  {curve.area:.3f}"
             colour = SERIES[place % len(SERIES)]
             if kind == "calibration":
@@ -86,14 +86,14 @@ def curves(found: Sequence[Curve], *, kind: str, title: str, floor: float | None
         axes.set_ylim(-0.01, 1.03)
         if len(found) > 1:
             # Several curves leave no corner free, so their names stand below the axes.
-            axes.figure.legend(loc="outside lower center", ncols=columns, **_LEGEND)
+            axes.figure.legend(loc="outside lower center", ncols=columns, **LEGEND)
         elif found[0].area is not None:
-            axes.legend(loc="lower left" if kind == "pr" else "lower right", **_LEGEND)
+            axes.legend(loc="lower left" if kind == "pr" else "lower right", **LEGEND)
 
     columns = 2 if max(len(curve.label) for curve in found) <= 12 else 1
     rows = -(-len(found) // columns) if len(found) > 1 else 0
     width, height = _SMALL
-    return _svg(draw, title, size=(width, height + 0.19 * rows))
+    return svg(draw, title, size=(width, height + 0.19 * rows))
 
 
 def learning(found: Sequence[Curve], *, title: str) -> str:
@@ -106,10 +106,10 @@ def learning(found: Sequence[Curve], *, title: str) -> str:
         axes.set_xlabel("epoch")
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.figure.legend(loc="outside lower center", ncols=1, **_LEGEND)
+        axes.figure.legend(loc="outside lower center", ncols=1, **LEGEND)
 
     width, height = _SMALL
-    return _svg(draw, title, size=(width, height + 0.19 * len(found)))
+    return svg(draw, title, size=(width, height + 0.19 * len(found)))
 
 
 def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = False) -> str:
@@ -128,7 +128,7 @@ def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = 
             heights = [count / total for count in item.counts]
             colour = SERIES[place % len(SERIES)]
             axes.stairs(heights, item.edges, fill=True, color=colour, alpha=0.35, linewidth=0)
-            axes.stairs(heights, item.edges, color=colour, linewidth=1.4, label=_cut(item.label))
+            axes.stairs(heights, item.edges, color=colour, linewidth=1.4, label=cut(item.label))
         axes.set_xlabel(label)
         axes.set_ylabel("share of rows")
         axes.set_ylim(bottom=0)
@@ -138,7 +138,7 @@ def scores(found: Sequence[Histogram], *, title: str, label: str, short: bool = 
         if len(found) > 1:
             _legend_above(axes, len(found))
 
-    return _svg(draw, title)
+    return svg(draw, title)
 
 
 def predicted(points: Scatter, *, title: str, name: str) -> str:
@@ -152,7 +152,7 @@ def predicted(points: Scatter, *, title: str, name: str) -> str:
         axes.set_xlabel(f"true {name}")
         axes.set_ylabel(f"predicted {name}")
 
-    return _svg(draw, title, short=True)
+    return svg(draw, title, short=True)
 
 
 def residuals(points: Scatter, *, title: str, name: str) -> str:
@@ -165,7 +165,7 @@ def residuals(points: Scatter, *, title: str, name: str) -> str:
         axes.set_xlabel(f"predicted {name}")
         axes.set_ylabel("truth minus prediction")
 
-    return _svg(draw, title, short=True)
+    return svg(draw, title, short=True)
 
 
 def clusters(points: Scatter, *, title: str) -> str:
@@ -184,20 +184,20 @@ def clusters(points: Scatter, *, title: str) -> str:
         axes.set_ylabel("second principal component")
         _legend_above(axes, 4)
 
-    return _svg(draw, title, short=True, size=_LARGE)
+    return svg(draw, title, short=True, size=_LARGE)
 
 
 def _legend_above(axes: Any, columns: int) -> None:
     """A legend that can hide nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, **_LEGEND)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, **LEGEND)
 
 
-def _cut(label: str) -> str:
+def cut(label: str) -> str:
     """A class's name as it fits a legend."""
     return label if len(label) <= 30 else f"{label[:29]}…"
 
 
-def _svg(
+def svg(
     draw: Callable[[Any], None], title: str, *, short: bool = False, size: tuple[float, float] = _SMALL
 ) -> str:
     """Draw on styled axes and give back an SVG element that scales with the page."""

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from servable.artifact.profile import Profile, constant, profile
 from servable.artifact.signature import Signature
 from servable.errors import DataError, SettingInvalid
 from servable.frameworks.base import Trained
@@ -19,7 +21,6 @@ from servable.training.columns import ColumnInfo
 from servable.training.crossval import CandidateResult, selection_metric
 from servable.training.data import Problem
 from servable.training.evaluate import Evaluation
-from servable.training.profile import Profile, profile
 from servable.training.split import Split, hold_out, set_apart
 
 #: Folds of the comparison before the tuning.
@@ -166,13 +167,24 @@ def result_of(
         holdout_rows=problem.rows[parts.holdout],
         sample=take(problem.arrays, learned),
         leaderboard=tuple(leaderboard),
-        profile=profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train)),
+        profile=_profile(problem, parts),
         recipe=recipe,
         columns=problem.columns,
         dropped=problem.dropped,
         notes=problem.notes,
         seconds=0.0,
     )
+
+
+def _profile(problem: Problem, parts: Split) -> Profile:
+    """What the rows looked like that it learned from, with the columns that never varied."""
+    found = profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train))
+    never = [
+        constant(info.name, info.constant, len(parts.train))
+        for info in problem.dropped
+        if info.constant is not None
+    ]
+    return msgspec.structs.replace(found, constant=never)
 
 
 def recipe_of(

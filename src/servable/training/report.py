@@ -12,6 +12,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from servable.artifact.profile import Profile
 from servable.artifact.signature import Signature
 from servable.training import figures
 from servable.training.candidates import DUMMY
@@ -20,7 +21,6 @@ from servable.training.crossval import CandidateResult
 from servable.training.evaluate import HEADLINE, Evaluation
 from servable.training.measures import HIGHER_IS_BETTER
 from servable.training.outcome import TrainingResult
-from servable.training.profile import Profile
 from servable.training.wording import (
     SHARES,
     TITLES,

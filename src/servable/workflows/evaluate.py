@@ -11,8 +11,7 @@ from servable.clock import SystemClock, timestamp
 from servable.errors import DataError
 from servable.frameworks import lookup
 from servable.progress import NoProgress, Progress
-from servable.runtime.model import variant_of
-from servable.tensors import row_count, stack
+from servable.workflows.answering import answers
 from servable.workflows.homes import opened
 from servable.workflows.labelled import Labelled, labelled
 from servable.workflows.outcomes import EvaluateOutcome
@@ -100,29 +99,13 @@ def _read(
     return rows
 
 
-def _answers(package: Package, rows: Labelled, progress: Progress) -> dict[str, Any]:
-    """What the variant that serves answers to all rows, a chunk at a time."""
-    chosen = variant_of(package.manifest)
-    adapter = lookup.adapter(chosen.format)
-    predictor = adapter.load(package.folder, chosen, package.signature, trust=package.manifest.trusted)
-    parts = []
-    try:
-        for start in range(0, rows.size, rows.chunk_rows):
-            part = rows.part(slice(start, start + rows.chunk_rows))
-            parts.append(predictor.predict(part))
-            progress.advance(row_count(part))
-    finally:
-        predictor.close()
-    return stack(parts)
-
-
 def _measured(package: Package, rows: Labelled, progress: Progress) -> "Evaluation":
     """All rows answered, and the answers held against the truth."""
     from servable.frameworks.frame import to_frame
     from servable.training import evaluate as measuring
 
     progress.begin("Answer all rows", total=rows.size)
-    answers = _answers(package, rows, progress)
+    given = answers(package, rows.part, rows.size, rows.chunk_rows, progress)
     points = None
     if package.signature.task == "clustering":
         # Clusters are measured in the space that the model prepared, which only its trained form knows.
@@ -137,7 +120,7 @@ def _measured(package: Package, rows: Labelled, progress: Progress) -> "Evaluati
         )
         steps = getattr(model, "named_steps", {})
         points = steps["prepare"].transform(frame) if "prepare" in steps else frame.to_numpy(dtype="float64")
-    found = measuring.evaluate(package.signature, rows.truth, answers, points=points)
+    found = measuring.evaluate(package.signature, rows.truth, given, points=points)
     progress.done(f"{found.metric} {found.metrics.get(found.metric, float('nan')):.4f}")
     return found
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from servable.artifact.profile import profile
 from servable.errors import SettingInvalid
 from servable.frameworks import lookup
 from servable.frameworks.base import Hints, Trained
@@ -13,7 +14,6 @@ from servable.progress import Progress
 from servable.training.candidates import DUMMY
 from servable.training.evaluate import Curve
 from servable.training.outcome import TrainingResult, libraries
-from servable.training.profile import profile
 from servable.training.tasks.export import export_program
 from servable.training.tasks.tensors import (
     SAMPLE_BYTES,

@@ -52,11 +52,20 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """All columns, and the target as ``target`` (None for clustering)."""
+    """All columns of the rows that a model learned from.
+
+    Attributes:
+        rows: how many.
+        columns: those that the model takes, in its order.
+        target: what it answers; None for clustering.
+        constant: columns that were left out because they had one value in every row. A model learns nothing
+            from them until they vary, and whoever watches later rows wants to know when they do.
+    """
 
     rows: int
     columns: list[ColumnProfile]
     target: ColumnProfile | None = None
+    constant: list[ColumnProfile] = []
 
 
 def encode(reference: Profile) -> bytes:
@@ -90,6 +99,13 @@ def profile(signature: Signature, arrays: Arrays, truth: NDArray[Any] | None = N
     return Profile(rows=row_count(arrays), columns=columns, target=_target(signature, truth))
 
 
+def constant(name: str, value: float | str, rows: int) -> ColumnProfile:
+    """The profile of a column that has one value in every row."""
+    if isinstance(value, str):
+        return ColumnProfile(name=name, kind="category", missing=0.0, distinct=1, categories={value: rows})
+    return of_numbers(name, np.full(rows, value, np.float64))
+
+
 def _target(signature: Signature, truth: NDArray[Any] | None) -> ColumnProfile | None:
     if truth is None:
         return None
@@ -103,32 +119,59 @@ def _target(signature: Signature, truth: NDArray[Any] | None) -> ColumnProfile |
 
 
 def _column(field: Field, values: NDArray[Any]) -> ColumnProfile:
-    rows = max(len(values), 1)
+    held = comparable(field, values)
     if field.kind == "text":
         # Only how long they are: texts themselves belong into no record that people hand around.
-        values = np.asarray([len(text) or np.nan for text in values], dtype=np.float64)
-    elif field.array == STRINGS:
-        there = values[values != MISSING_STRING].astype(str)
-        return _counted(field, there, 1 - len(there) / rows)
+        held = np.asarray([len(text) or np.nan for text in held], dtype=np.float64)
+    if held.dtype != object:
+        return of_numbers(field.name, held, kind=field.kind)
+    there = held[held != MISSING_STRING].astype(str)
+    return _counted(field, there, 1 - len(there) / max(len(held), 1))
+
+
+def comparable(field: Field, values: NDArray[Any]) -> NDArray[Any]:
+    """A packed column in the form in which it is counted and compared.
+
+    Args:
+        field: of the column.
+        values: one column of a packed array, or a classifier's truth ``[rows]``.
+
+    Returns:
+        Categories and booleans as object (str), "" where missing, free text as it is, all else float64 with
+        NaN where missing.
+    """
+    if field.array == STRINGS:
+        return values.astype(object)
     numbers = values.astype(np.float64)
-    there = numbers[~np.isnan(numbers)]
-    missing = 1 - len(there) / rows
-    if field.kind in ("category", "boolean"):
-        names = there.astype(np.int64).astype(str)
-        if field.kind == "boolean":
-            names = np.where(there != 0, "true", "false")
-        return _counted(field, names, missing)
+    if field.kind not in ("category", "boolean"):
+        return numbers
+    missing = np.isnan(numbers)
+    whole = np.where(missing, 0, numbers).astype(np.int64)
+    names = np.where(whole != 0, "true", "false") if field.kind == "boolean" else whole.astype(str)
+    return np.where(missing, MISSING_STRING, names).astype(object)
+
+
+def of_numbers(name: str, values: NDArray[np.float64], *, kind: str = "number") -> ColumnProfile:
+    """The profile of one column of numbers.
+
+    Args:
+        name: of the column.
+        values: float64 ``[rows]``, NaN where missing.
+        kind: as in a signature.
+    """
+    there = values[~np.isnan(values)]
+    missing = 1 - len(there) / max(len(values), 1)
     if not len(there):
-        return ColumnProfile(name=field.name, kind=field.kind, missing=missing, distinct=0)
+        return ColumnProfile(name=name, kind=kind, missing=missing, distinct=0)
     edges = np.unique(np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1]))
     counts = np.bincount(np.searchsorted(edges, there, side="left"), minlength=len(edges) + 1)
     low, high = np.quantile(there, [0.005, 0.995])
     if not high > low:
         low, high = float(there.min()), float(there.max())
-    drawn, bounds = np.histogram(np.clip(there, low, high), bins=BINS)
+    drawn, bounds = np.histogram(np.clip(there, low, high), bins=BINS, range=_span(low, high))
     return ColumnProfile(
-        name=field.name,
-        kind=field.kind,
+        name=name,
+        kind=kind,
         missing=missing,
         distinct=len(np.unique(there)),
         edges=edges.tolist(),
@@ -139,6 +182,14 @@ def _column(field: Field, values: NDArray[Any]) -> ColumnProfile:
         mean=float(there.mean()),
         std=float(there.std()),
     )
+
+
+def _span(low: float, high: float) -> tuple[float, float]:
+    """A range that can be cut into bins: values too near to each other for that share the middle one."""
+    if (np.diff(np.linspace(low, high, BINS + 1)) > 0).all():
+        return low, high
+    reach = max(0.5, abs(low) * 1e-6)
+    return low - reach, high + reach
 
 
 def _counted(field: Field, there: NDArray[Any], missing: float) -> ColumnProfile:

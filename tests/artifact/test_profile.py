@@ -5,8 +5,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from servable.artifact.profile import decode, encode, of_numbers, profile
 from servable.training.data import infer
-from servable.training.profile import decode, encode, profile
 from thoroughness import examples
 
 
@@ -42,6 +42,17 @@ def test_counts_add_up_to_the_rows_that_have_a_value(rows):
     assert sum(text.categories.values()) + text.others == int(frame["t"].notna().sum())
     assert found.target is not None
     assert sum(found.target.categories.values()) == len(frame)
+
+
+@given(st.sampled_from([1.0, -1e9, 1e17, 5e-324]), st.integers(1, 3))
+def test_values_too_near_for_bins_are_profiled(first: float, steps: int):
+    last = first
+    for _ in range(steps):
+        last = float(np.nextafter(last, np.inf))
+    found = of_numbers("n", np.asarray([first] * 50 + [last] * 50))
+    assert sum(found.histogram_counts) == sum(found.counts) == 100
+    assert found.histogram_edges == sorted(set(found.histogram_edges))
+    assert sum(of_numbers("n", np.full(9, first)).histogram_counts) == 9
 
 
 def test_many_categories_are_counted_together():

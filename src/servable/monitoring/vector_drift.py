@@ -1,0 +1,81 @@
+"""Drift of inputs that are whole arrays, against the rows that a package keeps. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from servable.monitoring.drift import Observed
+from servable.monitoring.records import ColumnDrift, Limits, Point
+from servable.monitoring.vectors import compare_vectors
+from servable.monitoring.windows import Window, runs
+
+#: Old and new rows must be told apart in this share of the pairs.
+LEAST_TOLD_APART = 0.65
+
+
+def judge_arrays(
+    arrays: Mapping[str, NDArray[Any]],
+    kept: Mapping[str, NDArray[Any]],
+    observed: Observed,
+    windows: Sequence[Window],
+    limits: Limits,
+) -> tuple[ColumnDrift, ...]:
+    """What became of every input that is a whole array.
+
+    Args:
+        arrays: what was served ``[rows, ...]``, by input.
+        kept: rows that the model was measured on, of the same inputs.
+        observed: says when rows came.
+        windows: of the rows, in order.
+        limits: what counts as drift; the error rate is divided among the inputs.
+    """
+    found = []
+    for name, array in arrays.items():
+        if len(kept[name]) < 2:
+            continue
+        points = tuple(
+            _point(kept[name], array[window.start : window.stop], window, observed, limits, len(arrays))
+            for window in windows
+            if window.rows > 1
+        )
+        found.append(_column(name, points))
+    return tuple(found)
+
+
+def _point(
+    before: NDArray[Any], now: NDArray[Any], window: Window, observed: Observed, limits: Limits, inputs: int
+) -> Point:
+    compared = compare_vectors(before, now, seed=window.start)
+    p_value = min(compared.p_value * inputs, 1.0)
+    drift = p_value <= limits.alpha and compared.told_apart >= LEAST_TOLD_APART
+    return Point(
+        row=window.start,
+        at=observed.when(window.start),
+        rows=window.rows,
+        drift=drift,
+        reasons=("values",) if drift else (),
+        test="mmd",
+        statistic=compared.told_apart,
+        p_value=p_value,
+        effective=float(compared.rows),
+    )
+
+
+def _column(name: str, points: Sequence[Point]) -> ColumnDrift:
+    stretches = runs([point.drift for point in points])
+    latest = stretches[-1] if stretches else None
+    inside = points if latest is None else points[latest.first : latest.last + 1]
+    return ColumnDrift(
+        side="input",
+        name=name,
+        kind="array",
+        state="unknown" if not points else "steady" if latest is None else "drift" if latest.open else "over",
+        since_row=None if latest is None else points[latest.first].row,
+        since="" if latest is None else points[latest.first].at,
+        until="" if latest is None or latest.open else points[min(latest.last + 1, len(points) - 1)].at,
+        strongest=max(inside, key=lambda point: point.statistic, default=None),
+        newest=points[-1] if points else None,
+        episodes=len(stretches),
+        points=tuple(points),
+    )
