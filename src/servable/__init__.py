@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from servable.engines.wsgi import wsgi
     from servable.errors import ServableError
     from servable.frameworks.python_model import Model, model
+    from servable.updating.update import update
     from servable.workflows.add import add
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.evaluate import evaluate
@@ -70,6 +71,7 @@ __all__ = [
     "traffic",
     "train",
     "undeploy",
+    "update",
     "watch",
     "wsgi",
 ]
@@ -105,6 +107,7 @@ _HOMES = {
     "traffic": "servable.workflows.traffic",
     "train": "servable.workflows.train",
     "undeploy": "servable.workflows.deploy",
+    "update": "servable.updating.update",
     "watch": "servable.workflows.watch",
     "wsgi": "servable.engines.wsgi",
 }

@@ -203,7 +203,7 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
     Raises:
         ArtifactUnreadable: it is no JSON object.
     """
-    return _read_json(folder, EVALUATION_FILE)
+    return read_json(folder, EVALUATION_FILE)
 
 
 def read_profile(folder: Path) -> dict[str, Any] | None:
@@ -212,10 +212,19 @@ def read_profile(folder: Path) -> dict[str, Any] | None:
     Raises:
         ArtifactUnreadable: it is no JSON object.
     """
-    return _read_json(folder, PROFILE_FILE)
+    return read_json(folder, PROFILE_FILE)
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any] | None:
+def read_json(folder: Path, name: str) -> dict[str, Any] | None:
+    """A record kept in a package, unverified; None where there is none.
+
+    Args:
+        folder: the package.
+        name: the file's name.
+
+    Raises:
+        ArtifactUnreadable: it is no JSON object.
+    """
     if not (folder / name).is_file():
         return None
     data = _read_record(folder, name)
