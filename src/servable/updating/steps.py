@@ -210,7 +210,9 @@ def deployed(work: Work) -> Stepped:
             f"{work.champion.version}; {model}:{version} is registered and was not deployed."
         )
     work.alone()
+    work.progress.begin("Deploy")
     work.home.deployments.deploy(model, version)
+    work.progress.done(f"{model}:{version}")
     return Stepped({"deploy": work.options.deploy}, "promoted", f"{model}:{version} took over")
 
 
