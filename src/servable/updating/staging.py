@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ROWS, _CHALLENGER, _PACKAGE = "rows.parquet", "challenger", "package"
 #: Beside a package, not in it: its head before it is sealed.
-_HEAD, _VARIANT = "head.json", "variant.json"
+_HEAD, _VARIANT = "head.msgpack", "variant.json"
 
 
 class Challenger(NamedTuple):
@@ -106,14 +106,16 @@ class Staging:
 
         def write(folder: Path) -> None:
             heads.append(fill(folder))
-            write_file(self.folder / _HEAD, msgspec.json.encode(heads[0], enc_hook=float))
+            write_file(self.folder / _HEAD, msgspec.msgpack.encode(heads[0], enc_hook=_plain))
 
         self._made(_PACKAGE, write)
         return heads[0]
 
     def package(self) -> tuple[Path, Manifest]:
         """The folder of the package that was kept, ready to be published, and its head."""
-        return self.folder / _PACKAGE, msgspec.json.decode((self.folder / _HEAD).read_bytes(), type=Manifest)
+        # MessagePack, because a difference without bound has no word in JSON.
+        head = msgspec.msgpack.decode((self.folder / _HEAD).read_bytes(), type=Manifest)
+        return self.folder / _PACKAGE, head
 
     def _file(self, name: str, write: Callable[[Path], Any]) -> None:
         """Make a file that appears whole."""
@@ -138,3 +140,8 @@ class Staging:
             fill(draft)
             draft.rename(target)
             sync_folder(self.folder)
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec cannot write by itself: a number of numpy."""
+    return value.item()
