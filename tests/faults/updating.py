@@ -4,8 +4,7 @@
 
 ``--kill N``: at the Nth time that the turn says what it is doing, counted from 1; it says so at the beginning
 and at the end of everything it does, also between doing something and keeping that it was done. ``--wait
-FILE``: before it compares, it makes FILE and waits until that is gone. What was said is printed at the end, as
-JSON.
+FILE``: before it compares, it makes FILE and waits until that is gone. What was said is printed as JSON.
 """
 
 import argparse

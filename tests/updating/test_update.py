@@ -226,3 +226,22 @@ def test_slices_are_compared(slices: Any, turned: Path) -> None:
     expected = {"shop=a", "shop=b"} if slices == ("shop",) else {"shop=a"}
     assert expected <= set(names)
     assert outcome.turn.state == "promoted"
+
+
+def test_a_model_learns_on_from_where_it_is(shops_csv: Path, home: Path) -> None:
+    servable.train(
+        shops_csv, target="label", name="shops", model="sgd", time_budget_s=1, deploy=True, home=home
+    )
+    write_traffic(home, "shops", rows(600, seed=2, turned=True), first=0)
+    outcome = update("shops", UpdateOptions(tune=False, online=True), home=home)
+    assert outcome.turn is not None
+    assert outcome.turn.record["train"] == outcome.turn.record["train"] | {"online": True, "rows": 300}
+    assert outcome.turn.state == "promoted"
+    assert outcome.turn.record["evaluate"]["whole"]["challenger"] > 0.75
+    assert served(home) == 2
+
+
+def test_a_model_that_cannot_learn_on_is_refused(turned: Path) -> None:
+    with pytest.raises(SettingInvalid, match="cannot learn on from where it is"):
+        update("shops", UpdateOptions(online=True), home=turned)
+    assert served(turned) == 1

@@ -102,6 +102,12 @@ NoRefit = Annotated[
         "--no-refit", help="Serve what was measured, without the newest rows.", rich_help_panel=ROWS
     ),
 ]
+Online = Annotated[
+    bool,
+    typer.Option(
+        "--online", help="Let it learn on from where it is, instead of fitting it anew.", rich_help_panel=ROWS
+    ),
+]
 NoTune = Annotated[
     bool,
     typer.Option("--no-tune", help="Do not search session options.", rich_help_panel=options.SERVING),
@@ -135,6 +141,7 @@ def update(
     deploy: DeployHow = "now",
     no_refit: NoRefit = False,
     no_tune: NoTune = False,
+    online: Online = False,
     history: History = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
@@ -172,6 +179,7 @@ def update(
         deploy=deploy,
         data=str(data) if data is not None else "",
         refit=not no_refit,
+        online=online,
         tune=not no_tune,
     )  # fmt: skip
     if watch:

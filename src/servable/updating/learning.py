@@ -1,15 +1,17 @@
 """Fitting a challenger by the recipe, and letting it and the champion answer the same rows."""
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from servable.artifact.manifest import TRAINED
 from servable.artifact.package import Package
 from servable.artifact.recipe import Recipe
 from servable.artifact.signature import Signature
-from servable.errors import SettingInvalid
+from servable.errors import SettingInvalid, converted
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor, Trained
 from servable.runtime.model import variant_of
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Rows answered in one run.
 _CHUNK_ROWS = 10_000
+#: Rows that a model learns on from at once.
+_ONLINE_ROWS = 32
 #: Most different values of a column whose slices are its values; numbers with more are cut into quarters.
 _MOST_VALUES = 12
 
@@ -77,6 +81,53 @@ def fitted(problem: "Problem", fit: Fit, weights: NDArray[np.float64] | None) ->
 
     adapter, trained = tasks.fit(problem, fit.estimator, fit.params, weights=weights, seed=fit.seed)
     return Challenger(adapter, trained)
+
+
+def restored(package: Package) -> Challenger:
+    """The model of a version as it was trained, to learn on.
+
+    Raises:
+        ArtifactUntrusted: it would execute code, and nobody said that this is wanted.
+    """
+    variant = package.manifest.variant(TRAINED)
+    trained = lookup.adapter(variant.format).restore(
+        package.folder, variant, package.signature, trust=package.manifest.trusted
+    )
+    return Challenger(variant.format, trained._replace(libraries=package.manifest.libraries))
+
+
+def learned_on(challenger: Challenger, frame: "pd.DataFrame") -> Challenger:
+    """A model after it learned from further rows, in their order; what it prepares them by stays as it is.
+
+    Args:
+        challenger: is not changed.
+        frame: inputs and target, the newest row last.
+
+    Raises:
+        SettingInvalid: the model cannot learn on.
+        DataError: a label is none of its classes.
+    """
+    from servable.frameworks.frame import pack, to_frame
+    from servable.training.data import truth_of
+
+    trained = challenger.trained
+    pipeline = copy.deepcopy(trained.model)
+    steps = getattr(pipeline, "named_steps", {})
+    model: Any = steps.get("model")
+    if "prepare" not in steps or not hasattr(model, "partial_fit"):
+        raise SettingInvalid(
+            f"{type(model or pipeline).__name__} cannot learn on from where it is; leave --online out, or "
+            "train one that can: --model sgd or --model naive_bayes."
+        )
+    truth = truth_of(frame, trained.signature)
+    points = steps["prepare"].transform(
+        to_frame(pack(frame, trained.signature), trained.signature, "canonical")
+    )
+    for start in range(0, len(points), _ONLINE_ROWS):
+        part = slice(start, start + _ONLINE_ROWS)
+        with converted({ValueError: SettingInvalid}, "The model cannot learn on: {}."):
+            model.partial_fit(points[part], truth[part] if truth is not None else None)
+    return Challenger(challenger.adapter, trained._replace(model=pipeline))
 
 
 def answers_of_package(package: Package, frame: "pd.DataFrame") -> dict[str, Any]:

@@ -20,6 +20,8 @@ class UpdateOptions(msgspec.Struct, frozen=True, kw_only=True):
         data: where the original rows lie now, if the recipe's path is not right any more; empty if it is.
         refit: whether a version that passed is fitted once more with the rows that it was measured on, so
             that it knows the newest ones. What it was measured with is then the model before that.
+        online: whether the model learns on from where it is, row by row, instead of being fitted anew; only
+            labels that came since it learned are used, and it must be one that can (``partial_fit``).
         tune: whether session options are searched for its compiled form; else those of the version before
             it are tried.
     """
@@ -30,6 +32,7 @@ class UpdateOptions(msgspec.Struct, frozen=True, kw_only=True):
     deploy: Deploy = "now"
     data: str = ""
     refit: bool = True
+    online: bool = False
     tune: bool = True
 
 

@@ -46,7 +46,10 @@ def fill(work: "Work") -> Manifest:
         measured.trained.signature, problem.truth_at(work.cut().held), learning.answers_of(measured, held)
     )
     final, rows = measured, work.cut().learn
-    if work.options.refit:
+    if work.options.refit and work.options.online:
+        rows = _all(problem)
+        final = learning.learned_on(measured, held)
+    elif work.options.refit:
         rows = window.recent(_all(problem), work.options.window)
         fit = learning.fit_of(work.package, work.recipe)
         work.progress.begin(f"Fit {fit.estimator} with the newest rows too")

@@ -82,6 +82,11 @@ class Work:
         """The rows that both versions are measured on."""
         return self.staging.rows().iloc[self.cut().held].reset_index(drop=True)
 
+    def unseen(self) -> "pd.DataFrame":
+        """The rows that the champion never saw and that are not held out."""
+        first = int(self.record["collect"]["rows"]) - int(self.record["collect"]["unseen"])
+        return self.staging.rows().iloc[first : self.cut().held[0]].reset_index(drop=True)
+
 
 def collected(work: Work) -> Stepped:
     """Read the original rows and the labelled traffic, and keep them."""
@@ -113,6 +118,8 @@ def collected(work: Work) -> Stepped:
 
 def trained(work: Work) -> Stepped:
     """Fit the recipe on the rows that are not held out."""
+    if work.options.online:
+        return _learned_on(work)
     fit = learning.fit_of(work.package, work.recipe)
     work.progress.begin(f"Fit {fit.estimator}")
     problem = learning.problem_of(work.staging.rows(), work.package.signature, work.recipe)
@@ -124,6 +131,17 @@ def trained(work: Work) -> Stepped:
     return Stepped(
         {"estimator": fit.estimator, "params": dict(fit.params), "seed": fit.seed, "rows": len(rows)}
     )
+
+
+def _learned_on(work: Work) -> Stepped:
+    """Let the present version learn on from the rows that it never saw and that are not held out."""
+    work.progress.begin("Learn on")
+    estimator = str(work.package.manifest.recipe.get("estimator", ""))
+    rows = work.unseen()
+    challenger = learning.learned_on(learning.restored(work.package), rows)
+    work.staging.keep_challenger(challenger)
+    work.progress.done(f"from {len(rows)} rows")
+    return Stepped({"estimator": estimator, "online": True, "rows": len(rows)})
 
 
 def evaluated(work: Work) -> Stepped:
