@@ -16,8 +16,8 @@ from servable.errors import ArtifactUnreadable
         Recipe(),
         Recipe(
             data="/data/churn.csv", sha256="ab", rows=7, target="churned", model="lightgbm",
-            kinds={"id": "drop"}, time_order="day", unknown="refuse", max_loss=MaxLoss("accuracy", 0.01), traffic_rows=3,
-            traffic_until="2026-01-01T00:00:00.000001+00:00",
+            kinds={"id": "drop"}, time_order="day", unknown="refuse", max_loss=MaxLoss("accuracy", 0.01),
+            traffic_rows=3, traffic_until="2026-01-01T00:00:00.000001+00:00",
         ),
         Recipe(max_loss="rmse=1%", time_order=True),
     ],

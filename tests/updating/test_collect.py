@@ -54,8 +54,11 @@ def test_without_traffic_there_are_no_rows(home: Path) -> None:
 def test_an_input_that_no_older_version_had_is_missing(home: Path) -> None:
     write_traffic(home, "shops", rows(3, seed=1).drop(columns="y"), first=0)
     with open_home(home) as place:
+        with pytest.raises(DataError, match="No captured row has the column 'y'"):
+            collect.labelled(place, "shops", SIGNATURE)
+        write_traffic(home, "shops", rows(2, seed=2), first=100)
         found = collect.labelled(place, "shops", SIGNATURE).frame
-    assert found["y"].isna().all()
+    assert found["y"].isna().tolist() == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from servable.errors import ConflictError, DataError, ModelNotFound, SettingInva
 from servable.progress import NoProgress
 from servable.registry.home import open_home
 from servable.registry.leases import Leases
+from servable.registry.records import Share, Traffic
 from servable.registry.turns import Turns
 from servable.testing import RecordedProgress
 from servable.updating.gate import GateRules
@@ -178,6 +179,18 @@ def test_a_version_deployed_by_hand_meanwhile_stays(turned: Path) -> None:
         update("shops", QUICK, home=turned)
     assert served(turned) == 3
     assert history("shops", home=turned)[0].state == "failed"
+
+
+def test_no_turn_is_made_while_requests_are_divided(turned: Path) -> None:
+    with open_home(turned) as place:
+        record = place.models.resolve("shops:1")
+        other = place.models.create_version(record.package, place.package(record).manifest, "classification")
+        shares = (Share(version=1, weight=1), Share(version=other.version, weight=1))
+        place.deployments.divide("shops", Traffic(shares=shares))
+    outcome = update("shops", QUICK, home=turned)
+    assert not outcome.due
+    assert "divided" in outcome.reason
+    assert history("shops", home=turned) == ()
 
 
 def test_another_machine_that_has_the_lease_is_respected(turned: Path) -> None:

@@ -93,7 +93,7 @@ Slower = Annotated[
     typer.Option(min=1.0, help="How many times as long an answer may take.", rich_help_panel=GATE),
 ]
 DeployHow = Annotated[
-    Literal["now", "canary", "shadow", "never"],
+    Literal["now", "never"],
     typer.Option(help="What happens to a version that passed.", rich_help_panel=GATE),
 ]
 NoRefit = Annotated[

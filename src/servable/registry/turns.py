@@ -12,12 +12,11 @@ from servable.registry import tables
 from servable.registry.models import missing_model
 from servable.registry.state import State
 
-#: ``running``: steps are left. ``waiting``: a rollout that it began goes on. The others are ends: the new
-#: version took over, was rolled back by its rollout, was registered and left alone, did not pass the gate, or
-#: a step failed.
-TurnState = Literal["running", "waiting", "promoted", "rolled_back", "registered", "refused", "failed"]
+#: ``running``: steps are left. The others are ends: the new version took over, was registered and left alone,
+#: did not pass the gate, or a step failed.
+TurnState = Literal["running", "promoted", "registered", "refused", "failed"]
 #: States of a turn that is not over.
-OPEN: tuple[TurnState, ...] = ("running", "waiting")
+OPEN: tuple[TurnState, ...] = ("running",)
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):

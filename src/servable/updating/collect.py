@@ -121,6 +121,9 @@ def of_table(table: Any, signature: Signature) -> Labelled:
 
     A row that several versions answered counts once. Rows that an older version answered without an input
     that this one has hold a missing value there.
+
+    Raises:
+        DataError: no row at all has one of the inputs.
     """
     import numpy as np
     import pandas as pd
@@ -128,6 +131,12 @@ def of_table(table: Any, signature: Signature) -> Labelled:
     wanted = ["request_id", "row", "at", "outcome", "labelled_at"]
     if any(name not in table.column_names for name in wanted):
         return Labelled(_shaped(None, signature), 0, 0)
+    absent = [field.name for field in signature.inputs if f"in.{field.name}" not in table.column_names]
+    if absent and table.num_rows:
+        raise DataError(
+            f"No captured row has the column {absent[0]!r}, so nothing can be learned from them; it is left "
+            "out where traffic is captured, or nobody sent it yet."
+        )
     frame = table.filter(table["outcome"].is_valid()).to_pandas()
     frame = frame.drop_duplicates(["request_id", "row"], keep="last").sort_values(
         ["at", "request_id", "row"], kind="stable", ignore_index=True
@@ -137,7 +146,7 @@ def of_table(table: Any, signature: Signature) -> Labelled:
     known = np.asarray([answer is not None for answer in answers], bool)
     until = int(moments["labelled_at"].max()) if len(frame) else 0
     values = pd.DataFrame(
-        {field.name: _column(frame, f"in.{field.name}") for field in signature.inputs}, index=frame.index
+        {field.name: frame[f"in.{field.name}"] for field in signature.inputs}, index=frame.index
     ).assign(**{signature.answer.name: pd.Series(answers, dtype=object)})
     shaped = _shaped(values[known], signature)
     return Labelled(shaped.assign(**{AT: moments["at"][known]}), until, int((~known).sum()))
@@ -194,13 +203,6 @@ def microseconds_of(text: str) -> int:
 
 def _microseconds(column: "pd.Series[Any]") -> Any:
     return column.astype("datetime64[us, UTC]").astype("int64").to_numpy()
-
-
-def _column(frame: "pd.DataFrame", name: str) -> Any:
-    """An input as it was captured; missing values where no version captured it."""
-    import numpy as np
-
-    return frame[name].to_numpy() if name in frame.columns else np.full(len(frame), np.nan)
 
 
 def _shaped(frame: "pd.DataFrame | None", signature: Signature) -> "pd.DataFrame":

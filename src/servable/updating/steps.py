@@ -17,7 +17,7 @@ from servable.clock import Clock
 from servable.errors import ConflictError, DataError
 from servable.progress import Progress
 from servable.registry.home import Home, publish
-from servable.registry.records import VersionRecord
+from servable.registry.records import WHOLE, VersionRecord
 from servable.registry.turns import TurnState
 from servable.updating import collect, gate, learning, packing, window
 from servable.updating.options import UpdateOptions
@@ -226,6 +226,11 @@ def deployed(work: Work) -> Stepped:
         raise ConflictError(
             f"{model}:{present.version} was deployed while turn {work.turn} compared with version "
             f"{work.champion.version}; {model}:{version} is registered and was not deployed."
+        )
+    if present.traffic != WHOLE:
+        raise ConflictError(
+            f"The requests of {model} were divided while turn {work.turn} went on; {model}:{version} is "
+            "registered and was not deployed."
         )
     work.alone()
     work.progress.begin("Deploy")

@@ -13,7 +13,7 @@ from servable.clock import Clock, SystemClock
 from servable.errors import ServableError
 from servable.progress import NoProgress, Progress
 from servable.registry.home import Home
-from servable.registry.records import VersionRecord
+from servable.registry.records import WHOLE, VersionRecord
 from servable.registry.turns import TurnRecord, Turns
 from servable.updating import collect, gate, staging, steps
 from servable.updating.alone import alone
@@ -108,6 +108,12 @@ def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple
         SettingInvalid: it is none that can be trained again.
     """
     champion = champion_of(home, name)
+    deployment = home.deployments.get(name)
+    if deployment is not None and deployment.traffic != WHOLE:
+        # Which of the versions is the one to beat is being found out.
+        return Due(
+            False, "its requests are divided among versions, or copied to one; that has to end first"
+        ), champion
     package = home.package(champion)
     collect.check_kind(package.signature, read_recipe(package.folder), champion.reference)
     turns = Turns(home.state, clock).newest(name)
