@@ -92,16 +92,19 @@ def check(ready: Path, tmp_path: Path, kills: list[int], expected: dict[str, Any
 
 
 @pytest.mark.slow
-def test_a_kill_at_a_few_steps_changes_nothing_about_the_end(
-    ready: Path, undisturbed: tuple[list[str], dict[str, Any]], tmp_path: Path
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("word", ["done shops:2", "last"])
+def test_a_kill_before_an_outcome_is_kept_changes_nothing_about_the_end(
+    word: str, ready: Path, undisturbed: tuple[list[str], dict[str, Any]], tmp_path: Path
 ) -> None:
+    """The version is registered, or deployed, and nobody knows that it is."""
     said, expected = undisturbed
-    # In the middle of compiling, after registering before that was kept, and after deploying likewise.
-    for moment in moments(said, "begin Compile", "done shops:2", "begin Deploy"):
-        check(ready, tmp_path, [moment], expected)
+    moment = len(said) if word == "last" else moments(said, word)[0]
+    check(ready, tmp_path, [moment], expected)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_kill_after_kill_comes_to_the_same_end(
     ready: Path, undisturbed: tuple[list[str], dict[str, Any]], tmp_path: Path
 ) -> None:
