@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from servable.engines.wsgi import wsgi
     from servable.errors import ServableError
     from servable.frameworks.python_model import Model, model
+    from servable.updating.update import update
     from servable.workflows.add import add
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.drift import drift
@@ -72,6 +73,7 @@ __all__ = [
     "traffic",
     "train",
     "undeploy",
+    "update",
     "watch",
     "wsgi",
 ]
@@ -108,6 +110,7 @@ _HOMES = {
     "traffic": "servable.workflows.traffic",
     "train": "servable.workflows.train",
     "undeploy": "servable.workflows.deploy",
+    "update": "servable.updating.update",
     "watch": "servable.workflows.watch",
     "wsgi": "servable.engines.wsgi",
 }

@@ -12,6 +12,7 @@ A package is a folder::
     sample.npz        held-out rows in packed form, for proofs made later
     truth.npz         the true answers to those rows, where they are known
     selfcheck.npz     the example row in packed form with the answers to it, which every load must give again
+    recipe.json       what training was told, and which rows it had (packages made by training)
 
 The format number is ``FORMAT``. Raise it when a reader of the present number would misread the new
 form; a new optional field does not need it. To raise it: copy the reader of the old form to
@@ -36,6 +37,7 @@ PROFILE_FILE = "profile.json"
 SAMPLE_FILE = "sample.npz"
 TRUTH_FILE = "truth.npz"
 SELF_CHECK_FILE = "selfcheck.npz"
+RECIPE_FILE = "recipe.json"
 #: The variant that runs the model as its framework left it.
 TRAINED = "trained"
 

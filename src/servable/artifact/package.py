@@ -205,7 +205,7 @@ def read_evaluation(folder: Path) -> dict[str, Any] | None:
     Raises:
         ArtifactUnreadable: it is no JSON object.
     """
-    return _read_json(folder, EVALUATION_FILE)
+    return read_json(folder, EVALUATION_FILE)
 
 
 def read_profile(folder: Path) -> Profile | None:
@@ -222,7 +222,16 @@ def read_profile(folder: Path) -> Profile | None:
         raise ArtifactUnreadable(f"{PROFILE_FILE} of the package {folder} is damaged: {error}.") from error
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any] | None:
+def read_json(folder: Path, name: str) -> dict[str, Any] | None:
+    """A record kept in a package, unverified; None where there is none.
+
+    Args:
+        folder: the package.
+        name: the file's name.
+
+    Raises:
+        ArtifactUnreadable: it is no JSON object.
+    """
     if not (folder / name).is_file():
         return None
     data = _read_record(folder, name)

@@ -8,7 +8,19 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from servable import __version__
-from servable.cli import build, demo, drift, exits, generating, look, rollouts, run, scoring, traffic
+from servable.cli import (
+    build,
+    demo,
+    drift,
+    exits,
+    generating,
+    look,
+    rollouts,
+    run,
+    scoring,
+    traffic,
+    updating,
+)
 from servable.cli.output import complain
 
 
@@ -72,7 +84,7 @@ def _root(
     """Options of the command itself."""
 
 
-for group in (demo, build, run, rollouts, scoring, look, traffic, drift, generating):
+for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating):
     group.register(app)
 
 

@@ -22,7 +22,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from sklearn.mixture import GaussianMixture
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -166,6 +166,14 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
         Candidate("naive_bayes", "Gaussian naive Bayes", _plain(GaussianNB), dense=True, auto=False),
         Candidate("neighbours", "nearest neighbours", _plain(KNeighborsClassifier), dense=True, auto=False),
         Candidate("mlp", "small neural network", _seeded(MLPClassifier, **_MLP), dense=True, auto=False),
+        Candidate(
+            "sgd",
+            "linear model that learns on",
+            _seeded(SGDClassifier, loss="log_loss"),
+            dense=True,
+            auto=False,
+            weights=True,
+        ),
     ),
     "regression": (
         Candidate(DUMMY, "mean", _plain(DummyRegressor, strategy="mean"), dense=True),
@@ -190,6 +198,7 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
         ),
         Candidate("neighbours", "nearest neighbours", _plain(KNeighborsRegressor), dense=True, auto=False),
         Candidate("mlp", "small neural network", _seeded(MLPRegressor, **_MLP), dense=True, auto=False),
+        Candidate("sgd", "linear model that learns on", _seeded(SGDRegressor), dense=True, auto=False),
     ),
     "clustering": (
         Candidate("kmeans", "k-means", _seeded(KMeans, n_init=10), dense=True),

@@ -84,8 +84,14 @@ def selection_metric(problem: Problem) -> str:
     return "r2" if problem.task == "regression" else "silhouette"
 
 
-def fit_quietly(pipeline: Any, frame: Any, truth: NDArray[Any] | None) -> str:
+def fit_quietly(pipeline: Any, frame: Any, truth: NDArray[Any] | None, **more: Any) -> str:
     """Fit a pipeline or an estimator in place; a failure to converge becomes a note instead of a warning.
+
+    Args:
+        pipeline: what is fitted.
+        frame: the rows.
+        truth: their right answers ``[rows]``; None for clustering.
+        more: for its ``fit``, such as weights of the rows.
 
     Raises:
         DataError: the estimator cannot learn from these rows.
@@ -93,7 +99,7 @@ def fit_quietly(pipeline: Any, frame: Any, truth: NDArray[Any] | None) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            pipeline.fit(frame, truth)
+            pipeline.fit(frame, truth, **more)
         except ValueError as refused:
             name = type(getattr(pipeline, "named_steps", {}).get("model", pipeline)).__name__
             raise DataError(

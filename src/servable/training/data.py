@@ -143,7 +143,7 @@ def infer(
     frame = frame.set_axis(names, axis="columns")
     check_choices(kinds, names)
     _check_task(target, task, names)
-    frame, notes = _in_order(frame, time_order)
+    frame, notes = in_order(frame, time_order)
     kept, lost = (frame, []) if target is None else _with_target(frame, target)
     found, truth, output, note = _asked(kept, target, task, kinds)
     if len(kept) < MIN_ROWS:
@@ -196,7 +196,7 @@ def _check_task(target: str | None, task: Task | None, names: list[str]) -> None
         raise SettingInvalid("Clustering has no target; leave the target out or choose another task.")
 
 
-def _in_order(frame: pd.DataFrame, time_order: bool | str) -> tuple[pd.DataFrame, list[str]]:
+def in_order(frame: pd.DataFrame, time_order: bool | str) -> tuple[pd.DataFrame, list[str]]:
     """The rows numbered from 0 and, where a column gives the time, sorted by it."""
     frame = frame.reset_index(drop=True)
     if not isinstance(time_order, str):

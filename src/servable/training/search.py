@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 from servable.artifact.signature import Signature
+from servable.errors import SettingInvalid
 from servable.frameworks.base import Trained
 from servable.progress import NoProgress, Progress
 from servable.tensors import PREDICTION
@@ -125,18 +128,37 @@ def make_arena(problem: Problem, rows: Rows, count: int, most_rows: int, seed: i
 
 
 def fit(
-    problem: Problem, name: str, params: Mapping[str, Any], *, rows: Rows | None = None, seed: int = 0
+    problem: Problem,
+    name: str,
+    params: Mapping[str, Any],
+    *,
+    rows: Rows | None = None,
+    weights: NDArray[np.float64] | None = None,
+    seed: int = 0,
 ) -> Trained:
     """Fit one candidate on the given rows of a problem, all by default.
 
+    Args:
+        problem: the rows.
+        name: of the candidate.
+        params: of the candidate.
+        rows: places of those to learn from.
+        weights: what each of these rows counts; None for all alike.
+        seed: of the estimator.
+
     Raises:
-        SettingInvalid: no such candidate.
+        SettingInvalid: no such candidate, or one that takes no weights.
         DataError: it cannot learn from these rows.
     """
     frame = problem.frame(rows)
     pipeline = build(problem.signature, name, params, seed=seed, jobs=threads(len(frame)))
     truth = problem.truth if rows is None else problem.truth_at(rows)
-    fit_quietly(pipeline, frame, truth)
+    more = {}
+    if weights is not None:
+        if not has_fit_parameter(pipeline.named_steps["model"], "sample_weight"):
+            raise SettingInvalid(f"{name} cannot give newer rows more weight; use a window instead.")
+        more = {"model__sample_weight": weights}
+    fit_quietly(pipeline, frame, truth, **more)
     return trained_of(tidy(pipeline), problem.signature)
 
 

@@ -16,6 +16,7 @@ from servable.artifact.manifest import (
     Variant,
 )
 from servable.artifact.package import write_json, write_signature
+from servable.artifact.recipe import Recipe, write_recipe
 from servable.artifact.sample import write_sample, write_truth
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
@@ -73,6 +74,8 @@ class Contents:
         profile: record for ``profile.json``, or None.
         report: makes ``report.html`` once the variants are known, or None.
         proving: what compiled forms must reach.
+        told: what training was told, or None.
+        tune: whether session options are searched.
     """
 
     model: str
@@ -87,6 +90,8 @@ class Contents:
     profile: Any = None
     report: Callable[[tuple[VariantRow, ...]], str] | None = None
     proving: Proving = EQUAL
+    told: Recipe | None = None
+    tune: bool = True
 
 
 class Published(NamedTuple):
@@ -112,37 +117,58 @@ def publish_model(home: Home, contents: Contents, *, progress: Progress) -> Publ
         StorageFailed: the storage failed.
     """
     with home.packages.staging() as folder:
-        variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
-        write_signature(folder, contents.trained.signature)
-        keep_sample(folder, contents.sample)
-        if contents.evaluation is not None:
-            write_json(folder, EVALUATION_FILE, contents.evaluation)
-        if contents.profile is not None:
-            write_json(folder, PROFILE_FILE, contents.profile)
-        rows = contents.sample.rows
-        found = compiled(contents.trained, variant, rows, folder, contents.proving, progress)
-        manifest = Manifest(
-            model=contents.model,
-            created_at=timestamp(SystemClock().now()),
-            framework=contents.adapter,
-            serving=found.serving,
-            variants=recorded(contents.trained, found.variants, folder, trust=contents.trusted),
-            refused=refused(found),
-            libraries=dict(contents.trained.libraries),
-            recipe=contents.recipe,
-            metrics=contents.metrics,
-            source=contents.source,
-            # A pickle that could be written as skops needs no trust any more.
-            trusted=contents.trusted and bool(variant.options.get(EXECUTES)),
-            machine=machine(),
-        )
-        if contents.report is not None:
-            (folder / REPORT_FILE).write_text(contents.report(variant_rows(manifest)), encoding="utf-8")
+        manifest = filled(folder, contents, progress=progress)
         progress.begin("Package and register")
         record = publish(home, folder, manifest)
         progress.done(f"{record.reference}, package {record.package[:12]}")
     home.sweep()
     return Published(record, manifest, home.packages.folder(record.package))
+
+
+def filled(folder: Path, contents: Contents, *, progress: Progress) -> Manifest:
+    """Write everything that a package of a model holds, the compiled and proven forms among it.
+
+    Args:
+        folder: an empty one.
+        contents: what is known.
+        progress: told of every stage.
+
+    Returns:
+        The head of the package, to seal or publish it with.
+
+    Raises:
+        StorageFull: no space left.
+        StorageFailed: the storage failed.
+    """
+    variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
+    write_signature(folder, contents.trained.signature)
+    keep_sample(folder, contents.sample)
+    if contents.evaluation is not None:
+        write_json(folder, EVALUATION_FILE, contents.evaluation)
+    if contents.profile is not None:
+        write_json(folder, PROFILE_FILE, contents.profile)
+    if contents.told is not None:
+        write_recipe(folder, contents.told)
+    rows = contents.sample.rows
+    found = compiled(contents.trained, variant, rows, folder, contents.proving, progress, tune=contents.tune)
+    manifest = Manifest(
+        model=contents.model,
+        created_at=timestamp(SystemClock().now()),
+        framework=contents.adapter,
+        serving=found.serving,
+        variants=recorded(contents.trained, found.variants, folder, trust=contents.trusted),
+        refused=refused(found),
+        libraries=dict(contents.trained.libraries),
+        recipe=contents.recipe,
+        metrics=contents.metrics,
+        source=contents.source,
+        # A pickle that could be written as skops needs no trust any more.
+        trusted=contents.trusted and bool(variant.options.get(EXECUTES)),
+        machine=machine(),
+    )
+    if contents.report is not None:
+        (folder / REPORT_FILE).write_text(contents.report(variant_rows(manifest)), encoding="utf-8")
+    return manifest
 
 
 def compiled(

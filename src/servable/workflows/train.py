@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from servable.artifact.package import read_evaluation
+from servable.artifact.recipe import Recipe
 from servable.artifact.signature import Task, with_captures
 from servable.clock import SystemClock, timestamp
 from servable.errors import ArtifactError, ModelNotFound
@@ -89,8 +90,13 @@ def train(
     """
     wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowance(max_loss))
     columns = Columns(target, task, kinds, time_order, unknown, private)
+    told = Recipe(
+        data=str(Path(data).absolute()) if isinstance(data, str | Path) else "", target=target, model=model,
+        task=task, kinds=dict(kinds or {}), time_order=time_order, holdout=holdout, unknown=unknown,
+        time_budget_s=time_budget_s, tolerance=tolerance, max_loss=max_loss, seed=seed,
+    )  # fmt: skip
     return _trained(
-        data, columns, wish, Destination(checked_name(name), deploy, home), progress or NoProgress()
+        data, columns, wish, Destination(checked_name(name), deploy, home), told, progress or NoProgress()
     )
 
 
@@ -99,6 +105,7 @@ def _trained(
     columns: Columns,
     wish: Wish,
     destination: Destination,
+    told: Recipe,
     progress: Progress,
 ) -> TrainOutcome:
     """See ``train``."""
@@ -115,6 +122,7 @@ def _trained(
         result = lesson.train(Path(folder))
         proving = Proving(wish.tolerance, wish.allowed.lossy(result.signature, result.holdout_truth))
         contents = _kept_private(_contents(place, name, result, lesson.source, proving), private)
+        contents = replace(contents, told=_rows(told, lesson.source))
         published = publish_model(place, contents, progress=progress)
         if deploy:
             place.deployments.deploy(name, published.record.version)
@@ -147,6 +155,12 @@ def previous_evaluation(home: Home, name: str) -> "Evaluation | None":
 def column_notes(columns: Any) -> tuple[ColumnNote, ...]:
     """What was made of columns, as outcome records."""
     return tuple(ColumnNote(column.name, column.kind, column.note) for column in columns)
+
+
+def _rows(told: Recipe, source: Mapping[str, Any]) -> Recipe:
+    """What training was told, with the size and digest of the rows that it read."""
+    rows, digest = int(source.get("rows", 0)), str(source.get("sha256", ""))
+    return msgspec.structs.replace(told, rows=rows, sha256=digest)
 
 
 def _contents(

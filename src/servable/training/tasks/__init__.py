@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from servable.errors import SettingInvalid
 from servable.frameworks.base import Trained
 from servable.progress import Progress
 from servable.training import search
@@ -38,16 +42,32 @@ def select(
     )
 
 
-def fit(problem: Problem, name: str, params: Mapping[str, Any], *, seed: int = 0) -> tuple[str, Trained]:
+def fit(
+    problem: Problem,
+    name: str,
+    params: Mapping[str, Any],
+    *,
+    weights: NDArray[np.float64] | None = None,
+    seed: int = 0,
+) -> tuple[str, Trained]:
     """Fit one candidate on all rows of a problem: the adapter's name and the model.
 
+    Args:
+        problem: the rows.
+        name: of the candidate.
+        params: of the candidate.
+        weights: what each row counts; None for all alike.
+        seed: of the estimator.
+
     Raises:
-        SettingInvalid: no such candidate.
+        SettingInvalid: no such candidate, or one that takes no weights.
         DataError: it cannot learn from these rows.
     """
-    if _has_texts(problem):
-        return text.fit(problem, name, params, seed=seed)
-    return "sklearn", search.fit(problem, name, params, seed=seed)
+    if not _has_texts(problem):
+        return "sklearn", search.fit(problem, name, params, weights=weights, seed=seed)
+    if weights is not None:
+        raise SettingInvalid("A model of texts cannot give newer rows more weight; use a window instead.")
+    return text.fit(problem, name, params, seed=seed)
 
 
 def train(

@@ -1,0 +1,190 @@
+"""Fitting a challenger by the recipe, and letting it and the champion answer the same rows."""
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from servable.artifact.manifest import TRAINED
+from servable.artifact.package import Package
+from servable.artifact.recipe import Recipe
+from servable.artifact.signature import Signature
+from servable.errors import SettingInvalid, converted
+from servable.frameworks import lookup
+from servable.frameworks.base import Predictor, Trained
+from servable.runtime.model import variant_of
+from servable.tensors import Arrays, row_count, stack, take
+from servable.updating.staging import Challenger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from servable.training.data import Problem
+
+#: Rows answered in one run.
+_CHUNK_ROWS = 10_000
+#: Rows that a model learns on from at once.
+_ONLINE_ROWS = 32
+#: Most different values of a column whose slices are its values; numbers with more are cut into quarters.
+_MOST_VALUES = 12
+
+
+class Fit(NamedTuple):
+    """How the recipe fits: the candidate, its parameters, and the seed."""
+
+    estimator: str
+    params: Mapping[str, Any]
+    seed: int
+
+
+def fit_of(package: Package, recipe: Recipe) -> Fit:
+    """What the training of a version came to; a turn fits this and does not search anew.
+
+    Raises:
+        SettingInvalid: the package does not say it.
+    """
+    found = package.manifest.recipe
+    if "estimator" not in found:
+        raise SettingInvalid(f"The package {package.digest[:12]} does not say which estimator was trained.")
+    return Fit(str(found["estimator"]), dict(found.get("params", {})), recipe.seed)
+
+
+def problem_of(frame: "pd.DataFrame", signature: Signature, recipe: Recipe) -> "Problem":
+    """The rows of a turn as something to learn from.
+
+    The columns and their kinds are those of the present version: what callers send stays what it is, and
+    another set of columns is for a person to decide. Known values, ranges and classes may grow.
+
+    Raises:
+        DataError: the rows cannot be learned from.
+    """
+    from servable.training import data
+
+    target = signature.answer.name
+    kinds = {field.name: field.kind for field in signature.inputs}
+    inputs = frame[[*kinds, target]]
+    return data.infer(
+        inputs, target, task=signature.task, kinds=kinds, time_order=True, unknown=recipe.unknown
+    )
+
+
+def fitted(problem: "Problem", fit: Fit, weights: NDArray[np.float64] | None) -> Challenger:
+    """A model of all rows of a problem.
+
+    Raises:
+        SettingInvalid: the candidate takes no weights.
+        DataError: it cannot learn from these rows.
+    """
+    from servable.training import tasks
+
+    adapter, trained = tasks.fit(problem, fit.estimator, fit.params, weights=weights, seed=fit.seed)
+    return Challenger(adapter, trained)
+
+
+def restored(package: Package) -> Challenger:
+    """The model of a version as it was trained, to learn on.
+
+    Raises:
+        ArtifactUntrusted: it would execute code, and nobody said that this is wanted.
+    """
+    variant = package.manifest.variant(TRAINED)
+    trained = lookup.adapter(variant.format).restore(
+        package.folder, variant, package.signature, trust=package.manifest.trusted
+    )
+    return Challenger(variant.format, trained._replace(libraries=package.manifest.libraries))
+
+
+def learned_on(challenger: Challenger, frame: "pd.DataFrame") -> Challenger:
+    """A model after it learned from further rows, in their order; what it prepares them by stays as it is.
+
+    Args:
+        challenger: is not changed.
+        frame: inputs and target, the newest row last.
+
+    Raises:
+        SettingInvalid: the model cannot learn on.
+        DataError: a label is none of its classes.
+    """
+    from servable.frameworks.frame import pack, to_frame
+    from servable.training.data import truth_of
+
+    trained = challenger.trained
+    pipeline = copy.deepcopy(trained.model)
+    steps = getattr(pipeline, "named_steps", {})
+    model: Any = steps.get("model")
+    if "prepare" not in steps or not hasattr(model, "partial_fit"):
+        raise SettingInvalid(
+            f"{type(model or pipeline).__name__} cannot learn on from where it is; leave --online out, or "
+            "train one that can: --model sgd or --model naive_bayes."
+        )
+    truth = truth_of(frame, trained.signature)
+    points = steps["prepare"].transform(
+        to_frame(pack(frame, trained.signature), trained.signature, "canonical")
+    )
+    for start in range(0, len(points), _ONLINE_ROWS):
+        part = slice(start, start + _ONLINE_ROWS)
+        with converted({ValueError: SettingInvalid}, "The model cannot learn on: {}."):
+            model.partial_fit(points[part], truth[part] if truth is not None else None)
+    return Challenger(challenger.adapter, trained._replace(model=pipeline))
+
+
+def answers_of_package(package: Package, frame: "pd.DataFrame") -> dict[str, Any]:
+    """What a version answers to rows, in the form that serves.
+
+    Raises:
+        DataError: the rows do not fit it.
+        ModelFailed: it raised.
+    """
+    from servable.frameworks.frame import pack
+
+    chosen = variant_of(package.manifest)
+    adapter = lookup.adapter(chosen.format)
+    predictor = adapter.load(package.folder, chosen, package.signature, trust=package.manifest.trusted)
+    return _answers(predictor, pack(frame, package.signature))
+
+
+def answers_of(challenger: Challenger, frame: "pd.DataFrame") -> dict[str, Any]:
+    """What a fitted model answers to rows."""
+    from servable.frameworks.frame import pack
+
+    trained: Trained = challenger.trained
+    return _answers(lookup.adapter(challenger.adapter).wrap(trained), pack(frame, trained.signature))
+
+
+def _answers(predictor: Predictor, arrays: Arrays) -> dict[str, Any]:
+    try:
+        places = range(0, row_count(arrays), _CHUNK_ROWS)
+        return stack([predictor.predict(take(arrays, slice(start, start + _CHUNK_ROWS))) for start in places])
+    finally:
+        predictor.close()
+
+
+def slices_of(frame: "pd.DataFrame", named: tuple[str, ...]) -> dict[str, NDArray[np.bool_]]:
+    """The rows of each slice ``[rows]``, by ``column=value`` or, for numbers, ``column in quarter N``.
+
+    Args:
+        frame: the rows.
+        named: columns, or ``column=value``.
+
+    Raises:
+        SettingInvalid: there is no such column.
+    """
+    import pandas as pd
+
+    found: dict[str, NDArray[np.bool_]] = {}
+    for text in named:
+        name, equals, value = text.partition("=")
+        if name not in frame.columns:
+            raise SettingInvalid(f"There is no column {name!r} to slice by.")
+        column = frame[name]
+        if equals:
+            found[text] = (column.astype(str) == value).to_numpy()
+        elif column.nunique() <= _MOST_VALUES or not pd.api.types.is_numeric_dtype(column.dtype):
+            common = column.value_counts().index[:_MOST_VALUES]
+            found |= {f"{name}={each}": (column == each).to_numpy() for each in common}
+        else:
+            quarters = pd.qcut(column, 4, labels=False, duplicates="drop").to_numpy()
+            found |= {f"{name} in quarter {part + 1}": quarters == part for part in range(4)}
+    return found

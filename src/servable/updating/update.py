@@ -1,0 +1,253 @@
+"""``update``: one turn of the loop when it is due, or what is left of one that was killed."""
+
+import time
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from servable.artifact.recipe import read_recipe
+from servable.clock import Clock, SystemClock
+from servable.errors import ServableError
+from servable.progress import NoProgress, Progress
+from servable.registry.home import Home
+from servable.registry.records import WHOLE, VersionRecord
+from servable.registry.turns import TurnRecord, Turns
+from servable.updating import collect, gate, staging, steps
+from servable.updating.alone import alone
+from servable.updating.options import UpdateOptions, restored, stored
+from servable.updating.plan import Due, Seen, due, left
+from servable.updating.signs import signs
+from servable.workflows.homes import opened
+
+
+class UpdateOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking for an update.
+
+    Attributes:
+        model: its name.
+        due: whether a turn was due, or one was left to go on with.
+        reason: why, or what is waited for.
+        turn: the turn; None where none was due.
+        said: how it ended, in one sentence.
+    """
+
+    model: str
+    due: bool
+    reason: str
+    turn: TurnRecord | None = None
+    said: str = ""
+
+
+def update(
+    name: str,
+    options: UpdateOptions | None = None,
+    *,
+    home: str | Path | None = None,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> UpdateOutcome:
+    """Make the next version of a model from its recipe and its labelled traffic, if that is due.
+
+    A turn that was interrupted is gone on with first, as it was begun.
+
+    Args:
+        name: the model.
+        options: when it is due, what is learned from, and what the new version must reach.
+        home: the folder of the registry; looked up when None.
+        progress: told of every stage.
+        clock: tells the time.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        ConflictError: the model is being updated already, or was deployed anew meanwhile.
+        SettingInvalid: the options or the model do not allow it.
+        DataError: the rows cannot be learned from.
+        ServableError: whatever a step raised; the turn's record keeps it, and what is served is as before.
+    """
+    asked, watched, now = options or UpdateOptions(), progress or NoProgress(), clock or SystemClock()
+    gate.check(asked.gate)
+    with opened(home) as place, alone(place, name, now) as check:
+        turns = Turns(place.state, now)
+        turn = turns.unfinished(name)
+        if turn is None:
+            verdict, champion = looked(place, name, asked, now)
+            if not verdict.now:
+                return UpdateOutcome(model=name, due=False, reason=verdict.reason)
+            begun = {"reason": verdict.reason, "options": stored(asked), "champion": champion.version}
+            turn = turns.begin(name, begun)
+        turn = _Course(place, turns, turn, watched, now, check).run()
+        return UpdateOutcome(
+            model=name, due=True, reason=turn.record["reason"], turn=turn, said=turn.record.get("said", "")
+        )
+
+
+def history(name: str, *, count: int = 20, home: str | Path | None = None) -> tuple[TurnRecord, ...]:
+    """The last turns of a model, the newest first.
+
+    Args:
+        name: the model.
+        count: how many at most.
+        home: the folder of the registry; looked up when None.
+
+    Raises:
+        ModelNotFound: there is no such model.
+    """
+    with opened(home) as place:
+        place.models.get(name)
+        return Turns(place.state, SystemClock()).newest(name, count)
+
+
+def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple[Due, VersionRecord]:
+    """Whether a turn is due, and the version that the next one has to beat.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        SettingInvalid: it is none that can be trained again.
+    """
+    champion = champion_of(home, name)
+    deployment = home.deployments.get(name)
+    if deployment is not None and deployment.traffic != WHOLE:
+        # Which of the versions is the one to beat is being found out.
+        return Due(
+            False, "its requests are divided among versions, or copied to one; that has to end first"
+        ), champion
+    package = home.package(champion)
+    collect.check_kind(package.signature, read_recipe(package.folder), champion.reference)
+    turns = Turns(home.state, clock).newest(name)
+    found = signs(home, champion)
+    seen = Seen(
+        fresh=0 if options.triggers.always else collect.fresh(home, name, labelled_until(turns)),
+        since_s=since_s(turns, clock),
+        failures=failures(turns),
+        drift=found.drift,
+        quality=found.quality,
+    )
+    return due(options.triggers, seen), champion
+
+
+def labelled_until(turns: Sequence[TurnRecord]) -> int:
+    """The newest label that a turn took up, in microseconds since 1970; 0 for none.
+
+    Args:
+        turns: the newest first. What failed took up nothing.
+    """
+    for turn in turns:
+        if turn.state != "failed" and "collect" in turn.record:
+            return collect.microseconds_of(turn.record["collect"]["labelled_until"])
+    return 0
+
+
+def since_s(turns: Sequence[TurnRecord], clock: Clock) -> float | None:
+    """Seconds since the last turn began; None without any."""
+    if not turns:
+        return None
+    began = collect.microseconds_of(turns[0].started_at) / 1e6
+    return max(clock.now().timestamp() - began, 0.0)
+
+
+def failures(turns: Sequence[TurnRecord]) -> int:
+    """How many of the last turns failed, one after the other."""
+    return len(list(takewhile(lambda turn: turn.state == "failed", turns)))
+
+
+def champion_of(home: Home, name: str) -> VersionRecord:
+    """The version that is deployed; the newest where none is.
+
+    Raises:
+        ModelNotFound: there is no such model.
+    """
+    deployment = home.deployments.get(name)
+    return home.models.resolve(name if deployment is None else f"{name}:{deployment.version}")
+
+
+class _Course:
+    """The way of one turn from where it stands to its end."""
+
+    def __init__(
+        self, home: Home, turns: Turns, turn: TurnRecord, progress: Progress, clock: Clock, check: Any
+    ) -> None:
+        self._home = home
+        self._turns = turns
+        self._turn = turn
+        self._progress = progress
+        self._clock = clock
+        self._check = check
+        self._staging = staging.Staging(home.path, turn.model, turn.id)
+
+    def run(self) -> TurnRecord:
+        """Do the steps that are left, each kept before the next begins."""
+        try:
+            self._staging.open()
+            for step in left(self._resumed()):
+                self._step(step)
+                if self._turn.over:
+                    break
+        except Exception as error:
+            self._fail(error)
+            raise
+        self._staging.clear()
+        return self._turn
+
+    def _resumed(self) -> str:
+        """The last finished step whose outcome is still here; the folder may be another machine's."""
+        step, record = self._turn.step, self._turn.record
+        if not step or step in ("register", "deploy"):
+            return step
+        if steps.registered_by(self._home, self._turn.model, self._turn.id) is not None:
+            # Registering took the package away, and was killed before it could say so.
+            return step
+        here = self._staging.finished
+        for needed, before in (("collect", ""), ("train", "collect"), ("optimise", "gate")):
+            if needed in record and needed in _upto(step) and needed not in here:
+                return before
+        return step
+
+    def _step(self, step: str) -> None:
+        started = time.monotonic()
+        found = steps.ACTIONS[step](self._work())
+        said = {**found.said, "seconds": round(time.monotonic() - started, 3)}
+        record = {**self._turn.record, step: said}
+        if found.why:
+            record["said"] = found.why
+        self._check()
+        self._turn = self._turns.advance(self._turn, record, step=step, state=found.state)
+
+    def _fail(self, error: Exception) -> None:
+        """Keep why the turn failed; what cannot be kept is found unfinished and gone on with later."""
+        said = error.message if isinstance(error, ServableError) else f"{type(error).__name__}: {error}"
+        try:
+            # Whoever has the model now goes on with the turn.
+            self._check()
+            self._turn = self._turns.advance(self._turn, {**self._turn.record, "said": said}, state="failed")
+        except ServableError:
+            return
+        self._staging.clear()
+
+    def _work(self) -> steps.Work:
+        record = self._turn.record
+        champion = self._home.models.resolve(f"{self._turn.model}:{record['champion']}")
+        package = self._home.package(champion)
+        recipe = collect.check_kind(package.signature, read_recipe(package.folder), champion.reference)
+        return steps.Work(
+            home=self._home,
+            staging=self._staging,
+            turn=self._turn.id,
+            reason=record["reason"],
+            champion=champion,
+            package=package,
+            recipe=recipe,
+            options=restored(record["options"]),
+            record=record,
+            progress=self._progress,
+            clock=self._clock,
+            alone=self._check,
+        )
+
+
+def _upto(step: str) -> tuple[str, ...]:
+    """The steps up to one, itself among them."""
+    rest = left(step)
+    return tuple(each for each in steps.ACTIONS if each not in rest)

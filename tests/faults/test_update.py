@@ -1,0 +1,140 @@
+"""The updater is killed at every step and started again: the same end, nothing doubled, nothing lost."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import servable
+from servable.registry.home import open_home
+from servable.updating.update import history
+from updating.making import rows, write_traffic
+
+PROGRAM = Path(__file__).with_name("updating.py")
+
+
+def command(home: Path, *more: str) -> list[str]:
+    return [sys.executable, str(PROGRAM), str(home), *more]
+
+
+def ran(home: Path, *more: str) -> Any:
+    done = subprocess.run(command(home, *more), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def killed(home: Path, moment: int) -> None:
+    done = subprocess.run(command(home, "--kill", str(moment)), capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, (moment, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a deployed version, and labels that a better one can learn from; copy it."""
+    folder = tmp_path_factory.mktemp("ready")
+    rows(300, seed=1).to_csv(folder / "shops.csv", index=False)
+    servable.train(
+        folder / "shops.csv", target="label", name="shops", model="logistic", time_budget_s=1, deploy=True,
+        home=folder / "home",
+    )  # fmt: skip
+    write_traffic(folder / "home", "shops", rows(400, seed=2, turned=True), first=0)
+    return folder / "home"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, Any]]:
+    """What a turn says that nobody disturbs, and the end that it comes to."""
+    home = Path(shutil.copytree(ready, tmp_path_factory.mktemp("undisturbed") / "home"))
+    said = ran(home)
+    assert said["state"] == "promoted"
+    return said["said"], end_of(home)
+
+
+def end_of(home: Path) -> dict[str, Any]:
+    """Everything that a turn leaves behind, but times and digests."""
+    with open_home(home) as place:
+        place.sweep()
+        versions = place.models.versions("shops")
+        deployment = place.deployments.get("shops")
+        assert deployment is not None
+        packages = place.packages.digests()
+        assert packages == {record.package for record in versions}
+        place.package(versions[-1])
+    left = [path.name for path in (home / "updates" / "shops").iterdir()]
+    turns = history("shops", home=home)
+    return {
+        "versions": [(record.version, record.revision, record.metrics, record.note) for record in versions],
+        "deployed": (deployment.version, deployment.previous),
+        "turns": [(turn.id, turn.state, turn.step, turn.record["evaluate"]["whole"]) for turn in turns],
+        "left": left,
+        "staging": len(list((home / "staging").iterdir())) if (home / "staging").is_dir() else 0,
+    }
+
+
+def moments(said: list[str], *words: str) -> list[int]:
+    """Where, counted from 1, the turn said something that begins so."""
+    return [next(place for place, text in enumerate(said, 1) if text.startswith(word)) for word in words]
+
+
+def check(ready: Path, tmp_path: Path, kills: list[int], expected: dict[str, Any]) -> None:
+    home = Path(shutil.copytree(ready, tmp_path / f"home-{'-'.join(map(str, kills))}"))
+    for moment in kills:
+        killed(home, moment)
+    assert ran(home)["state"] == "promoted"
+    assert end_of(home) == expected, kills
+    shutil.rmtree(home)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("word", ["done shops:2", "last"])
+def test_a_kill_before_an_outcome_is_kept_changes_nothing_about_the_end(
+    word: str, ready: Path, undisturbed: tuple[list[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """The version is registered, or deployed, and nobody knows that it is."""
+    said, expected = undisturbed
+    moment = len(said) if word == "last" else moments(said, word)[0]
+    check(ready, tmp_path, [moment], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_kill_after_kill_comes_to_the_same_end(
+    ready: Path, undisturbed: tuple[list[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    check(ready, tmp_path, [2, 1, 3], undisturbed[1])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_kill_at_every_step_changes_nothing_about_the_end(
+    ready: Path, undisturbed: tuple[list[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    said, expected = undisturbed
+    for moment in range(1, len(said) + 1):
+        check(ready, tmp_path, [moment], expected)
+    print(f"killed at {len(said)} moments")
+
+
+def test_of_two_updaters_at_once_one_works(ready: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(ready, tmp_path / "home"))
+    mark = tmp_path / "comparing"
+    with subprocess.Popen(command(home, "--wait", str(mark)), stdout=subprocess.PIPE, text=True) as first:
+        until = time.monotonic() + 120
+        while not mark.exists():
+            assert first.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        said = ran(home)
+        assert said["error"] == "conflict"
+        assert "another process" in said["message"]
+        mark.unlink()
+        out, _ = first.communicate(timeout=240)
+        assert json.loads(out)["state"] == "promoted"
+    assert len(history("shops", home=home)) == 1

@@ -1,0 +1,110 @@
+"""When a turn is due: examples of each reason, and properties of all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servable.errors import SettingInvalid
+from servable.updating.plan import STEPS, Seen, Triggers, due, left, rest_s, seconds_of, spell
+
+SEEN = st.builds(
+    Seen,
+    fresh=st.integers(0, 10_000),
+    since_s=st.none() | st.floats(0, 1e7),
+    failures=st.integers(0, 50),
+    drift=st.sampled_from(["", "price"]),
+    quality=st.sampled_from(["", "accuracy 0.6"]),
+)
+TRIGGERS = st.builds(
+    Triggers,
+    every_s=st.sampled_from([0.0, 60.0, 86_400.0]),
+    labels=st.sampled_from([0, 10, 480]),
+    drift=st.booleans(),
+    quality=st.booleans(),
+    fewest=st.integers(1, 500),
+)
+
+
+def test_a_turn_asked_for_by_hand_is_due_at_once() -> None:
+    assert due(Triggers(), Seen(fresh=0)).now
+
+
+@pytest.mark.parametrize(
+    ("triggers", "seen", "word"),
+    [
+        (Triggers(labels=480), Seen(fresh=480), "480 rows"),
+        (Triggers(drift=True), Seen(fresh=100, drift="vicprice since row 17424"), "vicprice since row 17424"),
+        (Triggers(quality=True), Seen(fresh=100, quality="accuracy 0.6"), "accuracy 0.6"),
+        (Triggers(every_s=86_400), Seen(fresh=100, since_s=90_000), "1.04d"),
+        (Triggers(every_s=86_400), Seen(fresh=100), "no turn before"),
+    ],
+)
+def test_each_trigger_says_why(triggers: Triggers, seen: Seen, word: str) -> None:
+    found = due(triggers, seen)
+    assert found.now
+    assert word in found.reason
+
+
+@pytest.mark.parametrize(
+    ("triggers", "seen", "word"),
+    [
+        (Triggers(labels=480), Seen(fresh=479), "1 more labelled rows"),
+        (Triggers(drift=True), Seen(fresh=99, drift="price"), "100 are needed"),
+        (Triggers(drift=True, quality=True), Seen(fresh=100), "drift or worse quality"),
+        (Triggers(every_s=86_400), Seen(fresh=100, since_s=80_000), "1.78h"),
+        (Triggers(labels=10, fewest=1), Seen(fresh=10, since_s=10, failures=1), "tried in 50s"),
+    ],
+)
+def test_what_is_waited_for_is_said(triggers: Triggers, seen: Seen, word: str) -> None:
+    found = due(triggers, seen)
+    assert not found.now
+    assert word in found.reason
+
+
+@given(TRIGGERS, SEEN)
+def test_no_trigger_makes_a_turn_out_of_the_same_rows(triggers: Triggers, seen: Seen) -> None:
+    found = due(triggers, seen)
+    assert found.reason
+    if found.now and not triggers.always:
+        assert seen.fresh >= triggers.fewest
+
+
+@given(TRIGGERS, SEEN, st.integers(0, 1000), st.floats(0, 1e6))
+def test_more_labels_and_more_time_never_make_a_due_turn_wait(
+    triggers: Triggers, seen: Seen, rows: int, seconds: float
+) -> None:
+    later = Seen(
+        fresh=seen.fresh + rows,
+        since_s=None if seen.since_s is None else seen.since_s + seconds,
+        failures=seen.failures,
+        drift=seen.drift,
+        quality=seen.quality,
+    )
+    assert due(triggers, later).now >= due(triggers, seen).now
+
+
+@given(st.integers(0, 400))
+def test_failures_make_pauses_longer_up_to_a_day(count: int) -> None:
+    assert rest_s(count) <= rest_s(count + 1) <= 86_400
+    assert rest_s(0) == 0
+
+
+def test_spans_of_time() -> None:
+    assert [seconds_of(text) for text in ("90s", "10m", "1.5h", "1d", "2w")] == [
+        90,
+        600,
+        5400,
+        86400,
+        1209600,
+    ]
+    assert spell(90_000) == "1.04d"
+    assert spell(0) == "0s"
+    for text in ("", "1", "d", "0d", "1 day", "-1d"):
+        with pytest.raises(SettingInvalid, match="span of time"):
+            seconds_of(text)
+
+
+def test_steps_that_are_left() -> None:
+    assert left("") == STEPS
+    assert left("gate") == ("optimise", "register", "deploy")
+    assert left("deploy") == ()
