@@ -167,7 +167,7 @@ def result_of(
         holdout_rows=problem.rows[parts.holdout],
         sample=take(problem.arrays, learned),
         leaderboard=tuple(leaderboard),
-        profile=_profile(problem, parts),
+        profile=profile_of(problem, parts.train),
         recipe=recipe,
         columns=problem.columns,
         dropped=problem.dropped,
@@ -176,11 +176,16 @@ def result_of(
     )
 
 
-def _profile(problem: Problem, parts: Split) -> Profile:
-    """What the rows looked like that it learned from, with the columns that never varied."""
-    found = profile(problem.signature, take(problem.arrays, parts.train), problem.truth_at(parts.train))
+def profile_of(problem: Problem, learned: NDArray[np.int64]) -> Profile:
+    """What the rows looked like that were learned from, with the columns that never varied.
+
+    Args:
+        problem: all rows.
+        learned: the numbers of those rows, at least one.
+    """
+    found = profile(problem.signature, take(problem.arrays, learned), problem.truth_at(learned))
     never = [
-        constant(info.name, info.constant, len(parts.train))
+        constant(info.name, info.constant, len(learned))
         for info in problem.dropped
         if info.constant is not None
     ]

@@ -38,7 +38,7 @@ def fill(work: "Work") -> Manifest:
         StorageFailed: the storage failed.
     """
     from servable.training import evaluate
-    from servable.training.profile import profile
+    from servable.training.outcome import profile_of
 
     held, measured = work.held(), work.staging.challenger()
     problem = learning.problem_of(work.staging.rows(), work.package.signature, work.recipe)
@@ -56,7 +56,7 @@ def fill(work: "Work") -> Manifest:
         final = learning.fitted(problem.part(rows), fit, window.weights(len(rows), work.options.window))
         work.progress.done(f"on {len(rows)} rows")
     learned = problem.part(rows)
-    seen = profile(problem.signature, learned.arrays, learned.truth)
+    seen = profile_of(problem, rows)
     told = _told(work)
     allowed = allowance(told.max_loss)
     newest = problem.part(work.cut().held)
