@@ -3,7 +3,7 @@
 With a key the choice is a weighted rendezvous: every version draws a number for the key, from a hash that
 all servers share, and the smallest number over weight wins. So a key meets the same version on every
 server, and a version whose weight rises only takes keys over: from the others, never the other way
-(``docs/decisions/0039-how-keys-map-to-versions.md``). Without a key it is chance.
+(``docs/decisions/0032-how-keys-map-to-versions.md``). Without a key it is chance.
 """
 
 import hashlib

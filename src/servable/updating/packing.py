@@ -55,7 +55,6 @@ def fill(work: "Work") -> Manifest:
         work.progress.begin(f"Fit {fit.estimator} with the newest rows too")
         final = learning.fitted(problem.part(rows), fit, window.weights(len(rows), work.options.window))
         work.progress.done(f"on {len(rows)} rows")
-    learned = problem.part(rows)
     seen = profile_of(problem, rows)
     told = _told(work)
     allowed = allowance(told.max_loss)
