@@ -61,8 +61,8 @@ soak: setup ## The tests that take too long for every change, and every property
 NOT_LOCKED := --no-emit-package torch --no-emit-package triton
 
 lock: setup ## Write the lock files anew from pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --group test --group build --extra train pyproject.toml -o requirements/test.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group test --group build --group frameworks --extra train --constraint requirements/test.lock $(NOT_LOCKED) pyproject.toml -o requirements/all.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --group test --group build --extra train --extra monitoring pyproject.toml -o requirements/test.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group test --group build --group frameworks --extra train --extra monitoring --constraint requirements/test.lock $(NOT_LOCKED) pyproject.toml -o requirements/all.lock
 
 clean: ## Remove the environment and everything made by tools
 	rm -rf $(VENV) $(ALL) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build
