@@ -279,7 +279,6 @@ def test_a_host_gives_versions_their_shadow_and_takes_it_back(home: Path) -> Non
         assert isinstance(shadow.executor, ProcessExecutor)
         (pid,) = shadow.executor.pids
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
-        # Nobody mirrors what a mirror is asked.
         assert not isinstance(shadow.tap, Mirrored)
         for _ in range(3):
             assert json.loads((await answer(real, ROW, "r")).body)["version"] == 1
