@@ -43,7 +43,7 @@ class Scene:
     def __init__(self, real: Live, shadow: Live, mirrored: float = 1.0, draw: Any = lambda: 0.5) -> None:
         self.real, self.shadow = real, shadow
         self.comparing = Comparing("iris", 1, 2)
-        self.copies = Copies(shadow)
+        self.copies = Copies(shadow, per_second=1e9)
         self.tap = Shadow(real, self.copies, mirrored, self.comparing, draw)
         real.tap = self.tap
 
@@ -210,6 +210,20 @@ def test_large_requests_are_not_copied(home: Path) -> None:
     play(home, course)
 
 
+def test_copies_are_evened_out(home: Path) -> None:
+    time = [0.0]
+
+    async def course(scene: Scene) -> None:
+        copies = Copies(scene.shadow, 20.0, lambda: time[0])
+        assert [copies.room(8) for _ in range(4)] == [True, True, False, False]
+        time[0] += 0.05
+        assert [copies.room(8) for _ in range(2)] == [True, False]
+        time[0] += 60.0
+        assert sum(copies.room(8) for _ in range(100)) == 2
+
+    play(home, course)
+
+
 def test_a_shadow_that_leaves_gets_nothing_more(home: Path) -> None:
     async def course(scene: Scene, predictor: FakePredictor) -> None:
         await scene.ask()
@@ -265,7 +279,6 @@ def test_a_host_gives_versions_their_shadow_and_takes_it_back(home: Path) -> Non
         assert isinstance(shadow.executor, ProcessExecutor)
         (pid,) = shadow.executor.pids
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
-        # Nobody mirrors what a mirror is asked.
         assert not isinstance(shadow.tap, Mirrored)
         for _ in range(3):
             assert json.loads((await answer(real, ROW, "r")).body)["version"] == 1

@@ -46,6 +46,10 @@ def server_name() -> str:
 def counts_of(snapshot: Snapshot, model: str, version: int) -> Counts | None:
     """What a server counted for a version; None while it neither has it nor failed to load it. Pure."""
     failure = snapshot.failed.get(f"{model}:{version}", "")
+    for compared in snapshot.comparisons:
+        if (compared.model, compared.shadow) == (model, version) and compared.requests:
+            # The time of a shadow is not that of a version which answers, so its durations are no evidence.
+            return Counts(codes=compared.codes, shadow=compared.sums(), failure=failure)
     for figures in snapshot.models:
         if (figures.model, figures.version) == (model, version):
             return Counts(codes=figures.codes, latencies=figures.latencies, failure=failure)
