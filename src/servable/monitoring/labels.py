@@ -1,13 +1,10 @@
 """Labels and outcomes as texts, so that what was predicted and what turned out can be compared. Pure."""
 
 import math
-import sys
 from typing import Any
 
 from servable.artifact.signature import Signature
 from servable.errors import FieldProblem
-
-_LARGEST = sys.float_info.max
 
 
 def label_text(label: Any) -> str:
@@ -91,10 +88,8 @@ def _number(value: Any, path: str, as_text: bool) -> str | FieldProblem:
     number = math.nan
     if not isinstance(value, bool) and isinstance(value, (int, float, str) if as_text else (int, float)):
         try:
-            # A whole number just beyond the largest of the type would be rounded to it.
-            within = isinstance(value, str) or -_LARGEST <= value <= _LARGEST
-            number = float(value) if within else math.nan
-        except ValueError:
+            number = float(value)
+        except (ValueError, OverflowError):
             number = math.nan
     if not math.isfinite(number):
         return FieldProblem(path, "a finite number", repr(value)[:60])

@@ -3,18 +3,16 @@
 from typing import Any
 
 from servable.artifact.signature import Signature
-from servable.protocols.native_schema import float_limit
 from servable.protocols.openapi_models import DATE_PATTERN, component, reference
 
 Schema = dict[str, Any]
 
-_LARGEST = float_limit("float64")
 _NULL: Schema = {"type": "null"}
 
 
 def feedback_schemas(model: str, signature: Signature) -> dict[str, Schema]:
     """The schemas of a model's feedback, by name."""
-    number: Schema = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
+    number: Schema = {"type": "number"}
     row: Schema = {
         "type": "object",
         "title": "What turned out about one row",
