@@ -21,6 +21,7 @@ from servable.updating.options import UpdateOptions
 from servable.updating.plan import STEPS, Triggers
 from servable.updating.update import UpdateOutcome, history, update
 from servable.updating.window import Window
+from servable.workflows.rollouts import change_rollout
 from updating.making import rows, write_traffic
 
 #: What makes a turn quick: nothing is searched.
@@ -179,6 +180,23 @@ def test_a_version_deployed_by_hand_meanwhile_stays(turned: Path) -> None:
         update("shops", QUICK, home=turned)
     assert served(turned) == 3
     assert history("shops", home=turned)[0].state == "failed"
+
+
+@pytest.mark.parametrize(("decision", "state"), [("advance", "promoted"), ("abort", "registered")])
+def test_a_canary_decides_how_the_turn_ends(decision: Any, state: str, turned: Path) -> None:
+    asked = UpdateOptions(tune=False, window=Window(half_life=100), deploy="canary", steps="50,100")
+    outcome = update("shops", asked, home=turned)
+    assert outcome.turn is not None
+    assert outcome.turn.state == "waiting"
+    assert served(turned) == 1
+    assert update("shops", asked, home=turned).reason == "the rollout of shops:2 goes on"
+    while servable.show_rollout("shops", home=turned).ended_at == "":
+        change_rollout("shops", decision, home=turned)
+    ended = update("shops", asked, home=turned)
+    assert ended.turn is not None
+    assert ended.turn.state == state
+    assert served(turned) == (2 if state == "promoted" else 1)
+    assert len(history("shops", home=turned)) == 1
 
 
 def test_no_turn_is_made_while_requests_are_divided(turned: Path) -> None:

@@ -93,8 +93,15 @@ Slower = Annotated[
     typer.Option(min=1.0, help="How many times as long an answer may take.", rich_help_panel=GATE),
 ]
 DeployHow = Annotated[
-    Literal["now", "never"],
+    Literal["now", "canary", "shadow", "never"],
     typer.Option(help="What happens to a version that passed.", rich_help_panel=GATE),
+]
+Steps = Annotated[
+    str,
+    typer.Option(help="With --deploy canary: shares of the requests in percent.", rich_help_panel=GATE),
+]
+StepTime = Annotated[
+    str, typer.Option("--step-time", help="How long a step lasts at least.", rich_help_panel=GATE)
 ]
 NoRefit = Annotated[
     bool,
@@ -139,6 +146,8 @@ def update(
     slices: Slice = None,
     slower: Slower = 3.0,
     deploy: DeployHow = "now",
+    steps: Steps = "1,5,25,100",
+    step_time: StepTime = "10m",
     no_refit: NoRefit = False,
     no_tune: NoTune = False,
     online: Online = False,
@@ -177,6 +186,8 @@ def update(
             metric=metric, margin=margin, confidence=confidence, slices=tuple(slices or ()), slower=slower
         ),
         deploy=deploy,
+        steps=steps,
+        every=step_time,
         data=str(data) if data is not None else "",
         refit=not no_refit,
         online=online,

@@ -12,11 +12,12 @@ from servable.registry import tables
 from servable.registry.models import missing_model
 from servable.registry.state import State
 
-#: ``running``: steps are left. The others are ends: the new version took over, was registered and left alone,
-#: did not pass the gate, or a step failed.
-TurnState = Literal["running", "promoted", "registered", "refused", "failed"]
+#: ``running``: steps are left. ``waiting``: a rollout that it began goes on. The others are ends: the new
+#: version took over, was sent back by its rollout, was registered and left alone, did not pass the gate, or a
+#: step failed.
+TurnState = Literal["running", "waiting", "promoted", "rolled_back", "registered", "refused", "failed"]
 #: States of a turn that is not over.
-OPEN: tuple[TurnState, ...] = ("running",)
+OPEN: tuple[TurnState, ...] = ("running", "waiting")
 
 
 class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class Turns:
             ConflictError: a turn of this model is not over.
         """
         table = tables.turns
-        with self._state.writing() as connection:
+        with self._state.aside() as connection:
             if not connection.execute(
                 select(tables.models.c.name).where(tables.models.c.name == model)
             ).first():
@@ -111,7 +112,7 @@ class Turns:
             "record": dict(record),
             "ended_at": "" if state in OPEN else timestamp(self._clock.now()),
         }
-        with self._state.writing() as connection:
+        with self._state.aside() as connection:
             changed = connection.execute(
                 update(table)
                 .where(table.c.id == turn.id, table.c.step == turn.step, table.c.state == turn.state)

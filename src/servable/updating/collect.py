@@ -43,6 +43,12 @@ def check_kind(signature: Signature, recipe: Recipe | None, reference: str) -> R
             f"{reference} was not trained here, so there is no recipe to train it again by; "
             "train it with servable train first."
         )
+    hidden = [field.name for field in signature.inputs if field.captured != "keep"]
+    if hidden:
+        raise SettingInvalid(
+            f"The column {hidden[0]!r} of {reference} is left out or hashed where traffic is captured, so nothing "
+            "can be learned from traffic."
+        )
     if signature.task not in ("classification", "regression") or not is_table(signature.inputs):
         raise SettingInvalid(
             f"{reference} does {signature.task}, and a turn needs a classifier or a regressor of tables, "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from servable.artifact.manifest import TRAINED
 from servable.artifact.package import Package
 from servable.artifact.recipe import Recipe
-from servable.artifact.signature import Signature
+from servable.artifact.signature import Signature, with_captures
 from servable.errors import SettingInvalid, converted
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor, Trained
@@ -32,11 +32,12 @@ _MOST_VALUES = 12
 
 
 class Fit(NamedTuple):
-    """How the recipe fits: the candidate, its parameters, and the seed."""
+    """How the recipe fits: the candidate, its parameters, the seed, and what stays private."""
 
     estimator: str
     params: Mapping[str, Any]
     seed: int
+    private: Mapping[str, str]
 
 
 def fit_of(package: Package, recipe: Recipe) -> Fit:
@@ -48,7 +49,8 @@ def fit_of(package: Package, recipe: Recipe) -> Fit:
     found = package.manifest.recipe
     if "estimator" not in found:
         raise SettingInvalid(f"The package {package.digest[:12]} does not say which estimator was trained.")
-    return Fit(str(found["estimator"]), dict(found.get("params", {})), recipe.seed)
+    private = dict(found.get("private", {}))
+    return Fit(str(found["estimator"]), dict(found.get("params", {})), recipe.seed, private)
 
 
 def problem_of(frame: "pd.DataFrame", signature: Signature, recipe: Recipe) -> "Problem":
@@ -80,7 +82,7 @@ def fitted(problem: "Problem", fit: Fit, weights: NDArray[np.float64] | None) ->
     from servable.training import tasks
 
     adapter, trained = tasks.fit(problem, fit.estimator, fit.params, weights=weights, seed=fit.seed)
-    return Challenger(adapter, trained)
+    return Challenger(adapter, trained._replace(signature=with_captures(trained.signature, fit.private)))
 
 
 def restored(package: Package) -> Challenger:

@@ -17,6 +17,8 @@ class UpdateOptions(msgspec.Struct, frozen=True, kw_only=True):
         window: how far back it looks, and what it measures on.
         gate: what the new version must reach.
         deploy: what happens to a version that passed.
+        steps: of a canary: shares of the requests in percent, rising.
+        every: time that a step of a canary lasts at least, such as ``10m``.
         data: where the original rows lie now, if the recipe's path is not right any more; empty if it is.
         refit: whether a version that passed is fitted once more with the rows that it was measured on, so
             that it knows the newest ones. What it was measured with is then the model before that.
@@ -30,6 +32,8 @@ class UpdateOptions(msgspec.Struct, frozen=True, kw_only=True):
     window: Window = Window()
     gate: GateRules = GateRules()
     deploy: Deploy = "now"
+    steps: str = "1,5,25,100"
+    every: str = "10m"
     data: str = ""
     refit: bool = True
     online: bool = False

@@ -10,8 +10,9 @@ from servable.errors import SettingInvalid
 #: The steps of a turn, in order. The outcome of each is kept before the next begins.
 STEPS = ("collect", "train", "evaluate", "gate", "optimise", "register", "deploy")
 
-#: What happens to a version that passed the gate: it takes over at once, or is only registered.
-Deploy = Literal["now", "never"]
+#: What happens to a version that passed the gate: it takes over at once, in steps, is compared in the shadow
+#: until a person decides, or is only registered.
+Deploy = Literal["now", "canary", "shadow", "never"]
 
 #: The longest pause after turns that failed, in seconds.
 _LONGEST_REST_S = 86_400.0

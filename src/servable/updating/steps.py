@@ -18,10 +18,12 @@ from servable.errors import ConflictError, DataError
 from servable.progress import Progress
 from servable.registry.home import Home, publish
 from servable.registry.records import WHOLE, VersionRecord
+from servable.registry.rollout_records import RolloutRecord
 from servable.registry.turns import TurnState
 from servable.updating import collect, gate, learning, packing, window
 from servable.updating.options import UpdateOptions
 from servable.updating.staging import Staging
+from servable.workflows.rollouts import Wish, begin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,6 +229,8 @@ def deployed(work: Work) -> Stepped:
             f"{model}:{present.version} was deployed while turn {work.turn} compared with version "
             f"{work.champion.version}; {model}:{version} is registered and was not deployed."
         )
+    if work.options.deploy != "now":
+        return _rolled_out(work, version)
     if present.traffic != WHOLE:
         raise ConflictError(
             f"The requests of {model} were divided while turn {work.turn} went on; {model}:{version} is "
@@ -237,6 +241,33 @@ def deployed(work: Work) -> Stepped:
     work.home.deployments.deploy(model, version)
     work.progress.done(f"{model}:{version}")
     return Stepped({"deploy": work.options.deploy}, "promoted", f"{model}:{version} took over")
+
+
+def _rolled_out(work: Work, version: int) -> Stepped:
+    """Begin a rollout of the new version; what becomes of it decides how the turn ends."""
+    model, how = work.champion.model, work.options.deploy
+    begun = rollout_of(work.home, work.champion, version)
+    if begun is None:
+        work.alone()
+        work.progress.begin(f"Begin the {how}")
+        wish = (
+            Wish(canary=work.options.steps, every=work.options.every)
+            if how == "canary"
+            else Wish(shadow=True)
+        )
+        begin(work.home, f"{model}:{version}", wish)
+        work.progress.done(f"{model}:{version}")
+        begun = rollout_of(work.home, work.champion, version)
+    number = 0 if begun is None else begun.id
+    return Stepped({"deploy": how, "rollout": number}, "waiting", f"{model}:{version} is rolled out ({how})")
+
+
+def rollout_of(home: Home, champion: VersionRecord, version: int) -> RolloutRecord | None:
+    """The newest rollout of a version against the champion; None if there was none."""
+    for record in home.rollouts.of(champion.model):
+        if record.champion == champion.version and record.challenger == version:
+            return record
+    return None
 
 
 #: What is done in each step of ``plan.STEPS``.

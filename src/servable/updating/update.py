@@ -14,7 +14,8 @@ from servable.errors import ServableError
 from servable.progress import NoProgress, Progress
 from servable.registry.home import Home
 from servable.registry.records import WHOLE, VersionRecord
-from servable.registry.turns import TurnRecord, Turns
+from servable.registry.rollout_records import PROMOTED, ROLLED_BACK
+from servable.registry.turns import TurnRecord, Turns, TurnState
 from servable.updating import collect, gate, staging, steps
 from servable.updating.alone import alone
 from servable.updating.options import UpdateOptions, restored, stored
@@ -72,6 +73,8 @@ def update(
     with opened(home) as place, alone(place, name, now) as check:
         turns = Turns(place.state, now)
         turn = turns.unfinished(name)
+        if turn is not None and turn.state == "waiting":
+            return settled(place, turns, turn)
         if turn is None:
             verdict, champion = looked(place, name, asked, now)
             if not verdict.now:
@@ -126,6 +129,26 @@ def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple
         quality=found.quality,
     )
     return due(options.triggers, seen), champion
+
+
+def settled(home: Home, turns: Turns, turn: TurnRecord) -> UpdateOutcome:
+    """End a turn whose rollout has ended; else say that it goes on.
+
+    What a canary promoted took over; what was rolled back or cancelled stays registered.
+    """
+    number, version = turn.record["deploy"]["rollout"], turn.record["register"]["version"]
+    found = next((record for record in home.rollouts.of(turn.model) if record.id == number), None)
+    named = f"{turn.model}:{version}"
+    if found is not None and not found.ended_at:
+        return UpdateOutcome(model=turn.model, due=False, reason=f"the rollout of {named} goes on")
+    state = "cancelled" if found is None else found.state
+    ends: dict[str, tuple[TurnState, str]] = {
+        PROMOTED: ("promoted", f"{named} took over"),
+        ROLLED_BACK: ("rolled_back", f"{named} was rolled back by its rollout"),
+    }
+    end, said = ends.get(state, ("registered", f"{named} is registered, and its rollout was cancelled"))
+    turn = turns.advance(turn, {**turn.record, "said": said}, state=end)
+    return UpdateOutcome(model=turn.model, due=True, reason=turn.record["reason"], turn=turn, said=said)
 
 
 def labelled_until(turns: Sequence[TurnRecord]) -> int:
@@ -183,7 +206,7 @@ class _Course:
             self._staging.open()
             for step in left(self._resumed()):
                 self._step(step)
-                if self._turn.over:
+                if self._turn.state != "running":
                     break
         except Exception as error:
             self._fail(error)
