@@ -199,3 +199,44 @@ def test_a_version_that_cannot_be_loaded_goes_back_with_that_reason(home: Path) 
     assert load.wrong == []
     assert {version for version, _ in load.answers} == {1}
     settled(home, 1)
+
+
+LABELLER = """
+from typing import Literal
+
+import servable
+
+
+@servable.model
+def kind(x: float) -> Literal["even", "odd"]:
+    right = "odd" if int(x) % 2 else "even"
+    other = "even" if right == "odd" else "odd"
+    return other if int(x) // 2 % 10 < {wrong} else right
+"""
+
+
+@pytest.mark.slow
+def test_a_version_with_worse_labels_goes_back_by_itself(home: Path) -> None:
+    file = home.parent / "kind.py"
+    for wrong in (1, 5):
+        file.write_text(LABELLER.format(wrong=wrong))
+        servable.add(f"{file}:kind", name="price", trust=True, home=home)
+    servable.deploy("price:1", capture=1.0, home=home)
+    deadline, number, asked = time.monotonic() + 120, 0, Counter[int]()
+    with running_server(home) as url, servable.Client(url) as client:
+        servable.deploy("price:2", canary="50", every="1h", home=home)
+        while not servable.show_rollout("price", home=home).ended_at:
+            assert time.monotonic() < deadline, servable.show_rollout("price", home=home)
+            labels = []
+            first, number = number + 1, number + 200
+            for x in range(first, number + 1):
+                answer = client.predict("price", {"x": x})
+                asked[answer.version] += 1
+                truth = "odd" if x % 2 else "even"
+                labels.append({"request_id": answer.request_id, "outcome": truth})
+            client.feedback_rows("price", labels)
+        found = servable.show_rollout("price", home=home)
+    assert found.state == "rolled_back", found
+    assert "accuracy" in found.events[-1].reason.lower()
+    assert found.events[-1].evidence["touched"] <= asked[2]
+    settled(home, 1)

@@ -63,8 +63,8 @@ def captured(home: Home, deployment: DeploymentRecord, since: datetime) -> Mappi
 
 def _joined(home: Path, model: str, since: datetime) -> Any:
     # Lazily: only a model whose traffic is captured needs pyarrow.
-    from servable.monitoring.joined import joined  # type: ignore[import-not-found, unused-ignore]
-    from servable.monitoring.segments import TrafficStore  # type: ignore[import-not-found, unused-ignore]
+    from servable.monitoring.joined import joined
+    from servable.monitoring.segments import TrafficStore
 
     return joined(TrafficStore(home), model, since, columns=(_PREDICTION,))
 
