@@ -46,8 +46,8 @@ def check_kind(signature: Signature, recipe: Recipe | None, reference: str) -> R
     hidden = [field.name for field in signature.inputs if field.captured != "keep"]
     if hidden:
         raise SettingInvalid(
-            f"The column {hidden[0]!r} of {reference} is left out or hashed where traffic is captured, so nothing "
-            "can be learned from traffic."
+            f"The column {hidden[0]!r} of {reference} is left out or hashed where traffic is captured, "
+            "so nothing can be learned from traffic."
         )
     if signature.task not in ("classification", "regression") or not is_table(signature.inputs):
         raise SettingInvalid(
