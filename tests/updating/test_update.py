@@ -182,7 +182,7 @@ def test_a_version_deployed_by_hand_meanwhile_stays(turned: Path) -> None:
     assert history("shops", home=turned)[0].state == "failed"
 
 
-@pytest.mark.parametrize(("decision", "state"), [("advance", "promoted"), ("abort", "registered")])
+@pytest.mark.parametrize(("decision", "state"), [("advance", "promoted"), ("abort", "rolled_back")])
 def test_a_canary_decides_how_the_turn_ends(decision: Any, state: str, turned: Path) -> None:
     asked = UpdateOptions(tune=False, window=Window(half_life=100), deploy="canary", steps="50,100")
     outcome = update("shops", asked, home=turned)
