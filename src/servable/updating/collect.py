@@ -135,10 +135,10 @@ def of_table(table: Any, signature: Signature) -> Labelled:
     import pandas as pd
 
     wanted = ["request_id", "row", "at", "outcome", "labelled_at"]
-    if any(name not in table.column_names for name in wanted):
+    if not table.num_rows or any(name not in table.column_names for name in wanted):
         return Labelled(_shaped(None, signature), 0, 0)
     absent = [field.name for field in signature.inputs if f"in.{field.name}" not in table.column_names]
-    if absent and table.num_rows:
+    if absent:
         raise DataError(
             f"No captured row has the column {absent[0]!r}, so nothing can be learned from them; it is left "
             "out where traffic is captured, or nobody sent it yet."
