@@ -66,7 +66,7 @@ def test_a_good_version_is_promoted_step_by_step(opened: Home, clock: FakeClock)
     assert (record.state, record.ended_at) == ("promoted", "2026-01-31T12:02:02Z")
     assert (after.version, after.previous, after.traffic) == (2, (1,), WHOLE)
     told = [event.decision for event in record.course.events]
-    assert told == ["start", "hold", "advance", "hold", "hold", "promote"]
+    assert told == ["start", "hold", "advance", "hold", "promote"]
     assert record.course.events[-1].evidence["touched"] == 800
     follow(opened, clock, nothing)
     assert newest(opened) == record
