@@ -21,6 +21,8 @@ COUNTS = st.integers(0, 2**40)
 #: Binary fractions, whose sums are exact in any order.
 SECONDS = st.integers(0, 2**20).map(lambda ticks: ticks / 1024)
 CODES = st.dictionaries(st.sampled_from(["ok", "invalid_request", "model_died"]), COUNTS)
+STEPS = st.dictionaries(st.integers(-60, -57), COUNTS, max_size=2)
+FAILED = st.dictionaries(st.sampled_from(["a:1", "b:2"]), st.sampled_from(["No memory.", "Damaged."]))
 SIZES = st.sampled_from([{}, {1: (3, 0.5)}, {1: (2**40, 0.25), 7: (1, 2.0)}])
 GAUGES = frozenset(
     {
@@ -43,6 +45,8 @@ def figures(draw: st.DrawFn, model: str, version: int) -> ModelFigures:
     for field in msgspec.structs.fields(ModelFigures)[2:]:
         if field.name == "codes":
             values[field.name] = draw(CODES)
+        elif field.name == "latencies":
+            values[field.name] = draw(STEPS)
         elif field.name == "batch_sizes":
             values[field.name] = draw(SIZES)
         elif field.name.endswith("buckets"):
@@ -58,6 +62,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return Snapshot(
         models=tuple(draw(figures(*key)) for key in sorted(keys)),
         rejected=draw(CODES),
+        failed=draw(FAILED),
         loaded=draw(COUNTS),
         connections=draw(COUNTS),
         accepted=draw(COUNTS),
