@@ -14,11 +14,12 @@ import pytest
 import servable
 from servable.errors import SettingInvalid
 from servable.monitoring.alerts import DEFAULT_RULES, Rule
-from servable.monitoring.standing import alert_metrics
+from servable.monitoring.standing import known
+from servable.monitoring.standing_metrics import standing_metrics
 from servable.registry.findings import Findings
 from servable.registry.home import Home, open_home
 from servable.testing import FakeClock
-from servable.workflows.alerting import ALERTS, BUDGET_S, alerts, raise_alerts, read_rules
+from servable.workflows.alerting import BUDGET_S, alerts, raise_alerts, read_rules
 from servable.workflows.webhook import EVENT, SIGNATURE, Webhook
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -182,8 +183,8 @@ def test_alerts_stand_in_the_log_and_in_the_metrics(
     with caplog.at_level("INFO", logger="servable.alerts"):
         raise_alerts(place, clock, rules=[RULE])
     assert "inputs fires for iris:1" in caplog.text
-    kept = [(each.model, each.version, each.value) for each in Findings(place.state, clock).of(ALERTS)]
-    (family,) = alert_metrics(kept)
+    families = {family.name: family for family in standing_metrics(known(Findings(place.state, clock).of))}
+    family = families["servable_alert_firing"]
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"model": "iris", "version": "1", "alert": "inputs"}, 1.0)
     ]

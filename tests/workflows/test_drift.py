@@ -17,7 +17,8 @@ from servable.errors import DataError, SettingInvalid
 from servable.monitoring.drift import Observed
 from servable.monitoring.records import Limits
 from servable.monitoring.segments import TrafficStore
-from servable.monitoring.standing import drift_metrics
+from servable.monitoring.standing import known
+from servable.monitoring.standing_metrics import standing_metrics
 from servable.registry.findings import Findings
 from servable.registry.home import open_home
 from servable.testing import FakeClock, RecordedProgress
@@ -175,12 +176,13 @@ def test_captured_traffic_is_looked_at_again_only_when_there_is_more(
         write(store, "two", moved, NOW - timedelta(days=1))
         assert refresh_drift(home, clock) == ("iris",)
         (finding,) = findings.of(DRIFT)
+        found = known(findings.of)
     value = finding.value
     assert (finding.version, value["rows"], value["inputs"], value["quality"]) == (1, 1500, 1, 1)
     columns = {column["name"]: column for column in value["columns"]}
     assert columns["petal_length"]["since"] == "2026-03-19T12:00:00Z"
     assert columns["petal_length"]["state"] == "drift"
-    families = {family.name: family for family in drift_metrics([("iris", 1, value)])}
+    families = {family.name: family for family in standing_metrics(found)}
     samples = {sample.labels["column"]: sample.value for sample in families["servable_drifting"].samples}
     assert samples["petal_length"] == 1.0
     assert samples["sepal_width"] == 0.0

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from servable.cli.wording import percent, shares, wishes
+from servable.cli.wording import alarms, percent, shares, wishes
 
 if TYPE_CHECKING:
     from servable.workflows.outcomes import (
@@ -289,6 +289,7 @@ def description(about: "Description") -> Iterator[RenderableType]:
         + ("; deployed" if about.deployed else "")
         + (f"; answers {percent(about.share)} of the requests" if 0 < about.share < 1 else ""),
         *([f"policy: {wishes(about.policy)}"] if about.policy else []),
+        *alarms(about.drift, about.firing),
         *(f"{key}: {value}" for key, value in {**about.source, **about.recipe}.items()),
         f"package  {about.package}",
         *([f"report   {about.report}"] if about.report else []),

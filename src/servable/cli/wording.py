@@ -1,7 +1,14 @@
 """Values in the words that a person reads best. Pure; nothing is imported for it."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from servable.monitoring.standing import VersionDrift
+    from servable.workflows.monitored import AlertRow
+
+#: Columns that are named in a line.
+_NAMED = 5
 
 
 def wishes(policy: Mapping[str, Any]) -> str:
@@ -53,3 +60,20 @@ def size(count: int) -> str:
         if count >= 1024**power:
             return f"{count / 1024**power:.3g} {unit}"
     return f"{count} bytes"
+
+
+def alarms(drift: "VersionDrift | None", firing: "Sequence[AlertRow]") -> Iterator[str]:
+    """A line on the columns in drift, and one on the alerts that fire; none where there are none."""
+    columns = () if drift is None else drift.drifting
+    if columns:
+        names = [
+            column.name if column.side == "input" else f"{column.name} ({column.side})" for column in columns
+        ]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        began = min((column.since for column in columns if column.since), default="")
+        yield f"drift: {', '.join(names[:_NAMED])}{more}" + (f" since {began}" if began else "")
+    if firing:
+        yield "alerts: " + ", ".join(
+            f"{row.alert} for {row.model}:{row.version}" + (f" since {row.since}" if row.since else "")
+            for row in firing
+        )

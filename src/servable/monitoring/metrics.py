@@ -8,13 +8,13 @@ whatever a caller makes up never becomes a label.
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from servable.monitoring.comparing import Comparing
 from servable.monitoring.durations import step_of
-from servable.monitoring.quality import Known
 from servable.monitoring.rendering import CONTENT_TYPE, render
+from servable.monitoring.standing import UNKNOWN, Known
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot, process_figures
 
 #: The code of an answer that was no error.
@@ -256,11 +256,11 @@ class Metrics:
             process=process_figures(),
         )
 
-    def render(self, snapshot: Snapshot | None = None, known: Sequence[Known] = ()) -> bytes:
+    def render(self, snapshot: Snapshot | None = None, known: Known = UNKNOWN) -> bytes:
         """Figures in the Prometheus text format: this process's own, or those given.
 
         Args:
             snapshot: of all processes together; this one's when None.
-            known: the live quality of versions.
+            known: what is known of versions beyond this server.
         """
         return render(self.snapshot() if snapshot is None else snapshot, self._version, known)

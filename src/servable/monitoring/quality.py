@@ -10,7 +10,7 @@ DeLong's variance in Wilson's form; errors and rewards that of a mean.
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -71,14 +71,6 @@ class VersionQuality(msgspec.Struct, frozen=True, kw_only=True):
     answers: int
     whole: Quality
     recent: Quality
-
-
-class Known(NamedTuple):
-    """The quality of one version of one model."""
-
-    model: str
-    version: int
-    quality: VersionQuality
 
 
 class Answered(msgspec.Struct, frozen=True):

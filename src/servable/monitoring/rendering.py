@@ -16,7 +16,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from servable.monitoring.comparison import LEVELS, Compared, Estimate, findings
-from servable.monitoring.quality import Known
+from servable.monitoring.standing import UNKNOWN, Known
+from servable.monitoring.standing_metrics import standing_metrics
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot
 
 #: What ``render`` returns, as a media type.
@@ -94,13 +95,13 @@ _PROCESS_GAUGES = {
 }
 
 
-def render(snapshot: Snapshot, version: str, known: Sequence[Known] = ()) -> bytes:
+def render(snapshot: Snapshot, version: str, known: Known = UNKNOWN) -> bytes:
     """The figures in the Prometheus text format.
 
     Args:
         snapshot: of one process or of all together.
         version: of Servable, for the build information.
-        known: the live quality of versions.
+        known: what is known of versions beyond this server.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(
@@ -108,7 +109,7 @@ def render(snapshot: Snapshot, version: str, known: Sequence[Known] = ()) -> byt
             [
                 *_models(snapshot.models),
                 *_shadows(snapshot.comparisons),
-                *_quality(known),
+                *standing_metrics(known),
                 *_server(snapshot, version),
             ]
         )
@@ -161,33 +162,6 @@ def _models(models: Sequence[ModelFigures]) -> Iterator[Metric]:
             value = getattr(each, name)
             gauge.add_metric(_key(each), value + each.shared_processes if name == "processes" else value)
         yield gauge
-
-
-def _quality(known: Sequence[Known]) -> Iterator[Metric]:
-    """Live quality, with the ends of its intervals and the count of labels behind it."""
-    labels = [*_LABELS, "window"]
-    count = GaugeMetricFamily(
-        "servable_quality_labels", "Outcomes and rewards that live quality rests on.", labels=labels
-    )
-    figures = {
-        "value": ("servable_quality", "How good served answers were, by metric."),
-        "low": ("servable_quality_low", "Lower end of its 95 % interval."),
-        "high": ("servable_quality_high", "Upper end of its 95 % interval."),
-    }
-    gauges = {
-        name: GaugeMetricFamily(full, help_text, labels=[*labels, "metric"])
-        for name, (full, help_text) in figures.items()
-    }
-    for model, version, quality in known:
-        for window, found in (("all", quality.whole), ("recent", quality.recent)):
-            key = [model, str(version), window]
-            count.add_metric(key, max(found.labels, found.rewards))
-            for metric, estimate in sorted(found.metrics.items()):
-                for name, gauge in gauges.items():
-                    value = getattr(estimate, name)
-                    if value is not None:
-                        gauge.add_metric([*key, metric], value)
-    yield from (count, *gauges.values())
 
 
 def _shadows(comparisons: Sequence[Compared]) -> Iterator[Metric]:

@@ -14,7 +14,7 @@ from servable.monitoring.totals import Snapshot
 from servable.protocols.base import Codec, Encoded, Head
 from servable.protocols.compression import decompress
 from servable.server import checks as check
-from servable.server.known import KnownQuality
+from servable.server.known import KnownFindings
 from servable.server.workers import Link
 from servable.serving.answer import answer
 from servable.serving.changes import change
@@ -51,7 +51,7 @@ class Desk:
         self.version = version
         self._link = link
         self._ready = ready
-        self._known = KnownQuality(settings)
+        self._known = KnownFindings(settings)
 
     @property
     def ready(self) -> bool:

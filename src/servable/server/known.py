@@ -1,14 +1,12 @@
-"""What the registry knows of the served versions beyond this process: their live quality."""
+"""What the registry knows of the served versions beyond this process: live quality, drift and alerts."""
 
 import asyncio
 import time
 from pathlib import Path
 
-import msgspec
-
 from servable.errors import ServableError
 from servable.logs import fields, logger
-from servable.monitoring.quality import Known, VersionQuality
+from servable.monitoring.standing import UNKNOWN, Known, known
 from servable.registry.findings_reader import FindingsReader
 from servable.settings import ServerSettings
 
@@ -17,8 +15,8 @@ _log = logger("server")
 _FRESH_S = 5.0
 
 
-class KnownQuality:
-    """The live quality of all versions, as somebody found it last. Belongs to one event loop.
+class KnownFindings:
+    """What is known of all versions, as somebody found it last. Belongs to one event loop.
 
     Args:
         settings: which registry.
@@ -26,27 +24,18 @@ class KnownQuality:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._reader = FindingsReader(Path(settings.home), settings.database_url)
-        self._known: tuple[Known, ...] = ()
+        self._known = UNKNOWN
         self._read_at = float("-inf")
 
-    async def read(self) -> tuple[Known, ...]:
+    async def read(self) -> Known:
         """What is known; at most a few seconds old, or older where the registry cannot be read now."""
         now = time.monotonic()
         if now - self._read_at >= _FRESH_S:
             self._read_at = now
             try:
-                self._known = await asyncio.to_thread(self._from_registry)
+                self._known = await asyncio.to_thread(known, self._reader.of)
             except ServableError as error:
-                _log.warning("live quality cannot be read", extra=fields(reason=error.message))
+                _log.warning(
+                    "live quality, drift and alerts cannot be read", extra=fields(reason=error.message)
+                )
         return self._known
-
-    def _from_registry(self) -> tuple[Known, ...]:
-        found = []
-        for finding in self._reader.of("quality"):
-            try:
-                quality = msgspec.convert(finding.value, VersionQuality)
-            except msgspec.ValidationError:
-                # A newer program wrote it, which shows it as well.
-                continue
-            found.append(Known(finding.model, finding.version, quality))
-        return tuple(found)

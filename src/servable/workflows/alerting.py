@@ -12,15 +12,16 @@ from typing import Any
 
 import msgspec
 
-from servable.clock import Clock, SystemClock, timestamp
+from servable.clock import Clock, SystemClock
 from servable.errors import SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.alert_rules import rules_of
-from servable.monitoring.alerts import AlertState, Event, Rule, Status, Subject, decide, measures_of
+from servable.monitoring.alerts import AlertState, Event, Rule, Subject, decide, measures_of
 from servable.registry.findings import Findings
 from servable.registry.home import Home
 from servable.settings import config_path, load_settings
 from servable.workflows.homes import opened
+from servable.workflows.monitored import AlertRow, alert_row
 from servable.workflows.webhook import Webhook, deliver
 
 _log = logger("alerts")
@@ -57,17 +58,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     states: tuple[AlertState, ...] = ()
     owed: tuple[Owed, ...] = ()
-
-
-class AlertRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule for one version, for people; ``since`` is ISO 8601 or empty."""
-
-    alert: str
-    model: str
-    version: int
-    status: Status
-    value: float | None = None
-    since: str = ""
 
 
 class AlertsOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,19 +217,5 @@ def alerts(*, home: str | Path | None = None) -> AlertsOutcome:
     rules = read_rules()
     with opened(home) as place:
         standing = [_standing(each.value) for each in Findings(place.state, SystemClock()).of(ALERTS)]
-    rows = tuple(_row(state) for each in standing for state in each.states)
+    rows = tuple(alert_row(state) for each in standing for state in each.states)
     return AlertsOutcome(rules=rules, states=rows, owed=sum(len(each.owed) for each in standing))
-
-
-def _row(state: AlertState) -> AlertRow:
-    from datetime import UTC, datetime
-
-    since = timestamp(datetime.fromtimestamp(state.since, UTC)) if state.since else ""
-    return AlertRow(
-        alert=state.alert,
-        model=state.model,
-        version=state.version,
-        status=state.status,
-        value=state.value,
-        since=since,
-    )

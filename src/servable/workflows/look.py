@@ -8,13 +8,14 @@ import msgspec
 
 from servable.artifact.manifest import REPORT_FILE, TRAINED, Manifest, Variant
 from servable.errors import FileMissing
+from servable.monitoring.standing import known
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
 from servable.registry.records import DeploymentRecord, ModelRecord
 from servable.runtime.placement import found_here, place
 from servable.workflows.deploy import shares_of
 from servable.workflows.homes import opened
-from servable.workflows.live_quality import known_quality
+from servable.workflows.monitored import firing_rows
 from servable.workflows.outcomes import DeploymentRow, Description, ModelRow, Status, VariantRow
 from servable.workflows.running import ask
 
@@ -64,7 +65,7 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
 
 def _desired(home: str | Path | None) -> Status:
     with opened(home) as place:
-        known = known_quality(place)
+        found = known(place.findings.of)
         rows = tuple(
             DeploymentRow(
                 model=record.model,
@@ -76,7 +77,9 @@ def _desired(home: str | Path | None) -> Status:
                 policy=record.policy,
                 shares=shares_of(record.traffic),
                 shadow=record.traffic.shadow or None,
-                quality=known.get((record.model, record.version)),
+                quality=found.quality.get((record.model, record.version)),
+                drift=found.drift.get((record.model, record.version)),
+                firing=firing_rows(found.alerts, record.model),
             )
             for record in place.deployments.all()
         )
@@ -103,6 +106,8 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
         deployment = place.deployments.get(record.model)
         policy = {} if deployment is None else deployment.policy
         report = package.folder / REPORT_FILE
+        found = known(place.findings.of)
+        firing = firing_rows(found.alerts, record.model)
         return Description(
             model=record.model,
             version=record.version,
@@ -126,7 +131,9 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
             report=str(report) if report.is_file() else "",
             policy=policy,
             share=_share(deployment, record.version),
-            quality=known_quality(place).get((record.model, record.version)),
+            quality=found.quality.get((record.model, record.version)),
+            drift=found.drift.get((record.model, record.version)),
+            firing=tuple(row for row in firing if row.version == record.version),
         )
 
 

@@ -1,10 +1,15 @@
 """The outcomes of the verbs about traffic: frozen records, alike for Python, the terminal and ``--json``."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from servable.clock import timestamp
+from servable.monitoring.alerts import AlertState, Status
 from servable.monitoring.quality import VersionQuality
+from servable.monitoring.standing import ModelAlerts
 
 
 class FeedbackOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,3 +83,32 @@ class QualityOutcome(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     versions: tuple[QualityRow, ...]
     unknown: int
+
+
+class AlertRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule for one version, for people; ``since`` is ISO 8601 or empty."""
+
+    alert: str
+    model: str
+    version: int
+    status: Status
+    value: float | None = None
+    since: str = ""
+
+
+def alert_row(state: AlertState) -> AlertRow:
+    """An alert's state for people."""
+    return AlertRow(
+        alert=state.alert,
+        model=state.model,
+        version=state.version,
+        status=state.status,
+        value=state.value,
+        since=timestamp(datetime.fromtimestamp(state.since, UTC)) if state.since else "",
+    )
+
+
+def firing_rows(alerts: Mapping[tuple[str, int], ModelAlerts], model: str) -> tuple[AlertRow, ...]:
+    """The alerts that fire for any version of a model."""
+    # What concerns a model as a whole stands under version 0.
+    return tuple(alert_row(state) for state in alerts.get((model, 0), ModelAlerts()).firing)

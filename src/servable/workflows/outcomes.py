@@ -7,6 +7,8 @@ import msgspec
 from servable.artifact.loss import Loss
 from servable.artifact.signature import Signature
 from servable.monitoring.quality import VersionQuality
+from servable.monitoring.standing import VersionDrift
+from servable.workflows.monitored import AlertRow
 from servable.workflows.rollout_outcomes import RolloutOutcome
 
 
@@ -215,7 +217,8 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     """One deployment of a home: what should be served, and how (see ``DeployOutcome``).
 
     While its requests are divided, ``shares`` says what part each version gets, together 1; ``shadow`` is
-    the version that gets copies of them. ``quality`` says how good its served answers were.
+    the version that gets copies of them. ``quality`` says how good its served answers were, ``drift`` what
+    became of its columns, ``firing`` which alerts fire for any version of the model.
     """
 
     model: str
@@ -228,6 +231,8 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     shares: dict[int, float] = {}
     shadow: int | None = None
     quality: VersionQuality | None = None
+    drift: VersionDrift | None = None
+    firing: tuple[AlertRow, ...] = ()
 
 
 class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -361,7 +366,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
     ``policy`` is how the model's deployment is to be served, as far as that differs from the defaults;
     ``share`` is what part of the model's requests this version is to answer, from 0 to 1; ``quality`` how
-    good its served answers were, None where nothing is known.
+    good its served answers were and ``drift`` what became of its columns, None where nothing is known;
+    ``firing`` which alerts fire for it.
     """
 
     model: str
@@ -385,6 +391,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     policy: dict[str, Any] = {}
     share: float = 0.0
     quality: VersionQuality | None = None
+    drift: VersionDrift | None = None
+    firing: tuple[AlertRow, ...] = ()
 
 
 class ScoreOutcome(msgspec.Struct, frozen=True, kw_only=True):

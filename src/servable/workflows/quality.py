@@ -28,10 +28,11 @@ from servable.monitoring.segments import TrafficStore
 from servable.registry.home import Home
 from servable.settings import load_settings
 from servable.workflows.homes import opened
-from servable.workflows.live_quality import QUALITY
 from servable.workflows.monitored import QualityOutcome, QualityRow
 
 _log = logger("quality")
+#: The kind of the findings about versions.
+QUALITY = "quality"
 #: The kind of what is remembered about a model's segments, under version 0.
 READ = "quality_read"
 #: A refresh waits until so many times the seconds have passed that the last one took.
