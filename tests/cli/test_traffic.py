@@ -4,8 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from servable.monitoring.alerts import AlertState
 from servable.registry.home import open_home
 from servable.testing import FakeClock
 from servable.workflows.quality import refresh_quality
@@ -85,3 +87,39 @@ def test_private_columns_are_checked_before_anything_is_made(invoke, home, tmp_p
         "age": "drop", "even": "hash",
     }  # fmt: skip
     assert found["recipe"]["private"] == {"age": "drop", "even": "hash"}
+
+
+def test_drift_and_alerts_stand_in_status_and_describe(invoke, served):
+    for verb in (("status",), ("describe", "iris")):
+        assert "drift:" not in said(invoke(*verb))
+        assert "alerts:" not in said(invoke(*verb))
+    names = ("a", "b", "c", "d", "e", "f", "prediction", "steady")
+    columns = [
+        {
+            "name": name,
+            "side": "output" if name == "prediction" else "input",
+            "state": "steady" if name == "steady" else "drift",
+            "since": f"2026-03-0{9 - place}T00:00:00Z" if place else "",
+        }
+        for place, name in enumerate(names)
+    ]
+    firing = AlertState(alert="inputs-drift", model="iris", version=1, status="firing", since=86_400.0)
+    quiet = AlertState(alert="outputs-drift", model="iris", version=1)
+    with open_home(served) as opened:
+        opened.findings.put("iris", "drift", {1: {"columns": columns}})
+        opened.findings.put("iris", "alerts", {0: msgspec.to_builtins({"states": [firing, quiet]})})
+    for verb in (("status",), ("describe", "iris")):
+        shown = said(invoke(*verb)).replace("│ ", "")
+        assert "drift: a, b, c, d, e and 2 more since 2026-03-03T00:00:00Z" in shown
+        assert "alerts: inputs-drift for iris:1 since 1970-01-02T00:00:00Z" in shown
+        assert "outputs-drift" not in shown
+    found = json.loads(said(invoke("describe", "iris", "--json")))
+    assert [alert["alert"] for alert in found["firing"]] == ["inputs-drift"]
+
+
+def test_findings_of_a_newer_program_are_passed_over(invoke, served):
+    with open_home(served) as opened:
+        opened.findings.put("iris", "drift", {1: {"columns": "many"}})
+        opened.findings.put("iris", "alerts", {0: {"states": [{"alert": "new"}]}})
+    assert "drift:" not in said(invoke("status"))
+    assert "alerts:" not in said(invoke("describe", "iris"))

@@ -1,5 +1,6 @@
 """A real server in a process of its own."""
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,13 @@ Serve = Callable[..., str]
 def servable_command(*words: str) -> list[str]:
     """The command line of Servable in this environment."""
     return [sys.executable, "-m", "servable.cli.main", *words]
+
+
+def said(*words: str) -> Any:
+    """What a verb prints with ``--json``; it must succeed."""
+    done = subprocess.run(servable_command(*words, "--json"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def free_port() -> int:

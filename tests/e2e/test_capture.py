@@ -1,9 +1,6 @@
 """Capture, feedback in every form and live quality, over a real server and the command line."""
 
-import json
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -16,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import servable
-from e2e.conftest import Serve, servable_command
+from e2e.conftest import Serve, said
 
 ROWS, TRUTH = load_breast_cancer(return_X_y=True)
 
@@ -27,12 +24,6 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = make_pipeline(StandardScaler(), LogisticRegression())
     joblib.dump(model.fit(ROWS[::30], TRUTH[::30]), path)
     return path
-
-
-def said(*words: str) -> Any:
-    done = subprocess.run(servable_command(*words, "--json"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_what_is_served_is_captured_labelled_and_measured(

@@ -24,6 +24,7 @@ CODES = st.dictionaries(st.sampled_from(["ok", "invalid_request", "model_died"])
 STEPS = st.dictionaries(st.integers(-60, -57), COUNTS, max_size=2)
 FAILED = st.dictionaries(st.sampled_from(["a:1", "b:2"]), st.sampled_from(["No memory.", "Damaged."]))
 SIZES = st.sampled_from([{}, {1: (3, 0.5)}, {1: (2**40, 0.25), 7: (1, 2.0)}])
+LATENCIES = st.dictionaries(st.integers(0, 5), COUNTS, max_size=3)
 GAUGES = frozenset(
     {
         "queued", "cache_bytes", "memory_bytes", "processes", "shared_processes", "accelerator_bytes",
@@ -49,6 +50,8 @@ def figures(draw: st.DrawFn, model: str, version: int) -> ModelFigures:
             values[field.name] = draw(STEPS)
         elif field.name == "batch_sizes":
             values[field.name] = draw(SIZES)
+        elif field.name == "latencies":
+            values[field.name] = draw(LATENCIES)
         elif field.name.endswith("buckets"):
             values[field.name] = draw(buckets(BATCH_BOUNDS if field.name.startswith("batch") else BOUNDS))
         else:

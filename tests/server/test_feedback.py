@@ -165,6 +165,28 @@ def test_live_quality_is_in_the_metrics(visit: Callable[..., Any], home: Path) -
     assert 'servable_quality_low{metric="accuracy",model="iris",version="1",window="all"} 0.3' in text
 
 
+def test_drift_and_alerts_are_in_the_metrics(visit: Callable[..., Any], home: Path) -> None:
+    columns = [
+        {"name": "a", "side": "input", "state": "drift", "effect": 0.5},
+        {"name": "b", "side": "input", "state": "steady"},
+    ]
+    states = [{"alert": "inputs-drift", "model": "iris", "version": 1, "status": "firing"}]
+
+    async def look(client: httpx.AsyncClient) -> str:
+        return (await client.get("/metrics")).text
+
+    assert "servable_drift{" not in visit(look)
+    with open_home(home) as opened:
+        opened.findings.put("iris", "drift", {1: {"columns": columns}, 2: {"columns": "of a newer program"}})
+        opened.findings.put("iris", "alerts", {0: {"states": states}})
+    text = visit(look)
+    assert 'servable_drift{column="a",model="iris",side="input",version="1"} 0.5' in text
+    assert 'servable_drifting{column="a",model="iris",side="input",version="1"} 1.0' in text
+    assert 'servable_drifting{column="b",model="iris",side="input",version="1"} 0.0' in text
+    assert 'servable_alert_firing{alert="inputs-drift",model="iris",version="1"} 1.0' in text
+    assert 'version="2"' not in text
+
+
 def test_lines_that_are_answered_as_they_come_keep_their_places(
     visit: Callable[..., Any], home: Path
 ) -> None:

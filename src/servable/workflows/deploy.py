@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -15,7 +15,9 @@ from servable.registry.records import WHOLE, DeploymentRecord, Share, Traffic, V
 from servable.registry.references import parse_reference
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeployOutcome
-from servable.workflows.rollouts import Wish, begin
+
+if TYPE_CHECKING:
+    from servable.workflows.rollouts import Wish
 
 
 def deploy(
@@ -96,6 +98,8 @@ def deploy(
         ConflictError: a rollout of a model that is not deployed, or of which another one goes on.
         ArtifactTampered: a file of the package differs from its digest; nothing was changed.
     """
+    from servable.workflows.rollouts import Wish  # Lazily: who serves or looks needs no rollouts.
+
     wish = Wish(canary, shadow, bandit, every, min_requests, max_error_rate, patience, mirror)
     wishes = _said(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
@@ -144,7 +148,7 @@ def _meant(place: Home, reference: str, split: Mapping[int, float] | None) -> tu
     return place.models.resolve(reference), msgspec.structs.replace(traffic, shares=shares, shadow=shadow)
 
 
-def _rollout(reference: str, wish: Wish, home: str | Path | None, *, also: bool) -> DeployOutcome:
+def _rollout(reference: str, wish: "Wish", home: str | Path | None, *, also: bool) -> DeployOutcome:
     """Begin a rollout; the deployment stays as it is.
 
     Raises:
@@ -155,6 +159,8 @@ def _rollout(reference: str, wish: Wish, home: str | Path | None, *, also: bool)
             "How a model is served holds for all of its versions, so it cannot be changed by a rollout; "
             "deploy the present version with it first."
         )
+    from servable.workflows.rollouts import begin
+
     with opened(home) as place:
         begun = begin(place, reference, wish)
         present = place.deployments.get(begun.model)
