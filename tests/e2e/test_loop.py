@@ -1,10 +1,8 @@
 """The whole loop: what callers send changes, that is noticed, a better version takes over, and goes back.
 
-Training, the turns of the watcher and of the loop, and the server are processes, as an operator has them.
+Training, the turn of the loop and the server are processes, as an operator has them.
 """
 
-import json
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,13 +16,14 @@ import pandas as pd
 import pytest
 
 import servable
-from e2e.conftest import Serve, said, servable_command
+from e2e.conftest import Serve, said
+from servable.workflows.watch import watch
 from updating.making import rows
 
 pytest.importorskip("river", reason="streams are followed with river, of the extra monitoring")
 
 #: Rows that are sent at once, and how often.
-AT_ONCE, TIMES = 50, 16
+AT_ONCE, TIMES = 50, 12
 #: By how much one column moves.
 MOVED = 2.0
 
@@ -54,14 +53,14 @@ def kept(home: Path, count: int) -> None:
         assert time.monotonic() < deadline
 
 
-def watched(home: Path) -> None:
-    """One turn of the watcher, which has nothing to complain about."""
-    words = servable_command("watch", "--once", "--json", "--home", str(home))
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["acted"] is True
-    for complaint in ("ERROR", "could not be done", "failed inside", "not looked at", "Traceback"):
-        assert complaint not in done.stderr
+def watched(home: Path, caplog: pytest.LogCaptureFixture) -> int:
+    """One turn of the watcher, which has nothing to complain about; how many rollouts it follows."""
+    caplog.clear()
+    outcome = watch(home, once=True)
+    assert outcome.acted
+    # Alerts are told as warnings.
+    assert {record.name for record in caplog.records if record.levelname != "INFO"} <= {"servable.alerts"}
+    return outcome.rollouts
 
 
 def quality_is_right(home: Path, count: int, right: int) -> None:
@@ -135,12 +134,16 @@ class Caller:
                     self.answers[version] += 1
                     self._changed.notify_all()
                 # Enough to notice a gap, and few enough to leave the others a processor.
-                self._over.wait(0.005)
+                self._over.wait(0.02)
 
 
 @pytest.mark.slow
 def test_a_model_gets_better_and_goes_back(
-    home: Path, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # The turns of the watcher are this test's own, and nothing waits for seconds to pass.
     monkeypatch.setenv("SERVABLE_WATCH", "false")
@@ -156,7 +159,8 @@ def test_a_model_gets_better_and_goes_back(
     with servable.Client(url) as client:
         right = send(client, frame)
         kept(home, len(frame))
-        watched(home)
+        assert watched(home, caplog) == 0
+        assert "inputs-drift fires for shops:1" in caplog.text
         quality_is_right(home, len(frame), right)
         drift_is_seen(home, url)
         with Caller(url, frame.drop(columns="label").iloc[0].to_dict()).going_on() as caller:
@@ -169,5 +173,10 @@ def test_a_model_gets_better_and_goes_back(
             assert client.predict("shops", frame.drop(columns="label").iloc[:1]).version == 2
             servable.rollback("shops", home=home)
             caller.until(1)
+            servable.deploy("shops:2", canary="50,100", every="1h", home=home)
+            caller.until(2)
+            assert send(client, frame[: 4 * AT_ONCE]) > 0
+            kept(home, len(frame) + 4 * AT_ONCE)
+            assert watched(home, caplog) == 1
         assert caller.failed == []
         assert set(caller.answers) == {1, 2}
