@@ -9,8 +9,8 @@ from servable.cli.running import shadows, size, uptime
 from servable.monitoring.agreement import Differences
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import BOUNDS
-from servable.workflows.outcomes import Bounded
 from servable.workflows.running import ask, quantile, read, samples
+from servable.workflows.running_outcomes import Bounded
 
 
 def test_figures_become_a_status() -> None:

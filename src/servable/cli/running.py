@@ -11,14 +11,8 @@ from servable.cli.tables import duration, plain_table
 from servable.cli.wording import percent, shares
 
 if TYPE_CHECKING:
-    from servable.workflows.outcomes import (
-        Bounded,
-        DeploymentRow,
-        RunningModel,
-        RunningServer,
-        RunningShadow,
-        Status,
-    )
+    from servable.workflows.outcomes import DeploymentRow, Status
+    from servable.workflows.running_outcomes import Bounded, RunningModel, RunningServer, RunningShadow
 
 _NUMERIC = ("requests", "errors", "p50", "p99", "batch", "queued", "cached", "memory")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

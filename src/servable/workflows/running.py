@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from servable.workflows.outcomes import Bounded, RunningModel, RunningServer, RunningShadow
+from servable.workflows.running_outcomes import Bounded, RunningModel, RunningServer, RunningShadow
 
 #: Seconds within which a server that is asked has to answer.
 ASK_TIMEOUT_S = 2.0
