@@ -2,6 +2,8 @@
 
 import msgspec
 
+from servable.monitoring.intervals import Estimate
+
 
 class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model of a running server; counts are since it started, all its workers together.
@@ -51,14 +53,6 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     accelerator_bytes: int = 0
 
 
-class Bounded(msgspec.Struct, frozen=True):
-    """An estimate with its 95 % interval; an end that nothing is known of is None."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
 class RunningShadow(msgspec.Struct, frozen=True, kw_only=True):
     """A version beside its shadow; counts are since the server started, all its workers together.
 
@@ -79,10 +73,10 @@ class RunningShadow(msgspec.Struct, frozen=True, kw_only=True):
     shadow: int
     requests: int = 0
     dropped: int = 0
-    agreement: Bounded | None = None
-    score_difference: Bounded | None = None
-    latency_difference: Bounded | None = None
-    error_difference: Bounded | None = None
+    agreement: Estimate | None = None
+    score_difference: Estimate | None = None
+    latency_difference: Estimate | None = None
+    error_difference: Estimate | None = None
 
 
 class RunningServer(msgspec.Struct, frozen=True, kw_only=True):
