@@ -11,7 +11,7 @@ from servable.rollout.plan import Advance, Hold, Promote, RollBack, Step, plan
 from servable.rollout.spec import ALL, Spec, made_spec
 
 #: Seconds between two looks.
-LOOK_S = 60
+LOOK_S = 20
 
 
 class Behaviour(NamedTuple):
