@@ -3,9 +3,13 @@
 ``SystemClock`` is the real one. ``servable.testing.FakeClock`` moves only when told.
 """
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Protocol
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)", re.IGNORECASE)
 
 
 class Clock(Protocol):
@@ -35,3 +39,12 @@ class SystemClock:
 def timestamp(moment: datetime) -> str:
     """An aware moment as ISO 8601 in UTC with seconds, ``2026-01-31T12:00:00Z``: the form kept in records."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def span_s(text: str) -> float | None:
+    """The seconds of a span of time such as ``500ms``, ``30s``, ``10m``, ``6h``, ``1d`` or ``2w``.
+
+    Upper case, ``min`` for minutes and spaces around both parts are understood; None for anything else.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    return None if found is None else float(found[1]) * _SECONDS[found[2].lower()]

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame.assign(species=[str(bunch.target_names[i]) for i in bunch.target]).to_csv(
         folder / "iris.csv", index=False
     )
+    outcomes = frame.assign(
+        request_id="monday", row=range(len(frame)), outcome=bunch.target_names[bunch.target]
+    )
+    outcomes[["request_id", "row", "outcome"]].to_csv(folder / "outcomes.csv", index=False)
     (folder / "row.json").write_text(json.dumps(dict(zip(names, [5.1, 3.5, 1.4, 0.2], strict=True))))
     return folder
 
@@ -65,6 +70,7 @@ class Shell:
         self.folder = folder
         self.port = free_port()
         self.server: subprocess.Popen[str] | None = None
+        self.before = ""
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "SERVABLE_PORT": str(self.port),
@@ -97,7 +103,21 @@ class Shell:
         assert run.returncode == 0, f"{line}\n{run.stdout}\n{run.stderr}"
         assert "Traceback" not in run.stderr
         if words[0] == "curl":
-            assert json.loads(run.stdout)["prediction"] == "setosa"
+            answer = json.loads(run.stdout)
+            assert answer.get("prediction", answer.get("predictions", [""])[0]) == "setosa"
+        if "feedback" in words:
+            self.captured()
+        self.before = line
+
+    def captured(self) -> None:
+        """Say the line before again until its request is captured: a reader types slower than this."""
+        until = time.monotonic() + 30
+        while not servable.traffic("iris", home=self.folder / ".servable").versions:
+            assert time.monotonic() < until, "nothing was captured"
+            again = shlex.split(self.before.replace("8000", str(self.port)))
+            subprocess.run(
+                again, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, check=True
+            )
 
     def stop(self) -> None:
         if self.server is not None:

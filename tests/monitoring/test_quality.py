@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -16,7 +16,6 @@ from servable.monitoring.quality import (
     quality,
     roc_auc,
     version_quality,
-    wilson,
 )
 
 Z = 1.959963984540054
@@ -191,13 +190,6 @@ def test_numbers_that_cannot_be_read_are_passed_over() -> None:
     assert found["rmse"].low is None
     assert quality(answered(["x"], ["1"]), "regression", ()).metrics == {}
     assert quality(answered(["x"], ["1"]), "transform", ()).metrics == {}
-
-
-@settings(max_examples=50)
-@given(share=st.floats(0, 1), size=st.floats(0.5, 1e6))
-def test_wilson_holds_its_share(share: float, size: float) -> None:
-    found = wilson(share, size)
-    assert 0 <= found.low <= share <= found.high <= 1  # type: ignore[operator]  # it has one
 
 
 def test_a_mean_has_the_interval_of_a_mean() -> None:

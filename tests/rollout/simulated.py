@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from servable.monitoring.durations import STEPS
+from servable.monitoring.steps import STEPS
 from servable.rollout.evidence import Evidence, Pair, Seen
 from servable.rollout.plan import Advance, Hold, Promote, RollBack, Step, plan
 from servable.rollout.spec import ALL, Spec, made_spec
 
 #: Seconds between two looks.
-LOOK_S = 60
+LOOK_S = 20
 
 
 class Behaviour(NamedTuple):

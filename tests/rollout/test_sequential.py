@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from servable.monitoring.durations import quantile_of, seconds_of, step_of
+from servable.monitoring.steps import quantile_of, step_of
 from servable.rollout.sequential import (
     LEAST_COUNT,
     ONE_LOOK,
@@ -122,18 +122,6 @@ def test_the_mean_of_numbers_is_missed_no_more_often_than_stated() -> None:
                 missed += 1
                 break
     assert missed <= 200 * ALPHA
-
-
-@given(st.floats(1e-7, 1e4))
-def test_a_duration_lies_in_its_step(seconds: float) -> None:
-    step = step_of(seconds)
-    assert seconds_of(step) <= seconds * (1 + 1e-9)
-    assert seconds <= seconds_of(step + 1) * (1 + 1e-9)
-
-
-@given(st.floats(-1.0, 1e-7))
-def test_no_duration_is_too_short_to_be_counted(seconds: float) -> None:
-    assert step_of(seconds) == step_of(1e-7)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50))

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from servable.cli.running import shadows, size, uptime
 from servable.monitoring.agreement import Differences
+from servable.monitoring.intervals import Estimate
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import BOUNDS
-from servable.workflows.outcomes import Bounded
 from servable.workflows.running import ask, quantile, read, samples
 
 
@@ -113,7 +113,7 @@ def test_one_copy_has_no_bounds() -> None:
     metrics = Metrics("1")
     metrics.comparing("iris", 2, 3).both(Differences(1, 1, np.array([0.5])), 0.001, 0.001)
     (shadow,) = read([], samples(metrics.render().decode()), ready=True, now=2e9).shadows
-    assert shadow.score_difference == Bounded(0.5)
+    assert shadow.score_difference == Estimate(0.5)
     console = Console(width=200, record=True)
     console.print(shadows([shadow]))
     assert "+0.5 " in console.export_text()

@@ -7,7 +7,8 @@ from rich.console import RenderableType
 from servable.cli import tables
 
 if TYPE_CHECKING:
-    from servable.monitoring.quality import Estimate, Quality, VersionQuality
+    from servable.monitoring.intervals import Estimate
+    from servable.monitoring.quality import Quality, VersionQuality
 
 
 def live_quality(known: "VersionQuality", title: str) -> RenderableType:

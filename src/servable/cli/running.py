@@ -11,14 +11,9 @@ from servable.cli.tables import duration, plain_table
 from servable.cli.wording import alarms, percent, shares
 
 if TYPE_CHECKING:
-    from servable.workflows.outcomes import (
-        Bounded,
-        DeploymentRow,
-        RunningModel,
-        RunningServer,
-        RunningShadow,
-        Status,
-    )
+    from servable.monitoring.intervals import Estimate
+    from servable.workflows.outcomes import DeploymentRow, Status
+    from servable.workflows.running_outcomes import RunningModel, RunningServer, RunningShadow
 
 _NUMERIC = ("requests", "errors", "p50", "p99", "batch", "queued", "cached", "memory")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -108,7 +103,7 @@ def shadows(compared: "Sequence[RunningShadow]") -> RenderableType:
     return table
 
 
-def _between(estimate: "Bounded | None", said: Callable[[float], str]) -> str:
+def _between(estimate: "Estimate | None", said: Callable[[float], str]) -> str:
     """A value, and its interval where both ends are known."""
     if estimate is None:
         return "-"

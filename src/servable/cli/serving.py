@@ -1,5 +1,6 @@
 """The verb ``serve``: model files are taken in first, then a server answers until it is stopped."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -181,14 +182,11 @@ def serve(
     if reload:
         from servable.engines.reload import Reload
 
-        again = {
-            Path(one): _again(Path(one), trust, sample, settings.home) for one in what or () if is_path(one)
-        }
+        paths = [Path(one) for one in what or () if is_path(one)]
+        again = {path: _again(path, trust, sample, settings.home) for path in paths}
         watched = Reload(again, config_path(), lambda: load_settings(flags), lambda line: _say(screen, line))
 
-    def ready(url: str) -> None:
-        _announce(screen, url, names, settings.workers)
-
+    ready = partial(_announce, screen, names, settings.workers)
     run(names, settings=settings, on_ready=ready, reload=watched)
 
 
@@ -208,7 +206,7 @@ def _size(option: str, text: str | None) -> int | None:
     return count
 
 
-def _announce(screen: Screen, url: str, names: list[str], workers: int) -> None:
+def _announce(screen: Screen, names: list[str], workers: int, url: str) -> None:
     """Say where the server is."""
     from rich.markup import escape  # Lazily: the server is ready before anything is printed.
 

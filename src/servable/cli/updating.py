@@ -160,13 +160,10 @@ def update(
     Without --every, --labels, --drift or --quality a turn is made at once. A turn that was interrupted is
     gone on with first.
 
-    Example:
-    [bold]servable update churn[/bold]
+    Example: [bold]servable update churn[/bold]
     [bold]servable update churn --watch --every 1d --labels 5000 --drift[/bold]
     [bold]servable update churn --history[/bold]
     """
-    from servable.cli import turns
-    from servable.updating import update as work
     from servable.updating.gate import GateRules
     from servable.updating.options import UpdateOptions
     from servable.updating.plan import Triggers, seconds_of
@@ -174,30 +171,39 @@ def update(
 
     screen = Screen(as_json=as_json)
     if history:
-        screen.show(work.history(name, home=home), turns.history)
+        _tell(name, screen, home)
         return
+    span_s = seconds_of(every) if every else 0.0
     asked = UpdateOptions(
-        triggers=Triggers(
-            every_s=seconds_of(every) if every else 0.0, labels=labels, drift=drift, quality=quality,
-            fewest=fewest,
-        ),
+        triggers=Triggers(every_s=span_s, labels=labels, drift=drift, quality=quality, fewest=fewest),
         window=Window(rows=window, half_life=half_life, held_out=held_out, fewest=fewest),
         gate=GateRules(
             metric=metric, margin=margin, confidence=confidence, slices=tuple(slices or ()), slower=slower
         ),
-        deploy=deploy,
-        steps=steps,
-        every=step_time,
-        data=str(data) if data is not None else "",
-        refit=not no_refit,
-        online=online,
-        tune=not no_tune,
+        deploy=deploy, steps=steps, every=step_time, data=str(data) if data is not None else "",
+        refit=not no_refit, online=online, tune=not no_tune,
     )  # fmt: skip
     if watch:
         _watch(name, asked, screen, poll, home)
-        return
+    else:
+        _turn(name, asked, screen, home)
+
+
+def _tell(name: str, screen: Screen, home: Path | None) -> None:
+    """Show the turns that were made."""
+    from servable.cli import turns
+    from servable.updating.update import history
+
+    screen.show(history(name, home=home), turns.history)
+
+
+def _turn(name: str, asked: "UpdateOptions", screen: Screen, home: Path | None) -> None:
+    """Make a turn if one is due, and end with the verdict's exit code where the gate said no."""
+    from servable.cli import turns
+    from servable.updating.update import update
+
     with screen.progress() as progress:
-        outcome = work.update(name, asked, home=home, progress=progress)
+        outcome = update(name, asked, home=home, progress=progress)
     screen.show(outcome, turns.updated)
     if outcome.turn is not None and outcome.turn.state == "refused":
         raise typer.Exit(exits.VERDICT)

@@ -12,14 +12,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-#: Half the width of a 95 % interval, in standard errors.
-Z = 1.959963984540054
-#: Steps of a logarithmic histogram for every doubling: each is 9 % wider than the one before.
-STEPS = 8
-#: The step of everything too small to matter.
-LOWEST_STEP = -400
-_SMALLEST = 2.0 ** (LOWEST_STEP / STEPS)
-_HIGHEST_STEP = 800
+from servable.monitoring.intervals import Z, wilson
+from servable.monitoring.steps import value_at
+
 #: Shares of rows and requests whose bounds are told.
 LEVELS = (0.5, 0.95, 0.99)
 
@@ -88,9 +83,9 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         codes: copies by what the shadow made of them, ``ok`` or the error's code.
         agreement: rows with the same prediction; the rows are those of requests that both answered.
         scores: differences of the score; see ``agreement.Differences``.
-        score_steps: rows by the size of that difference, in steps of ``step_of``.
+        score_steps: rows by the size of that difference, in the steps of ``monitoring.steps``.
         differences_s: differences of the time from the queue to the answer, one row for each request.
-        latencies: copies that both answered by the shadow's time, in steps of ``step_of`` of seconds.
+        latencies: copies that both answered by the shadow's time in seconds, in the same steps.
         real_latencies: the same by the other's.
     """
 
@@ -163,13 +158,6 @@ def all_merged(groups: Iterable[Iterable[Compared]]) -> tuple[Compared, ...]:
     return tuple(merged(found[key]) for key in sorted(found))
 
 
-def step_of(size: float) -> int:
-    """The step of a logarithmic histogram that a value of at least 0 belongs to."""
-    if not size > _SMALLEST:
-        return LOWEST_STEP
-    return min(math.floor(math.log2(size) * STEPS), _HIGHEST_STEP) if size < math.inf else _HIGHEST_STEP
-
-
 def findings(compared: Compared) -> dict[str, Estimate]:
     """Every estimate that the sums allow, by name.
 
@@ -186,9 +174,9 @@ def findings(compared: Compared) -> dict[str, Estimate]:
     }
     for level in LEVELS:
         name = f"p{level * 100:.0f}"
-        found[f"score_difference_{name}"] = quantile_of(compared.score_steps, level)
-        found[f"latency_{name}"] = quantile_of(compared.latencies, level)
-        found[f"real_latency_{name}"] = quantile_of(compared.real_latencies, level)
+        found[f"score_difference_{name}"] = quantile_with_bounds(compared.score_steps, level)
+        found[f"latency_{name}"] = quantile_with_bounds(compared.latencies, level)
+        found[f"real_latency_{name}"] = quantile_with_bounds(compared.real_latencies, level)
     return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
@@ -204,9 +192,7 @@ def share_of(ratio: Ratio) -> Estimate | None:
     variance = ratio.variance
     if 0.0 < share < 1.0 and 0.0 < variance < math.inf:
         trials = min(max(share * (1 - share) / variance, 1.0), float(ratio.rows))
-    middle = (share + Z * Z / (2 * trials)) / (1 + Z * Z / trials)
-    half = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials)) / (1 + Z * Z / trials)
-    return Estimate(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
+    return Estimate(share, *wilson(share, trials))
 
 
 def mean_of(ratio: Ratio) -> Estimate | None:
@@ -229,7 +215,7 @@ def error_difference(compared: Compared) -> Estimate | None:
     return Estimate(value, min(max(shifted - half, -1.0), value), max(min(shifted + half, 1.0), value))
 
 
-def quantile_of(steps: Mapping[int, int], level: float) -> Estimate | None:
+def quantile_with_bounds(steps: Mapping[int, int], level: float) -> Estimate | None:
     """What a share of the values does not pass; the bounds are order statistics; None without values.
 
     Args:
@@ -241,18 +227,7 @@ def quantile_of(steps: Mapping[int, int], level: float) -> Estimate | None:
         return None
     half = Z * math.sqrt(count * level * (1 - level))
     ranks = (level * count, level * count - half, level * count + half)
-    return Estimate(*(_at(steps, rank) for rank in ranks))
-
-
-def _at(steps: Mapping[int, int], rank: float) -> float:
-    """The middle of the step that holds the value of a rank, from 1; 0 for the lowest."""
-    below, last = 0, LOWEST_STEP
-    for step in sorted(steps):
-        last = step
-        below += steps[step]
-        if below >= rank and steps[step]:
-            break
-    return 0.0 if last <= LOWEST_STEP else 2.0 ** ((last + 0.5) / STEPS)
+    return Estimate(*(value_at(steps, rank) for rank in ranks))
 
 
 def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

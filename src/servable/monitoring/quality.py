@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.clock import timestamp
+from servable.monitoring.intervals import Estimate, Z, wilson
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Two-sided 95 % of the normal distribution.
-Z = 1.959963984540054
 #: Draws from the posterior of a confusion matrix.
 DRAWS = 600
 #: More classes than this have no intervals of averages over them.
@@ -31,14 +30,6 @@ MOST_CLASSES = 50
 MOST_COUNTED = 2000
 #: Labels of the recent window.
 RECENT_LABELS = 1000
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """A figure and its 95 % interval, as far as one is known."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -151,7 +142,7 @@ def classification(rows: Answered, classes: Sequence[str]) -> dict[str, Estimate
     truth = np.array([place[label] for label in rows.outcome], np.int64)
     given = np.array([place[label] for label in rows.prediction], np.int64)
     size = effective(rows.weight)
-    found = {"accuracy": wilson(float(np.average(truth == given, weights=rows.weight)), size)}
+    found = {"accuracy": share_of(float(np.average(truth == given, weights=rows.weight)), size)}
     if len(known) > MOST_COUNTED:
         return found
     flat = np.bincount(truth * len(known) + given, rows.weight, len(known) ** 2)
@@ -160,7 +151,7 @@ def classification(rows: Answered, classes: Sequence[str]) -> dict[str, Estimate
         scale = size / counts.sum()
         hits = counts[1, 1]
         for name, of in (("precision", counts[:, 1].sum()), ("recall", counts[1].sum())):
-            found[name] = wilson(float(hits / of), float(of * scale)) if of else Estimate(0.0)
+            found[name] = share_of(float(hits / of), float(of * scale)) if of else Estimate(0.0)
     found.update(averages(counts, size, binary=len(classes) == 2 and len(known) == 2))
     if rows.probabilities is not None and rows.probabilities.shape[1] == len(classes):
         area = mean_auc(truth, rows.probabilities, rows.weight)
@@ -248,7 +239,7 @@ def mean_auc(truth: Ints, probabilities: Floats, weight: Floats) -> Estimate | N
     value, error, smallest = (float(np.mean(each)) for each in zip(*areas, strict=True))
     # DeLong's error is 0 for an area of 0 or 1, which few rows do not prove.
     size = value * (1 - value) / error**2 if error > 0 else smallest
-    return wilson(value, max(size, 1.0))
+    return share_of(value, max(size, 1.0))
 
 
 def roc_auc(positive: NDArray[np.bool_], score: Floats, weight: Floats) -> tuple[float, float] | None:
@@ -315,14 +306,9 @@ def mean(values: Floats, weight: Floats) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
-def wilson(share: float, size: float) -> Estimate:
+def share_of(share: float, size: float) -> Estimate:
     """A share of so many rows with Wilson's interval."""
-    if size <= 0:
-        return Estimate(share)
-    square = Z * Z / size
-    middle = (share + square / 2) / (1 + square)
-    half = Z / (1 + square) * math.sqrt(share * (1 - share) / size + square / (4 * size))
-    return Estimate(share, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+    return Estimate(share, *wilson(share, size)) if size > 0 else Estimate(share)
 
 
 def effective(weight: Floats) -> float:

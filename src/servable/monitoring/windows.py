@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from servable.clock import span_s
 from servable.errors import SettingInvalid
 
 #: Windows that a body of rows is cut into when nobody says how.
@@ -17,9 +18,8 @@ USUAL_ROWS = 200
 _LEAST_GAP, _MOST_GAP = 1, 3
 #: One more quiet window is bridged for every so many windows of a run.
 _GAP_EVERY = 5
-_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_WORDS = {"w": "week", "d": "day", "h": "hour", "min": "minute", "s": "second"}
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)?", re.IGNORECASE)
+_WORDS = {604_800.0: "week", 86_400.0: "day", 3600.0: "hour", 60.0: "minute", 1.0: "second"}
+_DIGITS = re.compile(r"\d+")
 #: Autocorrelation of a column's effect over windows from which on it counts as a season.
 _SEASONAL = 0.5
 _VALLEY = 0.2
@@ -46,9 +46,9 @@ class Length(NamedTuple):
 
     def __str__(self) -> str:
         if self.seconds:
-            for unit, word in _WORDS.items():
-                count = self.seconds / _UNITS[unit]
-                if count.is_integer() or unit == "s":
+            for unit_s, word in _WORDS.items():
+                count = self.seconds / unit_s
+                if count.is_integer() or word == "second":
                     return f"{count:g} {word}{'' if count == 1 else 's'}"
         return f"{self.rows:,} rows" if self.rows else "to suit the rows"
 
@@ -67,14 +67,13 @@ def length_of(text: str, *, setting: str = "--window") -> Length:
     Raises:
         SettingInvalid: it is none; ``setting`` says where it came from.
     """
-    found = _LENGTH.fullmatch(text.strip())
-    if found is None or float(found[1]) <= 0 or (not found[2] and "." in found[1]):
+    rows = text.strip()
+    length = Length(rows=int(rows)) if _DIGITS.fullmatch(rows) else Length(seconds=span_s(rows) or 0.0)
+    if length == Length():
         raise SettingInvalid(
             f"{setting} takes a number of rows such as 5000 or a time such as 6h or 1d, not {text!r}."
         )
-    if not found[2]:
-        return Length(rows=int(found[1]))
-    return Length(seconds=float(found[1]) * _UNITS[found[2].lower()])
+    return length
 
 
 def cut(rows: int, at: NDArray[np.float64] | None, length: Length, least: int) -> tuple[Window, ...]:

@@ -8,6 +8,16 @@ from servable.protocols.openapi_models import DATE_PATTERN, component, reference
 Schema = dict[str, Any]
 
 _NULL: Schema = {"type": "null"}
+_TABLE: Schema = {"type": "string", "description": "A table whose columns are named as in JSON."}
+_KEPT: Schema = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "string"},
+        "accepted": {"type": "integer", "description": "Rows that are on the server's disk now."},
+        "request_id": {"type": "string"},
+    },
+    "required": ["model", "accepted", "request_id"],
+}
 
 
 def feedback_schemas(model: str, signature: Signature) -> dict[str, Schema]:
@@ -56,33 +66,6 @@ def feedback_paths(model: str, signature: Signature, operation_id: str, errors: 
         operation_id: of the operation.
         errors: the responses of what may go wrong.
     """
-    row = reference(component(model, "FeedbackRow"))
-    rows: Schema = {"type": "array", "minItems": 1, "items": row}
-    body: Schema = {
-        "anyOf": [
-            row,
-            rows,
-            {
-                "type": "object",
-                "properties": {"feedback": rows},
-                "required": ["feedback"],
-                "additionalProperties": False,
-            },
-        ]
-    }
-    table: Schema = {
-        "type": "string",
-        "description": "A table whose columns are named as in JSON.",
-    }
-    kept: Schema = {
-        "type": "object",
-        "properties": {
-            "model": {"type": "string"},
-            "accepted": {"type": "integer", "description": "Rows that are on the server's disk now."},
-            "request_id": {"type": "string"},
-        },
-        "required": ["model", "accepted", "request_id"],
-    }
     return {
         f"/models/{model}/feedback": {
             "post": {
@@ -94,22 +77,35 @@ def feedback_paths(model: str, signature: Signature, operation_id: str, errors: 
                 "requestBody": {
                     "required": True,
                     "content": {
-                        "application/json": {"schema": body, "examples": _examples(signature)},
-                        "text/csv": {"schema": table},
-                        "application/vnd.apache.parquet": {"schema": table | {"format": "binary"}},
+                        "application/json": {"schema": _body(model), "examples": _examples(signature)},
+                        "text/csv": {"schema": _TABLE},
+                        "application/vnd.apache.parquet": {"schema": _TABLE | {"format": "binary"}},
                     },
                 },
                 "responses": {
                     "200": {
                         "description": "All of it is kept.",
                         "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
-                        "content": {"application/json": {"schema": kept}},
+                        "content": {"application/json": {"schema": _KEPT}},
                     },
                     **errors,
                 },
             }
         }
     }
+
+
+def _body(model: str) -> Schema:
+    """One row, several of them, or an object around these."""
+    row = reference(component(model, "FeedbackRow"))
+    rows: Schema = {"type": "array", "minItems": 1, "items": row}
+    around: Schema = {
+        "type": "object",
+        "properties": {"feedback": rows},
+        "required": ["feedback"],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [row, rows, around]}
 
 
 def _examples(signature: Signature) -> Schema:

@@ -117,12 +117,7 @@ class Deployments:
             connection.execute(update(tables.deployments).values(is_default=False))
         cancel(connection, model, f"Version {version} was deployed by hand.", now)
         if present is None:
-            # The first model stays the one that POST /predict means when a second one comes.
-            first = not _deployments(connection)
-            new = {"previous": [], "is_default": first, "policy": {}} | values
-            connection.execute(
-                insert(tables.deployments).values(new | {"model": model, "version": version, "since": now})
-            )
+            _begin(connection, values | {"model": model, "version": version, "since": now})
         else:
             if present.version != version:
                 previous = [*present.previous, present.version][-REMEMBERED:]
@@ -251,6 +246,14 @@ def _policy(
     """What the row keeps: the policy there is, or the one that replaces it, with the wishes changed."""
     before = policy if policy is not None else {} if present is None else present.policy
     return stored_policy(changed(read_policy(before), **wishes), before) if wishes else before
+
+
+def _begin(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Deploy a model that is not deployed."""
+    # The first model stays the one that POST /predict means when a second one comes.
+    first = not _deployments(connection)
+    new = {"previous": [], "is_default": first, "policy": {}}
+    connection.execute(insert(tables.deployments).values(new | dict(values)))
 
 
 def _change(connection: Connection, model: str, values: dict[str, Any]) -> None:

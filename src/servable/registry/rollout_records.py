@@ -22,7 +22,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         codes: requests by outcome.
-        latencies: successful requests by duration, in the steps of ``monitoring.durations``.
+        latencies: successful requests by duration, in the steps of ``monitoring.steps``.
         shadow: sums of the comparison with the answers that callers got, by the names of whoever compares.
         failure: why the version could not be loaded; empty while it is not wanted, loads or is live.
     """

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from servable.monitoring.durations import quantile_of
+from servable.monitoring.steps import quantile_of
 from servable.rollout.sequential import (
     ONE_LOOK,
     Interval,
@@ -46,7 +46,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         codes: requests by outcome.
-        latencies: successful requests by duration, in the steps of ``monitoring.durations``.
+        latencies: successful requests by duration, in the steps of ``monitoring.steps``.
         labels: answers whose truth is known.
         right: those of them that were right.
         losses: how far numbers were from the truth.

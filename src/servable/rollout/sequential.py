@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from servable.monitoring.durations import seconds_of
+from servable.monitoring.steps import size_of
 
 #: Fewer values than these say nothing about a mean.
 LEAST_COUNT = 50
@@ -104,7 +104,7 @@ def quantile_interval(counts: Mapping[int, int], level: float, alpha: float) -> 
     """Where a quantile of durations lies, in seconds.
 
     Args:
-        counts: durations by step, see ``monitoring.durations``.
+        counts: durations by step, see ``monitoring.steps``.
         level: of the quantile, such as 0.95.
         alpha: as in ``share_interval``.
     """
@@ -114,7 +114,7 @@ def quantile_interval(counts: Mapping[int, int], level: float, alpha: float) -> 
     steps = sorted(counts)
     # So many values lie below the beginning of each step, and below the end of the last one.
     below = list(accumulate((counts[step] for step in steps), initial=0))
-    bounds = [*(seconds_of(step) for step in steps), seconds_of(steps[-1] + 1)] if steps else [0.0]
+    bounds = [*(size_of(step) for step in steps), size_of(steps[-1] + 1)] if steps else [0.0]
 
     def refuted(place: int) -> bool:
         upto = below[place]

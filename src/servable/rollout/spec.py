@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from servable.clock import span_s
 from servable.errors import SettingInvalid, StorageFailed
 
 #: Share of the requests, in percent, at which nobody else answers.
@@ -17,8 +18,7 @@ MOST_STEPS = 20
 #: A step that does not say otherwise may last so many times as long as it must.
 PATIENT_STEPS = 10
 _LEAST_PATIENCE_S = 3600.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 class Margins(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -146,7 +146,7 @@ def seconds_of_text(text: str | float) -> float:
     """
     if isinstance(text, int | float):
         return float(text)
-    found = _DURATION.fullmatch(text.strip())
+    found = float(text) if _NUMBER.fullmatch(text.strip()) else span_s(text)
     if found is None:
         raise SettingInvalid(f"A duration is one such as 30s, 10m, 2h or 1d, not {text[:60]!r}.")
-    return float(found[1]) * _UNITS[(found[2] or "s").lower()]
+    return found

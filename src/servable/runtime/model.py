@@ -208,10 +208,7 @@ async def load_model(
             executor.on_replaced = meter.replaced
         found = await _found_in(executor, package, placed.slots + policy.spares)
     else:
-        bound = Bound(limits.start_limit_s, package.manifest.model, f"{package.digest}/{chosen.name}")
-        predictor, found = await bounded(
-            pool, bound, lambda: _load_here(package, chosen), lambda loaded: loaded[0].close()
-        )
+        predictor, found = await _loaded_here(package, chosen, limits, pool)
         placed = _placed(chosen, found.example_seconds, policy, limits)
         running = _around(predictor, placed, package.manifest.model)
     return LoadedModel(
@@ -239,6 +236,14 @@ def _placed(
         cores=limits.cores,
         shared=shared,
     )
+
+
+async def _loaded_here(
+    package: Package, variant: Variant, limits: LoadLimits, pool: Pool | None
+) -> tuple[Predictor, _Found]:
+    """Load in a thread, for as long as the limits allow."""
+    bound = Bound(limits.start_limit_s, package.manifest.model, f"{package.digest}/{variant.name}")
+    return await bounded(pool, bound, lambda: _load_here(package, variant), lambda loaded: loaded[0].close())
 
 
 def _load_here(package: Package, variant: Variant) -> tuple[Predictor, _Found]:

@@ -103,11 +103,8 @@ class Host:
 
     @property
     def ready(self) -> bool:
-        """Whether every wanted model answers, if need be with the version before or after a cold start."""
-        table = self.table
-        return self.settled and all(
-            status.model in table.models or status.model in table.cold for status in table.statuses
-        )
+        """Whether desired state was followed, and every wanted model answers (see ``Table.complete``)."""
+        return self.settled and self.table.complete
 
     @property
     def failures(self) -> tuple[ServableError, ...]:

@@ -50,6 +50,11 @@ class Table(NamedTuple):
         """The names that are served, loaded or not."""
         return [*self.models, *sorted({cold.model for cold in self.cold.values()})]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted model answers, if need be with the version before or after a cold start."""
+        return all(status.model in self.models or status.model in self.cold for status in self.statuses)
+
     def versions(self, model: str) -> list[int]:
         """The live versions of a model."""
         return sorted({live.version for live in self.targets.values() if live.model == model})

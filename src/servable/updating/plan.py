@@ -1,10 +1,10 @@
 """When the next turn of the loop is due, and the steps that it takes. Pure functions of what was seen."""
 
-import re
 from typing import Literal
 
 import msgspec
 
+from servable.clock import span_s
 from servable.errors import SettingInvalid
 
 #: The steps of a turn, in order. The outcome of each is kept before the next begins.
@@ -17,7 +17,6 @@ Deploy = Literal["now", "canary", "shadow", "never"]
 #: The longest pause after turns that failed, in seconds.
 _LONGEST_REST_S = 86_400.0
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*")
 
 
 class Triggers(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,8 +135,7 @@ def seconds_of(text: str) -> float:
     Raises:
         SettingInvalid: it is none, or is no time at all.
     """
-    written = _SPAN.fullmatch(text)
-    found = float(written[1]) * _UNITS[written[2]] if written else 0.0
+    found = span_s(text)
     if not found:
         raise SettingInvalid(f"{text!r} is no span of time; write for instance 10m, 6h or 1d.")
     return found

@@ -1,15 +1,12 @@
 """What monitoring found about the present version, as the loop understands it.
 
-Those who look for drift and for worse answers write what they find into the table ``findings``; here it is
-read, and nothing is measured.
+Those who look for drift and for worse answers keep what they find in the registry; here it is read, and
+nothing is measured.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
-
-from servable.registry import tables
 from servable.registry.home import Home
 from servable.registry.records import VersionRecord
 
@@ -37,11 +34,14 @@ def signs(home: Home, version: VersionRecord) -> Signs:
     Raises:
         StorageFailed: the database does not answer.
     """
-    table = tables.findings
-    wanted = select(table).where(table.c.model == version.model, table.c.version == version.version)
-    with home.state.reading() as connection:
-        values: dict[str, Any] = {row.kind: row.value for row in connection.execute(wanted)}
-    return Signs(drifted(values.get("drift", {})), worse(values.get("quality", {}), version.metrics))
+    drift, quality = (_found(home, version, kind) for kind in ("drift", "quality"))
+    return Signs(drifted(drift), worse(quality, version.metrics))
+
+
+def _found(home: Home, version: VersionRecord, kind: str) -> Mapping[str, Any]:
+    """The finding of a kind about a version; nothing where there is none."""
+    findings = home.findings.of(kind, version.model)
+    return next((each.value for each in findings if each.version == version.version), {})
 
 
 def drifted(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,15 @@ from servable.workflows.outcomes import DeployOutcome
 
 if TYPE_CHECKING:
     from servable.workflows.rollouts import Wish
+
+
+class Change(NamedTuple):
+    """What a deployment changes besides the version; see ``deploy``."""
+
+    wishes: Mapping[str, object]
+    default: bool
+    reset_policy: bool
+    split: Mapping[int, float] | None
 
 
 def deploy(
@@ -106,18 +115,23 @@ def deploy(
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
         sticky=sticky, capture=0.0 if capture == "off" else capture,
     )  # fmt: skip
-    if wishes.get("capture"):
-        need_pyarrow()
     if wish.said:
         return _rollout(reference, wish, home, also=bool(wishes or default or reset_policy or split))
+    return _deployed(reference, Change(wishes, default, reset_policy, split), home)
+
+
+def _deployed(reference: str, change: Change, home: str | Path | None) -> DeployOutcome:
+    """See ``deploy``."""
+    if change.wishes.get("capture"):
+        need_pyarrow()
     with opened(home) as place:
-        record, traffic = _meant(place, reference, split)
+        record, traffic = _meant(place, reference, change.split)
         for version in {record.version, *traffic.versions}:
             place.package(place.models.resolve(f"{record.model}:{version}"))
         return _outcome(place.deployments.deploy(
             record.model, record.version,
-            default=True if default else None, policy={} if reset_policy else None,
-            wishes=wishes, traffic=traffic,
+            default=True if change.default else None, policy={} if change.reset_policy else None,
+            wishes=change.wishes, traffic=traffic,
         ))  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from servable.workflows.outcomes import Bounded, RunningModel, RunningServer, RunningShadow
+from servable.monitoring.intervals import Estimate
+from servable.workflows.running_outcomes import RunningModel, RunningServer, RunningShadow
 
 #: Seconds within which a server that is asked has to answer.
 ASK_TIMEOUT_S = 2.0
@@ -161,12 +162,12 @@ def _shadows(figures: Samples) -> Iterator[RunningShadow]:
         )
 
 
-def _bounded(figures: Samples, metric: str, labels: Mapping[str, str]) -> Bounded | None:
+def _bounded(figures: Samples, metric: str, labels: Mapping[str, str]) -> Estimate | None:
     """An estimate as it stands in the figures."""
     bounds = {
         found["bound"]: value for found, value in figures.get(metric, ()) if labels.items() <= found.items()
     }
-    return Bounded(**bounds) if "value" in bounds else None
+    return Estimate(**bounds) if "value" in bounds else None
 
 
 def _sum(figures: Samples, name: str, labels: Mapping[str, str] | None = None) -> float:

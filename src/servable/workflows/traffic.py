@@ -1,6 +1,5 @@
 """``traffic``: what was captured of a model, joined with what turned out."""
 
-import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from servable.artifact.files import storage_errors
-from servable.clock import Clock, SystemClock, timestamp
+from servable.clock import Clock, SystemClock, span_s, timestamp
 from servable.errors import SettingInvalid
 from servable.monitoring.joined import join_stored
 from servable.monitoring.journal import settle_orphans
@@ -17,8 +16,6 @@ from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.workflows.homes import opened
 from servable.workflows.monitored import TrafficOutcome, TrafficVersion
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _SHOWN = ("request_id", "row", "at", "version", "code", "out.prediction", "outcome", "reward")
 _NEWEST = 10
 
@@ -79,9 +76,9 @@ def moment(since: str | datetime, now: datetime) -> datetime:
     """
     if isinstance(since, str):
         text = since.strip()
-        ago = _AGO.fullmatch(text.lower())
+        ago = span_s(text)
         if ago is not None:
-            return now - timedelta(seconds=float(ago[1]) * _SECONDS[ago[2]])
+            return now - timedelta(seconds=ago)
         try:
             since = datetime.fromisoformat(text)
         except ValueError:

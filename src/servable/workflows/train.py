@@ -90,13 +90,25 @@ def train(
     """
     wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowance(max_loss))
     columns = Columns(target, task, kinds, time_order, unknown, private)
-    told = Recipe(
-        data=str(Path(data).absolute()) if isinstance(data, str | Path) else "", target=target, model=model,
-        task=task, kinds=dict(kinds or {}), time_order=time_order, holdout=holdout, unknown=unknown,
-        time_budget_s=time_budget_s, tolerance=tolerance, max_loss=max_loss, seed=seed,
-    )  # fmt: skip
+    told = msgspec.structs.replace(_told(data, columns, wish), model=model, max_loss=max_loss)
     return _trained(
         data, columns, wish, Destination(checked_name(name), deploy, home), told, progress or NoProgress()
+    )
+
+
+def _told(data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish) -> Recipe:
+    """What training is told about data, columns and time; the model and what it may lose are said apart."""
+    return Recipe(
+        data=str(Path(data).absolute()) if isinstance(data, str | Path) else "",
+        target=columns.target,
+        task=columns.task,
+        kinds=dict(columns.kinds or {}),
+        time_order=columns.time_order,
+        holdout=wish.holdout,
+        unknown=columns.unknown,
+        time_budget_s=wish.time_budget_s,
+        tolerance=wish.tolerance,
+        seed=wish.seed,
     )
 
 
