@@ -10,6 +10,7 @@ from typing import Any
 import uvloop
 
 from servable.artifact.package import Package
+from servable.artifact.selfcheck import read_recorded
 from servable.monitoring.metrics import Metrics
 from servable.registry.policy import Policy
 from servable.runtime.executor import Done, Executor, ExecutorStatistics
@@ -70,9 +71,10 @@ class Gate:
 
 
 class Gated:
-    """The executor of a model, behind a gate."""
+    """The executor of a model, behind a gate. Its check when it is loaded passes by, uncounted."""
 
-    def __init__(self, executor: Executor, gate: Gate) -> None:
+    def __init__(self, executor: Executor, gate: Gate, *, checked: bool) -> None:
+        self._checking = checked
         self.kind = executor.kind
         self.slots = 1
         self._executor = executor
@@ -82,7 +84,11 @@ class Gated:
         await self._executor.open()
 
     def start(self, arrays: Arrays, done: Done) -> None:
-        self._gate.start(self._executor, arrays, done)
+        if self._checking:
+            self._checking = False
+            self._executor.start(arrays, done)
+        else:
+            self._gate.start(self._executor, arrays, done)
 
     def statistics(self) -> ExecutorStatistics:
         return self._executor.statistics()
@@ -98,7 +104,8 @@ def holding(gate: Gate, settings: ServerSettings) -> Iterator[str]:
     async def loading(package: Package, policy: Policy, **more: Any) -> LoadedModel:
         await gate.load()
         loaded = await load_model(package, policy, **more)
-        return loaded._replace(executor=Gated(loaded.executor, gate))
+        checked = read_recorded(package.folder) is not None
+        return loaded._replace(executor=Gated(loaded.executor, gate, checked=checked))
 
     listening = bind(settings.host, settings.port)
     ready, over = threading.Event(), asyncio.Event()
