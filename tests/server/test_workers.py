@@ -214,12 +214,13 @@ def test_a_process_that_is_alone_is_its_own_sum() -> None:
 def test_shares_keep_to_the_limits(workers: int, queue: int, memory: int) -> None:
     settings = ServerSettings(queue_requests=queue, max_connections=queue, memory=memory)
     part = share(settings, workers)
-    for name in ("queue_requests", "max_connections", "memory"):
+    shared = ("queue_requests", "max_connections", "memory", "capture_rows", "capture_memory")
+    for name in shared:
         whole, each = getattr(settings, name), getattr(part, name)
         assert each >= min(1, whole)
         assert each * workers <= max(whole, workers)
         assert (each == 0) == (whole == 0)
-    unshared = {"queue_requests": 1, "max_connections": 1, "memory": 1}
+    unshared = dict.fromkeys(shared, 1)
     assert msgspec.structs.replace(part, **unshared) == msgspec.structs.replace(settings, **unshared)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from servable.errors import ServableError
@@ -18,12 +19,16 @@ _FRESH_S = 5.0
 class KnownFindings:
     """What is known of all versions, as somebody found it last. Belongs to one event loop.
 
+    The registry is read in a thread of its own, so that nobody who asks for the figures of a server waits
+    for its busy threads.
+
     Args:
         settings: which registry.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self._reader = FindingsReader(Path(settings.home), settings.database_url)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-findings")
         self._known = UNKNOWN
         self._read_at = float("-inf")
 
@@ -32,8 +37,9 @@ class KnownFindings:
         now = time.monotonic()
         if now - self._read_at >= _FRESH_S:
             self._read_at = now
+            loop = asyncio.get_running_loop()
             try:
-                self._known = await asyncio.to_thread(known, self._reader.of)
+                self._known = await loop.run_in_executor(self._thread, known, self._reader.of)
             except ServableError as error:
                 _log.warning(
                     "live quality, drift and alerts cannot be read", extra=fields(reason=error.message)
