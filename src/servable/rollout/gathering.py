@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from servable.registry.rollout_records import NO_COUNTS, Counts, Evidence, RolloutRecord, summed
 from servable.rollout.evidence import NOTHING_SEEN, Pair, Seen
 from servable.rollout.evidence import Evidence as Known
@@ -35,8 +37,9 @@ def gather(
     whole = Pair(*(seen(total.get(version, NO_COUNTS), outcomes.get(version)) for version in both))
     step = Pair(*(seen(total.get(each, NO_COUNTS).less(begun.get(each, NO_COUNTS))) for each in both))
     if record.course.weights.get(record.challenger, 0.0) >= ALL:
-        # Nobody asks the champion in such a step.
-        step = Pair(whole.champion, step.challenger)
+        # Nobody asks the champion in such a step, so what it showed before stands in. How long it took then
+        # says nothing about now: the machine and the number of callers may have changed since.
+        step = Pair(msgspec.structs.replace(whole.champion, latencies={}), step.challenger)
     of_challenger = [each for each in given if each.version == record.challenger and _is_fresh(each, now)]
     return Known(
         step=step,
