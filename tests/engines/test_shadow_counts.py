@@ -1,8 +1,8 @@
 """What a server counts for the rollout of a shadow."""
 
 from servable.engines.beside import counts_of
-from servable.monitoring.comparison import compared_from
 from servable.monitoring.metrics import Metrics
+from servable.monitoring.shadow_comparison import compared_from
 from servable.registry.rollout_records import Evidence, summed
 
 

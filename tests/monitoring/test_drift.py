@@ -7,7 +7,7 @@ from scipy.stats import binom
 from monitoring.columns import category, number, observed, one, quality, texts
 from servable.artifact.profile import of_numbers
 from servable.monitoring.drift import judge
-from servable.monitoring.records import Limits
+from servable.monitoring.drift_records import Limits
 from servable.monitoring.reference import Key, Reference, of_profile
 from servable.monitoring.windows import Length, cut
 

@@ -111,6 +111,15 @@ def test_a_storage_that_is_gone_is_told_and_may_come_back(store: TrafficStore) -
     journal.close()
 
 
+def test_a_row_that_nobody_can_write_down_is_told_and_the_next_are_kept(store: TrafficStore) -> None:
+    journal = Journal(store, "s", FakeClock())
+    with pytest.raises(StorageFailed, match="failed inside"):
+        journal.append("churn", [FeedbackRow("a", 0, "half a letter: \ud800")]).result(10)
+    journal.append("churn", ROWS).result(10)
+    journal.close()
+    assert journal.settle() == len(ROWS)
+
+
 def test_what_waits_is_bounded_and_a_closed_journal_takes_nothing(store: TrafficStore) -> None:
     journal = Journal(store, "s", FakeClock(), most=1)
     # More than the bound is taken when nothing waits, so that a large body is never refused for ever.

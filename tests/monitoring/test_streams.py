@@ -6,7 +6,7 @@ import pytest
 from monitoring.columns import observed, texts
 from servable.errors import DependencyMissing
 from servable.monitoring import streams
-from servable.monitoring.records import Limits
+from servable.monitoring.drift_records import Limits
 from servable.monitoring.reference import Key
 
 ERROR = Key("quality", "error")

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import binom
 
 from monitoring.columns import observed
-from servable.monitoring.records import Limits
+from servable.monitoring.drift_records import Limits
 from servable.monitoring.reference import Key
 from servable.monitoring.vector_drift import judge_arrays
 from servable.monitoring.vectors import compare_vectors

@@ -13,9 +13,9 @@ import pytest
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import ModelFailed, ServableError
-from servable.monitoring.comparing import Comparing
-from servable.monitoring.comparison import Compared
 from servable.monitoring.metrics import Metrics
+from servable.monitoring.shadow_comparison import Compared
+from servable.monitoring.shadow_counts import Comparing
 from servable.registry.home import open_home
 from servable.registry.policy import Policy
 from servable.registry.records import WHOLE, Traffic

@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.columns import category, number, observed, quality, texts
 from servable.monitoring.drift import judge
-from servable.monitoring.records import Change, DriftReport, Limits, Stream
+from servable.monitoring.drift_records import Change, DriftReport, Limits, Stream
 from servable.monitoring.reference import Key
 from servable.monitoring.windows import Length, cut
 from servable.training.drift_report import marks, render, verdict

@@ -15,7 +15,7 @@ from inputs.pictures import saved
 from servable.clock import SystemClock
 from servable.errors import DataError, SettingInvalid
 from servable.monitoring.drift import Observed
-from servable.monitoring.records import Limits
+from servable.monitoring.drift_records import Limits
 from servable.monitoring.segments import TrafficStore
 from servable.monitoring.standing import known
 from servable.monitoring.standing_metrics import standing_metrics

@@ -96,7 +96,7 @@ def drift(
     Example: [bold]servable drift churn:3 march.csv --window 1d --time at --report drift.html[/bold]
     """
     from servable.cli import drift_tables
-    from servable.monitoring.records import Limits
+    from servable.monitoring.drift_records import Limits
     from servable.workflows.drift import drift as work
 
     screen = Screen(as_json=as_json)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from servable.cli.tables import plain_table
 
 if TYPE_CHECKING:
-    from servable.monitoring.records import ColumnDrift, DriftReport, Point
+    from servable.monitoring.drift_records import ColumnDrift, DriftReport, Point
     from servable.workflows.alerting import AlertsOutcome
 
 _NUMERIC = ("effect", "at most", "moved", "missing", "p")

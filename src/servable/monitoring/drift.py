@@ -17,8 +17,8 @@ from servable.clock import timestamp
 from servable.monitoring import differences
 from servable.monitoring.change import change_row
 from servable.monitoring.differences import Comparison, compare
-from servable.monitoring.picturing import picture
-from servable.monitoring.records import ColumnDrift, Limits, Point
+from servable.monitoring.drift_pictures import picture
+from servable.monitoring.drift_records import ColumnDrift, Limits, Point
 from servable.monitoring.reference import Key, Reference
 from servable.monitoring.windows import Run, Window, runs, season
 from servable.progress import NoProgress, Progress

@@ -149,6 +149,9 @@ class Journal:
             except OSError as error:
                 failure = storage_error(error, "keeping feedback")
                 _log.error("feedback was not kept", extra=fields(reason=failure.message))
+            except Exception as error:  # noqa: BLE001 - whoever waits must be told, and the thread go on
+                failure = StorageFailed("Keeping feedback failed inside; the log says why.")
+                _log.error("feedback was not kept", exc_info=error)
             for batch in batches:
                 # A caller who left meanwhile has cancelled it.
                 if batch.told.set_running_or_notify_cancel():

@@ -11,8 +11,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from servable.monitoring.comparing import Comparing
 from servable.monitoring.rendering import CONTENT_TYPE, render
+from servable.monitoring.shadow_counts import Comparing
 from servable.monitoring.standing import UNKNOWN, Known
 from servable.monitoring.steps import step_of
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot, process_figures

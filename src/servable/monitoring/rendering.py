@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from servable.monitoring.comparison import LEVELS, Compared, Estimate, findings
+from servable.monitoring.shadow_comparison import LEVELS, Compared, Estimate, findings
 from servable.monitoring.standing import UNKNOWN, Known
 from servable.monitoring.standing_metrics import standing_metrics
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from servable.monitoring.alerts import AlertState
+from servable.monitoring.drift_records import State
 from servable.monitoring.quality import VersionQuality
-from servable.monitoring.records import State
 
 _Form = TypeVar("_Form", bound=msgspec.Struct)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from servable.errors import DependencyMissing
 from servable.monitoring.differences import EXTRA, dependence
 from servable.monitoring.drift import Observed
-from servable.monitoring.records import Change, Limits, Stream
+from servable.monitoring.drift_records import Change, Limits, Stream
 from servable.monitoring.reference import ERROR, PREDICTION, PROBABILITY, WRONG, Key
 
 ADWIN, PAGE_HINKLEY = "adwin", "page-hinkley"

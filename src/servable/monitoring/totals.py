@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from servable.monitoring.comparison import Compared, all_merged
+from servable.monitoring.shadow_comparison import Compared, all_merged
 
 K = TypeVar("K", str, int)
 

@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from servable.monitoring.drift import Observed
-from servable.monitoring.records import ColumnDrift, Limits, Point
+from servable.monitoring.drift_records import ColumnDrift, Limits, Point
 from servable.monitoring.vectors import compare_vectors
 from servable.monitoring.windows import Window, runs
 

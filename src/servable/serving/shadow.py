@@ -19,8 +19,8 @@ from servable.artifact.signature import Signature
 from servable.errors import Overloaded, ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.agreement import Sight
-from servable.monitoring.comparing import Comparing
 from servable.monitoring.metrics import OK, Metrics
+from servable.monitoring.shadow_counts import Comparing
 from servable.registry.policy import Policy
 from servable.runtime.waiting import NEW, Waiting
 from servable.serving.live import Key, Live

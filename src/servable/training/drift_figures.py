@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from servable.monitoring.records import ColumnDrift, Picture, Point
+from servable.monitoring.drift_records import ColumnDrift, Picture, Point
 from servable.training.figures import LEGEND, LINE, MUTED, SERIES, brief, cut, svg
 
 _LONGEST_LABEL = 16

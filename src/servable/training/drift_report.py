@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from servable.monitoring.records import ColumnDrift, DriftReport, Point
+from servable.monitoring.drift_records import ColumnDrift, DriftReport, Point
 from servable.training import drift_figures
 from servable.training.wording import capital, number, percent
 

@@ -48,7 +48,7 @@ def drifted(found: Mapping[str, Any]) -> str:
     """Which columns are in drift, in one sentence; empty for none. Pure.
 
     Args:
-        found: a ``monitoring.records.DriftReport`` in plain types.
+        found: a ``monitoring.drift_records.DriftReport`` in plain types.
     """
     names = [
         f"{column['name']} since row {column['since_row']}"

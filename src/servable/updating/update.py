@@ -17,7 +17,7 @@ from servable.registry.records import WHOLE, VersionRecord
 from servable.registry.rollout_records import PROMOTED, ROLLED_BACK
 from servable.registry.turns import TurnRecord, Turns, TurnState
 from servable.updating import collect, gate, staging, steps
-from servable.updating.alone import alone
+from servable.updating.lock import alone
 from servable.updating.options import UpdateOptions, restored, stored
 from servable.updating.plan import Due, Seen, due, left
 from servable.updating.signs import signs

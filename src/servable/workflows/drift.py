@@ -17,7 +17,7 @@ from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import DataError, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.drift import Observed, judge
-from servable.monitoring.records import ColumnDrift, DriftReport, Limits
+from servable.monitoring.drift_records import ColumnDrift, DriftReport, Limits
 from servable.monitoring.reference import Reference, references
 from servable.monitoring.segments import TrafficStore
 from servable.monitoring.streams import follow

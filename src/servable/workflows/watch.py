@@ -4,7 +4,6 @@ Every watcher of a home, on whatever machine, asks for the lease; who has it act
 that is done is idempotent, so two that both believe to have it do no harm.
 """
 
-import importlib
 import os
 import socket
 import threading
@@ -49,20 +48,16 @@ class Job(NamedTuple):
 
 def jobs() -> tuple[Job, ...]:
     """What is done besides following rollouts."""
-    wanted = (
-        ("quality", 5.0, "servable.workflows.quality", "refresh_quality"),
-        ("drift", 30.0, "servable.workflows.drift", "refresh_drift"),
-        ("alerts", 5.0, "servable.workflows.alerting", "raise_alerts"),
+    # Lazily: whoever only follows rollouts on a small machine waits for none of what these bring.
+    from servable.workflows.alerting import raise_alerts
+    from servable.workflows.drift import refresh_drift
+    from servable.workflows.quality import refresh_quality
+
+    return (
+        Job("quality", 5.0, refresh_quality),
+        Job("drift", 30.0, refresh_drift),
+        Job("alerts", 5.0, raise_alerts),
     )
-    found = []
-    for name, every_s, module, function in wanted:
-        try:
-            work = getattr(importlib.import_module(module), function)
-        except ModuleNotFoundError as error:
-            _log.debug("goes without", extra=fields(job=name, reason=str(error)))
-            continue
-        found.append(Job(name, every_s, work))
-    return tuple(found)
 
 
 class Watcher:

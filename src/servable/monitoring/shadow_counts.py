@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from servable.monitoring.agreement import Differences
-from servable.monitoring.comparison import Compared, Ratio
+from servable.monitoring.shadow_comparison import Compared, Ratio
 from servable.monitoring.steps import step_of
 
 _OK = "ok"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from servable.monitoring.agreement import AGREES, Differences, Sight
-from servable.monitoring.comparing import Comparing
-from servable.monitoring.comparison import (
+from servable.monitoring.metrics import Metrics
+from servable.monitoring.shadow_comparison import (
     Compared,
     Ratio,
     all_merged,
@@ -24,7 +24,7 @@ from servable.monitoring.comparison import (
     quantile_with_bounds,
     share_of,
 )
-from servable.monitoring.metrics import Metrics
+from servable.monitoring.shadow_counts import Comparing
 from servable.monitoring.steps import step_of
 from servable.monitoring.totals import merge, past
 from servable.tensors import PREDICTION, PROBABILITIES

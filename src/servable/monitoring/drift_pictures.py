@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.monitoring.records import Picture
+from servable.monitoring.drift_records import Picture
 from servable.monitoring.reference import Reference
 
 #: Bins of a picture of numbers.
