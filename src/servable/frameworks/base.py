@@ -6,9 +6,11 @@ import their framework only inside their own module. ``servable.testing.check_ad
 conformance suite.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
 
 from servable.artifact.manifest import Variant
 from servable.artifact.signature import Field, Signature, Task
@@ -149,6 +151,38 @@ class Container(Protocol):
 
     def inside(self, path: Path, *, sample: Any | None, hints: Hints) -> Inside | None:
         """What another adapter should read in this one's place; None when it reads the folder itself."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What an adapter can do besides whose models may learn on from where they are."""
+
+    def with_labels(self, trained: Trained, labels: Sequence[Any]) -> Trained:
+        """The model, ready to learn labels that it may never have seen.
+
+        Args:
+            trained: is not changed.
+            labels: each once, of the target's type; those that it knows are among them.
+
+        Returns:
+            The model with a signature that has the new labels behind the old ones; as it was where nothing
+            is new, or where it cannot learn new ones.
+        """
+        ...
+
+    def learn_on(self, trained: Trained, arrays: Arrays, truth: NDArray[Any]) -> Trained:
+        """A model after it learned from further rows, in their order.
+
+        Args:
+            trained: is not changed.
+            arrays: the rows, packed as the signature says; the newest is the last.
+            truth: their right answers ``[rows]``: int64 places among the classes, or float64 values.
+
+        Raises:
+            SettingInvalid: the model cannot learn on.
+            DataError: it cannot learn from one of these rows.
+        """
         ...
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -59,6 +60,15 @@ def _holds(word: bytes) -> Callable[[Path], bool]:
     return looks
 
 
+def _pickles_river(path: Path) -> bool:
+    """Whether a pickle's outermost object is one of River's; a scikit-learn wrapper of River's is none."""
+    with path.open("rb") as file:
+        return _RIVER_FIRST.match(file.read(256)) is not None
+
+
+#: The beginning of a pickle up to the module of its first class, in the formats since protocol 2.
+_RIVER_FIRST = re.compile(rb"\x80.(?:\x95.{8})?(?:\x8c.|c)river\.(?!compat\.river_to_sklearn)", re.DOTALL)
+
 #: Every framework that Servable knows, by the name that manifests use. Of several that could read a file or
 #: a folder, the first one does.
 KNOWN: dict[str, Known] = {
@@ -72,6 +82,8 @@ KNOWN: dict[str, Known] = {
     "torch": Known("servable.frameworks.torch", "torch", (".pt2", ".pt", ".pth", ".safetensors")),
     "text": Known("servable.frameworks.text", "", marks=("text.json",)),
     "recurrent": Known("servable.frameworks.recurrent", "torch", marks=("recurrent.json",)),
+    # Before scikit-learn, whose files have the same endings.
+    "river": Known("servable.frameworks.river", "river", (".pkl", ".pickle"), looks_like=_pickles_river),
     "sklearn": Known("servable.frameworks.sklearn", "train", (".pkl", ".pickle", ".joblib", ".skops")),
     "mlflow": Known("servable.frameworks.mlflow", "mlflow", (), ("MLmodel",)),
     "openvino": Known("servable.frameworks.openvino", "openvino", library="openvino"),

@@ -4,9 +4,11 @@ Models are kept as ``.skops``, which holds data and no code. A pickle from elsew
 trust, and is kept as it came when it does not survive the way through skops.
 """
 
+import copy
 import shutil
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from servable.errors import (
     DependencyMissing,
     ModelFailed,
     ServableError,
+    SettingInvalid,
+    converted,
 )
 from servable.frameworks import sklearn_signature
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
@@ -63,6 +67,8 @@ _LARGEST_WINS = frozenset(
 _SKOPS = "model.skops"
 #: Bytes of a ``.skops`` from which on it is compressed.
 _LARGE = 8_000_000
+#: Rows that a model learns on from at once.
+_ONLINE_ROWS = 32
 #: Where ``read`` keeps the path of the original for ``write``; never goes into a package.
 _ORIGIN = "origin"
 
@@ -209,6 +215,31 @@ class SklearnAdapter:
         return SklearnPredictor(
             trained.model, trained.signature, str(trained.options.get("style", "canonical"))
         )
+
+    def with_labels(self, trained: Trained, labels: Sequence[Any]) -> Trained:
+        """The model as it is: what learns on here is told all classes at its first rows."""
+        return trained
+
+    def learn_on(self, trained: Trained, arrays: Arrays, truth: NDArray[Any]) -> Trained:
+        """A pipeline of training after ``partial_fit``; what it prepares rows by stays as it is.
+
+        Raises:
+            SettingInvalid: its last step has no ``partial_fit``, or raised.
+        """
+        pipeline = copy.deepcopy(trained.model)
+        steps = getattr(pipeline, "named_steps", {})
+        model: Any = steps.get("model")
+        if "prepare" not in steps or not hasattr(model, "partial_fit"):
+            raise SettingInvalid(
+                f"{type(model or pipeline).__name__} cannot learn on from where it is; leave --online out, "
+                "or train one that can: servable train --online, or --model sgd or naive_bayes."
+            )
+        points = steps["prepare"].transform(to_frame(arrays, trained.signature, "canonical"))
+        for start in range(0, len(points), _ONLINE_ROWS):
+            part = slice(start, start + _ONLINE_ROWS)
+            with converted({ValueError: SettingInvalid}, "The model cannot learn on: {}."):
+                model.partial_fit(points[part], truth[part])
+        return trained._replace(model=pipeline)
 
 
 def libraries_of(model: Any) -> dict[str, str]:

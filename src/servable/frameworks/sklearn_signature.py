@@ -191,10 +191,10 @@ def _field(name: str, encoded: tuple[list[Any], bool] | None, column: pd.Series 
         )
     if column is None:
         return Field(name=name, kind="number", dtype="float64", example=0.0)
-    return _sampled(name, column)
+    return sampled(name, column)
 
 
-def _sampled(name: str, column: pd.Series) -> Field:
+def sampled(name: str, column: pd.Series) -> Field:
     """One input from its sample column alone."""
     present = column.dropna()
     missing = len(present) < len(column)

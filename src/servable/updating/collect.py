@@ -32,16 +32,24 @@ class Labelled(NamedTuple):
     strange: int
 
 
-def check_kind(signature: Signature, recipe: Recipe | None, reference: str) -> Recipe:
+def check_kind(
+    signature: Signature, recipe: Recipe | None, reference: str, *, online: bool = False
+) -> Recipe:
     """The recipe of a version that can be trained again.
+
+    Args:
+        signature: of the version.
+        recipe: of the version; None for one that was trained elsewhere.
+        reference: the version, for the sentence.
+        online: whether it is to learn on, for which traffic is enough and no recipe is needed.
 
     Raises:
         SettingInvalid: it cannot; the sentence says why.
     """
-    if recipe is None:
+    if recipe is None and not online:
         raise SettingInvalid(
             f"{reference} was not trained here, so there is no recipe to train it again by; "
-            "train it with servable train first."
+            "train it with servable train first, or let it learn on with --online if it can."
         )
     hidden = [field.name for field in signature.inputs if field.captured != "keep"]
     if hidden:
@@ -54,7 +62,7 @@ def check_kind(signature: Signature, recipe: Recipe | None, reference: str) -> R
             f"{reference} does {signature.task}, and a turn needs a classifier or a regressor of tables, "
             "whose answers can be right or wrong."
         )
-    return recipe
+    return recipe or Recipe(target=signature.answer.name)
 
 
 def original(recipe: Recipe, signature: Signature, data: Path | None) -> "pd.DataFrame":

@@ -1,7 +1,6 @@
 """Fitting a challenger by the recipe, and letting it and the champion answer the same rows."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,9 +10,9 @@ from servable.artifact.manifest import TRAINED
 from servable.artifact.package import Package
 from servable.artifact.recipe import Recipe
 from servable.artifact.signature import Signature, with_captures
-from servable.errors import SettingInvalid, converted
+from servable.errors import SettingInvalid
 from servable.frameworks import lookup
-from servable.frameworks.base import Predictor, Trained
+from servable.frameworks.base import Learner, Predictor, Trained
 from servable.runtime.model import variant_of
 from servable.tensors import Arrays, row_count, stack, take
 from servable.updating.staging import Challenger
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Rows answered in one run.
 _CHUNK_ROWS = 10_000
-#: Rows that a model learns on from at once.
-_ONLINE_ROWS = 32
 #: Most different values of a column whose slices are its values; numbers with more are cut into quarters.
 _MOST_VALUES = 12
 
@@ -72,6 +69,32 @@ def problem_of(frame: "pd.DataFrame", signature: Signature, recipe: Recipe) -> "
     )
 
 
+def problem_as_learned(frame: "pd.DataFrame", signature: Signature) -> "Problem":
+    """The rows of a turn as a model that learns on sees them: nothing about the columns is found anew.
+
+    Args:
+        frame: inputs and target.
+        signature: of the model, new classes among it.
+
+    Raises:
+        DataError: a row does not fit it.
+    """
+    from servable.frameworks.frame import pack
+    from servable.training.data import Problem, truth_of
+
+    return Problem(
+        signature=signature,
+        arrays=pack(frame, signature),
+        truth=truth_of(frame, signature),
+        rows=np.arange(len(frame), dtype=np.int64),
+        target=signature.answer.name,
+        columns=(),
+        dropped=(),
+        notes=(),
+        time_order=True,
+    )
+
+
 def fitted(problem: "Problem", fit: Fit, weights: NDArray[np.float64] | None) -> Challenger:
     """A model of all rows of a problem.
 
@@ -98,38 +121,36 @@ def restored(package: Package) -> Challenger:
     return Challenger(variant.format, trained._replace(libraries=package.manifest.libraries))
 
 
-def learned_on(challenger: Challenger, frame: "pd.DataFrame") -> Challenger:
+def learned_on(
+    challenger: Challenger, frame: "pd.DataFrame", labels: Sequence[Any] | None = None
+) -> Challenger:
     """A model after it learned from further rows, in their order; what it prepares them by stays as it is.
 
     Args:
         challenger: is not changed.
         frame: inputs and target, the newest row last.
+        labels: all that it will have to know; those of the rows when None.
 
     Raises:
         SettingInvalid: the model cannot learn on.
-        DataError: a label is none of its classes.
+        DataError: a label is none of its classes, and it can learn no new ones.
     """
-    from servable.frameworks.frame import pack, to_frame
+    from servable.frameworks.frame import pack
     from servable.training.data import truth_of
 
-    trained = challenger.trained
-    pipeline = copy.deepcopy(trained.model)
-    steps = getattr(pipeline, "named_steps", {})
-    model: Any = steps.get("model")
-    if "prepare" not in steps or not hasattr(model, "partial_fit"):
+    adapter = lookup.adapter(challenger.adapter)
+    if not isinstance(adapter, Learner):
         raise SettingInvalid(
-            f"{type(model or pipeline).__name__} cannot learn on from where it is; leave --online out, or "
-            "train one that can: --model sgd or --model naive_bayes."
+            f"A model of {challenger.adapter} cannot learn on from where it is; leave --online out here, or "
+            "train one that can: servable train --online."
         )
-    truth = truth_of(frame, trained.signature)
-    points = steps["prepare"].transform(
-        to_frame(pack(frame, trained.signature), trained.signature, "canonical")
-    )
-    for start in range(0, len(points), _ONLINE_ROWS):
-        part = slice(start, start + _ONLINE_ROWS)
-        with converted({ValueError: SettingInvalid}, "The model cannot learn on: {}."):
-            model.partial_fit(points[part], truth[part] if truth is not None else None)
-    return Challenger(challenger.adapter, trained._replace(model=pipeline))
+    trained = challenger.trained
+    if trained.signature.task == "classification":
+        given = frame[trained.signature.answer.name] if labels is None else labels
+        trained = adapter.with_labels(trained, list(dict.fromkeys(given)))
+    truth = np.asarray(truth_of(frame, trained.signature))
+    learned = adapter.learn_on(trained, pack(frame, trained.signature), truth)
+    return Challenger(challenger.adapter, learned._replace(libraries=trained.libraries))
 
 
 def answers_of_package(package: Package, frame: "pd.DataFrame") -> dict[str, Any]:

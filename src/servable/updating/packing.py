@@ -40,8 +40,8 @@ def fill(work: "Work") -> Manifest:
     from servable.training import evaluate
     from servable.training.outcome import profile_of
 
-    held, measured = work.held(), work.staging.challenger()
-    problem = learning.problem_of(work.staging.rows(), work.package.signature, work.recipe)
+    held, measured = work.held(), work.challenger()
+    problem = work.problem()
     found = evaluate.evaluate(
         measured.trained.signature, problem.truth_at(work.cut().held), learning.answers_of(measured, held)
     )
@@ -74,6 +74,7 @@ def fill(work: "Work") -> Manifest:
         proving=Proving(told.tolerance, allowed.lossy(problem.signature, newest.truth)),
         told=told,
         tune=work.options.tune,
+        trusted=work.package.manifest.trusted,
     )
     return work.staging.keep_package(lambda folder: filled(folder, contents, progress=work.progress))
 
@@ -82,7 +83,7 @@ def timed(work: "Work") -> gate.Verdict:
     """Whether the new version answers quickly enough, in the form that serves, beside the present one."""
     folder, head = work.staging.package()
     work.progress.begin("Time it beside the present version")
-    challenger = work.staging.challenger()
+    challenger = work.challenger()
     rows = work.held().iloc[:256]
     from servable.frameworks.frame import pack
 

@@ -91,13 +91,20 @@ class Staging:
 
         self._made(_CHALLENGER, write)
 
-    def challenger(self) -> Challenger:
-        """The model that was kept."""
+    def challenger(self, *, trust: bool = False) -> Challenger:
+        """The model that was kept.
+
+        Args:
+            trust: whether it may run code when it is opened, as that of the version before it may.
+
+        Raises:
+            ArtifactUntrusted: it would, and ``trust`` is false.
+        """
         folder = self.folder / _CHALLENGER
         kept = msgspec.json.decode((folder / _VARIANT).read_bytes())
         variant = msgspec.convert(kept["variant"], Variant)
         adapter = lookup.adapter(kept["adapter"])
-        trained = adapter.restore(folder, variant, read_signature(folder), trust=False)
+        trained = adapter.restore(folder, variant, read_signature(folder), trust=trust)
         return Challenger(kept["adapter"], trained._replace(libraries=kept["libraries"]))
 
     def keep_package(self, fill: Callable[[Path], Manifest]) -> Manifest:

@@ -22,11 +22,13 @@ from servable.registry.rollout_records import RolloutRecord
 from servable.registry.turns import TurnState
 from servable.updating import collect, gate, learning, packing, window
 from servable.updating.options import UpdateOptions
-from servable.updating.staging import Staging
+from servable.updating.staging import Challenger, Staging
 from servable.workflows.rollouts import Wish, begin
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from servable.training.data import Problem
 
 
 class Stepped(NamedTuple):
@@ -84,6 +86,17 @@ class Work:
         """The rows that both versions are measured on."""
         return self.staging.rows().iloc[self.cut().held].reset_index(drop=True)
 
+    def challenger(self) -> Challenger:
+        """The model that the step ``train`` kept, which may run code where that of the champion may."""
+        return self.staging.challenger(trust=self.package.manifest.trusted)
+
+    def problem(self) -> "Problem":
+        """The rows as something to learn from, its classes in the order of the challenger's."""
+        rows = self.staging.rows()
+        if self.options.online:
+            return learning.problem_as_learned(rows, self.challenger().trained.signature)
+        return learning.problem_of(rows, self.package.signature, self.recipe)
+
     def unseen(self) -> "pd.DataFrame":
         """The rows that the champion never saw and that are not held out."""
         first = int(self.record["collect"]["rows"]) - int(self.record["collect"]["unseen"])
@@ -140,7 +153,10 @@ def _learned_on(work: Work) -> Stepped:
     work.progress.begin("Learn on")
     estimator = str(work.package.manifest.recipe.get("estimator", ""))
     rows = work.unseen()
-    challenger = learning.learned_on(learning.restored(work.package), rows)
+    target = work.package.signature.answer.name
+    # Also those that occur only in the rows held out: not to know them is a mistake, and counts as one.
+    labels = list(dict.fromkeys(work.staging.rows()[target]))
+    challenger = learning.learned_on(learning.restored(work.package), rows, labels)
     work.staging.keep_challenger(challenger)
     work.progress.done(f"from {len(rows)} rows")
     return Stepped({"estimator": estimator, "online": True, "rows": len(rows)})
@@ -149,8 +165,8 @@ def _learned_on(work: Work) -> Stepped:
 def evaluated(work: Work) -> Stepped:
     """Let both answer the newest rows, which neither learned from."""
     work.progress.begin("Compare with the present version")
-    held, challenger = work.held(), work.staging.challenger()
-    problem = learning.problem_of(work.staging.rows(), work.package.signature, work.recipe)
+    held, challenger = work.held(), work.challenger()
+    problem = work.problem()
     truth = problem.truth_at(work.cut().held)
     mine, theirs = work.package.signature, challenger.trained.signature
     answers = learning.answers_of_package(work.package, held), learning.answers_of(challenger, held)

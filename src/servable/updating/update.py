@@ -118,7 +118,9 @@ def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple
             False, "its requests are divided among versions, or copied to one; that has to end first"
         ), champion
     package = home.package(champion)
-    collect.check_kind(package.signature, read_recipe(package.folder), champion.reference)
+    collect.check_kind(
+        package.signature, read_recipe(package.folder), champion.reference, online=options.online
+    )
     turns = Turns(home.state, clock).newest(name)
     found = signs(home, champion)
     seen = Seen(
@@ -253,7 +255,10 @@ class _Course:
         record = self._turn.record
         champion = self._home.models.resolve(f"{self._turn.model}:{record['champion']}")
         package = self._home.package(champion)
-        recipe = collect.check_kind(package.signature, read_recipe(package.folder), champion.reference)
+        options = restored(record["options"])
+        recipe = collect.check_kind(
+            package.signature, read_recipe(package.folder), champion.reference, online=options.online
+        )
         return steps.Work(
             home=self._home,
             staging=self._staging,
@@ -262,7 +267,7 @@ class _Course:
             champion=champion,
             package=package,
             recipe=recipe,
-            options=restored(record["options"]),
+            options=options,
             record=record,
             progress=self._progress,
             clock=self._clock,

@@ -159,6 +159,12 @@ def _taken_in(model: Any, rows: Any, trust: bool, hints: Hints) -> tuple[str, Tr
         trained = python.ADAPTER.take(model, sample=rows, hints=hints)
         return "python", trained, {"model": trained.model.where}
     need_extra()
+    if _is_river(model):
+        # It is in memory, so its library is there.
+        from servable.frameworks import river
+
+        trained = river.ADAPTER.take(model, sample=rows, hints=hints)
+        return "river", trained, {"model": type(model).__name__}
     from servable.frameworks import sklearn
 
     if not hasattr(model, "predict"):
@@ -167,6 +173,13 @@ def _taken_in(model: Any, rows: Any, trust: bool, hints: Hints) -> tuple[str, Tr
             "predict, nor a model in Python (servable.Model)."
         )
     return "sklearn", sklearn.ADAPTER.take(model, sample=rows), {"model": type(model).__name__}
+
+
+def _is_river(model: Any) -> bool:
+    """Whether an object is an estimator of River, which need not be imported to see that."""
+    return any(kind.__module__.partition(".")[0] == "river" for kind in type(model).__mro__) and not hasattr(
+        model, "predict"
+    )
 
 
 def _without(frame: Any, target: str | None) -> Any:
