@@ -147,6 +147,14 @@ def train(
     model: Annotated[
         str, typer.Option(help="The candidate to train, or auto.", rich_help_panel=options.SEARCH)
     ] = "auto",
+    online: Annotated[
+        bool,
+        typer.Option(
+            "--online",
+            help="Compare models that learn row by row, and go on learning with update --online.",
+            rich_help_panel=options.SEARCH,
+        ),
+    ] = False,
     time_budget: Budget = None,
     time_order: TimeOrder = False,
     holdout: Annotated[
@@ -181,6 +189,7 @@ def train(
             target=target,
             name=name,
             model=model,
+            online=online,
             task=task,
             kinds=options.kinds(kind),
             time_budget_s=time_budget,

@@ -215,4 +215,29 @@ def learn(model: Any, rows: Sequence[dict[str, Any]], given: Sequence[Any]) -> N
             ) from foreign
 
 
+def answered_first(trained: Trained, rows: Sequence[dict[str, Any]], given: Sequence[Any]) -> NDArray[Any]:
+    """What a model answers to each row just before it learns from it; it is changed.
+
+    Args:
+        trained: the model.
+        rows: in their order.
+        given: right answers as the model itself names them.
+
+    Returns:
+        int64 places among the classes, or float64 values ``[rows]``; the first class, or 0, where it knows no
+        answer yet.
+
+    Raises:
+        DataError: it cannot learn from a row.
+    """
+    model, labels = trained.model, list(trained.options.get(LABELS, ()))
+    place = {label: number for number, label in enumerate(labels)}
+    found = np.zeros(len(rows), np.int64 if labels else np.float64)
+    for number, (row, answer) in enumerate(zip(rows, given, strict=True)):
+        said = model.predict_one(row)
+        found[number] = place.get(said, 0) if labels else (said or 0.0)
+        learn(model, [row], [answer])
+    return found
+
+
 ADAPTER = RiverAdapter()

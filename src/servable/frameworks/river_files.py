@@ -72,7 +72,8 @@ _CONTAINERS = frozenset(
         "numpy.dtype",
         "numpy.ndarray",
         "random.Random",
-        "servable.frameworks.river_dates.DateParts",
+        "servable.frameworks.river_steps.Columns",
+        "servable.frameworks.river_steps.DateParts",
     }
 )
 _RIVER = "river."

@@ -44,6 +44,7 @@ class Wish(NamedTuple):
     tolerance: float = 1e-4
     seed: int = 0
     allowed: Allowance = NothingLossy()
+    online: bool = False
 
 
 class Lesson(NamedTuple):
@@ -122,6 +123,7 @@ def lesson(data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish, prog
         return tasks.train(
             problem,
             model=str(wish.models),
+            online=wish.online,
             holdout=wish.holdout,
             time_budget_s=BUDGET_S if wish.time_budget_s is None else wish.time_budget_s,
             seed=wish.seed,

@@ -14,7 +14,7 @@ from servable.artifact.package import read_evaluation
 from servable.artifact.recipe import Recipe
 from servable.artifact.signature import Task, with_captures
 from servable.clock import SystemClock, timestamp
-from servable.errors import ArtifactError, ModelNotFound
+from servable.errors import ArtifactError, ModelNotFound, SettingInvalid
 from servable.progress import NoProgress, Progress
 from servable.registry.home import Home
 from servable.registry.references import checked_name
@@ -40,6 +40,7 @@ def train(
     name: str,
     target: str | None = None,
     model: str = "auto",
+    online: bool = False,
     task: Task | None = None,
     kinds: Mapping[str, str] | None = None,
     time_budget_s: float | None = None,
@@ -62,6 +63,7 @@ def train(
         name: the model under which the version is registered.
         target: the column to predict; None makes clusters.
         model: ``auto`` or the name of a candidate.
+        online: whether only models compete that learn row by row, and on from labels that come later.
         task: ``classification regression clustering``; found from the target when None.
         kinds: overrides of column kinds: ``number category boolean date text drop``.
         time_budget_s: seconds for comparing, tuning and fitting; when None, 60 for tables and 240 for
@@ -88,7 +90,7 @@ def train(
         DependencyMissing: the extra ``train`` is not installed.
         StorageFull: no space left; the home is as it was before.
     """
-    wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowance(max_loss))
+    wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowance(max_loss), online)
     columns = Columns(target, task, kinds, time_order, unknown, private)
     told = msgspec.structs.replace(_told(data, columns, wish), model=model, max_loss=max_loss)
     return _trained(
@@ -123,6 +125,8 @@ def _trained(
     """See ``train``."""
     started = time.monotonic()
     if media.is_media(data, wish.target):
+        if wish.online:
+            raise SettingInvalid("Pictures and sounds are not learned online; leave --online out.")
         lesson = media.lesson(Path(data), wish, progress)
     else:
         lesson = reading.lesson(data, columns, wish, progress)

@@ -1,4 +1,7 @@
-"""What is learned from which kind of data: tables in ``search``, tables with free text in ``text``."""
+"""What learns from which kind of data: tables in ``search``, tables with free text in ``text``.
+
+Models that learn row by row are in ``online``.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +18,9 @@ from servable.training.data import Problem
 from servable.training.outcome import TrainingResult
 from servable.training.split import HOLDOUT
 from servable.training.tasks import text
+from servable.training.tasks.online import fit as fit_online
+from servable.training.tasks.online import train as train_online
+from servable.training.tasks.online_models import is_online
 
 
 def _has_texts(problem: Problem) -> bool:
@@ -63,6 +69,10 @@ def fit(
         SettingInvalid: no such candidate, or one that takes no weights.
         DataError: it cannot learn from these rows.
     """
+    if is_online(name):
+        if weights is not None:
+            raise SettingInvalid(f"{name} cannot give newer rows more weight; use a window instead.")
+        return fit_online(problem, name, params, seed=seed)
     if not _has_texts(problem):
         return "sklearn", search.fit(problem, name, params, weights=weights, seed=seed)
     if weights is not None:
@@ -74,14 +84,21 @@ def train(
     problem: Problem,
     *,
     model: str = "auto",
+    online: bool = False,
     holdout: float = HOLDOUT,
     time_budget_s: float = 60.0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train the best model that the time allows, and measure it on unseen rows; see ``search.train``."""
-    course = text.train if _has_texts(problem) else search.train
-    return course(
+    """Train the best model that the time allows, and measure it on unseen rows; see ``search.train``.
+
+    With ``online`` only those compete that learn row by row, see ``online``; to name one is enough.
+    """
+    if online or is_online(model):
+        course: Any = train_online
+    else:
+        course = text.train if _has_texts(problem) else search.train
+    found: TrainingResult = course(
         problem,
         model=model,
         holdout=holdout,
@@ -89,3 +106,4 @@ def train(
         seed=seed,
         progress=progress,
     )
+    return found
