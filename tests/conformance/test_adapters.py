@@ -7,6 +7,7 @@ import lightgbm
 import numpy as np
 import pytest
 import skops.io as sio
+from river import compose
 from skl2onnx import to_onnx
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import RandomForestRegressor
@@ -14,10 +15,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from frameworks.river_models import made
 from inputs.models import LABELS, SIDE, colours
 from servable.artifact.preparation import ImageInput
 from servable.artifact.signature import Field
 from servable.frameworks.base import Hints
+from servable.frameworks.frame import pack
 from servable.frameworks.lookup import KNOWN, adapter
 from servable.frameworks.sklearn import ADAPTER as SKLEARN
 from servable.frameworks.text_program import write_compiled
@@ -84,6 +87,26 @@ def written(path: Path) -> Specimen:
     return Specimen(file, rows, executes=True)
 
 
+def streamed(path: Path) -> Specimen:
+    given = made("softmax")
+    file = path / "model.pkl"
+    file.write_bytes(pickle.dumps(given.model))
+    trained = adapter("river").read(file, sample=given.frame, trust=False)
+    return Specimen(file, pack(given.frame.head(7), trained.signature), sample=given.frame)
+
+
+def streamed_by_steps_of_its_author(path: Path) -> Specimen:
+    given = made("logistic")
+    file = path / "model.pkl"
+    file.write_bytes(pickle.dumps(compose.FuncTransformer(copied) | given.model))
+    trained = adapter("river").read(file, sample=given.frame, trust=True)
+    return Specimen(file, pack(given.frame.head(7), trained.signature), sample=given.frame, executes=True)
+
+
+def copied(row: dict[str, object]) -> dict[str, object]:
+    return dict(row)
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
     [
@@ -94,8 +117,20 @@ def written(path: Path) -> Specimen:
         ("text", texted),
         ("python", written),
         ("lightgbm", boosted),
+        ("river", streamed),
+        ("river", streamed_by_steps_of_its_author),
     ],
-    ids=["pickle", "skops", "onnx", "onnx of pictures", "text", "python", "lightgbm"],
+    ids=[
+        "pickle",
+        "skops",
+        "onnx",
+        "onnx of pictures",
+        "text",
+        "python",
+        "lightgbm",
+        "river",
+        "river and code",
+    ],
 )
 def test_adapters(name, make, tmp_path):
     folder = tmp_path / "work"
@@ -115,6 +150,7 @@ def test_no_adapter_is_forgotten():
         "openvino",
         "python",
         "recurrent",
+        "river",
         "sklearn",
         "tensorflow",
         "text",
