@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 import servable
 from servable.cli import exits
 from servable.cli.main import app
+from servable.registry.home import open_home
+from servable.registry.schedules import ScheduleRecord, keep_schedule
 from updating.making import rows, write_traffic
 
 
@@ -50,6 +52,21 @@ def test_a_turn_and_its_history(shops: Path) -> None:
     assert "No turn is due for shops: 0 rows were labelled since the last turn" in waiting.stdout
 
 
+def test_a_schedule_is_waited_for_and_shown(shops: Path) -> None:
+    write_traffic(shops, "shops", rows(120, seed=2), first=0)
+    # A leap day, which is always to come.
+    waiting = ran(shops, "shops", "--cron", "0 3 29 2 *", "--timezone", "Europe/Berlin")
+    assert waiting.exit_code == 0
+    assert "No turn is due for shops: waiting for 2028-02-29 03:00 Europe/Berlin." in waiting.stdout
+    record = ScheduleRecord(next_at="2028-02-29T02:00:00Z", cron="0 3 29 2 *", timezone="Europe/Berlin")
+    with open_home(shops) as place:
+        keep_schedule(place.findings, "shops", record)
+    said = "next turn from 2028-02-29 03:00 Europe/Berlin on (0 3 29 2 *)"
+    for verb in (["status"], ["describe", "shops"]):
+        shown = CliRunner(env={"SERVABLE_HOME": str(shops), "NO_COLOR": "1"}).invoke(app, verb)
+        assert said in " ".join(shown.stdout.split()), shown.stdout
+
+
 def test_a_refusal_is_a_verdict(shops: Path) -> None:
     write_traffic(shops, "shops", rows(300, seed=3), first=0)
     done = ran(shops, "shops", "--json")
@@ -63,6 +80,8 @@ def test_a_refusal_is_a_verdict(shops: Path) -> None:
         (("nothing",), exits.NOT_FOUND, "no model 'nothing'"),
         (("shops", "--watch"), exits.USAGE, "--watch needs to know when"),
         (("shops", "--every", "soon"), exits.USAGE, "'soon' is no span of time"),
+        (("shops", "--cron", "0 3 * *"), exits.USAGE, "has 4 fields instead of 5"),
+        (("shops", "--cron", "0 3 * * 1", "--timezone", "Berlin"), exits.USAGE, "'Berlin' is no time zone"),
         (("shops", "--metric", "goodness"), exits.USAGE, "'goodness' is no metric"),
         (("shops",), exits.INPUT, "0 labelled rows"),
         (("shops", "--deploy", "later"), exits.USAGE, "later"),

@@ -114,13 +114,13 @@ def test_what_cannot_be_pickled_cannot_be_kept(tmp_path: Path) -> None:
         ADAPTER.write(trained, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["logistic", "forest"])
-def test_a_damaged_file_is_one_sentence(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "times"), [("logistic", 300), ("forest", 30)])
+def test_a_damaged_file_is_one_sentence(name: str, times: int, tmp_path: Path) -> None:
     """Whatever the damage, also within the parts of River that are compiled and panic."""
     data, draw = pickle.dumps(made(name).model), random.Random(0)
     path = tmp_path / "model.pkl"
     opened = 0
-    for _ in range(300):
+    for _ in range(times):
         damaged = bytearray(data)
         for place in draw.sample(range(min(len(data), 4_000)), 3):
             damaged[place] = draw.randrange(256)
@@ -128,7 +128,7 @@ def test_a_damaged_file_is_one_sentence(name: str, tmp_path: Path) -> None:
         with suppress(ServableError):
             open_file(path, trust=False)
             opened += 1
-    assert opened < 100
+    assert opened < times / 3
 
 
 def test_a_missing_module_is_named(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """When a turn is due: examples of each reason, and properties of all."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from servable.errors import SettingInvalid
-from servable.updating.plan import STEPS, Seen, Triggers, due, left, rest_s, seconds_of, spell
+from servable.updating.plan import STEPS, Seen, Triggers, due, left, next_turn, rest_s, seconds_of, spell
 
 SEEN = st.builds(
     Seen,
@@ -23,6 +25,50 @@ TRIGGERS = st.builds(
     quality=st.booleans(),
     fewest=st.integers(1, 500),
 )
+
+
+NIGHTLY = Triggers(cron="0 3 * * *", timezone="Europe/Berlin", fewest=10)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("hours", "since_h", "fresh", "now"),
+    [
+        (13.9, None, 10, False),
+        (14.1, None, 10, True),
+        (14.1, None, 9, False),
+        # Made at three already, and not again before the next night.
+        (20, 5.9, 10, False),
+        (38.1, 24, 10, True),
+        # The machine was off for days, which is made up for by one turn.
+        (200, 150, 10, True),
+        (200, 0.01, 10, False),
+    ],
+)
+def test_a_schedule_makes_a_turn_due(hours: float, since_h: float | None, fresh: int, now: bool) -> None:
+    seen = Seen(
+        fresh=fresh, now=NOON + timedelta(hours=hours), made_at=NOON,
+        since_s=None if since_h is None else since_h * 3600,
+    )  # fmt: skip
+    found = due(NIGHTLY, seen)
+    assert found.now is now
+    if now:
+        assert found.reason.startswith("0 3 * * * came at 2026-01-")
+        assert found.reason.endswith(" 03:00 Europe/Berlin")
+    elif fresh >= 10:
+        assert "03:00 Europe/Berlin" in found.reason
+
+
+def test_the_next_turn_is_the_first_that_time_makes_due() -> None:
+    seen = Seen(fresh=0, now=NOON + timedelta(hours=1), made_at=NOON, since_s=3600)
+    assert next_turn(NIGHTLY, seen) == datetime(2026, 1, 2, 2, tzinfo=UTC)
+    assert next_turn(Triggers(every_s=7200), seen) == NOON + timedelta(hours=2)
+    both = Triggers(every_s=7200, cron=NIGHTLY.cron, timezone=NIGHTLY.timezone)
+    assert next_turn(both, seen) == NOON + timedelta(hours=2)
+    assert next_turn(Triggers(labels=5, drift=True), seen) is None
+    # Nothing was ever made by it, so it is due at once.
+    first = Seen(fresh=0, now=NOON, made_at=NOON)
+    assert next_turn(Triggers(every_s=7200), first) == NOON
 
 
 def test_a_turn_asked_for_by_hand_is_due_at_once() -> None:

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from servable.cli.quality_tables import quality_in_brief
 from servable.cli.tables import duration, plain_table
-from servable.cli.wording import alarms, percent, shares
+from servable.cli.wording import alarms, percent, planned, shares
 
 if TYPE_CHECKING:
     from servable.monitoring.intervals import Estimate
@@ -40,7 +40,7 @@ def status(state: "Status") -> Iterator[RenderableType]:
     if state.home:
         yield table if state.deployments else "Nothing is deployed; see servable deploy --help."
         for row in state.deployments:
-            for line in alarms(row.drift, row.firing):
+            for line in (*alarms(row.drift, row.firing), *planned(row.schedule)):
                 yield escape(f"{row.model}:{row.version} {line}")
         yield f"Home     {escape(state.home)}"
     if state.reachable is not None and state.server is None:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from servable.cli.wording import alarms, percent, shares, wishes
+from servable.cli.wording import alarms, percent, planned, shares, wishes
 
 if TYPE_CHECKING:
     from servable.workflows.outcomes import (
@@ -290,6 +290,7 @@ def description(about: "Description") -> Iterator[RenderableType]:
         + (f"; answers {percent(about.share)} of the requests" if 0 < about.share < 1 else ""),
         *([f"policy: {wishes(about.policy)}"] if about.policy else []),
         *alarms(about.drift, about.firing),
+        *planned(about.schedule),
         *(f"{key}: {value}" for key, value in {**about.source, **about.recipe}.items()),
         f"package  {about.package}",
         *([f"report   {about.report}"] if about.report else []),

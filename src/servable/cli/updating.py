@@ -16,6 +16,20 @@ Every = Annotated[
     str | None,
     typer.Option(metavar="SPAN", help="A turn is due after so long: 6h, 1d.", rich_help_panel=WHEN),
 ]
+Cron = Annotated[
+    str,
+    typer.Option(
+        metavar="EXPRESSION",
+        help='A turn is due at these moments: "0 3 * * 1" is Mondays at three.',
+        rich_help_panel=WHEN,
+    ),
+]
+Timezone = Annotated[
+    str,
+    typer.Option(
+        metavar="ZONE", help="In which --cron is read, such as Europe/Berlin.", rich_help_panel=WHEN
+    ),
+]
 Labels = Annotated[
     int, typer.Option(min=0, help="A turn is due after so many new labels.", rich_help_panel=WHEN)
 ]
@@ -130,6 +144,8 @@ def register(app: typer.Typer) -> None:
 def update(
     name: options.Name,
     every: Every = None,
+    cron: Cron = "",
+    timezone: Timezone = "UTC",
     labels: Labels = 0,
     drift: Drift = False,
     quality: Quality = False,
@@ -157,16 +173,19 @@ def update(
 ) -> None:
     """Make the next version from labelled traffic, behind a gate, and let it take over.
 
-    Without --every, --labels, --drift or --quality a turn is made at once. A turn that was interrupted is
-    gone on with first.
+    Without --every, --cron, --labels, --drift or --quality a turn is made at once. A turn that was
+    interrupted is gone on with first.
 
     Example: [bold]servable update churn[/bold]
     [bold]servable update churn --watch --every 1d --labels 5000 --drift[/bold]
+    [bold]servable update churn --watch --cron "0 3 * * 1" --timezone Europe/Berlin[/bold]
+    [bold]servable update churn --watch --online --labels 500[/bold]
     [bold]servable update churn --history[/bold]
     """
     from servable.updating.gate import GateRules
     from servable.updating.options import UpdateOptions
     from servable.updating.plan import Triggers, seconds_of
+    from servable.updating.schedule import check_schedule
     from servable.updating.window import Window
 
     screen = Screen(as_json=as_json)
@@ -174,8 +193,13 @@ def update(
         _tell(name, screen, home)
         return
     span_s = seconds_of(every) if every else 0.0
+    if cron:
+        check_schedule(cron, timezone)
     asked = UpdateOptions(
-        triggers=Triggers(every_s=span_s, labels=labels, drift=drift, quality=quality, fewest=fewest),
+        triggers=Triggers(
+            every_s=span_s, cron=cron, timezone=timezone, labels=labels, drift=drift, quality=quality,
+            fewest=fewest,
+        ),
         window=Window(rows=window, half_life=half_life, held_out=held_out, fewest=fewest),
         gate=GateRules(
             metric=metric, margin=margin, confidence=confidence, slices=tuple(slices or ()), slower=slower
@@ -221,7 +245,9 @@ def _watch(name: str, asked: "UpdateOptions", screen: Screen, poll: float, home:
     from servable.updating.watch import watch
 
     if asked.triggers.always:
-        raise SettingInvalid("--watch needs to know when: add --every, --labels, --drift or --quality.")
+        raise SettingInvalid(
+            "--watch needs to know when: add --every, --cron, --labels, --drift or --quality."
+        )
     settings = load_settings({"home": home})
     logs.configure(settings.log_level, settings.log_format)
     over = threading.Event()

@@ -1,10 +1,12 @@
 """Values in the words that a person reads best. Pure; nothing is imported for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from servable.monitoring.standing import VersionDrift
+    from servable.registry.schedules import ScheduleRecord
     from servable.workflows.monitored import AlertRow
 
 #: Columns that are named in a line.
@@ -60,6 +62,18 @@ def size(count: int) -> str:
         if count >= 1024**power:
             return f"{count / 1024**power:.3g} {unit}"
     return f"{count} bytes"
+
+
+def planned(schedule: "ScheduleRecord | None") -> Iterator[str]:
+    """A line on when a watch updates a model next; none where none does by time."""
+    if schedule is None:
+        return
+    # Here, because nothing else needs to know time zones.
+    from servable.updating.schedule import in_zone
+
+    by = f" ({schedule.cron})" if schedule.cron else ""
+    moment = datetime.fromisoformat(schedule.next_at)
+    yield f"next turn from {in_zone(moment, schedule.timezone)} on{by}"
 
 
 def alarms(drift: "VersionDrift | None", firing: "Sequence[AlertRow]") -> Iterator[str]:

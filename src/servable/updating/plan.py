@@ -1,11 +1,13 @@
 """When the next turn of the loop is due, and the steps that it takes. Pure functions of what was seen."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
 
 from servable.clock import span_s
 from servable.errors import SettingInvalid
+from servable.updating.schedule import in_zone, next_moment
 
 #: The steps of a turn, in order. The outcome of each is kept before the next begins.
 STEPS = ("collect", "train", "evaluate", "gate", "optimise", "register", "deploy")
@@ -24,6 +26,8 @@ class Triggers(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         every_s: seconds since the turn before began; 0 for never.
+        cron: moments at which one is due, as a cron expression; empty for none.
+        timezone: in which that is read, by its name in the IANA database.
         labels: rows whose labels came since the turn before; 0 for never.
         drift: whether drift that was found makes one due.
         quality: whether live quality that got worse makes one due.
@@ -31,6 +35,8 @@ class Triggers(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     every_s: float = 0.0
+    cron: str = ""
+    timezone: str = "UTC"
     labels: int = 0
     drift: bool = False
     quality: bool = False
@@ -39,7 +45,7 @@ class Triggers(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def always(self) -> bool:
         """Whether a turn is made whenever somebody asks."""
-        return not (self.every_s or self.labels or self.drift or self.quality)
+        return not (self.every_s or self.cron or self.labels or self.drift or self.quality)
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +54,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         fresh: rows that were labelled since the turn before collected its rows.
         since_s: seconds since the turn before began; None: there was none.
+        now: the present moment.
+        made_at: when the present version was made; a schedule counts from it until there was a turn.
         drift: what drifted in what the present version is asked, in one sentence; empty for nothing.
         quality: what got worse in its answers, in one sentence; empty for nothing.
         failures: how many turns failed since the last one that did not.
@@ -55,6 +63,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     fresh: int
     since_s: float | None = None
+    now: datetime = datetime.fromtimestamp(0, UTC)
+    made_at: datetime = datetime.fromtimestamp(0, UTC)
     failures: int = 0
     drift: str = ""
     quality: str = ""
@@ -99,7 +109,33 @@ def due(triggers: Triggers, seen: Seen) -> Due:
             else f"{spell(seen.since_s)} since the last turn"
         )
         return Due(True, past)
+    if triggers.cron and seen.now >= _scheduled(triggers, seen):
+        return Due(True, f"{triggers.cron} came at {_moment(triggers, seen)}")
     return Due(False, _waiting(triggers, seen))
+
+
+def next_turn(triggers: Triggers, seen: Seen) -> datetime | None:
+    """The moment from which a turn is due by time alone, in UTC; None where time makes none due.
+
+    In the past for one that is due and waits for labels.
+    """
+    moments = []
+    if triggers.every_s:
+        ago = triggers.every_s if seen.since_s is None else seen.since_s
+        moments.append(seen.now + timedelta(seconds=triggers.every_s - ago))
+    if triggers.cron:
+        moments.append(_scheduled(triggers, seen))
+    return min(moments, default=None)
+
+
+def _scheduled(triggers: Triggers, seen: Seen) -> datetime:
+    """The first moment of the schedule after the turn before began; those missed are made up for by one."""
+    since = seen.made_at if seen.since_s is None else seen.now - timedelta(seconds=seen.since_s)
+    return next_moment(triggers.cron, triggers.timezone, since)
+
+
+def _moment(triggers: Triggers, seen: Seen) -> str:
+    return in_zone(_scheduled(triggers, seen), triggers.timezone)
 
 
 def rest_s(failures: int) -> float:
@@ -114,6 +150,8 @@ def _waiting(triggers: Triggers, seen: Seen) -> str:
         waits.append(f"{triggers.labels - seen.fresh} more labelled rows")
     if triggers.every_s and seen.since_s is not None:
         waits.append(f"{spell(triggers.every_s - seen.since_s)} more")
+    if triggers.cron:
+        waits.append(_moment(triggers, seen))
     waits += [
         word for word, wanted in (("drift", triggers.drift), ("worse quality", triggers.quality)) if wanted
     ]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from servable.registry.turns import TurnRecord, Turns, TurnState
 from servable.updating import collect, gate, staging, steps
 from servable.updating.lock import alone
 from servable.updating.options import UpdateOptions, restored, stored
-from servable.updating.plan import Due, Seen, due, left
+from servable.updating.plan import Due, Seen, Triggers, due, left, next_turn
 from servable.updating.signs import signs
 from servable.workflows.homes import opened
 
@@ -126,11 +127,25 @@ def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple
     seen = Seen(
         fresh=0 if options.triggers.always else collect.fresh(home, name, labelled_until(turns)),
         since_s=since_s(turns, clock),
+        now=clock.now(),
+        made_at=datetime.fromisoformat(champion.created_at),
         failures=failures(turns),
         drift=found.drift,
         quality=found.quality,
     )
     return due(options.triggers, seen), champion
+
+
+def scheduled(home: Home, name: str, triggers: Triggers, clock: Clock) -> datetime | None:
+    """When the next turn of a model is due by time alone; None where time makes none due.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        SettingInvalid: no schedule, or no time zone.
+    """
+    champion, turns = champion_of(home, name), Turns(home.state, clock).newest(name)
+    made_at = datetime.fromisoformat(champion.created_at)
+    return next_turn(triggers, Seen(fresh=0, since_s=since_s(turns, clock), now=clock.now(), made_at=made_at))
 
 
 def settled(home: Home, turns: Turns, turn: TurnRecord) -> UpdateOutcome:

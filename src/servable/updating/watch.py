@@ -2,14 +2,18 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from servable.clock import Clock, SystemClock
+from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import NotFoundError, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.progress import NoProgress, Progress
+from servable.registry.schedules import ScheduleRecord, keep_schedule
 from servable.updating.options import UpdateOptions
-from servable.updating.update import UpdateOutcome, update
+from servable.updating.plan import Triggers
+from servable.updating.update import UpdateOutcome, scheduled, update
+from servable.workflows.homes import opened
 
 _log = logger("updating")
 #: Seconds between two looks.
@@ -47,20 +51,79 @@ def watch(
         SettingInvalid: the options or the model do not allow it.
     """
     over, seen = ended or threading.Event(), told or (lambda outcome: None)
-    waiting = ""
-    while not over.is_set():
-        try:
-            outcome = update(
-                name, options, home=home, progress=progress or NoProgress(), clock=clock or SystemClock()
+    board = _Board(name, options.triggers, home, clock or SystemClock())
+    try:
+        while not over.is_set():
+            _look(name, options, home, progress or NoProgress(), board, seen)
+            over.wait(poll_s)
+    finally:
+        board.take_down()
+
+
+def _look(
+    name: str,
+    options: UpdateOptions,
+    home: str | Path | None,
+    progress: Progress,
+    board: "_Board",
+    seen: Callable[[UpdateOutcome], None],
+) -> None:
+    """Make a turn if one is due."""
+    try:
+        board.put_up()
+        outcome = update(name, options, home=home, progress=progress, clock=board.clock)
+        if outcome.turn is not None:
+            seen(outcome)
+            board.put_up()
+        else:
+            board.waiting(outcome.reason)
+    except (NotFoundError, SettingInvalid):
+        raise
+    except ServableError as error:
+        # Another process that has its turn, or a disk that is full, is no reason to give up.
+        _log.warning("nothing was updated", extra=fields(model=name, reason=error.message))
+
+
+class _Board:
+    """What others are told about a watch: when it makes the next turn, and what it waits for."""
+
+    def __init__(self, name: str, triggers: Triggers, home: str | Path | None, clock: Clock) -> None:
+        self.clock = clock
+        self._name = name
+        self._triggers = triggers
+        self._home = home
+        self._shown: ScheduleRecord | None = None
+        self._reason = ""
+
+    def put_up(self) -> None:
+        """Keep the next moment where ``status`` finds it, if it is another than before.
+
+        Raises:
+            ServableError: the home does not answer, or there is no such model.
+        """
+        with opened(self._home) as place:
+            moment = scheduled(place, self._name, self._triggers, self.clock)
+            if moment is None:
+                return
+            record = ScheduleRecord(
+                next_at=timestamp(moment),
+                cron=self._triggers.cron,
+                timezone=self._triggers.timezone,
+                every_s=self._triggers.every_s,
             )
-            if outcome.turn is not None:
-                seen(outcome)
-            elif outcome.reason != waiting:
-                waiting = outcome.reason
-                _log.info("no turn is due", extra=fields(model=name, reason=waiting))
-        except (NotFoundError, SettingInvalid):
-            raise
-        except ServableError as error:
-            # Another process that has its turn, or a disk that is full, is no reason to give up.
-            _log.warning("nothing was updated", extra=fields(model=name, reason=error.message))
-        over.wait(poll_s)
+            if record != self._shown:
+                keep_schedule(place.findings, self._name, record)
+                self._shown = record
+
+    def take_down(self) -> None:
+        """Let nobody wait for a watch that has ended; best effort."""
+        if self._shown is None:
+            return
+        with suppress(ServableError), opened(self._home) as place:
+            keep_schedule(place.findings, self._name, None)
+
+    def waiting(self, reason: str) -> None:
+        """Log what is waited for, if it is something else than before."""
+        if reason != self._reason:
+            self._reason = reason
+            _log.info("no turn is due", extra=fields(model=self._name, reason=reason))

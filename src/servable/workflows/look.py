@@ -12,6 +12,7 @@ from servable.monitoring.standing import known
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
 from servable.registry.records import DeploymentRecord, ModelRecord
+from servable.registry.schedules import schedules
 from servable.runtime.placement import found_here, place
 from servable.workflows.deploy import shares_of
 from servable.workflows.homes import opened
@@ -65,7 +66,7 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
 
 def _desired(home: str | Path | None) -> Status:
     with opened(home) as place:
-        found = known(place.findings.of)
+        found, planned = known(place.findings.of), schedules(place.findings)
         rows = tuple(
             DeploymentRow(
                 model=record.model,
@@ -80,6 +81,7 @@ def _desired(home: str | Path | None) -> Status:
                 quality=found.quality.get((record.model, record.version)),
                 drift=found.drift.get((record.model, record.version)),
                 firing=firing_rows(found.alerts, record.model),
+                schedule=planned.get(record.model),
             )
             for record in place.deployments.all()
         )
@@ -134,6 +136,7 @@ def describe(reference: str, *, home: str | Path | None = None) -> Description:
             quality=found.quality.get((record.model, record.version)),
             drift=found.drift.get((record.model, record.version)),
             firing=tuple(row for row in firing if row.version == record.version),
+            schedule=schedules(place.findings).get(record.model),
         )
 
 

@@ -8,6 +8,7 @@ from servable.artifact.loss import Loss
 from servable.artifact.signature import Signature
 from servable.monitoring.quality import VersionQuality
 from servable.monitoring.standing import VersionDrift
+from servable.registry.schedules import ScheduleRecord
 from servable.workflows.monitored import AlertRow
 from servable.workflows.rollout_outcomes import RolloutOutcome
 from servable.workflows.running_outcomes import RunningServer
@@ -219,7 +220,8 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
 
     While its requests are divided, ``shares`` says what part each version gets, together 1; ``shadow`` is
     the version that gets copies of them. ``quality`` says how good its served answers were, ``drift`` what
-    became of its columns, ``firing`` which alerts fire for any version of the model.
+    became of its columns, ``firing`` which alerts fire for any version of the model; ``schedule`` when a
+    watch updates it next, None where none goes by time.
     """
 
     model: str
@@ -234,6 +236,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     quality: VersionQuality | None = None
     drift: VersionDrift | None = None
     firing: tuple[AlertRow, ...] = ()
+    schedule: ScheduleRecord | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,7 +263,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     ``policy`` is how the model's deployment is to be served, as far as that differs from the defaults;
     ``share`` is what part of the model's requests this version is to answer, from 0 to 1; ``quality`` how
     good its served answers were and ``drift`` what became of its columns, None where nothing is known;
-    ``firing`` which alerts fire for it.
+    ``firing`` which alerts fire for it; ``schedule`` when a watch updates the model next.
     """
 
     model: str
@@ -286,6 +289,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     quality: VersionQuality | None = None
     drift: VersionDrift | None = None
     firing: tuple[AlertRow, ...] = ()
+    schedule: ScheduleRecord | None = None
 
 
 class ScoreOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Models that learn online: compared on every row before it is learned, repeatable, of every kind of column."""
+"""Models that learn online: compared on each row before it is learned, of every kind of column."""
 
 from typing import Any
 
@@ -112,7 +112,7 @@ def test_learning_goes_on_where_training_ended() -> None:
     before = model["HoeffdingAdaptiveTreeClassifier"].n_nodes
     learn(
         model,
-        [{name: None for name in ("size", "town", "sold")} | {"count": 1, "paid": True}] * 3,
+        [dict.fromkeys(("size", "town", "sold")) | {"count": 1, "paid": True}] * 3,
         ["no"] * 3,
     )
     assert model["HoeffdingAdaptiveTreeClassifier"].n_nodes >= before
