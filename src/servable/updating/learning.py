@@ -45,7 +45,10 @@ def fit_of(package: Package, recipe: Recipe) -> Fit:
     """
     found = package.manifest.recipe
     if "estimator" not in found:
-        raise SettingInvalid(f"The package {package.digest[:12]} does not say which estimator was trained.")
+        raise SettingInvalid(
+            f"The package {package.digest[:12]} does not say which estimator was trained, so it cannot be "
+            "fitted anew; let it learn on with --online if it can."
+        )
     private = dict(found.get("private", {}))
     return Fit(str(found["estimator"]), dict(found.get("params", {})), recipe.seed, private)
 

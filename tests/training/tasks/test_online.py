@@ -1,12 +1,13 @@
 """Models that learn online: compared on each row before it is learned, of every kind of column."""
 
+import sys
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from servable.errors import SettingInvalid
+from servable.errors import DependencyMissing, SettingInvalid
 from servable.frameworks.base import EXECUTES
 from servable.frameworks.lookup import adapter
 from servable.frameworks.river import learn
@@ -103,6 +104,14 @@ def test_what_cannot_be_learned_online_is_said() -> None:
         tasks.train(problem("two"), model="lightgbm", online=True)
     with pytest.raises(SettingInvalid, match="more weight"):
         tasks.fit(problem("two"), "hoeffding_tree", {}, weights=np.ones(360))
+
+
+def test_without_river_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "river", None)
+    for loaded in ("river", "river_signature"):
+        monkeypatch.delitem(sys.modules, f"servable.frameworks.{loaded}", raising=False)
+    with pytest.raises(DependencyMissing, match=r"servable\[river\]"):
+        tasks.train(problem("two"), online=True)
 
 
 def test_learning_goes_on_where_training_ended() -> None:
