@@ -47,7 +47,8 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 )
 def test_a_schedule_makes_a_turn_due(hours: float, since_h: float | None, fresh: int, now: bool) -> None:
     seen = Seen(
-        fresh=fresh, now=NOON + timedelta(hours=hours), made_at=NOON,
+        fresh=fresh, now=NOON + timedelta(hours=hours),
+        after=NOON if since_h is None else NOON + timedelta(hours=hours - since_h),
         since_s=None if since_h is None else since_h * 3600,
     )  # fmt: skip
     found = due(NIGHTLY, seen)
@@ -60,15 +61,22 @@ def test_a_schedule_makes_a_turn_due(hours: float, since_h: float | None, fresh:
 
 
 def test_the_next_turn_is_the_first_that_time_makes_due() -> None:
-    seen = Seen(fresh=0, now=NOON + timedelta(hours=1), made_at=NOON, since_s=3600)
+    seen = Seen(fresh=0, now=NOON + timedelta(hours=1), after=NOON, since_s=3600)
     assert next_turn(NIGHTLY, seen) == datetime(2026, 1, 2, 2, tzinfo=UTC)
     assert next_turn(Triggers(every_s=7200), seen) == NOON + timedelta(hours=2)
     both = Triggers(every_s=7200, cron=NIGHTLY.cron, timezone=NIGHTLY.timezone)
     assert next_turn(both, seen) == NOON + timedelta(hours=2)
     assert next_turn(Triggers(labels=5, drift=True), seen) is None
-    # Nothing was ever made by it, so it is due at once.
-    first = Seen(fresh=0, now=NOON, made_at=NOON)
+    # Nothing was ever made by it, so it is due at once, and stays due from then on.
+    first = Seen(fresh=0, now=NOON + timedelta(hours=9), after=NOON)
     assert next_turn(Triggers(every_s=7200), first) == NOON
+
+
+def test_a_turn_that_began_at_the_very_moment_is_that_of_the_moment() -> None:
+    three = datetime(2026, 1, 2, 2, tzinfo=UTC)
+    seen = Seen(fresh=10, now=three + timedelta(minutes=5), after=three, since_s=300)
+    assert not due(NIGHTLY, seen).now
+    assert next_turn(NIGHTLY, seen) == three + timedelta(days=1)
 
 
 def test_a_turn_asked_for_by_hand_is_due_at_once() -> None:

@@ -55,7 +55,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         fresh: rows that were labelled since the turn before collected its rows.
         since_s: seconds since the turn before began; None: there was none.
         now: the present moment.
-        made_at: when the present version was made; a schedule counts from it until there was a turn.
+        after: what a schedule counts from: when the turn before began, or, where there was none, when the
+            present version was made.
         drift: what drifted in what the present version is asked, in one sentence; empty for nothing.
         quality: what got worse in its answers, in one sentence; empty for nothing.
         failures: how many turns failed since the last one that did not.
@@ -64,7 +65,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     fresh: int
     since_s: float | None = None
     now: datetime = datetime.fromtimestamp(0, UTC)
-    made_at: datetime = datetime.fromtimestamp(0, UTC)
+    after: datetime = datetime.fromtimestamp(0, UTC)
     failures: int = 0
     drift: str = ""
     quality: str = ""
@@ -121,17 +122,16 @@ def next_turn(triggers: Triggers, seen: Seen) -> datetime | None:
     """
     moments = []
     if triggers.every_s:
-        ago = triggers.every_s if seen.since_s is None else seen.since_s
-        moments.append(seen.now + timedelta(seconds=triggers.every_s - ago))
+        pause = 0.0 if seen.since_s is None else triggers.every_s
+        moments.append(seen.after + timedelta(seconds=pause))
     if triggers.cron:
         moments.append(_scheduled(triggers, seen))
     return min(moments, default=None)
 
 
 def _scheduled(triggers: Triggers, seen: Seen) -> datetime:
-    """The first moment of the schedule after the turn before began; those missed are made up for by one."""
-    since = seen.made_at if seen.since_s is None else seen.now - timedelta(seconds=seen.since_s)
-    return next_moment(triggers.cron, triggers.timezone, since)
+    """The first moment of the schedule that no turn was made for; those missed are made up for by one."""
+    return next_moment(triggers.cron, triggers.timezone, seen.after)
 
 
 def _moment(triggers: Triggers, seen: Seen) -> str:

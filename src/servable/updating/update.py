@@ -128,7 +128,7 @@ def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple
         fresh=0 if options.triggers.always else collect.fresh(home, name, labelled_until(turns)),
         since_s=since_s(turns, clock),
         now=clock.now(),
-        made_at=datetime.fromisoformat(champion.created_at),
+        after=_after(turns, champion),
         failures=failures(turns),
         drift=found.drift,
         quality=found.quality,
@@ -144,8 +144,13 @@ def scheduled(home: Home, name: str, triggers: Triggers, clock: Clock) -> dateti
         SettingInvalid: no schedule, or no time zone.
     """
     champion, turns = champion_of(home, name), Turns(home.state, clock).newest(name)
-    made_at = datetime.fromisoformat(champion.created_at)
-    return next_turn(triggers, Seen(fresh=0, since_s=since_s(turns, clock), now=clock.now(), made_at=made_at))
+    seen = Seen(fresh=0, since_s=since_s(turns, clock), now=clock.now(), after=_after(turns, champion))
+    return next_turn(triggers, seen)
+
+
+def _after(turns: Sequence[TurnRecord], champion: VersionRecord) -> datetime:
+    """When the last turn began; without any, when the present version was made."""
+    return datetime.fromisoformat(turns[0].started_at if turns else champion.created_at)
 
 
 def settled(home: Home, turns: Turns, turn: TurnRecord) -> UpdateOutcome:
