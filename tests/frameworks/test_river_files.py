@@ -92,17 +92,15 @@ def test_nothing_else_is_called(thing: Any, tmp_path: Path, monkeypatch: pytest.
     "names",
     [
         b"\x80\x04\x8c\x0eriver.datasets\x8c\x08Phishing\x93.",
-        b"\x80\x04\x8c\x0friver.tree.base\x8c\x0bHTLeaf.__name__\x93.",
-        b"\x80\x04\x8c\x0friver.base.base\x8c\x09sys.exit\x93.",
-        b"\x80\x04\x8c\x0friver.base.base\x8c\x03gc\x93.",
+        b"\x80\x04\x8c\x0friver.base.base\x8c\x08sys.exit\x93.",
+        b"\x80\x04\x8c\x0friver.base.base\x8c\x02gc\x93.",
     ],
-    ids=["files and the net", "no class", "imported module", "module"],
+    ids=["files and the net", "imported module", "module"],
 )
 def test_parts_of_river_that_do_more_than_compute_are_foreign(names: bytes, tmp_path: Path) -> None:
-    names = names.replace(b"\x09sys.exit", b"\x08sys.exit")
     path = tmp_path / "model.pkl"
     path.write_bytes(names)
-    with pytest.raises((ArtifactUntrusted, ArtifactUnreadable)):
+    with pytest.raises(ArtifactUntrusted):
         open_file(path, trust=False)
 
 
@@ -137,7 +135,7 @@ def test_a_missing_module_is_named(tmp_path: Path) -> None:
     with pytest.raises(ServableError, match=r"needs the module nowhere"):
         open_file(path, trust=True)
     variant = Variant(name="trained", format="river", path="model.pkl", options={"missing": "none"})
+    given = made("linear")
+    signature = ADAPTER.take(given.model, sample=given.frame).signature
     with pytest.raises(ArtifactUntrusted):
-        ADAPTER.restore(tmp_path, variant, ADAPTER.take(
-            made("linear").model, sample=made("linear").frame
-        ).signature, trust=False)  # fmt: skip
+        ADAPTER.restore(tmp_path, variant, signature, trust=False)

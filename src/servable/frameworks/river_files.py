@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from servable.artifact.audit import audit_file, refusal
-from servable.errors import ArtifactUnreadable, ArtifactUntrusted, DependencyMissing
+from servable.errors import ArtifactUnreadable, DependencyMissing
 
 #: Packages of River whose classes and functions compute, and do nothing else.
 _COMPUTING = frozenset(
@@ -185,11 +185,6 @@ def open_file(path: Path, *, trust: bool) -> Any:
     except BaseException as foreign:
         raise _panicked(path, foreign) from foreign
     return _trusted(path, data)
-
-
-def untrusted(path: Path) -> ArtifactUntrusted:
-    """The error that refuses a file which was kept as one that executes code."""
-    return refusal(path, audit_file(path))
 
 
 def _trusted(path: Path, data: bytes) -> Any:
