@@ -123,11 +123,31 @@ def test_versions_that_hold_a_column_in_two_types_are_one_table() -> None:
     }  # fmt: skip
 
 
-def test_a_segment_that_went_meanwhile_is_passed_over_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_a_segment_that_went_is_passed_over_and_a_damaged_one_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = TrafficStore(tmp_path)
+    paths = [
+        store.write("churn", "feedback", f"s-{number}", feedback([("a", 0, 1, "x", None)]), START)
+        for number in range(3)
+    ]
+    assert store.read([paths[0].with_name("gone.parquet")]) == []
+    Path(paths[0]).write_bytes(b"no parquet")
+    # The end, which says what is in it, is whole: only the values are damaged.
+    content = bytearray(Path(paths[1]).read_bytes())
+    content[4:60] = bytes(56)
+    Path(paths[1]).write_bytes(content)
+    assert [segment.table is None for segment in store.each(paths)] == [True, True, False]
+    assert len(store.read(paths)) == 1
+    named = [record.segment for record in caplog.records]  # type: ignore[attr-defined]  # by the log call
+    assert named == [str(path) for path in paths[:2]] * 2
+
+
+def test_a_segment_that_may_not_be_read_is_a_failure(tmp_path: Path) -> None:
     store = TrafficStore(tmp_path)
     path = store.write("churn", "feedback", "s-1", feedback([("a", 0, 1, "x", None)]), START)
-    assert store.read([path.with_name("gone.parquet")]) == []
-    path.write_bytes(b"no parquet")
+    Path(path).unlink()
+    Path(path).mkdir()
     with pytest.raises(StorageFailed, match=str(path)):
         store.read([path])
 

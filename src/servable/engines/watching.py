@@ -72,6 +72,7 @@ class Watching:
         told = {
             "SERVABLE_HOME": settings.home,
             "SERVABLE_DATABASE_URL": settings.database_url,
+            "SERVABLE_BLOB_URL": settings.blob_url,
             "SERVABLE_LOG_LEVEL": settings.log_level,
             "SERVABLE_LOG_FORMAT": settings.log_format,
         }

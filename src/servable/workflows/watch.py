@@ -151,7 +151,11 @@ def watch(
     """
     settings, clock = load_settings({"home": home, "database_url": database_url}), clock or SystemClock()
     with open_home(
-        settings.home, create=False, database_url=settings.database_url or None, clock=clock
+        settings.home,
+        create=False,
+        database_url=settings.database_url or None,
+        blob_url=settings.blob_url,
+        clock=clock,
     ) as place:
         watcher = Watcher(place, clock)
         try:
