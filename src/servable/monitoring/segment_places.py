@@ -7,6 +7,7 @@ never sees a draft. Removing is best effort, since another machine may do the sa
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple, Protocol
@@ -26,7 +27,7 @@ class Found(NamedTuple):
 
     Attributes:
         path: as it was listed.
-        source: what pyarrow reads it from: the path of a file, or what was in it; None when it was removed
+        source: ``pyarrow.NativeFile``, open, which whoever gets it must close; None when it was removed
             meanwhile.
     """
 
@@ -126,8 +127,16 @@ class FolderPlace:
 
     def read(self, paths: Iterable[PurePath]) -> Iterator[Found]:
         """See ``SegmentPlace``."""
+        import pyarrow
+
         for path in paths:
-            yield Found(path, str(path))
+            try:
+                source = pyarrow.OSFile(str(path))
+            except FileNotFoundError:
+                source = None
+            except OSError as error:
+                raise StorageFailed(f"The segment {path} cannot be read ({error}).") from error
+            yield Found(path, source)
 
     def remove(self, folder: str, gone: Callable[[str], bool]) -> list[str]:
         """See ``SegmentPlace``."""
@@ -198,11 +207,7 @@ class BlobPlace:
         with blob_files(self._url, "listing captured traffic") as (files, root):
             files.invalidate_cache()
             place = PurePosixPath(root) / folder
-            try:
-                found = [PurePosixPath(name) for name in files.find(str(place))]
-            except FileNotFoundError:
-                return []
-            return [path for path in found if path.parent.parent == place]
+            return [path for path in _everything(files, place) if path.parent.parent == place]
 
     def _some(self, paths: Sequence[PurePath]) -> list[Found]:
         import pyarrow
@@ -223,6 +228,30 @@ def _appears_whole(files: Any) -> bool:
     """Whether a file system shows a file only when all of it is there."""
     names = (files.protocol,) if isinstance(files.protocol, str) else files.protocol
     return not _APPEARING_WHOLE.isdisjoint(names)
+
+
+def _everything(files: Any, place: PurePosixPath) -> list[PurePosixPath]:
+    """The files in the folders of a folder, and perhaps others below it."""
+    from fsspec import AbstractFileSystem
+    from fsspec.asyn import AsyncFileSystem
+
+    kind = type(files)
+    if isinstance(files, AsyncFileSystem):
+        walks = kind._find is AsyncFileSystem._find
+    else:
+        walks = kind.find is AbstractFileSystem.find
+    try:
+        if not walks:
+            return [PurePosixPath(name) for name in files.find(str(place))]
+        # A walk takes a folder that cannot be listed for an empty one.
+        days = [each["name"] for each in files.ls(str(place), detail=True) if each["type"] == "directory"]
+    except FileNotFoundError:
+        return []
+    found = []
+    for day in days:
+        with suppress(FileNotFoundError):
+            found += [PurePosixPath(name) for name in files.ls(day, detail=False)]
+    return found
 
 
 def _emptied(folder: Path) -> list[str]:

@@ -1,13 +1,14 @@
 """Where traffic lies: Parquet segments of predictions and of feedback, each written whole.
 
 A segment is ``traffic/MODEL/KIND/DATE/SERVER-N.parquet`` in the home, or in the blob store where there is
-one; the date is that of its first row, in UTC. It appears under its name only when all of it is durable and is
-never changed afterwards, so whoever lists the folder may read every file there. Old ones are removed whole.
+one; the date is that of its first row, in UTC. It appears under its name only when all of it is durable and
+is never changed afterwards, so whoever lists the folder may read all of it. Old ones are removed whole.
 DuckDB, pyarrow and any warehouse read them with ``traffic/MODEL/predictions/*/*.parquet``.
 
 pyarrow is imported when it is first needed, by those who capture or read traffic alone.
 """
 
+import hashlib
 import os
 import secrets
 import uuid
@@ -21,12 +22,13 @@ from servable.artifact.blob_files import blob_files
 from servable.artifact.files import storage_errors, sync_folder
 from servable.errors import DependencyMissing, StorageFailed
 from servable.logs import fields, logger
-from servable.monitoring.segment_places import Found, place_of
+from servable.monitoring.segment_places import place_of
 from servable.settings import load_settings
 
 _log = logger("traffic")
 #: What is kept of a model's traffic.
 Kind = Literal["predictions", "feedback"]
+KINDS: tuple[Kind, ...] = ("predictions", "feedback")
 #: The folder of a home, and of a blob store, that holds the traffic of all models.
 TRAFFIC = "traffic"
 _SUFFIX = ".parquet"
@@ -193,26 +195,46 @@ class TrafficStore:
 
         wanted = None if columns is None else frozenset(columns)
         for found in self._place.read(paths):
-            try:
-                table = None if found.source is None else _table(found, wanted)
-            except FileNotFoundError:
+            if found.source is None:
                 continue
+            table = None
+            try:
+                table = _table(found.source, wanted)
             except (OSError, pyarrow.ArrowException) as error:
-                # What the system refuses has a number, what Arrow cannot make sense of has none.
-                if getattr(error, "errno", None):
-                    raise StorageFailed(f"The segment {found.path} cannot be read ({error}).") from error
                 reason = str(error).splitlines()[0]
                 _log.error(
                     "a damaged segment is passed over", extra=fields(segment=str(found.path), reason=reason)
                 )
-                yield Segment(found.path, None)
-                continue
-            if table is not None:
-                yield Segment(found.path, table)
+            yield Segment(found.path, table)
 
     def read(self, paths: Iterable[PurePath], columns: Iterable[str] | None = None) -> list[Any]:
         """The tables of segments, without those that are damaged or gone; see ``each``."""
         return [segment.table for segment in self.each(paths, columns) if segment.table is not None]
+
+    def tables(
+        self,
+        model: str,
+        kind: Kind,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        columns: Iterable[str] | None = None,
+    ) -> list[Any]:
+        """The tables of the segments that may hold rows of a span of time; see ``segments`` and ``each``."""
+        return self.read(self.segments(model, kind, since, until), columns)
+
+    def stamp(self, model: str, since: datetime | None = None) -> str:
+        """Differs when there are other segments of a model; empty where there are none.
+
+        Args:
+            model: its name.
+            since: of rows from here on; None for all.
+
+        Raises:
+            StorageFailed: the storage cannot be read.
+        """
+        paths = [path for kind in KINDS for path in self.segments(model, kind, since)]
+        told = "\n".join(str(path) for path in paths)
+        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest() if paths else ""
 
     def remove_before(self, day: date) -> int:
         """Remove the segments of all models from days before this one; how many there were.
@@ -227,15 +249,15 @@ class TrafficStore:
             held = _date(name)
             return held is not None and held < day
 
-        folders = [f"{model}/{kind}" for model in self.models() for kind in ("predictions", "feedback")]
+        folders = [f"{model}/{kind}" for model in self.models() for kind in KINDS]
         return sum(name.endswith(_SUFFIX) for folder in folders for name in self._place.remove(folder, gone))
 
 
-def _table(found: Found, wanted: frozenset[str] | None) -> Any:
-    """What is in a file; raises ``ArrowException`` where that is no table, and ``OSError``."""
+def _table(source: Any, wanted: frozenset[str] | None) -> Any:
+    """What is in a file; raises ``ArrowException`` or ``OSError`` where that is no table."""
     from pyarrow import parquet
 
-    with parquet.ParquetFile(found.source) as file:
+    with source, parquet.ParquetFile(source) as file:
         names = file.schema_arrow.names
         chosen = names if wanted is None else [name for name in names if name in wanted]
         return file.read(columns=chosen, use_threads=False)

@@ -1,6 +1,5 @@
 """``drift``: what is served, or the rows of a file, against what a version learned from."""
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,9 @@ from servable.errors import DataError, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.drift import Observed, judge
 from servable.monitoring.drift_records import ColumnDrift, DriftReport, Limits
+from servable.monitoring.joined import Traffic
 from servable.monitoring.reference import Reference, references
+from servable.monitoring.segment_cache import SegmentCache
 from servable.monitoring.segments import TrafficStore
 from servable.monitoring.streams import follow
 from servable.monitoring.vector_drift import judge_arrays
@@ -221,7 +222,7 @@ def _write(path: str | Path, report: DriftReport) -> None:
         Path(path).write_text(page, encoding="utf-8")
 
 
-def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
+def refresh_drift(home: Home, clock: Clock, cache: SegmentCache | None = None) -> tuple[str, ...]:
     """Bring the findings about drift up to date. Cheap when no segment is new; idempotent.
 
     It rests in proportion to its cost, so that busy traffic is not read all the time.
@@ -230,6 +231,7 @@ def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
     Args:
         home: open.
         clock: says how far back to look.
+        cache: what was read of segments before; the same at every call, or None to read all of them.
 
     Returns:
         The models about which something new was found.
@@ -238,21 +240,24 @@ def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
         StorageFull: no space left for the findings.
         StorageFailed: the registry cannot be read or written.
     """
-    store = TrafficStore(home.path)
+    store, kept = TrafficStore(home.path), SegmentCache() if cache is None else cache
     findings = Findings(home.state, clock)
     changed = []
-    for deployment in home.deployments.all():
+    deployments = home.deployments.all()
+    kept.keep(each.model for each in deployments)
+    for deployment in deployments:
         model = deployment.model
         versions = sorted({deployment.version, *deployment.traffic.versions})
-        stamp = _stamp(store, model, versions, clock)
+        held = store.stamp(model, clock.now() - timedelta(days=SPAN_DAYS))
+        stamp = f"{held} {versions}"
         now, began = clock.now().timestamp(), clock.monotonic()
         read = next((each.value for each in findings.of(READ, model)), {})
         resting = 0 <= now - read.get("at", 0.0) < _REST * read.get("took_s", 0.0)
-        if not stamp or read.get("stamp") == stamp or resting:
+        if not held or read.get("stamp") == stamp or resting:
             continue
         values = {}
         for version in versions:
-            value = _examined(home, store, model, version, clock)
+            value = _examined(home, kept.of(store), model, version, clock)
             if value is not None:
                 values[version] = value
         if values != {each.version: each.value for each in findings.of(DRIFT, model)}:
@@ -262,25 +267,13 @@ def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def _stamp(store: TrafficStore, model: str, versions: Sequence[int], clock: Clock) -> str:
-    """Differs when there are other segments or other versions are served; empty where there is no traffic."""
-    since = clock.now() - timedelta(days=SPAN_DAYS)
-    paths = [*store.segments(model, "predictions", since), *store.segments(model, "feedback", since)]
-    if not paths:
-        return ""
-    told = "\n".join([str(path.relative_to(store.root)) for path in paths] + [str(each) for each in versions])
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
-
-
-def _examined(
-    home: Home, store: TrafficStore, model: str, version: int, clock: Clock
-) -> dict[str, Any] | None:
+def _examined(home: Home, traffic: Traffic, model: str, version: int, clock: Clock) -> dict[str, Any] | None:
     """What is kept about one version; None where nothing can be said."""
     try:
         record = home.models.resolve(f"{model}:{version}")
         package = home.package(record)
         since = clock.now() - timedelta(days=SPAN_DAYS)
-        found = from_traffic(store, model, version, package.signature, since)
+        found = from_traffic(traffic, model, version, package.signature, since)
         if not found.observed.rows:
             return None
         report = examine(record, package, found, Length(), Limits(), clock.now(), NoProgress())

@@ -13,9 +13,9 @@ from servable.artifact.profile import comparable
 from servable.artifact.signature import Field, Signature
 from servable.errors import DataError
 from servable.monitoring.drift import Observed
+from servable.monitoring.joined import Traffic, joined
 from servable.monitoring.labels import label_text
 from servable.monitoring.reference import ERROR, PREDICTION, PROBABILITY, RIGHT, WRONG, Key, Reference
-from servable.monitoring.segments import TrafficStore
 from servable.progress import Progress
 from servable.protocols.files import lone_file
 from servable.tensors import MISSING_STRING, NUMBERS, PROBABILITIES, STRINGS, Arrays, take
@@ -225,12 +225,12 @@ def _truth(frame: "pd.DataFrame", target: str | None, signature: Signature) -> N
 
 
 def from_traffic(
-    store: TrafficStore, model: str, version: int, signature: Signature, since: datetime | None
+    traffic: Traffic, model: str, version: int, signature: Signature, since: datetime | None
 ) -> Found:
     """The rows that servers captured of a version, with the labels that came back.
 
     Args:
-        store: of the home.
+        traffic: of the home.
         model: the name.
         version: the number.
         signature: of the version.
@@ -242,9 +242,7 @@ def from_traffic(
     """
     from pyarrow import compute
 
-    from servable.monitoring.joined import joined
-
-    table = joined(store, model, since)
+    table = joined(traffic, model, since)
     if not table.num_rows:
         return Found(Observed(0, {}), {}, "captured traffic")
     table = table.filter(
