@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import SAMPLE_FILE
 from servable.artifact.package import Package, read_evaluation, read_profile, read_sample
 from servable.artifact.profile import profile
+from servable.artifact.sample import read_answers
 from servable.artifact.signature import is_table
 from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import DataError, ServableError
@@ -18,11 +20,12 @@ from servable.logs import fields, logger
 from servable.monitoring.drift import Observed, judge
 from servable.monitoring.drift_records import ColumnDrift, DriftReport, Limits
 from servable.monitoring.joined import Traffic
-from servable.monitoring.reference import Reference, references
+from servable.monitoring.reference import Key, Reference, references
 from servable.monitoring.segment_cache import SegmentCache
 from servable.monitoring.segments import TrafficStore
 from servable.monitoring.streams import follow
 from servable.monitoring.vector_drift import judge_arrays
+from servable.monitoring.vectors import same_width
 from servable.monitoring.windows import Length, cut, length_of
 from servable.progress import NoProgress, Progress
 from servable.registry.findings import Findings
@@ -137,8 +140,10 @@ def examine(
     """
     observed = found.observed
     comparable = [each for each in known_of(package) if each.key in observed.columns]
-    kept = _sample(package)
-    arrays = {name: array for name, array in found.arrays.items() if name in kept}
+    kept = kept_arrays(package) if found.arrays else {}
+    arrays = {
+        key: rows for key, rows in found.arrays.items() if key in kept and same_width(kept[key], rows.values)
+    }
     if not comparable and not arrays:
         raise DataError(
             f"The package of {record.reference} keeps no profile, evaluation or sample rows, so there is "
@@ -180,6 +185,18 @@ def known_of(package: Package) -> tuple[Reference, ...]:
         # A model that was trained elsewhere says what it takes by the rows that it was proven on.
         known = profile(package.signature, sample)
     return references(package.signature, known, read_evaluation(package.folder))
+
+
+def kept_arrays(package: Package) -> dict[Key, NDArray[Any]]:
+    """The rows of whole arrays that a package lets later ones be compared with ``[rows, ...]``.
+
+    Raises:
+        ArtifactUnreadable: its records are damaged.
+    """
+    inputs = {field.name for field in package.signature.inputs if field.is_tensor}
+    taken = {Key("input", name): array for name, array in _sample(package).items() if name in inputs}
+    given = {Key("output", name): array for name, array in read_answers(package.folder).items()}
+    return {key: array for key, array in (taken | given).items() if array.dtype.kind in "biuf"}
 
 
 def _sample(package: Package) -> Arrays:
