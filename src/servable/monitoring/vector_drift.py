@@ -13,6 +13,8 @@ from servable.monitoring.windows import Window, runs
 
 #: Old and new rows must be told apart in this share of the pairs.
 LEAST_TOLD_APART = 0.65
+#: Windows with fewer rows that are independent of each other are not judged.
+LEAST_INDEPENDENT = 20
 
 
 def judge_arrays(
@@ -37,7 +39,7 @@ def judge_arrays(
         points = []
         for window in windows:
             now = independent(arrays[key].between(window.start, window.stop))
-            if len(now) > 1:
+            if len(now) >= LEAST_INDEPENDENT:
                 points.append(_point(kept[key], now, window, observed, limits, len(compared)))
         found.append(_column(key, points))
     return tuple(found)

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.monitoring.differences import dependence
-
 #: Rows of each side that are compared; the kernel grows with their square.
 MOST_ROWS = 300
 #: Wider rows are projected onto this many numbers.
@@ -25,10 +23,8 @@ MOST_NUMBERS = 256
 DEALS = 999
 #: Numbers of a row that are multiplied at once, so that the projection of a picture takes little memory.
 _BLOCK = 4096
-#: Directions along which it is looked whether neighbours are alike.
-_DIRECTIONS = 4
-#: Of so many lines one is a little alike by chance, which is no reason to leave out rows.
-_SLACK = 0.75
+#: Of fewer rows nobody can tell whether neighbours are alike.
+_LEAST_ROWS = 8
 _ROUNDING = 1e-12
 
 
@@ -124,21 +120,39 @@ def _signs(width: int, start: int, rows: int) -> NDArray[np.float64]:
 
 
 def independent(rows: NDArray[Any]) -> NDArray[Any]:
-    """Every so many rows that neighbours among them say nothing about each other.
+    """Every so many rows, far enough from each other to say nothing about each other.
+
+    The lag is the first at which rows are no more alike than chance makes them. The more numbers vary by
+    themselves, the less that is, and the smaller a likeness the comparison would take for drift.
 
     Args:
         rows: in order of time ``[rows, ...]``.
     """
-    if len(rows) < 3:
+    size = len(rows)
+    if size < _LEAST_ROWS:
         return rows
     points = narrowed(rows)
-    centred = points - points.mean(axis=0)
-    # Along a few directions that follow from the width alone, and along the numbers that vary most.
-    directions = _signs(centred.shape[1], 0, centred.shape[1])[:, :_DIRECTIONS]
-    widest = np.argsort(-centred.var(axis=0), kind="stable")[:_DIRECTIONS]
-    lines = np.hstack([centred @ directions, centred[:, widest]])
-    alike = max(dependence(np.ascontiguousarray(line), ordered=True) for line in lines.T)
-    return rows[:: int(np.ceil(alike - _SLACK))] if alike > 1 + _SLACK else rows
+    points -= points.mean(axis=0)
+    spread = float((points**2).sum()) / size
+    if not spread:
+        return rows
+    # One over the count of equally strong numbers that would vary as these do.
+    concentration = float(((points.T @ points / size) ** 2).sum()) / spread**2
+    chance = 2.0 * math.sqrt(concentration / size)
+    return rows[:: _independence_lag(points / math.sqrt(spread), chance)]
+
+
+def _independence_lag(points: NDArray[np.float64], chance: float) -> int:
+    """The first lag at which rows, centred and of mean squared length 1, are no more alike than by chance."""
+    size = len(points)
+    alike: list[float] = []
+    for lag in range(1, size // 2):
+        alike.append(float((points[:-lag] * points[lag:]).sum()) / (size - lag))
+        # Taking off the mean of rows that are alike hides as much of their likeness.
+        hidden = min((1.0 + 2.0 * sum(each for each in alike if each > chance)) / size, 1.0)
+        if alike[-1] * (1.0 - hidden) + (hidden if lag > 1 else 0.0) < chance:
+            return lag
+    return max(size // 2, 1)
 
 
 def _finite(rows: NDArray[Any]) -> NDArray[np.float64]:
