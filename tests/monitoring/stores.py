@@ -14,6 +14,8 @@ class LostStore(MemoryFileSystem):
     pseudo_dirs = [""]  # noqa: RUF012 - as above
     #: Whether it answers.
     there = True
+    #: Whether what is in it can be read.
+    readable = True
 
     def _answers(self) -> None:
         if not LostStore.there:
@@ -35,6 +37,8 @@ class LostStore(MemoryFileSystem):
 
     def cat_file(self, path: str, start: Any = None, end: Any = None, **more: Any) -> bytes:
         self._answers()
+        if not LostStore.readable:
+            raise ConnectionError("nobody answers")
         content: bytes = super().cat_file(path, start, end, **more)
         return content
 

@@ -173,7 +173,9 @@ class TrafficStore:
         from pyarrow import parquet
 
         made = pyarrow.BufferOutputStream()
-        parquet.write_table(table, made, compression="zstd", compression_level=1)
+        # Compression finds what is repeated; dictionaries of ids and numbers, which seldom are, would take
+        # twice the time and more space.
+        parquet.write_table(table, made, compression="zstd", compression_level=1, use_dictionary=False)
         path = f"{model}/{kind}/{_day(first).isoformat()}/{name}{_SUFFIX}"
         return self._place.put(path, made.getvalue())
 

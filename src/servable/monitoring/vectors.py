@@ -138,7 +138,7 @@ def independent(rows: NDArray[Any]) -> NDArray[Any]:
         return rows
     # One over the count of equally strong numbers that would vary as these do.
     concentration = float(((points.T @ points / size) ** 2).sum()) / spread**2
-    chance = 2.0 * math.sqrt(concentration / size)
+    chance = 1.5 * math.sqrt(concentration / size)
     return rows[:: _independence_lag(points / math.sqrt(spread), chance)]
 
 

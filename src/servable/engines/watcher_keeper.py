@@ -18,7 +18,7 @@ _IDLE_S = 60.0
 _LAST_S = 5.0
 
 
-class Watching:
+class WatcherKeeper:
     """Keeps at most one watcher. Belongs to one event loop; the thread that uses it must outlive the process.
 
     Args:
