@@ -18,7 +18,7 @@ from servable.monitoring.segment_cache import RememberedTraffic, SegmentCache
 from servable.monitoring.segments import Segment, TrafficStore
 from servable.registry.home import Home, open_home
 from servable.testing import FakeClock
-from servable.workflows.quality import refresh_quality
+from servable.workflows.quality import refresh_quality, remove_old
 from servable.workflows.traffic import moment as moment_of
 from serving.making import publish_iris
 
@@ -196,11 +196,13 @@ def test_a_store_that_fails_is_asked_again_after_a_while(
 def test_what_is_too_old_goes(served: Path) -> None:
     clock = FakeClock()
     with open_home(served, clock=clock) as home:
+        assert refresh_quality(home, clock) == ("iris",)
         clock.advance(29 * 86_400)
-        refresh_quality(home, clock)
+        assert remove_old(home, clock) == 0
         assert TrafficStore(served).segments("iris", "predictions")
         clock.advance(3 * 86_400)
-        refresh_quality(home, clock)
+        assert remove_old(home, clock) == 1
+        assert refresh_quality(home, clock) == ("iris",)
         assert not TrafficStore(served).segments("iris", "predictions")
         assert home.findings.of("quality") == ()
 

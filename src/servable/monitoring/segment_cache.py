@@ -13,7 +13,7 @@ from servable.monitoring.joined import united
 from servable.monitoring.segments import Kind, Segment, TrafficStore
 
 #: Bytes of tables that are kept, unless it is said otherwise.
-MOST_BYTES = 256 * 1024**2
+MOST_BYTES = 128 * 1024**2
 #: Tables of one day that are put together when there are so many.
 _MOST_TABLES = 32
 Columns = frozenset[str] | None

@@ -127,6 +127,8 @@ class PackageStore:
         digest = digest_of(folder)
         with blob_files(self._blob_url, f"keeping the package {digest[:12]}") as (files, root):
             head = f"{root}/{digest}/{MANIFEST_FILE}"
+            # Others write there, of which a list from before does not know.
+            files.invalidate_cache()
             if files.exists(head):
                 return
             paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -160,6 +162,7 @@ class PackageStore:
         with self.staging() as folder:
             with blob_files(self._blob_url, f"fetching the package {digest[:12]}") as (files, root):
                 source = f"{root}/{digest}"
+                files.invalidate_cache()
                 if not files.exists(f"{source}/{MANIFEST_FILE}"):
                     raise ArtifactUnreadable(
                         f"The package {digest[:12]} is neither here nor in the blob store."

@@ -83,11 +83,11 @@ class Measured(NamedTuple):
 
 
 def refresh_quality(home: Home, clock: Clock, cache: SegmentCache | None = None) -> tuple[str, ...]:
-    """Bring the findings about quality up to date and remove what is too old. Cheap when nothing changed.
+    """Bring the findings about quality up to date. Cheap when nothing changed.
 
     Args:
         home: open.
-        clock: says what is old.
+        clock: says when a model is looked at again.
         cache: what was read of segments before; the same at every call, or None to read all of them.
 
     Returns:
@@ -100,15 +100,26 @@ def refresh_quality(home: Home, clock: Clock, cache: SegmentCache | None = None)
     """
     store, kept = TrafficStore(home.path), SegmentCache() if cache is None else cache
     settle_orphans(store)
-    settings = load_settings({"home": str(home.path)})
     known = {record.name for record in home.models.all()}
     # What is said about a model whose traffic is all gone must go as well.
     looked_at = {finding.model for finding in home.findings.of(READ)}
     models = known & {*store.models(), *looked_at}
     kept.keep(models)
-    if models:
-        store.remove_before((clock.now() - timedelta(days=settings.capture_days)).date())
     return tuple(model for model in sorted(models) if _refreshed(home, store, model, clock, kept))
+
+
+def remove_old(home: Home, clock: Clock) -> int:
+    """Remove the traffic that is older than ``capture_days``; how many segments there were.
+
+    Args:
+        home: open.
+        clock: says what is old.
+
+    Raises:
+        StorageFailed: the storage cannot be read.
+    """
+    days = load_settings({"home": str(home.path)}).capture_days
+    return TrafficStore(home.path).remove_before((clock.now() - timedelta(days=days)).date())
 
 
 def quality(name: str, *, home: str | Path | None = None) -> QualityOutcome:

@@ -53,9 +53,10 @@ def jobs() -> tuple[Job, ...]:
     from servable.monitoring.segment_cache import SegmentCache
     from servable.workflows.alerting import raise_alerts
     from servable.workflows.drift import refresh_drift
-    from servable.workflows.quality import refresh_quality
+    from servable.workflows.quality import refresh_quality, remove_old
 
     return (
+        Job("old traffic", 600.0, remove_old),
         Job("quality", 5.0, partial(refresh_quality, cache=SegmentCache())),
         Job("drift", 30.0, partial(refresh_drift, cache=SegmentCache())),
         Job("alerts", 5.0, raise_alerts),
