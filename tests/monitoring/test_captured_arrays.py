@@ -49,6 +49,14 @@ def test_parts_of_several_segments_and_missing_numbers() -> None:
     assert vectors_of(pa.chunked_array([pa.array([None], pa.list_(pa.float64()))])) is None
 
 
+@pytest.mark.parametrize("kind", [pa.large_list(pa.float32()), pa.list_(pa.float64(), 2)])
+def test_other_lists_are_arrays_as_well(kind: pa.DataType) -> None:
+    vectors = vectors_of(pa.chunked_array([pa.array([[1.0, 2.0], None, [3.0, 4.0]], kind)]))
+    assert vectors is not None
+    assert vectors.places.tolist() == [0, 2]
+    assert vectors.values.tolist() == [[1, 2], [3, 4]]
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_NUMBERS_HELD", 40)
     vectors = vectors_of(pa.chunked_array([pa.array([[float(each), 0.0] for each in range(100)])]))

@@ -39,7 +39,7 @@ def vectors_of(column: Any) -> Vectors | None:
     import pyarrow as pa
     from pyarrow import compute
 
-    if not pa.types.is_list(column.type) or not _is_number(column.type.value_type):
+    if not _is_list(column.type) or not _is_number(column.type.value_type):
         return None
     # -1 stands for a row without a value.
     lengths = np.asarray(compute.fill_null(compute.list_value_length(column), -1), np.int64)
@@ -53,6 +53,12 @@ def vectors_of(column: Any) -> Vectors | None:
     flat = column.take(pa.array(places)).combine_chunks().flatten()
     values = np.asarray(compute.fill_null(flat.cast(pa.float64()), float("nan"))).reshape(-1, width)
     return Vectors(places, values)
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _is_number(kind: Any) -> bool:

@@ -4,6 +4,7 @@ Later answers are held against them. Answers that are labels or single numbers n
 what they were.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from servable.artifact.manifest import ANSWERS_FILE
 from servable.artifact.sample import write_answers
+from servable.artifact.signature import STRING_DTYPES
 from servable.errors import ServableError
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor, Trained
@@ -21,6 +23,8 @@ from servable.tensors import Arrays, row_count, stack, take
 
 #: Rows answered in one run.
 _CHUNK_ROWS = 32
+#: No further run is begun after so many seconds.
+_LONG_ENOUGH_S = 20.0
 
 
 def keep_answers(folder: Path, trained: Trained, form: str, rows: Arrays | None) -> None:
@@ -67,18 +71,23 @@ def arrays_of(answers: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def _answers_arrays(trained: Trained) -> bool:
-    """Whether any answer may be a whole array; nobody knows the form of those of a ``transform``."""
-    signature = trained.signature
-    return signature.task == "transform" or any(field.is_tensor or field.shape for field in signature.outputs)
+    """Whether any answer is a whole array of numbers. Texts take long to make and are not compared."""
+    return any(
+        (field.is_tensor or field.shape) and field.dtype not in STRING_DTYPES
+        for field in trained.signature.outputs
+    )
 
 
 def _answered(predictor: Predictor, rows: Arrays, chosen: NDArray[np.int64]) -> Arrays:
-    parts = []
+    parts: list[dict[str, NDArray[Any]]] = []
+    begun = time.monotonic()
     try:
         for start in range(0, len(chosen), _CHUNK_ROWS):
             answered = predictor.predict(take(rows, chosen[start : start + _CHUNK_ROWS]))
             # Copied, because a predictor may write its next answer into the same memory.
             parts.append({name: np.array(array) for name, array in answered.items()})
+            if time.monotonic() - begun > _LONG_ENOUGH_S:
+                break
     finally:
         predictor.close()
     return stack(parts)
