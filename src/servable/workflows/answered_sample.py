@@ -17,7 +17,6 @@ from servable.artifact.signature import STRING_DTYPES
 from servable.errors import ServableError
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor, Trained
-from servable.monitoring.capture import MOST_ROW_BYTES
 from servable.monitoring.vectors import MOST_ROWS, narrowed
 from servable.tensors import Arrays, row_count, stack, take
 
@@ -30,8 +29,8 @@ _LONG_ENOUGH_S = 20.0
 def keep_answers(folder: Path, trained: Trained, form: str, rows: Arrays | None) -> None:
     """Put the trained form's answers to some sample rows into a package that is being made.
 
-    Nothing is kept of a model that answers with labels or single numbers, of answers too large to be
-    captured, and of a model that does not answer its sample; the proof says so.
+    Nothing is kept of a model that answers with labels, texts or single numbers, and of one that does not
+    answer its sample; the proof says so.
 
     Args:
         folder: the package.
@@ -59,14 +58,11 @@ def keep_answers(folder: Path, trained: Trained, form: str, rows: Arrays | None)
 
 
 def arrays_of(answers: Arrays) -> dict[str, NDArray[Any]]:
-    """Those answers that are whole arrays of numbers, and small enough to be captured."""
+    """Those answers that are whole arrays of numbers."""
     return {
         name: array
         for name, array in answers.items()
-        if np.ndim(array) > 1
-        and array.dtype.kind in "biuf"
-        and array.nbytes <= MOST_ROW_BYTES * len(array)
-        and array.size
+        if np.ndim(array) > 1 and array.dtype.kind in "biuf" and array.size
     }
 
 
