@@ -47,6 +47,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
 
     home: str = _setting(".servable", "Folder that holds the registry and the packages.")
     database_url: str = _setting("", "SQLAlchemy address of the registry; empty for SQLite inside the home.")
+    blob_url: str = _setting(
+        "",
+        "fsspec address of a blob store, such as s3://bucket/servable, where all machines find packages and "
+        "captured traffic; empty: they lie in the home alone.",
+    )
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8000, "Port to listen on; 0 for any free one.", least=0, most=65535)
     insecure: bool = _setting(False, "Allow a non-loopback address although callers are not authenticated.")
@@ -174,9 +179,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     log_format: str = _setting("text", "text for people, json for machines.")
 
     def __repr__(self) -> str:
-        """The settings without what must not be seen: the database's password, and where alerts go."""
+        """The settings without what must not be seen: passwords in addresses, and where alerts go."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        shown["database_url"] = masked_url(self.database_url)
+        shown |= {name: masked_url(shown[name]) for name in ("database_url", "blob_url")}
         # The address of a webhook often is its password.
         hidden = {name: "***" for name in ("alert_webhook", "alert_key") if shown[name]}
         shown.update(hidden)

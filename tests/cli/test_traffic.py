@@ -54,6 +54,31 @@ def test_nothing_was_captured_yet(invoke, served):
         )
 
 
+def test_what_was_captured_is_written_in_a_moment(invoke, served, tmp_path):
+    invoke("deploy", "iris", "--capture", "1.0")
+    file = tmp_path / "labels.csv"
+    file.write_text("request_id,outcome\na,setosa\n")
+    invoke("feedback", "iris", file)
+    for verb in ("traffic", "quality"):
+        text = said(invoke(verb, "iris"))
+        assert "Nothing of iris is written yet; captured rows are written every 5 s." in text
+        assert "1 row of feedback belongs to no captured request." in text
+    write(served, [("b", 0, 1, 1, "virginica")])
+    later = "1 row of feedback belongs to no captured request; captured rows are written every 5 s."
+    for verb in ("traffic", "quality"):
+        assert later in said(invoke(verb, "iris"))
+
+
+def test_a_damaged_segment_is_named(invoke, served):
+    write(served, [("a", 0, 1, 0, "setosa")])
+    write(served, [("b", 0, 1, 1, "setosa")], "s-2")
+    path = served / "traffic" / "iris" / "predictions" / "2026-01-31" / "s-2.parquet"
+    path.write_bytes(b"no parquet")
+    text = said(invoke("quality", "iris"))
+    assert "1 answers captured" in text
+    assert "s-2.parquet is damaged and was passed over; restore or remove it." in text.replace("- ", "-")
+
+
 def test_traffic_feedback_and_quality(invoke, served, tmp_path):
     write(served, [("a", 0, 1, 0, "setosa"), ("b", 0, 1, 1, "virginica")])
     assert "no feedback yet" in said(invoke("quality", "iris"))

@@ -11,7 +11,7 @@ import pytest
 
 from registry.adding import add
 from servable.engines.beside import Beside, counts_of
-from servable.engines.watching import Watching
+from servable.engines.watcher_keeper import WatcherKeeper
 from servable.monitoring.totals import ModelFigures, Snapshot
 from servable.registry.home import open_home
 from servable.registry.records import DATABASE
@@ -157,6 +157,35 @@ async def until(what: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
+def test_rules_of_alerts_alone_need_a_watcher(
+    filled: Path, figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watched() -> bool:
+        with open_home(filled) as opened:
+            return bool(opened.leases.holder("watcher"))
+
+    async def look(settings: ServerSettings, *, needed: bool) -> None:
+        found = Beside(settings, figures, logs=False)
+        for _ in range(8):
+            await found.look()
+        if needed:
+            await until(watched)
+        await found.close()
+
+    monkeypatch.chdir(tmp_path)
+    plain = ServerSettings(home=str(filled))
+    asyncio.run(look(plain, needed=False))
+    assert not watched()
+    # A discarded port: nobody answers there.
+    told = ServerSettings(home=str(filled), alert_webhook="http://127.0.0.1:9/hook")
+    asyncio.run(look(told, needed=True))
+    assert not watched()
+    (tmp_path / "servable.toml").write_text(
+        '[[alerts]]\nname = "a"\nmeasure = "drift.inputs"\nthreshold = 1\n'
+    )
+    asyncio.run(look(plain, needed=True))
+
+
 def test_a_watcher_lives_while_it_is_needed_and_is_replaced(filled: Path) -> None:
     def holder() -> str:
         with open_home(filled) as opened:
@@ -164,7 +193,7 @@ def test_a_watcher_lives_while_it_is_needed_and_is_replaced(filled: Path) -> Non
 
     async def live() -> None:
         begin(filled)
-        watching = Watching(ServerSettings(home=str(filled)), logs=False)
+        watching = WatcherKeeper(ServerSettings(home=str(filled)), logs=False)
         watching.keep(needed=False)
         assert watching.pid == 0
         watching.keep(needed=True)

@@ -1,13 +1,14 @@
 """Alerts: when they fire, are told again and are over."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from servable.errors import SettingInvalid
-from servable.monitoring.alert_rules import rules_of
+from servable.monitoring.alert_rules import rules_are_written, rules_of
 from servable.monitoring.alerts import DEFAULT_RULES, AlertState, Rule, Subject, decide, measures_of
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -146,3 +147,14 @@ def test_rules_are_read_as_a_person_writes_them() -> None:
 def test_rules_that_cannot_be_used_are_named(content, said: str) -> None:
     with pytest.raises(SettingInvalid, match=said):
         rules_of(content, "servable.toml")
+
+
+def test_whether_a_file_speaks_of_alerts(tmp_path: Path) -> None:
+    file = tmp_path / "servable.toml"
+    assert not rules_are_written(file)
+    file.write_text("[server]\nport = 1\n")
+    assert not rules_are_written(file)
+    file.write_text("no toml")
+    assert not rules_are_written(file)
+    file.write_text("alerts = []\n")
+    assert rules_are_written(file)

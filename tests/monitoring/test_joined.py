@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from monitoring.traffic import START, feedback, moment, predictions
 from servable.errors import StorageFailed
+from servable.logs import TextFormatter
+from servable.monitoring.feedback import FeedbackRow
 from servable.monitoring.joined import join, join_stored, joined, united
+from servable.monitoring.journal import Journal
 from servable.monitoring.segments import TrafficStore
+from servable.testing import FakeClock
 
 ids = st.sampled_from(["a", "b", "c", "ä", ""])
 rows = st.integers(0, 2)
@@ -123,13 +127,53 @@ def test_versions_that_hold_a_column_in_two_types_are_one_table() -> None:
     }  # fmt: skip
 
 
-def test_a_segment_that_went_meanwhile_is_passed_over_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_a_segment_that_went_is_passed_over_and_a_damaged_one_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = TrafficStore(tmp_path)
-    path = store.write("churn", "feedback", "s-1", feedback([("a", 0, 1, "x", None)]), START)
-    assert store.read([path.with_name("gone.parquet")]) == []
-    path.write_bytes(b"no parquet")
-    with pytest.raises(StorageFailed, match=str(path)):
-        store.read([path])
+    paths = [
+        store.write("churn", "feedback", f"s-{number}", feedback([("a", 0, 1, "x", None)]), START)
+        for number in range(3)
+    ]
+    assert store.read([paths[0].with_name("gone.parquet")]) == []
+    Path(paths[0]).write_bytes(b"no parquet")
+    # The end, which says what is in it, is whole: only the values are damaged.
+    content = bytearray(Path(paths[1]).read_bytes())
+    content[4:60] = bytes(56)
+    Path(paths[1]).write_bytes(content)
+    assert [segment.table is None for segment in store.each(paths)] == [True, True, False]
+    assert len(store.read(paths)) == 1
+    lines = [TextFormatter().format(record) for record in caplog.records]
+    assert len(lines) == 4
+    assert all(f"segment={path}" in line for path, line in zip(paths[:2] * 2, lines, strict=True))
+
+
+def test_a_segment_that_may_not_be_read_is_a_failure(tmp_path: Path) -> None:
+    store = TrafficStore(tmp_path)
+    store.root.mkdir()
+    with pytest.raises(StorageFailed, match="cannot be read"):
+        store.read([store.root / f"{'x' * 300}.parquet"])
+
+
+def test_feedback_counts_before_it_is_a_segment_and_no_more_than_once_after(tmp_path: Path) -> None:
+    store = TrafficStore(tmp_path)
+    store.write("churn", "predictions", "s-1", predictions([("a", 0, 1, 0, "x"), ("b", 0, 1, 1, "x")]), START)
+    journal = Journal(store, "s", FakeClock())
+    journal.append("churn", [FeedbackRow("a", 0, "x"), FeedbackRow("z", 0, "x")]).result(10)
+    journal.append("rose", [FeedbackRow("b", 0, "y")]).result(10)
+    before = join_stored(store, "churn")
+    assert before.table["outcome"].to_pylist() == ["x", None]
+    assert before.unknown == 1
+    # A row that a crash tore off was never acknowledged.
+    (path,) = (store.root / ".journals").iterdir()
+    with path.open("ab") as file:
+        file.write(b'["churn","b",0,"torn"')
+    assert join_stored(store, "churn").table["outcome"].to_pylist() == ["x", None]
+    journal.close()
+    assert journal.settle() == 3
+    after = join_stored(store, "churn")
+    assert after.table["outcome"].to_pylist() == ["x", None]
+    assert after.unknown == 1
 
 
 def test_old_days_go_whole_and_nothing_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from servable.monitoring.agreement import AGREES, Differences, Sight
+from servable.monitoring.intervals import Estimate
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.shadow_comparison import (
     Compared,
@@ -96,7 +97,8 @@ def test_sums_travel_as_plain_values_and_add_up() -> None:
 @given(st.lists(copies(), max_size=30))
 def test_every_estimate_lies_within_its_interval(many: list[Any]) -> None:
     found = findings(counted(*many))
-    for name, (value, low, high) in found.items():
+    for name, estimate in found.items():
+        value, low, high = estimate.value, estimate.low, estimate.high
         assert low <= value <= high, name
     if "agreement" in found:
         assert 0 <= found["agreement"].low <= found["agreement"].high <= 1
@@ -151,7 +153,7 @@ def test_quantiles_come_from_narrow_steps() -> None:
         assert found is not None
         assert found.value == pytest.approx(level, rel=0.1)
         assert found.low <= found.value <= found.high
-    assert quantile_with_bounds({step_of(0.0): 3}, 0.5) == (0.0, 0.0, 0.0)
+    assert quantile_with_bounds({step_of(0.0): 3}, 0.5) == Estimate(0.0, 0.0, 0.0)
 
 
 # ---------------------------------------------------------------------- answers

@@ -150,32 +150,35 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     assert all("owner and mode" in line for line in said)
 
 
-def test_two_machines_share_a_mirror(tmp_path: Path) -> None:
+def test_two_machines_share_a_blob_store(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    mirror = f"file://{tmp_path / 'mirror'}"
-    with open_home(tmp_path / "one", database_url=url, mirror=mirror) as one:
+    shared = f"file://{tmp_path / 'shared'}"
+    with open_home(tmp_path / "one", database_url=url, blob_url=shared) as one:
         record = add(one)
-    with open_home(tmp_path / "two", database_url=url, mirror=mirror, create=True) as two:
+    with open_home(tmp_path / "two", database_url=url, blob_url=shared, create=True) as two:
         assert two.package(two.models.resolve("churn")).digest == record.package
         assert two.packages.digests() == {record.package}
         assert add(two).version == 2
         with pytest.raises(ArtifactUnreadable, match="neither"):
             two.packages.folder("0" * 64)
-    (tmp_path / "mirror" / record.package / "model.onnx").write_bytes(b"x")
+    (tmp_path / "shared" / record.package / "model.onnx").write_bytes(b"x")
     with (
-        open_home(tmp_path / "three", database_url=url, mirror=mirror) as three,
+        open_home(tmp_path / "three", database_url=url, blob_url=shared) as three,
         pytest.raises(ArtifactTampered),
     ):
         three.package(record)
     assert three.packages.digests() == frozenset()
 
 
-def test_mirrors_that_cannot_be_used(tmp_path: Path) -> None:
+def test_blob_stores_that_cannot_be_used(tmp_path: Path) -> None:
     with (
-        open_home(tmp_path / "home", mirror="nothing://x") as home,
-        pytest.raises(StorageFailed, match="mirror"),
+        open_home(tmp_path / "home", blob_url="nothing://x") as home,
+        pytest.raises(StorageFailed, match="blob store"),
     ):
         add(home)
-    with open_home(tmp_path / "home", mirror="s3://x") as home, pytest.raises(DependencyMissing, match="s3"):
+    with (
+        open_home(tmp_path / "home", blob_url="s3://x") as home,
+        pytest.raises(DependencyMissing, match="s3"),
+    ):
         add(home)
     assert home.packages.digests() == frozenset()

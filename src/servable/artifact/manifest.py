@@ -10,6 +10,7 @@ A package is a folder::
     report.html       the same for people
     profile.json      reference profile of the training columns
     sample.npz        held-out rows in packed form, for proofs made later
+    answers.npz       what the model answered to some of those rows, where answers are whole arrays
     truth.npz         the true answers to those rows, where they are known
     selfcheck.npz     the example row in packed form with the answers to it, which every load must give again
     recipe.json       what training was told, and which rows it had (packages made by training)
@@ -35,6 +36,7 @@ EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 PROFILE_FILE = "profile.json"
 SAMPLE_FILE = "sample.npz"
+ANSWERS_FILE = "answers.npz"
 TRUTH_FILE = "truth.npz"
 SELF_CHECK_FILE = "selfcheck.npz"
 RECIPE_FILE = "recipe.json"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.artifact.files import write_file
-from servable.artifact.manifest import SAMPLE_FILE, TRUTH_FILE
+from servable.artifact.manifest import ANSWERS_FILE, SAMPLE_FILE, TRUTH_FILE
 from servable.errors import ArtifactUnreadable
 from servable.tensors import Arrays
 
@@ -58,6 +58,20 @@ def write_truth(folder: Path, truth: NDArray[Any]) -> None:
         StorageFailed: the storage failed.
     """
     write_file(folder / TRUTH_FILE, packed({_TRUTH: truth}))
+
+
+def write_answers(folder: Path, answers: Arrays) -> None:
+    """Put answers to some of the sample's rows into a package that is being made.
+
+    Args:
+        folder: the package.
+        answers: numbers ``[rows, numbers]``, by output.
+
+    Raises:
+        StorageFull: no space left.
+        StorageFailed: the storage failed.
+    """
+    write_file(folder / ANSWERS_FILE, packed(answers))
 
 
 def packed(arrays: Arrays) -> bytes:
@@ -102,6 +116,16 @@ def read_truth(folder: Path) -> NDArray[Any] | None:
     if truth is None or truth.ndim != 1:
         raise ArtifactUnreadable(f"{TRUTH_FILE} of the package {folder} holds no true answers.")
     return truth
+
+
+def read_answers(folder: Path) -> dict[str, NDArray[Any]]:
+    """The answers to some of the sample's rows, by output; none where the package keeps none.
+
+    Raises:
+        ArtifactUnreadable: they are damaged.
+    """
+    path = folder / ANSWERS_FILE
+    return unpacked(path) if path.is_file() else {}
 
 
 def unpacked(path: Path) -> dict[str, NDArray[Any]]:

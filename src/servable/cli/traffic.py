@@ -98,7 +98,8 @@ def _traffic(outcome: "TrafficOutcome") -> "Iterator[RenderableType]":
 
     name = escape(outcome.model)
     if not outcome.versions:
-        yield f"Nothing is captured of {name}; see servable deploy {name} --capture 1.0"
+        yield _nothing(name, outcome.written_every_s)
+        yield from _unknown(outcome.unknown)
         return
     numeric = ("rows", "errors", "with feedback")
     table = plain_table(f"Traffic of {name}", "version", *numeric, "since", "until", right=numeric)
@@ -112,7 +113,7 @@ def _traffic(outcome: "TrafficOutcome") -> "Iterator[RenderableType]":
         keys = ("request_id", "row", "at", "version", "code", "out.prediction", "outcome", "reward")
         newest.add_row(*("" if each.get(key) is None else escape(str(each[key])[:60]) for key in keys))
     yield newest
-    yield from _unknown(outcome.unknown)
+    yield from _unknown(outcome.unknown, outcome.written_every_s)
     if outcome.output:
         yield f"Written to {escape(outcome.output)}"
 
@@ -134,7 +135,8 @@ def _quality(outcome: "QualityOutcome") -> "Iterator[RenderableType]":
 
     name = escape(outcome.model)
     if not outcome.versions:
-        yield f"Nothing is captured of {name}; see servable deploy {name} --capture 1.0"
+        yield _nothing(name, outcome.written_every_s)
+        yield from _unknown(outcome.unknown)
         return
     for row in outcome.versions:
         title = f"{name}:{row.version}, {row.quality.answers:,} answers captured"
@@ -142,10 +144,21 @@ def _quality(outcome: "QualityOutcome") -> "Iterator[RenderableType]":
             yield f"[bold]{title}[/bold]; no feedback yet, see servable feedback --help"
             continue
         yield live_quality(row.quality, title)
-    yield from _unknown(outcome.unknown)
+    yield from _unknown(outcome.unknown, outcome.written_every_s)
+    for segment in outcome.damaged:
+        yield f"The segment {escape(segment)} is damaged and was passed over; restore or remove it."
 
 
-def _unknown(count: int) -> "Iterator[RenderableType]":
+def _nothing(name: str, every_s: float) -> str:
+    """Why there is nothing to show."""
+    if every_s:
+        return f"Nothing of {name} is written yet; captured rows are written every {every_s:g} s."
+    return f"Nothing is captured of {name}; see servable deploy {name} --capture 1.0"
+
+
+def _unknown(count: int, every_s: float = 0.0) -> "Iterator[RenderableType]":
+    """How much feedback found nothing, and what may still come."""
     if count:
         rows = "row of feedback belongs" if count == 1 else "rows of feedback belong"
-        yield f"{count:,} {rows} to no captured request."
+        later = f"; captured rows are written every {every_s:g} s" if every_s else ""
+        yield f"{count:,} {rows} to no captured request{later}."

@@ -16,13 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from servable.engines.watching import Watching
+from servable.engines.watcher_keeper import WatcherKeeper
 from servable.errors import ServableError
 from servable.logs import fields, logger
+from servable.monitoring.alert_rules import rules_are_written
 from servable.monitoring.totals import Snapshot
 from servable.registry.reports import GoingOn, Reports, open_reports
 from servable.registry.rollout_records import NO_COUNTS, Counts
-from servable.settings import ServerSettings
+from servable.settings import ServerSettings, config_path
 
 _log = logger("rollout")
 T = TypeVar("T")
@@ -76,7 +77,9 @@ class Beside:
     ) -> None:
         self._settings = settings
         self._figures = figures
-        self._watching = Watching(settings, logs=logs) if watch and settings.watch else None
+        self._watcher = WatcherKeeper(settings, logs=logs) if watch and settings.watch else None
+        #: Rules of alerts are looked at whether or not anything is captured.
+        self._alerts = bool(settings.alert_webhook) or rules_are_written(config_path())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-beside")
         self._reports: Reports | None = None
         self._name = server_name()
@@ -117,8 +120,9 @@ class Beside:
         reports = await self._opened()
         going_on = await self._aside(reports.going_on)
         await self._count(reports, going_on, due=self._looks % _LOOKS_A_REPORT == 0)
-        if self._watching is not None and self._looks % _LOOKS_A_REPORT == 0:
-            self._watching.keep(needed=bool(going_on) or await self._aside(reports.capturing))
+        if self._watcher is not None and self._looks % _LOOKS_A_REPORT == 0:
+            needed = self._alerts or bool(going_on) or await self._aside(reports.capturing)
+            self._watcher.keep(needed=needed)
         self._looks += 1
 
     async def _count(self, reports: Reports, going_on: tuple[GoingOn, ...], *, due: bool) -> None:
@@ -150,13 +154,13 @@ class Beside:
 
     async def close(self) -> None:
         """Say once more what was counted, and end the watcher; call when ``run`` has ended."""
-        if self._watching is not None:
-            self._watching.end()
+        if self._watcher is not None:
+            self._watcher.end()
         if self._begun and self._reports is not None:
             with contextlib.suppress(ServableError, TimeoutError):
                 await asyncio.wait_for(self._last(self._reports), _LAST_S)
-        if self._watching is not None:
-            await self._watching.close()
+        if self._watcher is not None:
+            await self._watcher.close()
         if self._reports is not None:
             self._thread.submit(self._reports.close)
         self._thread.shutdown(wait=False)

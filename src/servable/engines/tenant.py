@@ -152,7 +152,12 @@ class Tenant:
         settings, version = self._plan.settings, servable.__version__
         only = await asyncio.to_thread(self._references)
         source = await asyncio.to_thread(
-            lambda: RegistrySource(Path(settings.home), database_url=settings.database_url, only=only)
+            lambda: RegistrySource(
+                Path(settings.home),
+                database_url=settings.database_url,
+                only=only,
+                blob_url=settings.blob_url,
+            )
         )
         host = Host(source, Metrics(version), settings)
         host.metrics.held = lambda: held(host.table)

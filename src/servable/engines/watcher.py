@@ -1,4 +1,4 @@
-"""The watcher of a server's home: ``python -m servable.engines.watcher``, started by ``engines.watching``.
+"""The watcher of a server's home: ``python -m servable.engines.watcher``, started by ``WatcherKeeper``.
 
 It ends on SIGTERM and when its server is gone.
 """

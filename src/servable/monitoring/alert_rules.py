@@ -13,7 +13,9 @@
 """
 
 import math
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from servable.errors import SettingInvalid
@@ -23,6 +25,14 @@ from servable.monitoring.windows import length_of
 #: The table of ``servable.toml``.
 TABLE = "alerts"
 _KNOWN = ("name", "model", "measure", "operator", "threshold", "for", "again")
+
+
+def rules_are_written(path: Path) -> bool:
+    """Whether a file of settings speaks of alerts; not when it is not there or cannot be read."""
+    try:
+        return TABLE in tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
 
 
 def rules_of(content: Mapping[str, Any], source: str) -> tuple[Rule, ...]:

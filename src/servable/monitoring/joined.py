@@ -8,12 +8,14 @@ feedback that names one of them leaves the other as it is.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.monitoring.segments import TrafficStore, need_pyarrow
+from servable.monitoring.journal import table_of, unsettled
+from servable.monitoring.segments import Kind, need_pyarrow
 
 #: Columns of a joined table that come from feedback.
 LABELS = ("outcome", "reward", "labelled_at")
@@ -34,14 +36,37 @@ class Joined(NamedTuple):
     unknown: int
 
 
+class Traffic(Protocol):
+    """Gives segments: a ``TrafficStore``, or one that remembers what it read.
+
+    Attributes:
+        root: the folder in the home that holds the journals of feedback.
+    """
+
+    root: Path
+
+    def tables(
+        self,
+        model: str,
+        kind: Kind,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        columns: Iterable[str] | None = None,
+    ) -> list[Any]:
+        """See ``TrafficStore.tables``."""
+        ...
+
+
 def joined(
-    store: TrafficStore,
+    store: Traffic,
     model: str,
     since: datetime | None = None,
     until: datetime | None = None,
     columns: Sequence[str] | None = None,
 ) -> Any:
     """The captured predictions of a model with their labels, as one ``pyarrow.Table``.
+
+    Feedback counts as soon as a server on this machine acknowledged it, predictions when they are written.
 
     Args:
         store: of the home.
@@ -52,13 +77,13 @@ def joined(
 
     Raises:
         DependencyMissing: pyarrow is not installed.
-        StorageFailed: a segment cannot be read.
+        StorageFailed: the storage cannot be read.
     """
     return join_stored(store, model, since, until, columns).table
 
 
 def join_stored(
-    store: TrafficStore,
+    store: Traffic,
     model: str,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -66,10 +91,12 @@ def join_stored(
 ) -> Joined:
     """As ``joined``, with the count of labels that found nothing."""
     wanted = None if columns is None else (*_KEYS, *columns)
-    predictions = united(store.read(store.segments(model, "predictions", since, until), wanted))
+    # Before the segments are listed, so that a journal which becomes one meanwhile is seen in either form.
+    waiting = unsettled(store.root, model)
+    predictions = united(store.tables(model, "predictions", since, until, wanted))
     # A label comes after its prediction, so older feedback is about older predictions.
-    feedback = united(store.read(store.segments(model, "feedback", since)))
-    found = join(predictions, feedback)
+    feedback = store.tables(model, "feedback", since)
+    found = join(predictions, united([*feedback, table_of(waiting)] if waiting else feedback))
     return Joined(_between(found.table, since, until), found.unknown)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from servable.artifact.files import storage_error, sync_folder
+from servable.artifact.files import storage_error, storage_errors, sync_folder
 from servable.clock import Clock
 from servable.errors import Overloaded, ServableError, StorageFailed
 from servable.logs import fields, logger
@@ -279,6 +279,26 @@ def settle_orphans(store: TrafficStore) -> int:
     return settled
 
 
+def unsettled(folder: Path, model: str) -> list[Line]:
+    """The rows about a model that journals hold and no segment does, whoever writes to them at this moment.
+
+    A journal may become a segment meanwhile: whoever lists segments afterwards misses no row, and may see
+    some twice.
+
+    Args:
+        folder: the one in the home that holds the traffic.
+        model: its name.
+
+    Raises:
+        StorageFailed: a journal cannot be read.
+    """
+    lines: list[Line] = []
+    for path in sorted((folder / JOURNALS).glob(f"*{_SUFFIX}")):
+        with storage_errors("reading a journal of feedback"), suppress(FileNotFoundError):
+            lines += [line for line in _lines_of(path.read_bytes()) if line.model == model]
+    return lines
+
+
 def table_of(lines: Sequence[Line]) -> Any:
     """Rows of a journal as a ``pyarrow.Table`` of a segment."""
     need_pyarrow()
@@ -295,11 +315,13 @@ def table_of(lines: Sequence[Line]) -> Any:
 
 
 def _read(path: Path) -> list[Line]:
-    """The whole lines of a journal; what a crash tore off was never acknowledged."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise storage_error(error, "reading a journal of feedback") from error
+    """The whole lines of a journal."""
+    with storage_errors("reading a journal of feedback"):
+        return _lines_of(path.read_bytes())
+
+
+def _lines_of(content: bytes) -> list[Line]:
+    """The whole lines; what a crash tore off was never acknowledged."""
     rows: list[Line] = []
     for line in content.split(b"\n")[:-1]:
         with suppress(msgspec.MsgspecError):

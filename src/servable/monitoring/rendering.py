@@ -15,7 +15,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from servable.monitoring.shadow_comparison import LEVELS, Compared, Estimate, findings
+from servable.monitoring.intervals import Estimate
+from servable.monitoring.shadow_comparison import LEVELS, Compared, findings
 from servable.monitoring.standing import UNKNOWN, Known
 from servable.monitoring.standing_metrics import standing_metrics
 from servable.monitoring.totals import BATCH_BOUNDS, BOUNDS, ModelFigures, Snapshot
@@ -199,8 +200,11 @@ def _shadows(comparisons: Sequence[Compared]) -> Iterator[Metric]:
 
 def _bounds(gauge: GaugeMetricFamily, key: list[str], estimate: Estimate | None) -> None:
     """A value with its 95 % interval, as far as they are finite."""
-    for bound, value in zip(Estimate._fields, estimate or (), strict=False):
-        if math.isfinite(value):
+    if estimate is None:
+        return
+    for bound in ("value", "low", "high"):
+        value = getattr(estimate, bound)
+        if value is not None and math.isfinite(value):
             gauge.add_metric([*key, bound], value)
 
 

@@ -1,32 +1,53 @@
-"""Where traffic lies: Parquet segments of predictions and of feedback below a home, each written whole.
+"""Where traffic lies: Parquet segments of predictions and of feedback, each written whole.
 
-A segment is ``HOME/traffic/MODEL/KIND/DATE/SERVER-N.parquet``; the date is that of its first row, in UTC. It
-appears under its name only when all of it is on the disk and is never changed afterwards, so whoever lists
-the folder may read every file there. Old ones are removed whole. DuckDB, pyarrow and any warehouse read them
-with ``traffic/MODEL/predictions/*/*.parquet``.
+A segment is ``traffic/MODEL/KIND/DATE/SERVER-N.parquet`` in the home, or in the blob store where there is
+one; the date is that of its first row, in UTC. It appears under its name only when all of it is durable and
+is never changed afterwards, so whoever lists the folder may read all of it. Old ones are removed whole.
+DuckDB, pyarrow and any warehouse read them with ``traffic/MODEL/predictions/*/*.parquet``.
 
 pyarrow is imported when it is first needed, by those who capture or read traffic alone.
 """
 
+import hashlib
 import os
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePath
+from typing import Any, Literal, NamedTuple
 
+from servable.artifact.blob_files import blob_files
 from servable.artifact.files import storage_errors, sync_folder
 from servable.errors import DependencyMissing, StorageFailed
+from servable.logs import fields, logger
+from servable.monitoring.segment_places import place_of
+from servable.settings import load_settings
 
+_log = logger("traffic")
 #: What is kept of a model's traffic.
 Kind = Literal["predictions", "feedback"]
-#: The folder of a home that holds the traffic of all models.
+KINDS: tuple[Kind, ...] = ("predictions", "feedback")
+#: The folder of a home, and of a blob store, that holds the traffic of all models.
 TRAFFIC = "traffic"
 _SUFFIX = ".parquet"
 _KEY = ".key"
+#: The key in a blob store lies beside the folder of segments, so that readers of these need not see it.
+_SHARED_KEY = "capture.key"
 _KEY_BYTES = 32
+
+
+class Segment(NamedTuple):
+    """A segment that was read.
+
+    Attributes:
+        path: as it was listed.
+        table: ``pyarrow.Table``; None where it is damaged.
+    """
+
+    path: PurePath
+    table: Any
 
 
 def need_pyarrow() -> None:
@@ -51,36 +72,62 @@ class TrafficStore:
 
     Args:
         home: the folder of the registry; it need not exist before something is written.
+        blob_url: of the blob store in which segments lie; empty: they lie in the home; None: as the settings
+            say.
+
+    Raises:
+        SettingInvalid: the settings cannot be read.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, blob_url: str | None = None) -> None:
+        #: The folder in the home. What a server needs for itself lies there in any case.
         self.root = home / TRAFFIC
+        self._url = load_settings({"home": str(home)}).blob_url if blob_url is None else blob_url
+        self._place = place_of(self.root, self._url)
 
     def key(self) -> bytes:
         """The key of the hashes of this home, which is made when it is first asked for.
 
-        Whoever can read the file can try out values; it is readable for its owner alone.
+        With a blob store it lies there, so that the hashes of all machines are alike. Whoever can read it can
+        try out values; in a home it is readable for its owner alone.
 
         Raises:
             StorageFull: no space left.
             StorageFailed: it cannot be read or written, or is damaged.
         """
+        if self._url:
+            return self._shared_key()
         path = self.root / _KEY
         with storage_errors("reading the key of captured values"):
             if not path.exists():
                 _make_key(path)
-            key = path.read_bytes()
-        if len(key) != _KEY_BYTES:
-            raise StorageFailed(f"{path} is no key of {_KEY_BYTES} bytes; restore it from a backup.")
-        return key
+            return _checked(path.read_bytes(), str(path))
+
+    def _shared_key(self) -> bytes:
+        """The key in the blob store; that of the home becomes it where there is one."""
+        with blob_files(self._url, "reading the key of captured values") as (files, root):
+            path = f"{root}/{_SHARED_KEY}"
+            if not files.exists(path):
+                own = self.root / _KEY
+                made = own.read_bytes() if own.exists() else secrets.token_bytes(_KEY_BYTES)
+                files.makedirs(root, exist_ok=True)
+                # Of several servers that make one at once, the first one's is everybody's.
+                with suppress(FileExistsError):
+                    files.pipe_file(path, made, mode="create")
+                files.invalidate_cache()
+            return _checked(files.cat_file(path), path)
 
     def models(self) -> tuple[str, ...]:
-        """Every model of which there is traffic, sorted."""
-        return tuple(sorted(name for name in _names(self.root) if not name.startswith(".")))
+        """Every model of which there is traffic, sorted.
+
+        Raises:
+            StorageFailed: the storage cannot be read.
+        """
+        return tuple(sorted(name for name in self._place.folders() if not name.startswith(".")))
 
     def segments(
         self, model: str, kind: Kind, since: datetime | None = None, until: datetime | None = None
-    ) -> tuple[Path, ...]:
+    ) -> tuple[PurePath, ...]:
         """The files that may hold rows of a span of time, by date and name.
 
         Args:
@@ -88,24 +135,22 @@ class TrafficStore:
             kind: predictions or feedback.
             since: rows from here on; None for all.
             until: rows before here; None for all.
-        """
-        folder = self.root / model / kind
-        # A segment is named by its first row and may reach into the next day.
-        first = None if since is None else _day(since) - timedelta(days=1)
-        last = None if until is None else _day(until)
-        found: list[Path] = []
-        for name in sorted(_names(folder)):
-            day = _date(name)
-            if day is None or (first is not None and day < first) or (last is not None and day > last):
-                continue
-            found.extend(
-                folder / name / file
-                for file in sorted(_names(folder / name))
-                if file.endswith(_SUFFIX) and not file.startswith(".")
-            )
-        return tuple(found)
 
-    def write(self, model: str, kind: Kind, name: str, table: Any, first: datetime) -> Path:
+        Raises:
+            StorageFailed: the storage cannot be read.
+        """
+        # A segment is named by its first row and may reach into the next day.
+        first = date.min if since is None else _day(since) - timedelta(days=1)
+        last = date.max if until is None else _day(until)
+
+        def wanted(name: str) -> bool:
+            day = _date(name)
+            return day is not None and first <= day <= last
+
+        found = self._place.files(f"{model}/{kind}", wanted)
+        return tuple(sorted((path for path in found if path.suffix == _SUFFIX), key=str))
+
+    def write(self, model: str, kind: Kind, name: str, table: Any, first: datetime) -> PurePath:
         """Write one segment; when this returns it is durable, and before that nobody sees it.
 
         Writing one of the same name again replaces it.
@@ -117,31 +162,27 @@ class TrafficStore:
             table: a ``pyarrow.Table``.
             first: when its first row was taken.
 
+        Returns:
+            Its path in the storage.
+
         Raises:
             StorageFull: no space left.
             StorageFailed: the storage refuses it.
         """
+        import pyarrow
         from pyarrow import parquet
 
-        folder = self.root / model / kind / _day(first).isoformat()
-        path = folder / f"{name}{_SUFFIX}"
-        draft = folder / f".{name}-{uuid.uuid4().hex}.tmp"
-        with storage_errors(f"writing {kind} of {model}"):
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with draft.open("wb") as file:
-                    parquet.write_table(table, file, compression="zstd", compression_level=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.rename(path)
-            except BaseException:
-                draft.unlink(missing_ok=True)
-                raise
-            sync_folder(folder)
-        return path
+        made = pyarrow.BufferOutputStream()
+        # Compression finds what is repeated; dictionaries of ids and numbers, which seldom are, would take
+        # twice the time and more space.
+        parquet.write_table(table, made, compression="zstd", compression_level=1, use_dictionary=False)
+        path = f"{model}/{kind}/{_day(first).isoformat()}/{name}{_SUFFIX}"
+        return self._place.put(path, made.getvalue())
 
-    def read(self, paths: Iterable[Path], columns: Iterable[str] | None = None) -> list[Any]:
-        """The tables of segments; one that was removed meanwhile is passed over.
+    def each(self, paths: Iterable[PurePath], columns: Iterable[str] | None = None) -> Iterator[Segment]:
+        """Segments one after the other; one that was removed meanwhile is passed over.
+
+        The log names each that is damaged.
 
         Args:
             paths: as ``segments`` gives them.
@@ -149,40 +190,85 @@ class TrafficStore:
 
         Raises:
             DependencyMissing: pyarrow is not installed.
-            StorageFailed: a file cannot be read.
+            StorageFailed: the storage cannot be read.
         """
         need_pyarrow()
         import pyarrow
-        from pyarrow import parquet
 
         wanted = None if columns is None else frozenset(columns)
-        tables = []
-        for path in paths:
-            try:
-                with parquet.ParquetFile(path) as file:
-                    names = file.schema_arrow.names
-                    chosen = names if wanted is None else [name for name in names if name in wanted]
-                    tables.append(file.read(columns=chosen, use_threads=False))
-            except FileNotFoundError:
+        for found in self._place.read(paths):
+            if found.source is None:
                 continue
+            table = None
+            try:
+                table = _table(found.source, wanted)
             except (OSError, pyarrow.ArrowException) as error:
-                raise StorageFailed(f"The segment {path} cannot be read ({error}).") from error
-        return tables
+                reason = str(error).splitlines()[0]
+                _log.error(
+                    "a damaged segment is passed over", extra=fields(segment=str(found.path), reason=reason)
+                )
+            yield Segment(found.path, table)
+
+    def read(self, paths: Iterable[PurePath], columns: Iterable[str] | None = None) -> list[Any]:
+        """The tables of segments, without those that are damaged or gone; see ``each``."""
+        return [segment.table for segment in self.each(paths, columns) if segment.table is not None]
+
+    def tables(
+        self,
+        model: str,
+        kind: Kind,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        columns: Iterable[str] | None = None,
+    ) -> list[Any]:
+        """The tables of the segments that may hold rows of a span of time; see ``segments`` and ``each``."""
+        return self.read(self.segments(model, kind, since, until), columns)
+
+    def stamp(self, model: str, since: datetime | None = None) -> str:
+        """Differs when there are other segments of a model; empty where there are none.
+
+        Args:
+            model: its name.
+            since: of rows from here on; None for all.
+
+        Raises:
+            StorageFailed: the storage cannot be read.
+        """
+        paths = [path for kind in KINDS for path in self.segments(model, kind, since)]
+        told = "\n".join(str(path) for path in paths)
+        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest() if paths else ""
 
     def remove_before(self, day: date) -> int:
         """Remove the segments of all models from days before this one; how many there were.
 
         What a killed writer left behind goes with the day that it belongs to.
+
+        Raises:
+            StorageFailed: the storage cannot be read.
         """
-        removed = 0
-        for model in self.models():
-            for kind in ("predictions", "feedback"):
-                folder = self.root / model / kind
-                for name in _names(folder):
-                    held = _date(name)
-                    if held is not None and held < day:
-                        removed += _emptied(folder / name)
-        return removed
+
+        def gone(name: str) -> bool:
+            held = _date(name)
+            return held is not None and held < day
+
+        folders = [f"{model}/{kind}" for model in self.models() for kind in KINDS]
+        return sum(name.endswith(_SUFFIX) for folder in folders for name in self._place.remove(folder, gone))
+
+
+def _table(source: Any, wanted: frozenset[str] | None) -> Any:
+    """What is in a file; raises ``ArrowException`` or ``OSError`` where that is no table."""
+    from pyarrow import parquet
+
+    with source, parquet.ParquetFile(source) as file:
+        names = file.schema_arrow.names
+        chosen = names if wanted is None else [name for name in names if name in wanted]
+        return file.read(columns=chosen, use_threads=False)
+
+
+def _checked(key: bytes, where: str) -> bytes:
+    if len(key) != _KEY_BYTES:
+        raise StorageFailed(f"{where} is no key of {_KEY_BYTES} bytes; restore it from a backup.")
+    return key
 
 
 def _make_key(path: Path) -> None:
@@ -199,32 +285,6 @@ def _make_key(path: Path) -> None:
         os.close(descriptor)
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
-
-
-def _emptied(folder: Path) -> int:
-    """Remove a folder of segments; best effort, since another server may do the same."""
-    removed = 0
-    for name in _names(folder):
-        try:
-            (folder / name).unlink()
-        except OSError:
-            continue
-        removed += name.endswith(_SUFFIX)
-    try:
-        folder.rmdir()
-    except OSError:
-        return removed
-    return removed
-
-
-def _names(folder: Path) -> list[str]:
-    """The names in a folder; none where there is no such folder."""
-    try:
-        return os.listdir(folder)  # noqa: PTH208 - names are all that is needed
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise StorageFailed(f"The folder {folder} cannot be read ({error.strerror}).") from error
 
 
 def _day(moment: datetime) -> date:

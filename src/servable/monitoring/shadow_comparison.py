@@ -8,23 +8,15 @@ clusters).
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from servable.monitoring.intervals import Z, wilson
+from servable.monitoring.intervals import Estimate, Z, wilson
 from servable.monitoring.steps import value_at
 
 #: Shares of rows and requests whose bounds are told.
 LEVELS = (0.5, 0.95, 0.99)
-
-
-class Estimate(NamedTuple):
-    """A value and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

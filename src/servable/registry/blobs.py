@@ -1,7 +1,7 @@
-"""Where packages lie: a folder of the home, and if wanted a mirror that several machines share.
+"""Where packages lie: a folder of the home, and if wanted a blob store that several machines share.
 
 A package is published by filling a staging folder, making it durable, and renaming it to its digest:
-one step, seen whole or not at all. The mirror is any file system that fsspec knows.
+one step, seen whole or not at all. The blob store is any file system that fsspec knows.
 """
 
 import os
@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from servable.artifact.blob_files import blob_files
 from servable.artifact.files import FULL, storage_error, storage_errors, sync_folder
 from servable.artifact.manifest import MANIFEST_FILE
 from servable.artifact.package import digest_of, open_package
-from servable.errors import ArtifactUnreadable, DependencyMissing, StorageFailed
+from servable.errors import ArtifactUnreadable
 
 #: A staging folder older than this belongs to nobody any more, in seconds.
 STALE_SECONDS = 24 * 3600.0
@@ -27,14 +27,14 @@ class PackageStore:
 
     Args:
         root: the home's folder, which exists.
-        mirror: an fsspec URL under which packages are kept as well, so that other machines find them;
+        blob_url: an fsspec URL under which packages are kept as well, so that other machines find them;
             empty for none.
     """
 
-    def __init__(self, root: Path, mirror: str = "") -> None:
+    def __init__(self, root: Path, blob_url: str = "") -> None:
         self._packages = root / "packages"
         self._staging = root / "staging"
-        self._mirror = mirror.rstrip("/")
+        self._blob_url = blob_url
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -99,16 +99,16 @@ class PackageStore:
         shutil.rmtree(grave, ignore_errors=True)
 
     def folder(self, digest: str) -> Path:
-        """Where the package lies on this machine; it is fetched from the mirror if it is only there.
+        """Where the package lies on this machine; it is fetched from the blob store if it is only there.
 
         Raises:
             ArtifactUnreadable: the package is nowhere.
-            StorageFailed: the mirror failed.
+            StorageFailed: the blob store failed.
         """
         target = self._packages / digest
         if target.is_dir():
             return target
-        if self._mirror:
+        if self._blob_url:
             self._fetch(digest)
             return target
         raise ArtifactUnreadable(
@@ -117,16 +117,18 @@ class PackageStore:
         )
 
     def share(self, folder: Path) -> None:
-        """Copy a sealed folder to the mirror, the manifest last, so that a half copy is never taken for one.
+        """Copy a sealed folder to the blob store, the manifest last: a half copy is never taken for one.
 
         Raises:
-            StorageFailed: the mirror failed.
+            StorageFailed: the blob store failed.
         """
-        if not self._mirror:
+        if not self._blob_url:
             return
         digest = digest_of(folder)
-        with self._remote(f"copying the package {digest[:12]} to the mirror") as (files, root):
+        with blob_files(self._blob_url, f"keeping the package {digest[:12]}") as (files, root):
             head = f"{root}/{digest}/{MANIFEST_FILE}"
+            # Others write there, of which a list from before does not know.
+            files.invalidate_cache()
             if files.exists(head):
                 return
             paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -158,22 +160,13 @@ class PackageStore:
 
     def _fetch(self, digest: str) -> None:
         with self.staging() as folder:
-            with self._remote(f"fetching the package {digest[:12]} from the mirror") as (files, root):
+            with blob_files(self._blob_url, f"fetching the package {digest[:12]}") as (files, root):
                 source = f"{root}/{digest}"
+                files.invalidate_cache()
                 if not files.exists(f"{source}/{MANIFEST_FILE}"):
-                    raise ArtifactUnreadable(f"The package {digest[:12]} is neither here nor in the mirror.")
+                    raise ArtifactUnreadable(
+                        f"The package {digest[:12]} is neither here nor in the blob store."
+                    )
                 files.get(f"{source}/", f"{folder}/", recursive=True)
             open_package(folder, digest=digest)
             self.publish(folder)
-
-    @contextmanager
-    def _remote(self, doing: str) -> Iterator[tuple[Any, str]]:
-        import fsspec
-
-        try:
-            files, root = fsspec.core.url_to_fs(self._mirror)
-            yield files, root
-        except ImportError as error:
-            raise DependencyMissing(f"The mirror {self._mirror} needs a library: {error}.") from error
-        except (OSError, ValueError) as error:
-            raise StorageFailed(f"The mirror failed while {doing} ({error}).") from error

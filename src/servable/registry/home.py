@@ -88,7 +88,7 @@ def open_home(
     *,
     create: bool = True,
     database_url: str | None = None,
-    mirror: str = "",
+    blob_url: str = "",
     clock: Clock | None = None,
 ) -> Home:
     """Open a home, making it when it does not exist.
@@ -97,7 +97,7 @@ def open_home(
         path: the folder.
         create: whether it may be made.
         database_url: where the database is, if not in the folder.
-        mirror: an fsspec URL where packages are kept as well; see ``PackageStore``.
+        blob_url: an fsspec URL where packages are kept as well; see ``PackageStore``.
         clock: what dates the records; None for the machine's.
 
     Raises:
@@ -122,7 +122,7 @@ def open_home(
             f"{folder} is no home, it has no {DATABASE}; servable train, add or demo makes one."
         )
     state = open_state(folder / DATABASE if database_url is None else database_url)
-    return Home(folder, state, PackageStore(folder, mirror), clock or SystemClock())
+    return Home(folder, state, PackageStore(folder, blob_url), clock or SystemClock())
 
 
 def publish(home: Home, folder: Path, manifest: Manifest, *, note: str = "") -> VersionRecord:

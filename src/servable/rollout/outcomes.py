@@ -7,11 +7,12 @@ are none, and a rollout goes by errors and durations alone.
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from servable.monitoring.joined import joined
+from servable.monitoring.segments import TrafficStore
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
 from servable.registry.records import DeploymentRecord
@@ -56,17 +57,13 @@ def captured(home: Home, deployment: DeploymentRecord, since: datetime) -> Mappi
         StorageFailed: what was captured cannot be read.
         DependencyMissing: pyarrow is not installed.
     """
-    if not read_policy(deployment.policy).capture or not (home.path / "traffic" / deployment.model).is_dir():
+    if not read_policy(deployment.policy).capture:
         return {}
-    return by_version(_joined(home.path, deployment.model, since), numbers=_numbers(home, deployment))
-
-
-def _joined(home: Path, model: str, since: datetime) -> Any:
-    # Lazily: only a model whose traffic is captured needs pyarrow.
-    from servable.monitoring.joined import joined
-    from servable.monitoring.segments import TrafficStore
-
-    return joined(TrafficStore(home), model, since, columns=(_PREDICTION,))
+    store = TrafficStore(home.path)
+    if not store.segments(deployment.model, "predictions", since):
+        return {}
+    table = joined(store, deployment.model, since, columns=(_PREDICTION,))
+    return by_version(table, numbers=_numbers(home, deployment))
 
 
 def _numbers(home: Home, deployment: DeploymentRecord) -> bool:

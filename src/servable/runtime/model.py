@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from servable.artifact.manifest import (
+    ANSWERS_FILE,
     EVALUATION_FILE,
     PROFILE_FILE,
     REPORT_FILE,
@@ -52,6 +53,7 @@ _RECORDS = frozenset(
         REPORT_FILE,
         PROFILE_FILE,
         SAMPLE_FILE,
+        ANSWERS_FILE,
         TRUTH_FILE,
         SELF_CHECK_FILE,
     }

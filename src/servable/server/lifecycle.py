@@ -99,7 +99,12 @@ class ServerLife:
         self._socket = listening or bind(settings.host, settings.port)
         self.url = url_of(self._socket, settings.host)
         try:
-            source = RegistrySource(Path(settings.home), database_url=settings.database_url, only=only)
+            source = RegistrySource(
+                Path(settings.home),
+                database_url=settings.database_url,
+                only=only,
+                blob_url=settings.blob_url,
+            )
             self._link = link or NoLink()
             self.host = Host(source, Metrics(version), settings, sharing=self._link.sharing)
             self.host.metrics.held = lambda: held(self.host.table)

@@ -27,13 +27,20 @@ class RegistrySource:
             deployment, or its newest version when it is not deployed; ``name:3`` and ``name@alias``
             mean that version, deployed or not.
         create: whether a home may be made where there is none.
+        blob_url: where packages are found that are not in the folder; empty for nowhere.
     """
 
     def __init__(
-        self, home: Path, *, database_url: str = "", only: Sequence[str] = (), create: bool = True
+        self,
+        home: Path,
+        *,
+        database_url: str = "",
+        only: Sequence[str] = (),
+        create: bool = True,
+        blob_url: str = "",
     ) -> None:
         self._reader = open_reader(home, create=create, database_url=database_url)
-        self._packages = PackageStore(home)
+        self._packages = PackageStore(home, blob_url)
         self._only = tuple(parse_reference(reference) for reference in only)
         try:
             self.wanted()

@@ -1,27 +1,31 @@
 """``drift``: what is served, or the rows of a file, against what a version learned from."""
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import SAMPLE_FILE
 from servable.artifact.package import Package, read_evaluation, read_profile, read_sample
 from servable.artifact.profile import profile
+from servable.artifact.sample import read_answers
 from servable.artifact.signature import is_table
 from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import DataError, ServableError
 from servable.logs import fields, logger
 from servable.monitoring.drift import Observed, judge
 from servable.monitoring.drift_records import ColumnDrift, DriftReport, Limits
-from servable.monitoring.reference import Reference, references
+from servable.monitoring.joined import Traffic
+from servable.monitoring.reference import Key, Reference, references
+from servable.monitoring.segment_cache import SegmentCache
 from servable.monitoring.segments import TrafficStore
 from servable.monitoring.streams import follow
 from servable.monitoring.vector_drift import judge_arrays
+from servable.monitoring.vectors import same_width
 from servable.monitoring.windows import Length, cut, length_of
 from servable.progress import NoProgress, Progress
 from servable.registry.findings import Findings
@@ -136,8 +140,10 @@ def examine(
     """
     observed = found.observed
     comparable = [each for each in known_of(package) if each.key in observed.columns]
-    kept = _sample(package)
-    arrays = {name: array for name, array in found.arrays.items() if name in kept}
+    kept = kept_arrays(package) if found.arrays else {}
+    arrays = {
+        key: rows for key, rows in found.arrays.items() if key in kept and same_width(kept[key], rows.values)
+    }
     if not comparable and not arrays:
         raise DataError(
             f"The package of {record.reference} keeps no profile, evaluation or sample rows, so there is "
@@ -181,6 +187,18 @@ def known_of(package: Package) -> tuple[Reference, ...]:
     return references(package.signature, known, read_evaluation(package.folder))
 
 
+def kept_arrays(package: Package) -> dict[Key, NDArray[Any]]:
+    """The rows of whole arrays that a package lets later ones be compared with ``[rows, ...]``.
+
+    Raises:
+        ArtifactUnreadable: its records are damaged.
+    """
+    inputs = {field.name for field in package.signature.inputs if field.is_tensor}
+    taken = {Key("input", name): array for name, array in _sample(package).items() if name in inputs}
+    given = {Key("output", name): array for name, array in read_answers(package.folder).items()}
+    return {key: array for key, array in (taken | given).items() if array.dtype.kind in "biuf"}
+
+
 def _sample(package: Package) -> Arrays:
     return read_sample(package.folder) if (package.folder / SAMPLE_FILE).is_file() else {}
 
@@ -221,7 +239,7 @@ def _write(path: str | Path, report: DriftReport) -> None:
         Path(path).write_text(page, encoding="utf-8")
 
 
-def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
+def refresh_drift(home: Home, clock: Clock, cache: SegmentCache | None = None) -> tuple[str, ...]:
     """Bring the findings about drift up to date. Cheap when no segment is new; idempotent.
 
     It rests in proportion to its cost, so that busy traffic is not read all the time.
@@ -230,6 +248,7 @@ def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
     Args:
         home: open.
         clock: says how far back to look.
+        cache: what was read of segments before; the same at every call, or None to read all of them.
 
     Returns:
         The models about which something new was found.
@@ -238,21 +257,24 @@ def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
         StorageFull: no space left for the findings.
         StorageFailed: the registry cannot be read or written.
     """
-    store = TrafficStore(home.path)
+    store, kept = TrafficStore(home.path), SegmentCache() if cache is None else cache
     findings = Findings(home.state, clock)
     changed = []
-    for deployment in home.deployments.all():
+    deployments = home.deployments.all()
+    kept.keep(each.model for each in deployments)
+    for deployment in deployments:
         model = deployment.model
         versions = sorted({deployment.version, *deployment.traffic.versions})
-        stamp = _stamp(store, model, versions, clock)
+        held = store.stamp(model, clock.now() - timedelta(days=SPAN_DAYS))
+        stamp = f"{held} {versions}"
         now, began = clock.now().timestamp(), clock.monotonic()
         read = next((each.value for each in findings.of(READ, model)), {})
         resting = 0 <= now - read.get("at", 0.0) < _REST * read.get("took_s", 0.0)
-        if not stamp or read.get("stamp") == stamp or resting:
+        if not held or read.get("stamp") == stamp or resting:
             continue
         values = {}
         for version in versions:
-            value = _examined(home, store, model, version, clock)
+            value = _examined(home, kept.of(store), model, version, clock)
             if value is not None:
                 values[version] = value
         if values != {each.version: each.value for each in findings.of(DRIFT, model)}:
@@ -262,25 +284,13 @@ def refresh_drift(home: Home, clock: Clock) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def _stamp(store: TrafficStore, model: str, versions: Sequence[int], clock: Clock) -> str:
-    """Differs when there are other segments or other versions are served; empty where there is no traffic."""
-    since = clock.now() - timedelta(days=SPAN_DAYS)
-    paths = [*store.segments(model, "predictions", since), *store.segments(model, "feedback", since)]
-    if not paths:
-        return ""
-    told = "\n".join([str(path.relative_to(store.root)) for path in paths] + [str(each) for each in versions])
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
-
-
-def _examined(
-    home: Home, store: TrafficStore, model: str, version: int, clock: Clock
-) -> dict[str, Any] | None:
+def _examined(home: Home, traffic: Traffic, model: str, version: int, clock: Clock) -> dict[str, Any] | None:
     """What is kept about one version; None where nothing can be said."""
     try:
         record = home.models.resolve(f"{model}:{version}")
         package = home.package(record)
         since = clock.now() - timedelta(days=SPAN_DAYS)
-        found = from_traffic(store, model, version, package.signature, since)
+        found = from_traffic(traffic, model, version, package.signature, since)
         if not found.observed.rows:
             return None
         report = examine(record, package, found, Length(), Limits(), clock.now(), NoProgress())

@@ -12,14 +12,17 @@ from servable.artifact.package import Package
 from servable.artifact.profile import comparable
 from servable.artifact.signature import Field, Signature
 from servable.errors import DataError
+from servable.monitoring.captured_arrays import captured_arrays
 from servable.monitoring.drift import Observed
+from servable.monitoring.joined import Traffic, joined
 from servable.monitoring.labels import label_text
 from servable.monitoring.reference import ERROR, PREDICTION, PROBABILITY, RIGHT, WRONG, Key, Reference
-from servable.monitoring.segments import TrafficStore
+from servable.monitoring.vectors import Vectors
 from servable.progress import Progress
 from servable.protocols.files import lone_file
 from servable.tensors import MISSING_STRING, NUMBERS, PROBABILITIES, STRINGS, Arrays, take
 from servable.tensors import PREDICTION as ANSWERS
+from servable.workflows.answered_sample import arrays_of
 from servable.workflows.answering import answers
 from servable.workflows.sources import table_of
 
@@ -37,13 +40,13 @@ class Found(NamedTuple):
 
     Attributes:
         observed: the rows, in order of time.
-        arrays: whole arrays that the model took, by input; empty for tables.
+        arrays: whole arrays that the model took and gave; empty for tables with labels or single numbers.
         source: where they came from, for people.
         notes: sentences.
     """
 
     observed: Observed
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[Key, Vectors]
     source: str
     notes: tuple[str, ...] = ()
 
@@ -92,8 +95,9 @@ def from_data(
     columns = inputs_of(signature, arrays) | _unused(frame, references)
     truth = _truth(frame, target, signature)
     columns |= outputs_of(signature, given.get(ANSWERS), given.get(PROBABILITIES), truth)
-    whole = {field.name: arrays[field.name] for field in signature.inputs if field.is_tensor}
-    return Found(Observed(len(frame), columns, at), whole, str(source["data"]))
+    return Found(
+        Observed(len(frame), columns, at), whole_arrays(signature, arrays, given), str(source["data"])
+    )
 
 
 def _from_files(package: Package, data: Path, target: str | None, progress: Progress) -> Found:
@@ -115,7 +119,16 @@ def _from_files(package: Package, data: Path, target: str | None, progress: Prog
     if signature.task == "classification":
         known = np.asarray([label_text(label) for label in signature.classes], object)[truth.astype(np.int64)]
     columns = outputs_of(signature, given.get(ANSWERS), given.get(PROBABILITIES), known)
-    return Found(Observed(rows.size, columns), arrays, data.name)
+    return Found(Observed(rows.size, columns), whole_arrays(signature, arrays, given), data.name)
+
+
+def whole_arrays(signature: Signature, taken: Arrays, given: Arrays) -> dict[Key, Vectors]:
+    """The whole arrays of numbers among what a model took and gave, row for row."""
+    inputs = {field.name: taken[field.name] for field in signature.inputs if field.is_tensor}
+    found = {Key("input", name): array for name, array in inputs.items() if array.dtype.kind in "biuf"}
+    kept = {name: array for name, array in arrays_of(given).items() if name != PROBABILITIES}
+    found |= {Key("output", name): array for name, array in kept.items()}
+    return {key: Vectors(np.arange(len(array)), array) for key, array in found.items()}
 
 
 def _in_order(frame: "pd.DataFrame", time: str | None) -> "tuple[pd.DataFrame, NDArray[np.float64] | None]":
@@ -225,12 +238,12 @@ def _truth(frame: "pd.DataFrame", target: str | None, signature: Signature) -> N
 
 
 def from_traffic(
-    store: TrafficStore, model: str, version: int, signature: Signature, since: datetime | None
+    traffic: Traffic, model: str, version: int, signature: Signature, since: datetime | None
 ) -> Found:
     """The rows that servers captured of a version, with the labels that came back.
 
     Args:
-        store: of the home.
+        traffic: of the home.
         model: the name.
         version: the number.
         signature: of the version.
@@ -242,9 +255,7 @@ def from_traffic(
     """
     from pyarrow import compute
 
-    from servable.monitoring.joined import joined
-
-    table = joined(store, model, since)
+    table = joined(traffic, model, since)
     if not table.num_rows:
         return Found(Observed(0, {}), {}, "captured traffic")
     table = table.filter(
@@ -259,15 +270,18 @@ def from_traffic(
     columns: dict[Key, NDArray[Any]] = {}
     for field in signature.inputs:
         name = f"in.{field.name}"
-        if name not in names or field.is_tensor or field.kind == "date":
+        if name not in names or field.kind == "date":
             continue
         if field.captured != "keep":
             notes.append(f"{field.name} is captured as a hash, which cannot be compared")
             continue
+        if field.is_tensor:
+            continue
         columns[Key("input", field.name)] = _captured(field, table[name])
     columns |= _captured_outputs(signature, table, names)
     at = np.asarray(table["at"].cast("int64"), np.float64) / 1e6 if rows else None
-    return Found(Observed(table.num_rows, columns, at), {}, "captured traffic", tuple(notes))
+    observed = Observed(table.num_rows, columns, at)
+    return Found(observed, captured_arrays(signature, table), "captured traffic", tuple(notes))
 
 
 def _captured(field: Field, column: Any) -> NDArray[Any]:

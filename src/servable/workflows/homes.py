@@ -38,5 +38,10 @@ def opened(home: str | Path | None, *, create: bool = False) -> Iterator[Home]:
         SettingInvalid: the settings that name it cannot be read.
     """
     settings = load_settings({"home": home})
-    with open_home(settings.home, create=create, database_url=settings.database_url or None) as found:
+    with open_home(
+        settings.home,
+        create=create,
+        database_url=settings.database_url or None,
+        blob_url=settings.blob_url,
+    ) as found:
         yield found

@@ -55,6 +55,8 @@ class TrafficOutcome(msgspec.Struct, frozen=True, kw_only=True):
         unknown: rows of feedback that belong to no captured prediction of this span.
         newest: the last few rows: request id, row, time, version, prediction, outcome and reward.
         output: the file that holds all of them; empty when none was asked for.
+        written_every_s: seconds after which captured requests are written and can be seen here; 0 where the
+            deployment captures none.
     """
 
     model: str
@@ -62,6 +64,7 @@ class TrafficOutcome(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int
     newest: tuple[dict[str, Any], ...] = ()
     output: str = ""
+    written_every_s: float = 0.0
 
 
 class QualityRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +81,15 @@ class QualityOutcome(msgspec.Struct, frozen=True, kw_only=True):
         model: its name.
         versions: those of which traffic was captured.
         unknown: rows of feedback that belong to no captured prediction.
+        damaged: segments that were passed over, because nobody can read them.
+        written_every_s: as in ``TrafficOutcome``.
     """
 
     model: str
     versions: tuple[QualityRow, ...]
     unknown: int
+    damaged: tuple[str, ...] = ()
+    written_every_s: float = 0.0
 
 
 class AlertRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from servable.optimization.measure import machine
 from servable.optimization.session import with_findings
 from servable.progress import NoProgress, Progress
 from servable.registry.home import republish
+from servable.workflows.answered_sample import keep_answers
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
 from servable.workflows.losses import Allowance, allowance
@@ -152,7 +153,8 @@ def _copied(package: Package, folder: Path, sample: Sample) -> Trained:
             shutil.copyfile(package.folder / entry.path, target)
     # Rows whose true answers are known are worth more than rows without.
     told = sample.truth is not None and not (folder / TRUTH_FILE).is_file()
-    if told or not (folder / SAMPLE_FILE).is_file():
+    others = told or not (folder / SAMPLE_FILE).is_file()
+    if others:
         keep_sample(folder, sample)
     variant = package.manifest.variant(TRAINED)
     if variant.format in FITTED:
@@ -160,4 +162,6 @@ def _copied(package: Package, folder: Path, sample: Sample) -> Trained:
     restored = lookup.adapter(variant.format).restore(
         folder, variant, package.signature, trust=package.manifest.trusted
     )
+    if others:
+        keep_answers(folder, restored, variant.format, sample.rows)
     return restored._replace(libraries=package.manifest.libraries)

@@ -33,6 +33,7 @@ from servable.registry.home import Home, publish
 from servable.registry.records import VersionRecord
 from servable.runtime.rehearsal import example_arrays
 from servable.tensors import Arrays, row_count, take
+from servable.workflows.answered_sample import keep_answers
 from servable.workflows.look import variant_rows
 from servable.workflows.outcomes import VariantRow
 from servable.workflows.recording import recorded
@@ -143,6 +144,7 @@ def filled(folder: Path, contents: Contents, *, progress: Progress) -> Manifest:
     variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
     write_signature(folder, contents.trained.signature)
     keep_sample(folder, contents.sample)
+    keep_answers(folder, contents.trained, variant.format, contents.sample.rows)
     if contents.evaluation is not None:
         write_json(folder, EVALUATION_FILE, contents.evaluation)
     if contents.profile is not None:

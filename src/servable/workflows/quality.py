@@ -1,16 +1,15 @@
 """Live quality: how good served answers were by the labels that came back, and what is kept of it.
 
-``refresh_quality`` is called again and again by whoever watches a home; it reads nothing when no segment is
-new, and no more often than its own cost allows. What it finds lies in the registry as findings of the kind
+``refresh_quality`` is called again and again by whoever watches a home; it opens only segments that are new,
+and looks no more often than its own cost allows. What it finds lies in the registry as findings of the kind
 ``quality``, one for each version.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,12 +19,14 @@ from servable.artifact.signature import Signature
 from servable.clock import Clock
 from servable.errors import ServableError
 from servable.logs import fields, logger
-from servable.monitoring.joined import join_stored
+from servable.monitoring.joined import Traffic, join_stored
 from servable.monitoring.journal import settle_orphans
 from servable.monitoring.labels import label_text
 from servable.monitoring.quality import Answered, VersionQuality, version_quality
+from servable.monitoring.segment_cache import SegmentCache
 from servable.monitoring.segments import TrafficStore
 from servable.registry.home import Home
+from servable.registry.policy import read_policy
 from servable.settings import load_settings
 from servable.workflows.homes import opened
 from servable.workflows.monitored import QualityOutcome, QualityRow
@@ -40,28 +41,54 @@ _REST = 20.0
 _COLUMNS = ("code", "out.prediction", "out.probabilities", "sampled")
 
 
+#: A storage that failed is asked again after so many seconds at the earliest.
+_PAUSE_S = 60.0
+
+
 class _Read(msgspec.Struct, frozen=True, kw_only=True):
     """What the last look at a model's segments was.
 
     Attributes:
-        segments: a digest of their names.
+        segments: differs when there are others; empty when they could not be read.
         at: when, in seconds since 1970.
         took_s: how long it took.
         unknown: rows of feedback that belong to no prediction here.
+        damaged: segments that are passed over, because nobody can read them.
+        reason: why they could not be read; empty when they could.
     """
 
     segments: str
     at: float
     took_s: float
     unknown: int
+    damaged: tuple[str, ...] = ()
+    reason: str = ""
+
+    def rests(self, now: float) -> bool:
+        """Whether it is too early for another look."""
+        pause_s = max(_REST * self.took_s, _PAUSE_S if self.reason else 0.0)
+        return self.at <= now < self.at + pause_s
 
 
-def refresh_quality(home: Home, clock: Clock) -> tuple[str, ...]:
-    """Bring the findings about quality up to date and remove what is too old. Cheap when nothing changed.
+class Measured(NamedTuple):
+    """What the labels of a model say.
+
+    Attributes:
+        versions: how good each version's answers were.
+        unknown: rows of feedback that belong to no captured prediction.
+    """
+
+    versions: Mapping[int, VersionQuality]
+    unknown: int
+
+
+def refresh_quality(home: Home, clock: Clock, cache: SegmentCache | None = None) -> tuple[str, ...]:
+    """Bring the findings about quality up to date. Cheap when nothing changed.
 
     Args:
         home: open.
-        clock: says what is old.
+        clock: says when a model is looked at again.
+        cache: what was read of segments before; the same at every call, or None to read all of them.
 
     Returns:
         The models about which something new was found.
@@ -71,16 +98,28 @@ def refresh_quality(home: Home, clock: Clock) -> tuple[str, ...]:
         StorageFailed: the storage or the registry fails.
         DependencyMissing: there is traffic, and pyarrow is not installed.
     """
-    store = TrafficStore(home.path)
-    if not store.root.is_dir():
-        return ()
+    store, kept = TrafficStore(home.path), SegmentCache() if cache is None else cache
     settle_orphans(store)
-    days = load_settings({"home": str(home.path)}).capture_days
-    store.remove_before((clock.now() - timedelta(days=days)).date())
     known = {record.name for record in home.models.all()}
-    return tuple(
-        model for model in store.models() if model in known and _refreshed(home, store, model, clock)
-    )
+    # What is said about a model whose traffic is all gone must go as well.
+    looked_at = {finding.model for finding in home.findings.of(READ)}
+    models = known & {*store.models(), *looked_at}
+    kept.keep(models)
+    return tuple(model for model in sorted(models) if _refreshed(home, store, model, clock, kept))
+
+
+def remove_old(home: Home, clock: Clock) -> int:
+    """Remove the traffic that is older than ``capture_days``; how many segments there were.
+
+    Args:
+        home: open.
+        clock: says what is old.
+
+    Raises:
+        StorageFailed: the storage cannot be read.
+    """
+    days = load_settings({"home": str(home.path)}).capture_days
+    return TrafficStore(home.path).remove_before((clock.now() - timedelta(days=days)).date())
 
 
 def quality(name: str, *, home: str | Path | None = None) -> QualityOutcome:
@@ -93,28 +132,40 @@ def quality(name: str, *, home: str | Path | None = None) -> QualityOutcome:
     Raises:
         ModelNotFound: there is no such model.
         DependencyMissing: pyarrow is not installed.
-        StorageFailed: a segment cannot be read.
+        StorageFailed: the storage cannot be read.
     """
     with opened(home) as place:
         place.models.resolve(name)
-        store = TrafficStore(place.path)
+        store, cache = TrafficStore(place.path), SegmentCache()
         settle_orphans(store)
-        found, unknown = measured(place, store, name)
+        found = measured(place, cache.of(store), name)
         return QualityOutcome(
             model=name,
-            unknown=unknown,
-            versions=tuple(QualityRow(version=version, quality=each) for version, each in found.items()),
+            unknown=found.unknown,
+            versions=tuple(
+                QualityRow(version=version, quality=each) for version, each in found.versions.items()
+            ),
+            damaged=cache.damaged(name),
+            written_every_s=written_every_s(place, name),
         )
 
 
-def measured(home: Home, store: TrafficStore, model: str) -> tuple[dict[int, VersionQuality], int]:
+def written_every_s(home: Home, model: str) -> float:
+    """Seconds after which captured requests become readable; 0 where the deployment captures none."""
+    deployed = home.deployments.get(model)
+    if deployed is None or not read_policy(deployed.policy).capture:
+        return 0.0
+    return load_settings({"home": str(home.path)}).capture_interval_s
+
+
+def measured(home: Home, traffic: Traffic, model: str) -> Measured:
     """The quality of every version with captured answers, and how many labels belong to none of them.
 
     Raises:
         DependencyMissing: pyarrow is not installed.
-        StorageFailed: a segment cannot be read.
+        StorageFailed: the storage cannot be read.
     """
-    found = join_stored(store, model, columns=_COLUMNS)
+    found = join_stored(traffic, model, columns=_COLUMNS)
     made: dict[int, VersionQuality] = {}
     versions = np.asarray(found.table["version"])
     for version in np.unique(versions).tolist():
@@ -123,7 +174,7 @@ def measured(home: Home, store: TrafficStore, model: str) -> tuple[dict[int, Ver
             rows = found.table.filter(versions == version)
             classes = tuple(label_text(label) for label in signature.classes)
             made[version] = version_quality(answered(rows, len(classes)), signature.task, classes)
-    return made, found.unknown
+    return Measured(made, found.unknown)
 
 
 def answered(table: Any, classes: int) -> Answered:
@@ -165,31 +216,35 @@ def _objects(values: list[Any]) -> Any:
     return made
 
 
-def _refreshed(home: Home, store: TrafficStore, model: str, clock: Clock) -> bool:
+def _refreshed(home: Home, store: TrafficStore, model: str, clock: Clock, cache: SegmentCache) -> bool:
     """Look at one model; whether something new was found."""
-    digest = _digest(store, model)
     before = _read(home, model)
     now = clock.now().timestamp()
-    if before is not None and (
-        before.segments == digest or before.at <= now < before.at + _REST * before.took_s
-    ):
+    if before is not None and before.rests(now):
+        return False
+    stamp = store.stamp(model)
+    if before is not None and before.segments == stamp:
         return False
     started = time.monotonic()
     try:
-        found, unknown = measured(home, store, model)
+        found = measured(home, cache.of(store), model)
     except ServableError as error:
-        _log.error("live quality is not known", extra=fields(model=model, reason=error.message))
+        if before is None or before.reason != error.message:
+            _log.error("live quality is not known", extra=fields(model=model, reason=error.message))
+        unknown, took_s = before.unknown if before else 0, time.monotonic() - started
+        failed = _Read(segments="", at=now, took_s=took_s, unknown=unknown, reason=error.message)
+        home.findings.put(model, READ, {0: _plain(failed)})
         return False
-    home.findings.put(model, QUALITY, {version: _plain(each) for version, each in found.items()})
-    read = _Read(segments=digest, at=now, took_s=time.monotonic() - started, unknown=unknown)
+    home.findings.put(model, QUALITY, {version: _plain(each) for version, each in found.versions.items()})
+    read = _Read(
+        segments=stamp,
+        at=now,
+        took_s=time.monotonic() - started,
+        unknown=found.unknown,
+        damaged=cache.damaged(model),
+    )
     home.findings.put(model, READ, {0: _plain(read)})
     return True
-
-
-def _digest(store: TrafficStore, model: str) -> str:
-    """A digest of the names of a model's segments, which are never changed."""
-    names = (path.as_posix() for kind in ("predictions", "feedback") for path in store.segments(model, kind))
-    return hashlib.blake2b("\n".join(names).encode(), digest_size=16).hexdigest()
 
 
 def _read(home: Home, model: str) -> _Read | None:

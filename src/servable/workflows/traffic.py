@@ -15,6 +15,7 @@ from servable.monitoring.journal import settle_orphans
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.workflows.homes import opened
 from servable.workflows.monitored import TrafficOutcome, TrafficVersion
+from servable.workflows.quality import written_every_s
 
 _SHOWN = ("request_id", "row", "at", "version", "code", "out.prediction", "outcome", "reward")
 _NEWEST = 10
@@ -53,6 +54,7 @@ def traffic(
         store = TrafficStore(place.path)
         settle_orphans(store)
         found = join_stored(store, model, start)
+        every_s = written_every_s(place, model)
     if target is not None:
         _write(found.table, target)
     return TrafficOutcome(
@@ -61,6 +63,7 @@ def traffic(
         unknown=found.unknown,
         newest=_newest(found.table),
         output="" if target is None else str(target),
+        written_every_s=every_s,
     )
 
 

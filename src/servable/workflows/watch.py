@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,13 +50,15 @@ class Job(NamedTuple):
 def jobs() -> tuple[Job, ...]:
     """What is done besides following rollouts."""
     # Lazily: whoever only follows rollouts on a small machine waits for none of what these bring.
+    from servable.monitoring.segment_cache import SegmentCache
     from servable.workflows.alerting import raise_alerts
     from servable.workflows.drift import refresh_drift
-    from servable.workflows.quality import refresh_quality
+    from servable.workflows.quality import refresh_quality, remove_old
 
     return (
-        Job("quality", 5.0, refresh_quality),
-        Job("drift", 30.0, refresh_drift),
+        Job("old traffic", 600.0, remove_old),
+        Job("quality", 5.0, partial(refresh_quality, cache=SegmentCache())),
+        Job("drift", 30.0, partial(refresh_drift, cache=SegmentCache())),
         Job("alerts", 5.0, raise_alerts),
     )
 
@@ -74,6 +77,8 @@ class Watcher:
         self._clock = clock
         self._jobs = jobs() if others is None else others
         self._due = {job.name: -float("inf") for job in self._jobs}
+        #: Why a job could not be done the last time; said once.
+        self._failing: dict[str, str] = {}
         self._outcomes = Paced(clock)
         self._holder = f"{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         # A look at the rollouts must not wait for a long read of captured traffic.
@@ -121,8 +126,11 @@ class Watcher:
                 continue
             try:
                 job.work(self._home, self._clock)
+                self._failing.pop(job.name, None)
             except ServableError as error:
-                _log.warning("could not be done", extra=fields(job=job.name, reason=error.message))
+                if self._failing.get(job.name) != error.message:
+                    _log.warning("could not be done", extra=fields(job=job.name, reason=error.message))
+                self._failing[job.name] = error.message
             except Exception:  # noqa: BLE001 - one job must not end the others
                 _log.exception("failed inside", extra=fields(job=job.name))
             self._due[job.name] = self._clock.monotonic() + job.every_s
@@ -151,7 +159,11 @@ def watch(
     """
     settings, clock = load_settings({"home": home, "database_url": database_url}), clock or SystemClock()
     with open_home(
-        settings.home, create=False, database_url=settings.database_url or None, clock=clock
+        settings.home,
+        create=False,
+        database_url=settings.database_url or None,
+        blob_url=settings.blob_url,
+        clock=clock,
     ) as place:
         watcher = Watcher(place, clock)
         try:

@@ -18,7 +18,7 @@ _IDLE_S = 60.0
 _LAST_S = 5.0
 
 
-class Watching:
+class WatcherKeeper:
     """Keeps at most one watcher. Belongs to one event loop; the thread that uses it must outlive the process.
 
     Args:
@@ -72,6 +72,7 @@ class Watching:
         told = {
             "SERVABLE_HOME": settings.home,
             "SERVABLE_DATABASE_URL": settings.database_url,
+            "SERVABLE_BLOB_URL": settings.blob_url,
             "SERVABLE_LOG_LEVEL": settings.log_level,
             "SERVABLE_LOG_FORMAT": settings.log_format,
         }

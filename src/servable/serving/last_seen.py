@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from servable.serving.live import Source, Wanted
 
 
-class Watched:
+class LastSeen:
     """What a source wants. Belongs to one event loop.
 
     Args:
