@@ -1,6 +1,8 @@
 """What is learned from which kind of data: tables in ``search``, tables with free text in ``text``."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,11 @@ from numpy.typing import NDArray
 
 from servable.errors import SettingInvalid
 from servable.frameworks.base import Trained
-from servable.progress import Progress
+from servable.progress import NoProgress, Progress
 from servable.training import search
 from servable.training.crossval import CandidateResult
 from servable.training.data import Problem
-from servable.training.outcome import TrainingResult
+from servable.training.outcome import TrainingResult, profile_of
 from servable.training.split import HOLDOUT
 from servable.training.tasks import text
 
@@ -77,15 +79,67 @@ def train(
     holdout: float = HOLDOUT,
     time_budget_s: float = 60.0,
     seed: int = 0,
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train the best model that the time allows, and measure it on unseen rows; see ``search.train``."""
+    """Train the best model that the time allows, and measure it on unseen rows; see ``search.train``.
+
+    Args:
+        problem: the rows.
+        model: ``auto``, or the name of a candidate.
+        holdout: share of rows held out.
+        time_budget_s: seconds for all of it but the last fit.
+        seed: of whatever is random.
+        refit: whether the model is fitted once more, with the rows that it was measured on too.
+        progress: told of every stage.
+
+    Raises:
+        SettingInvalid: an option cannot be used.
+        DataError: the rows cannot be learned from.
+    """
+    if refit and problem.task == "clustering":
+        raise SettingInvalid(
+            "Clusters that are found anew in all rows are not those that were measured; leave --refit out."
+        )
     course = text.train if _has_texts(problem) else search.train
-    return course(
+    result = course(
         problem,
         model=model,
         holdout=holdout,
         time_budget_s=time_budget_s,
         seed=seed,
         progress=progress,
+    )
+    return refitted(problem, result, progress) if refit else result
+
+
+def refitted(problem: Problem, result: TrainingResult, progress: Progress | None = None) -> TrainingResult:
+    """A training whose model was fitted once more, on all rows; its figures stay those of the one before.
+
+    Args:
+        problem: the rows.
+        result: what they came to.
+        progress: told of it.
+
+    Raises:
+        DataError: it cannot learn from all of the rows.
+    """
+    watched, recipe = progress or NoProgress(), result.recipe
+    rows = np.arange(problem.size, dtype=np.int64)
+    started = time.monotonic()
+    watched.begin("Fit with the held-out rows too")
+    adapter, trained = fit(problem, recipe["estimator"], recipe["params"], seed=int(recipe["seed"]))
+    watched.done(f"on {len(rows)} rows")
+    note = (
+        f"after it was measured, the model was fitted once more with the held-out rows too; the figures are "
+        f"those of the model before, which learned from {recipe['rows_train']:,} rows"
+    )
+    return replace(
+        result,
+        trained=trained._replace(libraries=result.trained.libraries),
+        adapter=adapter,
+        profile=profile_of(problem, rows),
+        recipe={**recipe, "rows_train": len(rows), "split": {**recipe["split"], "refitted": True}},
+        notes=(*result.notes, note),
+        seconds=result.seconds + time.monotonic() - started,
     )
