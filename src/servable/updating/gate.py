@@ -39,7 +39,7 @@ class GateRules(msgspec.Struct, frozen=True, kw_only=True):
         favour: who has the benefit of the doubt. ``present``: the challenger passes once it is shown to gain
             more than the margin. ``newer``: it passes unless it is shown to gain less, which is right where
             the world moves, since there the older of two models that look alike is the one that gets worse.
-            ``drift``: ``newer`` where drift or worse answers were found when the turn began, or ``present``.
+            ``drift``: ``newer`` if drift or worse answers were found when the turn began, else ``present``.
         slices: columns whose values, each by itself, must not get worse, or ``column=value``.
         slice_loss: by how much a slice may be worse before it counts.
         slower: how many times as long an answer to one row may take.
@@ -179,14 +179,19 @@ def judge(rules: GateRules, comparison: Comparison, *, moved: bool = False) -> V
     """
     whole, metric = comparison.whole, comparison.metric
     said = f"{metric} {whole.champion:.4f} -> {whole.challenger:.4f} on {whole.rows} rows"
-    doubt = _short_of(rules, whole, newer=rules.favour == "newer" or (rules.favour == "drift" and moved))
+    newer = rules.favour == "newer" or (rules.favour == "drift" and moved)
+    doubt = _short_of(rules, whole, newer=newer)
     failed = [f"{said}: {doubt}"] if doubt else []
     failed += [
         f"{each.name} gets worse: {metric} {each.champion:.4f} -> {each.challenger:.4f} on {each.rows} rows"
         for each in comparison.slices
         if each.gain < -rules.slice_loss and each.high < 0
     ]
-    return Verdict(not failed, tuple(failed) or (f"{said}: gain {whole.gain:+.4f}{_by_doubt(rules, whole)}",))
+    if failed:
+        return Verdict(False, tuple(failed))
+    unproven = newer and whole.sure <= rules.margin
+    by_doubt = f", and one below {rules.margin:g} is not shown, so the newer version is favoured"
+    return Verdict(True, (f"{said}: gain {whole.gain:+.4f}{by_doubt if unproven else ''}",))
 
 
 def _short_of(rules: GateRules, whole: Gain, *, newer: bool) -> str:
@@ -205,13 +210,6 @@ def _short_of(rules: GateRules, whole: Gain, *, newer: bool) -> str:
         f"a gain above {rules.margin:g} is not shown with {rules.confidence:.0%} confidence "
         f"(shown: {whole.sure:+.4f})"
     )
-
-
-def _by_doubt(rules: GateRules, whole: Gain) -> str:
-    """Said of a challenger that passed without proof."""
-    if whole.sure > rules.margin or rules.favour == "present":
-        return ""
-    return f", and one below {rules.margin:g} is not shown, so the newer version is favoured"
 
 
 def in_time(rules: GateRules, champion_s: float, challenger_s: float) -> Verdict:
