@@ -8,6 +8,7 @@ from sqlalchemy import insert
 
 from servable.registry import tables
 from servable.registry.home import open_home
+from servable.updating.gate import GateRules
 from servable.updating.options import UpdateOptions
 from servable.updating.plan import Triggers
 from servable.updating.signs import Signs, drifted, signs, worse
@@ -57,19 +58,39 @@ def test_answers_are_worse_when_even_the_good_end_is(
     assert worse(found, evaluated) == said
 
 
-def test_a_finding_about_the_present_version_makes_a_turn_due(shops: Path) -> None:
-    asked = UpdateOptions(triggers=Triggers(drift=True), tune=False)
-    write_traffic(shops, "shops", rows(400, seed=2, turned=True), first=0)
-    assert update("shops", asked, home=shops).reason == "waiting for drift"
-    with open_home(shops) as place, place.state.writing() as connection:
+def find_drift(home: Path) -> None:
+    """Keep ``DRIFT`` as the finding about ``shops:1``."""
+    with open_home(home) as place, place.state.writing() as connection:
         connection.execute(
             insert(tables.findings).values(
                 model="shops", version=1, kind="drift", updated_at="2026-01-01T00:00:00Z", value=DRIFT
             )
         )
+
+
+def test_a_finding_about_the_present_version_makes_a_turn_due(shops: Path) -> None:
+    asked = UpdateOptions(triggers=Triggers(drift=True), tune=False)
+    write_traffic(shops, "shops", rows(400, seed=2, turned=True), first=0)
+    assert update("shops", asked, home=shops).reason == "waiting for drift"
+    find_drift(shops)
     with open_home(shops) as place:
         assert signs(place, place.models.resolve("shops:1")) == Signs("vicprice since row 17424, transfer")
     outcome = update("shops", asked, home=shops)
     assert outcome.reason == "drift: vicprice since row 17424, transfer"
     # The finding is about version 1; the version that took over has none yet.
     assert not update("shops", asked, home=shops).due
+
+
+@pytest.mark.parametrize(("found", "state"), [(False, "refused"), (True, "promoted")])
+def test_drift_decides_whom_the_gate_favours(found: bool, state: str, shops: Path) -> None:
+    """Two models that are alike: only drift gives the newer one the benefit of the doubt."""
+    write_traffic(shops, "shops", rows(300, seed=3), first=0)
+    if found:
+        find_drift(shops)
+    outcome = update("shops", UpdateOptions(tune=False, gate=GateRules(favour="drift")), home=shops)
+    assert outcome.turn is not None
+    assert outcome.turn.state == state
+    assert outcome.turn.record["signs"] == {
+        "drift": "vicprice since row 17424, transfer" if found else "",
+        "quality": "",
+    }

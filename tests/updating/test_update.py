@@ -100,6 +100,15 @@ def test_one_that_is_no_better_is_refused_and_nothing_changes(shops: Path) -> No
     assert served(shops) == 1
 
 
+def test_one_that_is_no_better_takes_over_where_newer_is_favoured(shops: Path) -> None:
+    write_traffic(shops, "shops", rows(300, seed=3), first=0)
+    outcome = update("shops", UpdateOptions(tune=False, gate=GateRules(favour="newer")), home=shops)
+    assert outcome.turn is not None
+    assert outcome.turn.state == "promoted"
+    (reason,) = outcome.turn.record["gate"]["reasons"]
+    assert reason.endswith("so the newer version is favoured")
+
+
 def test_never_registers_and_leaves_the_rest_to_a_person(turned: Path) -> None:
     outcome = update("shops", UpdateOptions(tune=False, deploy="never", refit=False), home=turned)
     assert outcome.turn is not None

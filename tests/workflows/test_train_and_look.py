@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 
 import servable
 from servable.artifact.package import open_package, read_evaluation, read_profile
+from servable.artifact.recipe import read_recipe
 from servable.artifact.sample import read_sample
 from servable.errors import DataError, FileMissing, InputError, ModelNotFound, SettingInvalid
 from servable.testing import RecordedProgress
@@ -66,6 +68,38 @@ def test_the_next_version_is_compared_with_the_one_before(iris: pd.DataFrame, tr
     (row,) = servable.models(home=trained_home)
     assert (row.versions, row.latest, row.deployed, row.default) == (2, 2, 2, True)
     assert "revious" in Path(outcome.report).read_text()
+
+
+@pytest.mark.parametrize(
+    ("time_order", "refit", "refitted"),
+    [(True, None, True), (True, False, False), (False, None, False), (False, True, True)],
+)
+def test_the_newest_rows_are_learned_from_once_they_have_measured(
+    time_order: bool, refit: bool | None, refitted: bool, home: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["a", "b"]).assign(y=rng.integers(0, 2, 200) > 0)
+    outcome = servable.train(
+        frame, target="y", name="made", model="logistic", time_budget_s=0.1, time_order=time_order,
+        refit=refit, home=home,
+    )  # fmt: skip
+    assert outcome.refitted is refitted
+    assert (outcome.rows_train, outcome.rows_holdout) == (200 if refitted else 160, 40)
+    package = servable.describe("made", home=home)
+    assert ("fitted once more" in Path(outcome.report).read_text()) is refitted
+    recipe = read_recipe(Path(package.package))
+    assert recipe is not None
+    assert recipe.refit is refit
+
+
+def test_pictures_are_served_as_measured(tmp_path: Path, home: Path) -> None:
+    for label in ("cat", "dog"):
+        for number in range(3):
+            path = tmp_path / "pets" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(SettingInvalid, match="leave --refit out"):
+        servable.train(tmp_path / "pets", name="pets", refit=True, home=home)
 
 
 def test_clusters_need_no_target(iris: pd.DataFrame, home: Path) -> None:

@@ -33,6 +33,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         time_budget_s: seconds for comparing, tuning and fitting; None for what is usual.
         tolerance: at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse.
+        refit: whether the model was to be fitted again with the held-out rows; None for where rows are in
+            order of time.
         seed: of everything left to chance.
         traffic_rows: labelled rows of traffic that were learned from besides.
         traffic_until: the moment of the newest of them, ISO 8601 in UTC with microseconds; empty: none.
@@ -51,6 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     time_budget_s: float | None = None
     tolerance: float = 1e-4
     max_loss: MaxLoss | str | None = None
+    refit: bool | None = None
     seed: int = 0
     traffic_rows: int = 0
     traffic_until: str = ""

@@ -169,6 +169,15 @@ def train(
     ] = "accept",
     tolerance: options.Tolerance = 1e-4,
     max_loss: options.MaxLoss = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Once it is measured, fit it again with the held-out rows too.",
+            show_default="with --time-order",
+            rich_help_panel=options.SEARCH,
+        ),
+    ] = None,
     seed: Seed = 0,
     private: options.Private = None,
     deploy: options.Deploy = False,
@@ -198,6 +207,7 @@ def train(
             unknown=unknown,
             tolerance=tolerance,
             max_loss=max_loss,
+            refit=refit,
             seed=seed,
             private=options.pairs(private, "--private", "email=drop"),
             deploy=deploy,

@@ -183,9 +183,10 @@ def trained(outcome: "TrainOutcome") -> Iterator[RenderableType]:
     yield variants(outcome.variants)
     if outcome.dropped:
         yield f"Left out: {escape(', '.join(f'{note.name} ({note.note})' for note in outcome.dropped))}"
+    rows = "of them before it had seen these" if outcome.refitted else "others"
     yield (
         f"[bold green]{escape(outcome.model)}:{outcome.version}[/bold green] is {escape(outcome.estimator)}, "
-        f"trained on {outcome.rows_train:,} rows and evaluated on {outcome.rows_holdout:,} others "
+        f"trained on {outcome.rows_train:,} rows and evaluated on {outcome.rows_holdout:,} {rows} "
         f"in {outcome.seconds:.1f} s; it serves as {escape(outcome.serving)}"
         + (" and is deployed." if outcome.deployed else ".")
     )

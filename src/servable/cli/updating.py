@@ -93,6 +93,13 @@ Confidence = Annotated[
     float,
     typer.Option(min=0.5, max=0.9999, help="How sure that must be.", rich_help_panel=GATE),
 ]
+FavourWhom = Annotated[
+    Literal["present", "newer", "drift"],
+    typer.Option(
+        help="Which version has the benefit of the doubt; drift: the newer one where drift was found.",
+        rich_help_panel=GATE,
+    ),
+]
 Slice = Annotated[
     list[str] | None,
     typer.Option(
@@ -159,6 +166,7 @@ def update(
     metric: Metric = "",
     margin: Margin = 0.0,
     confidence: Confidence = 0.9,
+    favour: FavourWhom = "present",
     slices: Slice = None,
     slower: Slower = 3.0,
     deploy: DeployHow = "now",
@@ -202,7 +210,8 @@ def update(
         ),
         window=Window(rows=window, half_life=half_life, held_out=held_out, fewest=fewest),
         gate=GateRules(
-            metric=metric, margin=margin, confidence=confidence, slices=tuple(slices or ()), slower=slower
+            metric=metric, margin=margin, confidence=confidence, favour=favour, slices=tuple(slices or ()),
+            slower=slower,
         ),
         deploy=deploy, steps=steps, every=step_time, data=str(data) if data is not None else "",
         refit=not no_refit, online=online, tune=not no_tune,

@@ -5,8 +5,9 @@ ones for both, so that what is hard for both cancels out; since they are in orde
 time are alike, they are drawn in blocks of neighbours.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -23,6 +24,8 @@ _DRAWS = 400
 _UNNOTICED_S = 0.0005
 
 Answers = Mapping[str, NDArray[Any]]
+#: Which of two versions serves where the rows do not tell them apart.
+Favour = Literal["present", "newer", "drift"]
 
 
 class GateRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +34,12 @@ class GateRules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         metric: what is compared; empty for the one that the recipe was chosen by (rmse for numbers).
         margin: by how much the challenger must be better, in the metric's own unit; below 0: by how much it
-            may be worse, for those who would rather have the newer of two equal models.
+            may be worse.
         confidence: how sure that must be, one-sided; 0.5 for the mere figure.
+        favour: who has the benefit of the doubt. ``present``: the challenger passes once it is shown to gain
+            more than the margin. ``newer``: it passes unless it is shown to gain less, which is right where
+            the world moves, since there the older of two models that look alike is the one that gets worse.
+            ``drift``: ``newer`` if drift or worse answers were found when the turn began, else ``present``.
         slices: columns whose values, each by itself, must not get worse, or ``column=value``.
         slice_loss: by how much a slice may be worse before it counts.
         slower: how many times as long an answer to one row may take.
@@ -41,6 +48,7 @@ class GateRules(msgspec.Struct, frozen=True, kw_only=True):
     metric: str = ""
     margin: float = 0.0
     confidence: float = 0.9
+    favour: Favour = "present"
     slices: tuple[str, ...] = ()
     slice_loss: float = 0.02
     slower: float = 3.0
@@ -58,6 +66,7 @@ class Gain(msgspec.Struct, frozen=True, kw_only=True):
         low: lower end of the 95 % interval.
         high: its upper end.
         sure: the gain that is reached with the confidence that was asked for.
+        most: the gain that is not exceeded with that confidence.
     """
 
     name: str
@@ -68,6 +77,7 @@ class Gain(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     sure: float
+    most: float = math.inf
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +113,10 @@ def check(rules: GateRules) -> None:
         raise SettingInvalid(f"The confidence must be from 0.5 to below 1, not {rules.confidence:g}.")
     if not np.isfinite(rules.margin):
         raise SettingInvalid(f"The margin must be a finite number, not {rules.margin}.")
+    if rules.favour not in get_args(Favour):
+        raise SettingInvalid(
+            f"{rules.favour!r} is nobody to favour; known are {', '.join(get_args(Favour))}."
+        )
     if rules.slower < 1:
         raise SettingInvalid(
             f"An answer may take at least as long as before: 1 or more, not {rules.slower:g}."
@@ -155,24 +169,47 @@ def compare(
     )
 
 
-def judge(rules: GateRules, comparison: Comparison) -> Verdict:
-    """Whether the challenger is better by the margin, and not worse on any slice."""
+def judge(rules: GateRules, comparison: Comparison, *, moved: bool = False) -> Verdict:
+    """Whether the challenger may take over: its gain on all rows, and no slice that gets worse.
+
+    Args:
+        rules: what it must reach, and who has the benefit of the doubt.
+        comparison: what was measured.
+        moved: whether drift or worse answers were found when the turn began.
+    """
     whole, metric = comparison.whole, comparison.metric
-    failed = []
-    # Of two models that answer alike the present one stays, unless worse ones would be welcome too.
-    reached = whole.sure > rules.margin or (rules.margin < 0 and whole.sure == rules.margin)
     said = f"{metric} {whole.champion:.4f} -> {whole.challenger:.4f} on {whole.rows} rows"
-    if not reached:
-        failed.append(
-            f"{said}: a gain above {rules.margin:g} is not shown with {rules.confidence:.0%} confidence "
-            f"(shown: {whole.sure:+.4f})"
-        )
+    newer = rules.favour == "newer" or (rules.favour == "drift" and moved)
+    doubt = _short_of(rules, whole, newer=newer)
+    failed = [f"{said}: {doubt}"] if doubt else []
     failed += [
         f"{each.name} gets worse: {metric} {each.champion:.4f} -> {each.challenger:.4f} on {each.rows} rows"
         for each in comparison.slices
         if each.gain < -rules.slice_loss and each.high < 0
     ]
-    return Verdict(not failed, tuple(failed) or (f"{said}: gain {whole.gain:+.4f}",))
+    if failed:
+        return Verdict(False, tuple(failed))
+    unproven = newer and whole.sure <= rules.margin
+    by_doubt = f", and one below {rules.margin:g} is not shown, so the newer version is favoured"
+    return Verdict(True, (f"{said}: gain {whole.gain:+.4f}{by_doubt if unproven else ''}",))
+
+
+def _short_of(rules: GateRules, whole: Gain, *, newer: bool) -> str:
+    """What the gain on all rows lacks, whoever has the benefit of the doubt; empty for nothing."""
+    if newer:
+        if whole.most >= rules.margin:
+            return ""
+        return (
+            f"a gain below {rules.margin:g} is shown with {rules.confidence:.0%} confidence "
+            f"(at most {whole.most:+.4f})"
+        )
+    # Of two models that answer alike the present one stays, unless worse ones would be welcome too.
+    if whole.sure > rules.margin or (rules.margin < 0 and whole.sure == rules.margin):
+        return ""
+    return (
+        f"a gain above {rules.margin:g} is not shown with {rules.confidence:.0%} confidence "
+        f"(shown: {whole.sure:+.4f})"
+    )
 
 
 def in_time(rules: GateRules, champion_s: float, challenger_s: float) -> Verdict:
@@ -237,12 +274,14 @@ def _gain(
         if pair[0] is not None and pair[1] is not None:
             gains.append(sign * (pair[1] - pair[0]))
     gain = sign * (after - before)
-    low, high, sure = np.quantile(gains or [gain], [0.025, 0.975, 1 - confidence]).tolist()
-    # The mere figure is what half the confidence means, and a bound lies below it.
-    sure = gain if confidence == 0.5 else min(sure, gain)
+    quantiles = [0.025, 0.975, 1 - confidence, confidence]
+    low, high, sure, most = np.quantile(gains or [gain], quantiles).tolist()
+    # The mere figure is what half the confidence means, and it lies between the bounds.
+    sure, most = (gain, gain) if confidence == 0.5 else (min(sure, gain), max(most, gain))
     return Gain(
-        name=name, rows=rows, champion=before, challenger=after, gain=gain, low=low, high=high, sure=sure
-    )
+        name=name, rows=rows, champion=before, challenger=after, gain=gain, low=low, high=high, sure=sure,
+        most=most,
+    )  # fmt: skip
 
 
 def blocks(rng: np.random.Generator, rows: int) -> NDArray[np.int64]:

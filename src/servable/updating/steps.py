@@ -194,7 +194,8 @@ def evaluated(work: Work) -> Stepped:
 def gated(work: Work) -> Stepped:
     """Hold the comparison against the rules."""
     comparison = msgspec.convert(work.record["evaluate"], gate.Comparison)
-    verdict = gate.judge(work.options.gate, comparison)
+    moved = any(work.record.get("signs", {}).values())
+    verdict = gate.judge(work.options.gate, comparison, moved=moved)
     said = msgspec.to_builtins(verdict)
     if not verdict.passed:
         return Stepped(said, "refused", "; ".join(verdict.reasons))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,7 @@ from servable.updating import collect, gate, staging, steps
 from servable.updating.lock import alone
 from servable.updating.options import UpdateOptions, restored, stored
 from servable.updating.plan import Due, Seen, Triggers, due, left, next_turn
-from servable.updating.signs import signs
+from servable.updating.signs import Signs, signs
 from servable.workflows.homes import opened
 
 
@@ -77,11 +77,13 @@ def update(
         if turn is not None and turn.state == "waiting":
             return settled(place, turns, turn)
         if turn is None:
-            verdict, champion = looked(place, name, asked, now)
+            verdict, champion, found = looked(place, name, asked, now)
             if not verdict.now:
                 return UpdateOutcome(model=name, due=False, reason=verdict.reason)
-            begun = {"reason": verdict.reason, "options": stored(asked), "champion": champion.version}
-            turn = turns.begin(name, begun)
+            turn = turns.begin(name, {
+                "reason": verdict.reason, "options": stored(asked), "champion": champion.version,
+                "signs": found._asdict(),
+            })  # fmt: skip
         turn = _Course(place, turns, turn, watched, now, check).run()
         return UpdateOutcome(
             model=name, due=True, reason=turn.record["reason"], turn=turn, said=turn.record.get("said", "")
@@ -104,26 +106,33 @@ def history(name: str, *, count: int = 20, home: str | Path | None = None) -> tu
         return Turns(place.state, SystemClock()).newest(name, count)
 
 
-def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple[Due, VersionRecord]:
-    """Whether a turn is due, and the version that the next one has to beat.
+class Looked(NamedTuple):
+    """What is known before a turn: whether it is due, which version is to be beaten, and what was found."""
+
+    due: Due
+    champion: VersionRecord
+    signs: Signs
+
+
+def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> Looked:
+    """Whether a turn is due, the version that the next one has to beat, and what monitoring found about it.
 
     Raises:
         ModelNotFound: there is no such model.
         SettingInvalid: it is none that can be trained again.
     """
     champion = champion_of(home, name)
+    found = signs(home, champion)
     deployment = home.deployments.get(name)
     if deployment is not None and deployment.traffic != WHOLE:
         # Which of the versions is the one to beat is being found out.
-        return Due(
-            False, "its requests are divided among versions, or copied to one; that has to end first"
-        ), champion
+        divided = "its requests are divided among versions, or copied to one; that has to end first"
+        return Looked(Due(False, divided), champion, found)
     package = home.package(champion)
     collect.check_kind(
         package.signature, read_recipe(package.folder), champion.reference, online=options.online
     )
     turns = Turns(home.state, clock).newest(name)
-    found = signs(home, champion)
     seen = Seen(
         fresh=0 if options.triggers.always else collect.fresh(home, name, labelled_until(turns)),
         since_s=since_s(turns, clock),
@@ -133,7 +142,7 @@ def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> tuple
         drift=found.drift,
         quality=found.quality,
     )
-    return due(options.triggers, seen), champion
+    return Looked(due(options.triggers, seen), champion, found)
 
 
 def scheduled(home: Home, name: str, triggers: Triggers, clock: Clock) -> datetime | None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from servable.errors import DependencyMissing
+from servable.errors import DependencyMissing, SettingInvalid
 from servable.frameworks import lookup
 from servable.progress import Progress
 from servable.workflows.costs import Candidate, Terms, entry
@@ -44,6 +44,8 @@ def lesson(path: Path, wish: Wish, progress: Progress) -> Lesson:
         DependencyMissing: the extra ``torch``, or that of the files, is not installed.
         SettingInvalid: an option cannot be used.
     """
+    if wish.refit:
+        raise SettingInvalid("Models of pictures and sounds are served as measured; leave --refit out.")
     problem = _problem(path, wish, progress)
     from servable.training.outcome import SET_ASIDE
     from servable.training.tasks.learning import Course, train

@@ -106,7 +106,11 @@ class Leaderboard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of ``train``: a registered version and what is known about it."""
+    """The outcome of ``train``: a registered version and what is known about it.
+
+    Where ``refitted``, the version learned from all ``rows_train`` rows, the ``rows_holdout`` among them,
+    after a model that had not seen these was measured on them.
+    """
 
     model: str
     version: int
@@ -126,6 +130,7 @@ class TrainOutcome(msgspec.Struct, frozen=True, kw_only=True):
     package: str
     seconds: float
     deployed: bool = False
+    refitted: bool = False
 
 
 class EvaluateOutcome(msgspec.Struct, frozen=True, kw_only=True):

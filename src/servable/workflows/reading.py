@@ -45,6 +45,7 @@ class Wish(NamedTuple):
     seed: int = 0
     allowed: Allowance = NothingLossy()
     online: bool = False
+    refit: bool | None = None
 
 
 class Lesson(NamedTuple):
@@ -127,7 +128,19 @@ def lesson(data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish, prog
             holdout=wish.holdout,
             time_budget_s=BUDGET_S if wish.time_budget_s is None else wish.time_budget_s,
             seed=wish.seed,
+            refit=refits(wish.refit, problem.time_order, problem.task),
             progress=progress,
         )
 
     return Lesson(learn, source, problem.signature)
+
+
+def refits(wanted: bool | None, time_order: bool, task: str) -> bool:
+    """Whether a model is fitted once more with the rows that it was measured on.
+
+    Args:
+        wanted: what the caller says; None for nothing.
+        time_order: whether the held-out rows are the newest ones, which tell most about what comes next.
+        task: of the model; clusters found anew would be other ones.
+    """
+    return time_order and task != "clustering" if wanted is None else wanted

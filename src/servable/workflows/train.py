@@ -49,6 +49,7 @@ def train(
     unknown: Literal["accept", "refuse"] = "accept",
     tolerance: float = 1e-4,
     max_loss: "MaxLoss | str | None" = None,
+    refit: bool | None = None,
     seed: int = 0,
     private: Mapping[str, str] | None = None,
     deploy: bool = False,
@@ -75,6 +76,9 @@ def train(
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse on the held-out rows, such as ``accuracy=0.005``;
             None tries none.
+        refit: whether the model, once it is measured, is fitted again with the held-out rows too; None does
+            it where rows are in order of time, since the held-out ones are the newest. The figures stay those
+            of the model that never saw them.
         seed: of everything that is left to chance; a run over a table is repeatable with it.
         private: what becomes of columns where traffic is captured: ``keep``, ``hash`` or ``drop`` by name.
         deploy: whether the version is deployed at once.
@@ -90,7 +94,8 @@ def train(
         DependencyMissing: the extra ``train`` is not installed.
         StorageFull: no space left; the home is as it was before.
     """
-    wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowance(max_loss), online)
+    allowed = allowance(max_loss)
+    wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowed, online, refit)
     columns = Columns(target, task, kinds, time_order, unknown, private)
     told = msgspec.structs.replace(_told(data, columns, wish), model=model, max_loss=max_loss)
     return _trained(
@@ -110,6 +115,7 @@ def _told(data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish) -> Re
         unknown=columns.unknown,
         time_budget_s=wish.time_budget_s,
         tolerance=wish.tolerance,
+        refit=wish.refit,
         seed=wish.seed,
     )
 
@@ -232,6 +238,7 @@ def _outcome(published: Published, result: "TrainingResult", seconds: float, dep
         dropped=column_notes(result.dropped),
         rows_train=int(result.recipe["rows_train"]),
         rows_holdout=int(result.recipe["rows_holdout"]),
+        refitted=bool(result.recipe["split"].get("refitted")),
         serving=published.manifest.serving,
         variants=variant_rows(published.manifest),
         report=str(published.folder / REPORT_FILE),

@@ -3,7 +3,9 @@
 Models that learn row by row are in ``online``.
 """
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,11 @@ from numpy.typing import NDArray
 
 from servable.errors import SettingInvalid
 from servable.frameworks.base import Trained
-from servable.progress import Progress
+from servable.progress import NoProgress, Progress
 from servable.training import search
 from servable.training.crossval import CandidateResult
 from servable.training.data import Problem
-from servable.training.outcome import TrainingResult
+from servable.training.outcome import TrainingResult, profile_of
 from servable.training.split import HOLDOUT
 from servable.training.tasks import text
 from servable.training.tasks.online import fit as fit_online
@@ -88,13 +90,33 @@ def train(
     holdout: float = HOLDOUT,
     time_budget_s: float = 60.0,
     seed: int = 0,
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> TrainingResult:
     """Train the best model that the time allows, and measure it on unseen rows; see ``search.train``.
 
     With ``online`` only those compete that learn row by row, see ``online``; to name one is enough.
+
+    Args:
+        problem: the rows.
+        model: ``auto``, or the name of a candidate.
+        holdout: share of rows held out.
+        time_budget_s: seconds for all of it but the last fit.
+        seed: of whatever is random.
+        refit: whether the model is fitted once more, with the rows that it was measured on too.
+        online: whether the model learns row by row.
+        progress: told of every stage.
+
+    Raises:
+        SettingInvalid: an option cannot be used.
+        DataError: the rows cannot be learned from.
     """
-    if online or is_online(model):
+    if refit and problem.task == "clustering":
+        raise SettingInvalid(
+            "Clusters that are found anew in all rows are not those that were measured; leave --refit out."
+        )
+    learns_on = online or is_online(model)
+    if learns_on:
         course: Any = train_online
     else:
         course = text.train if _has_texts(problem) else search.train
@@ -106,4 +128,37 @@ def train(
         seed=seed,
         progress=progress,
     )
-    return found
+    # Who learns row by row has learned the rows that it was measured on, each after its answer.
+    return refitted(problem, found, progress) if refit and not learns_on else found
+
+
+def refitted(problem: Problem, result: TrainingResult, progress: Progress | None = None) -> TrainingResult:
+    """A training whose model was fitted once more, on all rows; its figures stay those of the one before.
+
+    Args:
+        problem: the rows.
+        result: what they came to.
+        progress: told of it.
+
+    Raises:
+        DataError: it cannot learn from all of the rows.
+    """
+    watched, recipe = progress or NoProgress(), result.recipe
+    rows = np.arange(problem.size, dtype=np.int64)
+    started = time.monotonic()
+    watched.begin("Fit with the held-out rows too")
+    adapter, trained = fit(problem, recipe["estimator"], recipe["params"], seed=int(recipe["seed"]))
+    watched.done(f"on {len(rows)} rows")
+    note = (
+        f"after it was measured, the model was fitted once more with the held-out rows too; the figures are "
+        f"those of the model before, which learned from {recipe['rows_train']:,} rows"
+    )
+    return replace(
+        result,
+        trained=trained._replace(libraries=result.trained.libraries),
+        adapter=adapter,
+        profile=profile_of(problem, rows),
+        recipe={**recipe, "rows_train": len(rows), "split": {**recipe["split"], "refitted": True}},
+        notes=(*result.notes, note),
+        seconds=result.seconds + time.monotonic() - started,
+    )

@@ -1,0 +1,56 @@
+"""The experiment runs through on made rows: a server, labels a day late, a turn, and the report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+for library in ("matplotlib", "river"):
+    pytest.importorskip(library, reason="the report of the experiment draws a chart and looks for drift")
+
+RUN = Path(__file__).resolve().parents[2] / "examples" / "electricity_loop" / "run.py"
+#: Rows of the first fifth, and those of the twelve days that follow, in which one turn is due.
+FIRST, STREAM = 7_248, 12 * 48
+
+
+def made() -> pd.DataFrame:
+    """Half hours in the columns of the market, whose label follows the price, and later the demand."""
+    rng = np.random.default_rng(0)
+    rows = FIRST + STREAM
+    number = np.arange(rows)
+    frame = pd.DataFrame({
+        "date": number / rows, "day": number // 48 % 7 + 1, "period": number % 48 / 47,
+        "nswprice": rng.random(rows), "nswdemand": rng.random(rows), "vicprice": 0.003, "vicdemand": 0.42,
+        "transfer": 0.41,
+    })  # fmt: skip
+    says = np.where(number < FIRST - 1_000, frame["nswprice"], frame["nswdemand"])
+    return frame.assign(**{"class": np.where(says + rng.normal(0, 0.1, rows) > 0.5, "UP", "DOWN")})
+
+
+def test_the_experiment_runs_through(tmp_path: Path) -> None:
+    made().to_csv(tmp_path / "made.csv", index=False)
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, RUN, tmp_path / "made.csv", "--out", out],
+        env=os.environ | {"MPLBACKEND": "agg"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((out / "facts.json").read_text())
+    assert facts["failed"] == 0
+    assert facts["requests"] >= 12
+    (turn,) = facts["turns"]
+    assert (turn["day"], turn["state"]) == (11, "promoted")
+    assert facts["trainings"] == {"never": 2, "measured": 1, "loop": 3, "rule": 0}
+    right = facts["accuracy"]
+    # The newest rows, which only one of the two learned from, follow another rule.
+    assert right["never"] > right["measured"] + 0.05
+    assert right["loop"] >= right["never"]
+    page = (out / "report.html").read_text()
+    assert "<svg" in page
+    assert "never updated, without the rows that measured it" in page
+    assert "electricity:2 took over" in page
