@@ -1,4 +1,4 @@
-"""A server of two processes says that it is ready: from then on nobody is refused, whichever process he meets."""
+"""Once a server of two processes says that it is ready, nobody is refused, whichever process he meets."""
 
 import asyncio
 import os

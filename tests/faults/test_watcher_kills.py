@@ -122,7 +122,7 @@ def test_what_was_counted_is_counted_once(home: Path) -> None:
                 await callers.until(lambda callers=callers: len(callers.seconds) >= 100)
             callers.clean()
             answered = {version: answered[version] + callers.versions[version] for version in answered}
-            await scene.until(lambda: scene.counted() == answered)
+            await scene.until(lambda answered=answered: scene.counted() == answered)
             await scene.kill()
             await scene.until(scene.leads)
             assert scene.counted() == answered

@@ -214,9 +214,11 @@ def test_copies_are_evened_out(home: Path) -> None:
     time = [0.0]
 
     async def course(scene: Scene) -> None:
-        copies = Copies(scene.shadow, 20.0, lambda: time[0])
+        copies = Copies(scene.shadow, 10.0, lambda: time[0])
         assert [copies.room(8) for _ in range(4)] == [True, True, False, False]
-        time[0] += 0.05
+        assert not copies.due()
+        time[0] += 0.1
+        assert copies.due()
         assert [copies.room(8) for _ in range(2)] == [True, False]
         time[0] += 60.0
         assert sum(copies.room(8) for _ in range(100)) == 2

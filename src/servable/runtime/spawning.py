@@ -19,7 +19,6 @@ from servable.runtime.framing import Share
 from servable.runtime.remote import Remote
 from servable.tensors import Arrays
 
-
 #: The priority of whoever stands back as far as it goes.
 _LOWEST = 19
 

@@ -59,8 +59,8 @@ class Listener:
         loop = asyncio.get_running_loop()
         shared = self._shared
         shared.now = loop.time()
-        shared.draining = not self._link.alone
         self._server = await self._link.accept(self._socket, lambda: Connection(shared))
+        shared.draining = self._server.in_turn
         self._looking = loop.create_task(self._look())
 
     def ready(self) -> None:

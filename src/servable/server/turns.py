@@ -136,7 +136,13 @@ class Place:
 
 
 class Accepting(Protocol):
-    """What accepts connections until it is closed."""
+    """What accepts connections until it is closed.
+
+    Attributes:
+        in_turn: whether other processes accept from the same socket.
+    """
+
+    in_turn: bool
 
     def ready(self) -> None:
         """The models are loaded: take part like the others."""
@@ -155,6 +161,8 @@ async def accept_alone(listening: socket.socket, factory: Callable[[], asyncio.P
 
 class _Alone:
     """Accepts everything."""
+
+    in_turn = False
 
     def __init__(self, server: asyncio.Server) -> None:
         self._server = server
@@ -175,6 +183,8 @@ class Acceptor:
         factory: makes the protocol of a connection.
         place: of this process.
     """
+
+    in_turn = True
 
     def __init__(
         self, listening: socket.socket, factory: Callable[[], asyncio.Protocol], place: Place

@@ -141,8 +141,6 @@ ToParent = Ready | Failed | Told | Ask | Change | Changed
 class Link(Protocol):
     """What one HTTP process knows of the others. Belongs to one event loop."""
 
-    #: Whether there are no others.
-    alone: bool
     #: Whether others answer already, so that this process should accept only when it is ready.
     patient: bool
     #: How models are shared with the others.
@@ -181,7 +179,6 @@ class Link(Protocol):
 class NoLink:
     """The link of a process that is alone."""
 
-    alone = True
     patient = False
     sharing = ALONE
 
@@ -263,8 +260,6 @@ class ParentLink:
         sharing: how models are shared with the others.
         wait_s: how long a scrape waits for the others' figures.
     """
-
-    alone = False
 
     def __init__(
         self,
