@@ -105,19 +105,42 @@ RATE = 400.0
 STEPS = (0.01, 0.25, 0.5)
 
 
-async def canary(client: Client, operator: Operator, versions: tuple[int, int], back: bool) -> int:
-    """Send ever more requests to a version, then deploy it or go back; what answers afterwards."""
-    old, new = versions
-    for weight in STEPS:
-        await operator.divide({old: 1 - weight, new: weight})
-        await shared(client, new, weight)
-    if not back:
-        await operator.deploy(new)
-        await shared(client, new, 1.0)
-        return new
-    await operator.roll_back()
-    await shared(client, old, 1.0)
-    return old
+class Canaries:
+    """Canaries one after the other, every third of them rolled back.
+
+    Args:
+        client: asks what is served.
+        operator: changes it.
+        callers: whose requests are counted.
+        requests: of them that every step gets.
+    """
+
+    def __init__(self, client: Client, operator: Operator, callers: Callers, requests: int) -> None:
+        self._client, self._operator, self._callers, self._requests = client, operator, callers, requests
+
+    async def run(self, good: list[int], count: int) -> None:
+        present = good[0]
+        for number in range(count):
+            following = good[(good.index(present) + 1) % len(good)]
+            present = await self._one(present, following, back=number % 3 == 2)
+
+    async def _one(self, old: int, new: int, *, back: bool) -> int:
+        """Send ever more requests to a version, then deploy it or go back; what answers afterwards."""
+        for weight in STEPS:
+            await self._operator.divide({old: 1 - weight, new: weight})
+            await self._serves(new, weight)
+        if back:
+            await self._operator.roll_back()
+        else:
+            await self._operator.deploy(new)
+        await self._serves(old if back else new, 1.0)
+        return old if back else new
+
+    async def _serves(self, version: int, share: float) -> None:
+        await shared(self._client, version, share)
+        asked = self._callers.seconds
+        wanted = len(asked) + self._requests
+        await self._callers.until(lambda: len(asked) >= wanted)
 
 
 async def shared(client: Client, version: int, share: float) -> None:
@@ -132,17 +155,16 @@ async def shared(client: Client, version: int, share: float) -> None:
     raise AssertionError(f"version {version} does not get {share:.0%}")
 
 
-async def canaries(served: Served, home: Path, good: list[int], count: int, rate: float) -> Callers:
-    """So many canaries one after the other, every third of them rolled back."""
+async def canaries(
+    served: Served, home: Path, good: list[int], count: int, rate: float, requests: int = 0
+) -> Callers:
+    """So many canaries while callers ask; every step gets so many requests at least."""
     async with (
         Client(served.address) as client,
         Operator(home) as operator,
         Callers(served, per_second=rate) as callers,
     ):
-        present = good[0]
-        for number in range(count):
-            following = good[(good.index(present) + 1) % len(good)]
-            present = await canary(client, operator, (present, following), number % 3 == 2)
+        await Canaries(client, operator, callers, requests).run(good, count)
     callers.clean()
     return callers
 
@@ -162,7 +184,7 @@ def test_a_thousand_canary_steps_and_rollbacks(home: Path) -> None:
 
     async def course(served: Served) -> None:
         calm = await undisturbed(served)
-        callers = await canaries(served, home, good, SWAPS // 4, RATE)
+        callers = await canaries(served, home, good, SWAPS // 4, RATE, requests=100)
         # What the machine does besides meets both alike.
         calm += await undisturbed(served)
         quiet, busy = percentile(calm, 0.99), percentile(callers.seconds, 0.99)
