@@ -44,6 +44,8 @@ from servable.runtime.spawning import Spawned, Start, spawned_behind
 MOST_ROWS = 1024
 #: Seconds that a keeper may need besides starting a process.
 _BESIDE_START_S = 15.0
+#: Seconds between two signs of life of a process that runs only where nobody else wants the processor.
+_BEHIND_HEARTBEAT_S = 10.0
 #: Files of a package that no variant is loaded from.
 _RECORDS = frozenset(
     {
@@ -304,6 +306,9 @@ def _children(
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
     spec = ChildSpec(package.folder, package.digest, variant.name, device)
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
+    if limits.behind:
+        # Whoever gets no processor for a while does not hang.
+        own = msgspec.structs.replace(own, heartbeat_s=_BEHIND_HEARTBEAT_S)
     if start is None:
         return ProcessExecutor(
             spec,
