@@ -108,7 +108,7 @@ class Copies:
 
     Args:
         live: the shadow.
-        per_second: copies a second, evened out; a fifth of them may come at once.
+        per_second: copies a second, evened out; a fifth of them, one at least, may come at once.
         now: a monotonic clock in seconds.
 
     Attributes:
@@ -117,7 +117,7 @@ class Copies:
         bytes: of their arrays.
     """
 
-    __slots__ = ("_at", "_now", "_per_second", "_saved", "bytes", "count", "live")
+    __slots__ = ("_at", "_most", "_now", "_per_second", "_saved", "bytes", "count", "live")
 
     def __init__(
         self, live: Live, per_second: float = PER_SECOND, now: Callable[[], float] = time.monotonic
@@ -128,13 +128,12 @@ class Copies:
         self._per_second = per_second
         self._now = now
         self._at = now()
-        self._saved = per_second * _SAVED_S
+        self._saved = self._most = max(per_second * _SAVED_S, 1.0)
 
     def due(self) -> bool:
         """Whether it is time for one more; cheap, because it is asked for every request."""
         now = self._now()
-        saved = self._saved + (now - self._at) * self._per_second
-        self._saved = min(saved, self._per_second * _SAVED_S)
+        self._saved = min(self._saved + (now - self._at) * self._per_second, self._most)
         self._at = now
         return self._saved >= 1.0
 
