@@ -38,7 +38,7 @@ from servable.runtime.placement import Placed, found_here, place
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 from servable.runtime.rehearsal import example_arrays, rehearse
 from servable.runtime.sharing import ALONE, Sharing
-from servable.runtime.spawning import Spawned, Start, spawned_behind
+from servable.runtime.spawning import Spawned, Start
 
 #: Most rows in one batch, unless the policy says otherwise.
 MOST_ROWS = 1024
@@ -104,7 +104,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         process_memory: bytes of resident memory at which a child is replaced.
         accelerator: the GPU that it will run on, where its memory is counted; else empty.
         accelerator_budget: bytes that all models may hold of that GPU.
-        behind: whether its own processes run only where nobody else of the server wants the processor.
+        behind: whether its own processes run only where nobody else wants the processor.
     """
 
     cores: int = 1
@@ -204,7 +204,7 @@ async def load_model(
     placed = _placed(chosen, None, policy, limits, shared=shared)
     running: Executor
     if placed.kind == "process":
-        start = sharing.start if shared else None
+        start = sharing.start if shared else Spawned
         running = executor = _children(package, chosen, placed, policy, limits, start)
         if meter is not None:
             executor.on_replaced = meter.replaced
@@ -293,31 +293,18 @@ async def _found_in(executor: ProcessExecutor, package: Package, processes: int)
 
 
 def _children(
-    package: Package,
-    variant: Variant,
-    placed: Placed,
-    policy: Policy,
-    limits: LoadLimits,
-    start: Start | None,
+    package: Package, variant: Variant, placed: Placed, policy: Policy, limits: LoadLimits, start: Start
 ) -> ProcessExecutor:
-    """The executor of a variant; ``start``: by which processes are shared, None for its own."""
     name, memory = package.manifest.model, limits.process_memory
     device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
-    spec = ChildSpec(package.folder, package.digest, variant.name, device)
+    spec = ChildSpec(package.folder, package.digest, variant.name, device, behind=limits.behind)
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
     if limits.behind:
         # Whoever gets no processor for a while does not hang.
         own = msgspec.structs.replace(own, heartbeat_s=_BEHIND_HEARTBEAT_S)
-    if start is None:
-        return ProcessExecutor(
-            spec,
-            name=name,
-            processes=placed.slots,
-            spares=policy.spares,
-            limits=own,
-            start=spawned_behind if limits.behind else Spawned,
-        )
+    if start is Spawned:
+        return ProcessExecutor(spec, name=name, processes=placed.slots, spares=policy.spares, limits=own)
     share = Share(
         name,
         placed.slots,

@@ -19,9 +19,6 @@ from servable.runtime.framing import Share
 from servable.runtime.remote import Remote
 from servable.tensors import Arrays
 
-#: The priority of whoever stands back as far as it goes.
-_LOWEST = 19
-
 
 class ChildSpec(NamedTuple):
     """What a child loads.
@@ -32,6 +29,7 @@ class ChildSpec(NamedTuple):
         variant: its name.
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: what a keeper must know to hold it for several servers; None where it is held for one.
+        behind: whether it stands back behind all other processes, as far as it goes once it is loaded.
     """
 
     folder: Path
@@ -39,6 +37,7 @@ class ChildSpec(NamedTuple):
     variant: str
     device: str = "auto"
     share: Share | None = None
+    behind: bool = False
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,20 +118,11 @@ class Spawned:
     """An interpreter of its own, which leads a process group; see ``Start``.
 
     The kernel says when it is dead, by a descriptor that becomes readable (``pidfd_open``).
-
-    Args:
-        descriptors: see ``Start``.
-        died: see ``Start``.
-        behind: let it run only where nobody else of this server wants the processor.
     """
 
-    def __init__(
-        self, descriptors: tuple[int, int, int], died: Callable[[], None], *, behind: bool = False
-    ) -> None:
-        self._process = _spawn(*descriptors, behind=behind)
+    def __init__(self, descriptors: tuple[int, int, int], died: Callable[[], None]) -> None:
+        self._process = _spawn(*descriptors)
         self.pid = self._process.pid
-        if behind:
-            _stand_back(self.pid)
         try:
             self._alarm = os.pidfd_open(self.pid)
         except BaseException:
@@ -164,21 +154,7 @@ class Spawned:
         return ended_how(self._process.wait())
 
 
-def spawned_behind(descriptors: tuple[int, int, int], died: Callable[[], None]) -> Process:
-    """An interpreter that stands back behind this server's other processes; see ``Start``."""
-    return Spawned(descriptors, died, behind=True)
-
-
-def _stand_back(pid: int) -> None:
-    """Let a process run only where no other one wants the processor, and its threads to come likewise."""
-    # Where a sandbox forbids the policy, the lowest priority of the ordinary one is left.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, _LOWEST)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-
-
-def _spawn(*descriptors: int, behind: bool) -> "subprocess.Popen[Any]":
+def _spawn(*descriptors: int) -> "subprocess.Popen[Any]":
     """Start the interpreter of a child.
 
     The thread that calls this must live as long as the child: the kernel ends a child with the thread that
@@ -191,10 +167,7 @@ def _spawn(*descriptors: int, behind: bool) -> "subprocess.Popen[Any]":
         # What a model prints goes where the server's own log goes, never to its standard output.
         stdout=2,
         pass_fds=descriptors,
-        # Many kernels share the processors out among sessions first (``sched_autogroup_enabled``): whoever
-        # leads a session of its own gets as much as the whole server, whatever its priority is.
-        start_new_session=not behind,
-        process_group=0 if behind else None,
+        start_new_session=True,
     )
 
 
