@@ -5,11 +5,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import ModelFailed, ServableError
@@ -214,14 +217,37 @@ def test_copies_are_evened_out(home: Path) -> None:
     time = [0.0]
 
     async def course(scene: Scene) -> None:
-        copies = Copies(scene.shadow, 20.0, lambda: time[0])
+        copies = Copies(scene.shadow, 10.0, lambda: time[0])
         assert [copies.room(8) for _ in range(4)] == [True, True, False, False]
-        time[0] += 0.05
+        assert not copies.due()
+        time[0] += 0.1
+        assert copies.due()
         assert [copies.room(8) for _ in range(2)] == [True, False]
         time[0] += 60.0
         assert sum(copies.room(8) for _ in range(100)) == 2
 
     play(home, course)
+
+
+@given(st.lists(st.floats(0.0, 1.0), max_size=200), st.sampled_from([1.0, 25.0, 1000.0]))
+def test_there_are_never_more_copies_than_the_rate_allows(pauses: list[float], rate: float) -> None:
+    time = [100.0]
+    copies = Copies(cast(Live, SimpleNamespace(retired=False)), rate, lambda: time[0])
+    made: list[float] = []
+    for pause in pauses:
+        time[0] += pause
+        due = copies.due()
+        # Asking changes nothing.
+        assert copies.due() == due == copies.room(8)
+        if due:
+            made.append(time[0])
+    at_once = max(rate * 0.2, 1.0)
+    for first, began in enumerate(made):
+        for last in range(first, len(made)):
+            assert last - first + 1 <= (made[last] - began) * rate + at_once + 1e-6
+    # Nobody who comes seldom enough is left out.
+    if all(pause * rate >= 1.0 for pause in pauses):
+        assert len(made) == len(pauses)
 
 
 def test_a_shadow_that_leaves_gets_nothing_more(home: Path) -> None:
@@ -278,7 +304,10 @@ def test_a_host_gives_versions_their_shadow_and_takes_it_back(home: Path) -> Non
         assert isinstance(shadow, Live)
         assert isinstance(shadow.executor, ProcessExecutor)
         (pid,) = shadow.executor.pids
-        assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+        assert (os.getpriority(os.PRIO_PROCESS, pid), os.sched_getscheduler(pid)) == (19, os.SCHED_IDLE)
+        # What a group of the scheduler gets is shared out among its own processes only.
+        group = Path(f"/proc/{pid}/autogroup")
+        assert not group.exists() or group.read_text().endswith("nice 19\n")
         assert not isinstance(shadow.tap, Mirrored)
         for _ in range(3):
             assert json.loads((await answer(real, ROW, "r")).body)["version"] == 1

@@ -29,7 +29,15 @@ from servable.frameworks.accelerators import Before
 from servable.frameworks.base import Predictor
 from servable.frameworks.devices import THREADED, may_use_gpu, on_device, placed_of
 from servable.runtime.arena import Area
-from servable.runtime.confine import bound_loading, bound_working, confine, is_shortage, resident_bytes
+from servable.runtime.confine import (
+    bound_loading,
+    bound_working,
+    confine,
+    is_shortage,
+    resident_bytes,
+    stand_back,
+    stand_far_back,
+)
 from servable.runtime.courses import Courses
 from servable.runtime.framing import (
     IN_AREA,
@@ -224,8 +232,8 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
         ServableError: the package or the model cannot be used, and why.
     """
     started = time.perf_counter()
-    if load.nice:
-        os.nice(load.nice)
+    if load.behind:
+        stand_back()
     sys.path.extend(path for path in load.paths if path not in sys.path)
     # A driver of GPUs takes far more addresses than memory, so there only resident memory is watched.
     bounded = not may_use_gpu(load.device)
@@ -248,6 +256,8 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     # What was loaded stays for good; looking through it again and again would only cost pauses.
     gc.collect()
     gc.freeze()
+    if load.behind:
+        stand_far_back()
     device, note = placed_of(predictor)
     taken = before.taken(predictor) if before is not None else 0
     loaded = time.perf_counter() - started

@@ -85,7 +85,7 @@ class Child:
         self._loop.add_reader(self._socket.fileno(), self._readable)
         memory, paths = limits.memory_bytes, tuple(sys.path)
         load = Load(
-            str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share, spec.nice
+            str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share, spec.behind
         )
         self._outbox.send(encode(Frame(Kind.LOAD, 0, _encode(load), b"")))
 

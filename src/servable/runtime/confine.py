@@ -21,6 +21,7 @@ import ctypes
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,10 @@ _SHORTAGE = (
 )
 #: Between 0 and 1000; the server stays at 0.
 _KILLED_FIRST = "500"
+#: Priorities from 0 to 19, of a process that stands back while it loads and of one that is loaded.
+_LOW, _LOWEST = 10, 19
+#: Tries to set the priority of a session, and seconds between two: ordinary users may ten times a second.
+_TRIES, _AGAIN_S = 5, 0.2
 
 
 class Look(NamedTuple):
@@ -78,6 +83,42 @@ def confine(parent: int) -> None:
     with contextlib.suppress(OSError):
         # Some containers forbid it; then the kernel chooses by size alone.
         Path("/proc/self/oom_score_adj").write_text(_KILLED_FIRST)
+
+
+def stand_back() -> None:
+    """Let this process take less than others: it loads, and is to come to an end with it all the same."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _LOW)
+    _lower_session(_LOW)
+
+
+def stand_far_back() -> None:
+    """Let this process, with all the threads that it has, run only where nobody else wants the processor."""
+    for task in Path("/proc/self/task").iterdir():
+        # Where a sandbox forbids the policy, the lowest priority of the ordinary one is left.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, int(task.name), _LOWEST)
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
+    _lower_session(_LOWEST)
+
+
+def _lower_session(priority: int) -> None:
+    """Lower the priority of the session that this process leads.
+
+    Many kernels share the processors out among sessions first (``sched_autogroup_enabled``), and there a
+    process gets as much as the whole server, whatever its own priority is.
+    """
+    for _ in range(_TRIES):
+        try:
+            Path("/proc/self/autogroup").write_text(str(priority))
+        except BlockingIOError:
+            time.sleep(_AGAIN_S)
+        except OSError:
+            # A kernel without such groups.
+            return
+        else:
+            return
 
 
 def _stays(number: int, frame: object) -> None:

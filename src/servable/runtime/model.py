@@ -45,6 +45,8 @@ from servable.runtime.spawning import Spawned, Start
 MOST_ROWS = 1024
 #: Seconds that a keeper may need besides starting a process.
 _BESIDE_START_S = 15.0
+#: Seconds between two signs of life of a process that runs only where nobody else wants the processor.
+_BEHIND_HEARTBEAT_S = 10.0
 #: Files of a package that no variant is loaded from.
 _RECORDS = frozenset(
     {
@@ -104,7 +106,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         process_memory: bytes of resident memory at which a child is replaced.
         accelerator: the GPU that it will run on, where its memory is counted; else empty.
         accelerator_budget: bytes that all models may hold of that GPU.
-        nice: how far its own processes stand back behind others, from 0 to 19.
+        behind: whether its own processes run only where nobody else wants the processor.
     """
 
     cores: int = 1
@@ -113,7 +115,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     process_memory: int = 4 * 1024**3
     accelerator: str = ""
     accelerator_budget: int = 0
-    nice: int = 0
+    behind: bool = False
 
 
 class _Found(NamedTuple):
@@ -298,8 +300,11 @@ def _children(
     name, memory = package.manifest.model, limits.process_memory
     device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
-    spec = ChildSpec(package.folder, package.digest, variant.name, device, nice=limits.nice)
+    spec = ChildSpec(package.folder, package.digest, variant.name, device, behind=limits.behind)
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
+    if limits.behind:
+        # Whoever gets no processor for a while does not hang.
+        own = msgspec.structs.replace(own, heartbeat_s=_BEHIND_HEARTBEAT_S)
     if start is Spawned:
         return ProcessExecutor(spec, name=name, processes=placed.slots, spares=policy.spares, limits=own)
     share = Share(

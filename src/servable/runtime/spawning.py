@@ -29,7 +29,7 @@ class ChildSpec(NamedTuple):
         variant: its name.
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: what a keeper must know to hold it for several servers; None where it is held for one.
-        nice: how far it stands back behind other processes, from 0 to 19.
+        behind: whether it stands back behind all other processes, as far as it goes once it is loaded.
     """
 
     folder: Path
@@ -37,7 +37,7 @@ class ChildSpec(NamedTuple):
     variant: str
     device: str = "auto"
     share: Share | None = None
-    nice: int = 0
+    behind: bool = False
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -139,6 +139,7 @@ class ServerLife:
                 raise self.host.failures[0]
             if self._link.patient:
                 await self._listener.open()
+            self._listener.ready()
             following = asyncio.create_task(self.host.run())
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():

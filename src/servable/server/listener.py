@@ -51,12 +51,23 @@ class Listener:
         return len(self._shared.connections)
 
     async def open(self) -> None:
-        """Begin to accept."""
+        """Begin to accept, before the models are loaded or after.
+
+        Until ``ready`` every answer is the last one on its connection where there are other processes: by the
+        time of the next request one of them may be ready.
+        """
         loop = asyncio.get_running_loop()
         shared = self._shared
         shared.now = loop.time()
         self._server = await self._link.accept(self._socket, lambda: Connection(shared))
+        shared.draining = self._server.in_turn
         self._looking = loop.create_task(self._look())
+
+    def ready(self) -> None:
+        """The models are loaded."""
+        self._shared.draining = False
+        if self._server is not None:
+            self._server.ready()
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
