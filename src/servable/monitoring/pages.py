@@ -130,9 +130,9 @@ class Lane(NamedTuple):
     Attributes:
         name: of the array.
         dtype: of all its values.
-        row_bytes: of one row; of texts, of what points at them.
         ndim: its axes, with that of the rows.
-        read: takes the values out of an array.
+        length: bytes, or texts, of one row.
+        read: takes them out of an array.
         keep: appends what was read.
         values: what there is so far: bytes, or texts.
         shape: of one row.
@@ -140,8 +140,8 @@ class Lane(NamedTuple):
 
     name: str
     dtype: np.dtype[Any]
-    row_bytes: int
     ndim: int
+    length: int
     read: Callable[[NDArray[Any]], Any]
     keep: Callable[[Any], None]
     values: bytearray | list[str]
@@ -150,13 +150,14 @@ class Lane(NamedTuple):
     @classmethod
     def like(cls, name: str, array: NDArray[Any]) -> "Lane":
         """An empty one for arrays like this one."""
-        shape = array.shape[1:]
-        row_bytes = math.prod(shape) * array.dtype.itemsize
-        if array.dtype.hasobject:
+        dtype, shape = array.dtype, array.shape[1:]
+        values = math.prod(shape)
+        if dtype.hasobject:
             texts: list[str] = []
-            return cls(name, array.dtype, row_bytes, array.ndim, _flat, texts.extend, texts, shape)
+            return cls(name, dtype, array.ndim, values, _texts, texts.extend, texts, shape)
         data = bytearray()
-        return cls(name, array.dtype, row_bytes, array.ndim, np.ndarray.tobytes, data.extend, data, shape)
+        length = values * dtype.itemsize
+        return cls(name, dtype, array.ndim, length, np.ndarray.tobytes, data.extend, data, shape)
 
     def block(self) -> NDArray[Any]:
         """All of it as an array ``[rows, ...]``, which may be a view."""
@@ -165,10 +166,6 @@ class Lane(NamedTuple):
         made = np.empty(len(self.values), object)
         made[:] = self.values
         return made.reshape(-1, *self.shape)
-
-    def after(self, rows: int) -> int:
-        """Where the values of so many rows end."""
-        return rows * (self.row_bytes if isinstance(self.values, bytearray) else math.prod(self.shape))
 
 
 class Columns:
@@ -181,44 +178,41 @@ class Columns:
 
     Attributes:
         rows: how many there are.
-        ids: of the requests.
-        counts: the rows of each request.
-        seconds: from the arrival of each to its answer.
-        at: when each was over, seconds since 1970.
     """
 
-    __slots__ = (
-        "_inputs",
-        "_names",
-        "_outputs",
-        "_row_bytes",
-        "_texts",
-        "at",
-        "counts",
-        "ids",
-        "rows",
-        "seconds",
-    )
+    __slots__ = ("_inputs", "_names", "_outputs", "_requests", "_row_bytes", "_texts", "rows")
 
     def __init__(self, inputs: Arrays, outputs: Arrays, names: int) -> None:
         self.rows = 0
-        self.ids: list[str] = []
-        self.counts: list[int] = []
-        self.seconds: list[float] = []
-        self.at: list[float] = []
+        #: Id, rows, seconds and moment of each request, in one list, because one is quicker than four.
+        self._requests: list[Any] = []
         self._names = names
         self._inputs = tuple(Lane.like(name, array) for name, array in inputs.items())
         self._outputs = tuple(Lane.like(name, array) for name, array in outputs.items())
-        #: Texts, and how many there are in a row.
-        self._texts = tuple(
-            (lane.values, math.prod(lane.shape)) for lane in self._lanes if isinstance(lane.values, list)
-        )
-        self._row_bytes = sum(lane.row_bytes for lane in self._lanes)
-        self._row_bytes += _TEXT_BYTES * sum(each for _, each in self._texts)
+        lanes = (*self._inputs, *self._outputs)
+        self._texts = tuple((lane.values, lane.length) for lane in lanes if isinstance(lane.values, list))
+        letters = _TEXT_BYTES * sum(length for _, length in self._texts)
+        self._row_bytes = letters + sum(lane.length for lane in lanes if isinstance(lane.values, bytearray))
 
     @property
-    def _lanes(self) -> tuple[Lane, ...]:
-        return (*self._inputs, *self._outputs)
+    def ids(self) -> list[str]:
+        """The id of each request."""
+        return self._requests[0::4]
+
+    @property
+    def counts(self) -> list[int]:
+        """The rows of each request."""
+        return self._requests[1::4]
+
+    @property
+    def seconds(self) -> list[float]:
+        """From the arrival of each to its answer."""
+        return self._requests[2::4]
+
+    @property
+    def at(self) -> list[float]:
+        """When each was over, seconds since 1970."""
+        return self._requests[3::4]
 
     def add(
         self, given: Arrays, answers: Arrays, request_id: str, rows: int, seconds: float, at: float
@@ -237,8 +231,8 @@ class Columns:
                 and _filled(self._outputs, answers, rows)
             ):
                 size = _ENTRY_BYTES + rows * self._row_bytes
-                for texts, each in self._texts:
-                    size += sum(map(len, texts[self.rows * each :]))
+                for texts, length in self._texts:
+                    size += sum(map(len, texts[self.rows * length :]))
         except TypeError:
             # The model answered with something else than a text.
             size = 0
@@ -246,31 +240,28 @@ class Columns:
             if not size:
                 self._trim()
         if size:
-            self.ids.append(request_id)
-            self.counts.append(rows)
-            self.seconds.append(seconds)
-            self.at.append(at)
+            self._requests += (request_id, rows, seconds, at)
             self.rows += rows
         return size
 
     def undo(self) -> None:
         """Remove the request that was added last."""
-        self.rows -= self.counts[-1]
-        for column in (self.ids, self.counts, self.seconds, self.at):
-            column.pop()
+        self.rows -= self._requests[-3]
+        del self._requests[-4:]
         self._trim()
 
-    def _trim(self) -> None:
-        for lane in self._lanes:
-            del lane.values[lane.after(self.rows) :]
-
     def inputs(self) -> dict[str, NDArray[Any]]:
-        """The inputs of all of them, one after the other. Nothing may be filled in any more."""
+        """The inputs of all of them, one after the other. Nothing may be added any more."""
         return {lane.name: lane.block() for lane in self._inputs}
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """The outputs of all of them, likewise."""
         return {lane.name: lane.block() for lane in self._outputs}
+
+    def _trim(self) -> None:
+        """Remove what is there of a request that was not added."""
+        for lane in (*self._inputs, *self._outputs):
+            del lane.values[self.rows * lane.length :]
 
 
 class NoColumns(Columns):
@@ -348,17 +339,20 @@ class Page:
 
 def _filled(lanes: Sequence[Lane], arrays: Arrays, rows: int) -> bool:
     """Append the arrays of a request; False, with some of them appended, when one is not like the others."""
-    for name, dtype, row_bytes, ndim, read, keep, _, _ in lanes:
+    for name, dtype, ndim, length, read, keep, _, _ in lanes:
         array = arrays.get(name)
-        if array is None or array.dtype != dtype or array.nbytes != rows * row_bytes or array.ndim != ndim:
+        if array is None or array.dtype != dtype or array.ndim != ndim:
             return False
-        keep(read(array))
+        values = read(array)
+        if len(values) != rows * length:
+            return False
+        keep(values)
     return True
 
 
-def _flat(texts: NDArray[Any]) -> list[str]:
+def _texts(array: NDArray[Any]) -> list[str]:
     """The texts of an array of any shape."""
-    found: list[str] = texts.ravel().tolist()
+    found: list[str] = array.ravel().tolist()
     return found
 
 

@@ -130,7 +130,11 @@ class TrafficStore:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 with draft.open("wb") as file:
-                    parquet.write_table(table, file, compression="zstd", compression_level=1)
+                    # Compression finds what is repeated; dictionaries of ids and numbers, which seldom
+                    # are, would take twice the time and more space.
+                    parquet.write_table(
+                        table, file, compression="zstd", compression_level=1, use_dictionary=False
+                    )
                     file.flush()
                     os.fsync(file.fileno())
                 draft.rename(path)
