@@ -6,7 +6,7 @@ home, cut to 128 bits: equal values stay equal, and nobody without the key can t
 
 import hmac
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -43,38 +43,46 @@ class PredictionTable:
         signature: of the version.
         version: its number.
         key: of the hashes.
+        pause: called again and again between two steps, each of which may hold the interpreter for tenths of
+            a millisecond.
     """
 
-    def __init__(self, signature: Signature, version: int, key: bytes) -> None:
+    def __init__(
+        self, signature: Signature, version: int, key: bytes, pause: Callable[[], None] = lambda: None
+    ) -> None:
         self._signature = signature
         self._version = version
         self._hash = hasher(key)
+        self._pause = pause
         self._rules = output_rules(signature)
         self._labels = [label_text(label) for label in signature.classes]
 
-    def parts(self, page: Page) -> Iterator[Any]:
-        """``pyarrow.Table``s with a row for every row of a page, whose columns may differ.
+    def of(self, page: Page) -> Any:
+        """A ``pyarrow.Table`` with a row for every row of a page, which has at least one.
 
-        Requests that look alike are one of them. Making one holds the interpreter for a while; between
-        two is the time to give it back.
+        Requests stand in the order in which they were over.
         """
-        columns = page.columns
-        if columns is not None and columns.rows:
-            yield self._alike(columns, page.share)
-        for start in range(0, len(page.others), _MOST_AT_ONCE):
-            yield self._others(page.others[start : start + _MOST_AT_ONCE], page.share)
+        import pyarrow as pa
+
+        others = range(0, len(page.others), _MOST_AT_ONCE)
+        parts = [self._others(page.others[start : start + _MOST_AT_ONCE], page.share) for start in others]
+        if page.columns is None or not page.columns.rows:
+            return pa.concat_tables(parts, promote_options="permissive")
+        alike = self._alike(page.columns, page.share)
+        if not parts:
+            return alike
+        return pa.concat_tables([alike, *parts], promote_options="permissive").sort_by("at")
 
     def _alike(self, columns: Columns, share: float) -> Any:
         import pyarrow as pa
 
-        head = _Head(
-            columns.ids, columns.counts, pa.repeat(OK, len(columns.ids)), columns.seconds, columns.at
-        )
+        ids = columns.ids
+        head = _Head(ids, columns.counts, pa.repeat(OK, len(ids)), columns.seconds, columns.at)
+        self._pause()
         # To what makes columns, all of it is one request of many rows.
         counts = np.array([columns.rows])
-        return self._table(
-            head, share, self._inputs([columns.inputs()], counts), self._outputs([columns.outputs()], counts)
-        )
+        inputs, outputs = self._inputs([columns.inputs()], counts), self._outputs([columns.outputs()], counts)
+        return self._table(head, share, inputs, outputs)
 
     def _others(self, taken: Sequence[Taken], share: float) -> Any:
         import pyarrow as pa
@@ -98,6 +106,7 @@ class PredictionTable:
             starts += count
 
         def each(values: Any) -> Any:
+            self._pause()
             return values if len(place) == len(counts) else values.take(pa.array(place))
 
         moments = np.round(np.array(at) * 1e6).astype(np.int64)
@@ -124,9 +133,11 @@ class PredictionTable:
             block = np.concatenate([each[name] for each in arrays])
             for place, field in enumerate(fields):
                 if field.captured != "drop":
+                    self._pause()
                     made[field.name] = self._guarded(read(field, block[:, place]), field.captured)
         for field in self._signature.inputs:
             if field.is_tensor and field.captured != "drop":
+                self._pause()
                 made[field.name] = self._tensor(
                     [each.get(field.name) for each in arrays], counts, field.captured
                 )
@@ -143,6 +154,7 @@ class PredictionTable:
             how = self._rules.get(name, "keep")
             if how == "drop":
                 continue
+            self._pause()
             parts = [None if each is None else each.get(name) for each in answers]
             if name == PREDICTION and self._labels:
                 labels = self._labels if how == "keep" else list(map(self._hash, self._labels))

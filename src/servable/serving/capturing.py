@@ -38,6 +38,8 @@ from servable.tensors import Arrays
 _log = logger("capture")
 #: A page is handed over when it holds this part of the memory, so that there is room while it is written.
 _PART_OF_MEMORY = 4
+#: Seconds for which the thread stands back between two steps.
+_PAUSE_S = 0.0002
 #: Seconds between two log lines about rows that were dropped.
 _QUIET_S = 60.0
 _WHOLE = 2**32
@@ -215,15 +217,8 @@ class Recorder:
 
     def _write(self, tap: "CaptureTap", page: Page) -> None:
         need_pyarrow()
-        import pyarrow as pa
-
-        parts = []
-        for part in tap.table(self._store.key).parts(page):
-            parts.append(part)
-            # Requests that wait for the interpreter come first.
-            time.sleep(0)
+        table = tap.table(self._store.key).of(page)
         self._number += 1
-        table = pa.concat_tables(parts, promote_options="permissive")
         name = f"{self._server}-{self._number}"
         self._store.write(tap.model, "predictions", name, table, _moment(page.first))
 
@@ -280,7 +275,7 @@ class CaptureTap:
     def table(self, key: Callable[[], bytes]) -> PredictionTable:
         """What makes tables of it; in the thread alone."""
         if self._made is None:
-            self._made = PredictionTable(self._live.signature, self._live.version, key())
+            self._made = PredictionTable(self._live.signature, self._live.version, key(), _pause)
         return self._made
 
     def took(
@@ -324,6 +319,11 @@ class CaptureTap:
 
 def _not_kept() -> UnavailableError:
     return UnavailableError("The feedback could not be kept; send it again later.")
+
+
+def _pause() -> None:
+    """Let requests that wait for the interpreter have it; without any time they would not wake up for it."""
+    time.sleep(_PAUSE_S)
 
 
 def _moment(seconds: float) -> datetime:
