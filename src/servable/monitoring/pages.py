@@ -129,35 +129,33 @@ class Lane(NamedTuple):
 
     Attributes:
         name: of the array.
+        answered: whether it is an output, else it is an input.
         dtype: of all its values.
         ndim: its axes, with that of the rows.
         length: bytes, or texts, of one row.
         read: takes them out of an array.
-        keep: appends what was read.
         values: what there is so far: bytes, or texts.
         shape: of one row.
     """
 
     name: str
+    answered: bool
     dtype: np.dtype[Any]
     ndim: int
     length: int
     read: Callable[[NDArray[Any]], Any]
-    keep: Callable[[Any], None]
     values: bytearray | list[str]
     shape: tuple[int, ...]
 
     @classmethod
-    def like(cls, name: str, array: NDArray[Any]) -> "Lane":
+    def like(cls, name: str, array: NDArray[Any], answered: bool) -> "Lane":
         """An empty one for arrays like this one."""
-        dtype, shape = array.dtype, array.shape[1:]
-        values = math.prod(shape)
+        dtype, ndim, shape = array.dtype, array.ndim, array.shape[1:]
+        length = math.prod(shape)
         if dtype.hasobject:
-            texts: list[str] = []
-            return cls(name, dtype, array.ndim, values, _texts, texts.extend, texts, shape)
-        data = bytearray()
-        length = values * dtype.itemsize
-        return cls(name, dtype, array.ndim, length, np.ndarray.tobytes, data.extend, data, shape)
+            return cls(name, answered, dtype, ndim, length, _texts, [], shape)
+        length *= dtype.itemsize
+        return cls(name, answered, dtype, ndim, length, np.ndarray.tobytes, bytearray(), shape)
 
     def block(self) -> NDArray[Any]:
         """All of it as an array ``[rows, ...]``, which may be a view."""
@@ -180,19 +178,23 @@ class Columns:
         rows: how many there are.
     """
 
-    __slots__ = ("_inputs", "_names", "_outputs", "_requests", "_row_bytes", "_texts", "rows")
+    __slots__ = ("_lanes", "_names", "_requests", "_row_bytes", "_texts", "rows")
 
     def __init__(self, inputs: Arrays, outputs: Arrays, names: int) -> None:
         self.rows = 0
         #: Id, rows, seconds and moment of each request, in one list, because one is quicker than four.
         self._requests: list[Any] = []
         self._names = names
-        self._inputs = tuple(Lane.like(name, array) for name, array in inputs.items())
-        self._outputs = tuple(Lane.like(name, array) for name, array in outputs.items())
-        lanes = (*self._inputs, *self._outputs)
-        self._texts = tuple((lane.values, lane.length) for lane in lanes if isinstance(lane.values, list))
-        letters = _TEXT_BYTES * sum(length for _, length in self._texts)
-        self._row_bytes = letters + sum(lane.length for lane in lanes if isinstance(lane.values, bytearray))
+        self._lanes = (
+            *(Lane.like(name, array, False) for name, array in inputs.items()),
+            *(Lane.like(name, array, True) for name, array in outputs.items()),
+        )
+        self._texts = tuple(
+            (lane.values, lane.length) for lane in self._lanes if isinstance(lane.values, list)
+        )
+        self._row_bytes = sum(
+            lane.length * (_TEXT_BYTES if lane.dtype.hasobject else 1) for lane in self._lanes
+        )
 
     @property
     def ids(self) -> list[str]:
@@ -225,11 +227,7 @@ class Columns:
         """
         size = 0
         try:
-            if (
-                len(answers) == self._names
-                and _filled(self._inputs, given, rows)
-                and _filled(self._outputs, answers, rows)
-            ):
+            if self._filled(given, answers, rows):
                 size = _ENTRY_BYTES + rows * self._row_bytes
                 for texts, length in self._texts:
                     size += sum(map(len, texts[self.rows * length :]))
@@ -244,6 +242,21 @@ class Columns:
             self.rows += rows
         return size
 
+    def _filled(self, given: Arrays, answers: Arrays, rows: int) -> bool:
+        """Append the arrays of a request; False, with some of them appended, when it looks otherwise."""
+        if len(answers) != self._names:
+            return False
+        for name, answered, dtype, ndim, length, read, values, _ in self._lanes:
+            array = answers.get(name) if answered else given.get(name)
+            if array is None or array.dtype != dtype or array.ndim != ndim:
+                return False
+            taken = read(array)
+            if len(taken) != rows * length:
+                return False
+            # In place, which is quicker than a method.
+            values += taken
+        return True
+
     def undo(self) -> None:
         """Remove the request that was added last."""
         self.rows -= self._requests[-3]
@@ -252,15 +265,15 @@ class Columns:
 
     def inputs(self) -> dict[str, NDArray[Any]]:
         """The inputs of all of them, one after the other. Nothing may be added any more."""
-        return {lane.name: lane.block() for lane in self._inputs}
+        return {lane.name: lane.block() for lane in self._lanes if not lane.answered}
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """The outputs of all of them, likewise."""
-        return {lane.name: lane.block() for lane in self._outputs}
+        return {lane.name: lane.block() for lane in self._lanes if lane.answered}
 
     def _trim(self) -> None:
         """Remove what is there of a request that was not added."""
-        for lane in (*self._inputs, *self._outputs):
+        for lane in self._lanes:
             del lane.values[self.rows * lane.length :]
 
 
@@ -335,19 +348,6 @@ class Page:
         columns = self.columns
         firsts = [] if columns is None else columns.at[:1]
         return min(firsts + [taken.at for taken in self.others[:1]])
-
-
-def _filled(lanes: Sequence[Lane], arrays: Arrays, rows: int) -> bool:
-    """Append the arrays of a request; False, with some of them appended, when one is not like the others."""
-    for name, dtype, ndim, length, read, keep, _, _ in lanes:
-        array = arrays.get(name)
-        if array is None or array.dtype != dtype or array.ndim != ndim:
-            return False
-        values = read(array)
-        if len(values) != rows * length:
-            return False
-        keep(values)
-    return True
 
 
 def _texts(array: NDArray[Any]) -> list[str]:
