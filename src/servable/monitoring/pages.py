@@ -111,7 +111,9 @@ def scope_of(signature: Signature) -> Scope:
             if math.prod(max(1, size) for size in field.shape) * dtype.itemsize <= MOST_ROW_BYTES:
                 tensors.append((field.name, dtype))
     dropped = (name for name, how in output_rules(signature).items() if how == "drop")
-    texts = (field.name for field in signature.outputs if field.dtype in STRING_DTYPES)
+    texts = {field.name for field in signature.outputs if field.dtype in STRING_DTYPES}
+    if signature.answer.dtype in STRING_DTYPES:
+        texts.add(PREDICTION)
     return Scope(packed, tuple(tensors), frozenset(dropped), frozenset(texts))
 
 
