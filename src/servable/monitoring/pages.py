@@ -361,7 +361,8 @@ def _texts(array: NDArray[Any]) -> list[str]:
 def _fixed(array: NDArray[Any], rows: int, text: bool) -> bool:
     """Whether arrays like this one can be appended to each other as bytes, or as texts."""
     kind = array.dtype.kind
-    return array.nbytes > 0 and len(array) == rows and (kind in _NUMERIC or (text and kind == "O"))
+    alike = array.nbytes > 0 and array.shape[:1] == (rows,)
+    return alike and (kind in _NUMERIC or (text and kind == "O"))
 
 
 def _copies(arrays: Arrays) -> tuple[dict[str, NDArray[Any]], int]:
