@@ -11,7 +11,7 @@ A page is filled by one event loop and then handed over to a thread; it is never
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,7 +135,6 @@ class Lane(NamedTuple):
         dtype: of all its values.
         ndim: its axes, with that of the rows.
         length: bytes, or texts, of one row.
-        read: takes them out of an array.
         values: what there is so far: bytes, or texts.
         shape: of one row.
     """
@@ -145,19 +144,17 @@ class Lane(NamedTuple):
     dtype: np.dtype[Any]
     ndim: int
     length: int
-    read: Callable[[NDArray[Any]], Any]
     values: bytearray | list[str]
     shape: tuple[int, ...]
 
     @classmethod
     def like(cls, name: str, array: NDArray[Any], answered: bool) -> "Lane":
         """An empty one for arrays like this one."""
-        dtype, ndim, shape = array.dtype, array.ndim, array.shape[1:]
+        dtype, shape = array.dtype, array.shape[1:]
         length = math.prod(shape)
         if dtype.hasobject:
-            return cls(name, answered, dtype, ndim, length, _texts, [], shape)
-        length *= dtype.itemsize
-        return cls(name, answered, dtype, ndim, length, np.ndarray.tobytes, bytearray(), shape)
+            return cls(name, answered, dtype, array.ndim, length, [], shape)
+        return cls(name, answered, dtype, array.ndim, length * dtype.itemsize, bytearray(), shape)
 
     def block(self) -> NDArray[Any]:
         """All of it as an array ``[rows, ...]``, which may be a view."""
@@ -180,7 +177,7 @@ class Columns:
         rows: how many there are.
     """
 
-    __slots__ = ("_lanes", "_names", "_requests", "_row_bytes", "_texts", "rows")
+    __slots__ = ("_lanes", "_names", "_numbers", "_requests", "_row_bytes", "_texts", "rows")
 
     def __init__(self, inputs: Arrays, outputs: Arrays, names: int) -> None:
         self.rows = 0
@@ -191,12 +188,18 @@ class Columns:
             *(Lane.like(name, array, False) for name, array in inputs.items()),
             *(Lane.like(name, array, True) for name, array in outputs.items()),
         )
+        self._numbers = tuple(
+            (lane.name, lane.answered, lane.dtype, lane.ndim, lane.length, lane.values)
+            for lane in self._lanes
+            if isinstance(lane.values, bytearray)
+        )
         self._texts = tuple(
-            (lane.values, lane.length) for lane in self._lanes if isinstance(lane.values, list)
+            (lane.name, lane.answered, lane.ndim, lane.length, lane.values)
+            for lane in self._lanes
+            if isinstance(lane.values, list)
         )
-        self._row_bytes = sum(
-            lane.length * (_TEXT_BYTES if lane.dtype.hasobject else 1) for lane in self._lanes
-        )
+        self._row_bytes = sum(length for *_, length, _ in self._numbers)
+        self._row_bytes += _TEXT_BYTES * sum(length for *_, length, _ in self._texts)
 
     @property
     def ids(self) -> list[str]:
@@ -228,14 +231,20 @@ class Columns:
             is there.
         """
         size = 0
+        # All in one place, because a call more for each array is what could be measured here.
         try:
-            if self._filled(given, answers, rows):
-                size = _ENTRY_BYTES + rows * self._row_bytes
-                for texts, length in self._texts:
-                    size += sum(map(len, texts[self.rows * length :]))
-        except TypeError:
-            # The model answered with something else than a text.
-            size = 0
+            for name, answered, dtype, ndim, length, data in self._numbers:
+                array = answers.get(name) if answered else given.get(name)
+                if array is None or array.dtype != dtype or array.ndim != ndim:
+                    break
+                taken = array.tobytes()
+                if len(taken) != rows * length:
+                    break
+                data += taken
+            else:
+                letters = self._add_texts(given, answers, rows) if self._texts else 0
+                if letters >= 0 and len(answers) == self._names:
+                    size = _ENTRY_BYTES + rows * self._row_bytes + letters
         finally:
             if not size:
                 self._trim()
@@ -244,20 +253,20 @@ class Columns:
             self.rows += rows
         return size
 
-    def _filled(self, given: Arrays, answers: Arrays, rows: int) -> bool:
-        """Append the arrays of a request; False, with some of them appended, when it looks otherwise."""
-        if len(answers) != self._names:
-            return False
-        for name, answered, dtype, ndim, length, read, values, _ in self._lanes:
+    def _add_texts(self, given: Arrays, answers: Arrays, rows: int) -> int:
+        """Append the texts of a request; the count of their letters, or -1 when it looks otherwise."""
+        letters = 0
+        for name, answered, ndim, length, texts in self._texts:
             array = answers.get(name) if answered else given.get(name)
-            if array is None or array.dtype != dtype or array.ndim != ndim:
-                return False
-            taken = read(array)
-            if len(taken) != rows * length:
-                return False
-            # In place, which is quicker than a method.
-            values += taken
-        return True
+            if array is None or not array.dtype.hasobject or array.ndim != ndim:
+                return -1
+            taken = array.ravel().tolist()
+            # The model may answer with something else than texts.
+            if len(taken) != rows * length or not all(isinstance(text, str) for text in taken):
+                return -1
+            letters += sum(map(len, taken))
+            texts += taken
+        return letters
 
     def undo(self) -> None:
         """Remove the request that was added last."""
@@ -350,12 +359,6 @@ class Page:
         columns = self.columns
         firsts = [] if columns is None else columns.at[:1]
         return min(firsts + [taken.at for taken in self.others[:1]])
-
-
-def _texts(array: NDArray[Any]) -> list[str]:
-    """The texts of an array of any shape."""
-    found: list[str] = array.ravel().tolist()
-    return found
 
 
 def _fixed(array: NDArray[Any], rows: int, text: bool) -> bool:

@@ -64,8 +64,6 @@ class Recorder:
     def __init__(self, settings: ServerSettings, clock: Clock) -> None:
         self._store = TrafficStore(Path(settings.home))
         self._interval_s = settings.capture_interval_s
-        self._most_rows = settings.capture_rows
-        self._most_bytes = settings.capture_memory
         self._page_rows = min(settings.capture_segment_rows, max(1, settings.capture_rows // 2))
         self._page_bytes = settings.capture_memory // _PART_OF_MEMORY
         #: Names this process among all that write into the home.
@@ -85,9 +83,11 @@ class Recorder:
         #: Whether pyarrow is there and the thread runs, so that feedback can become segments.
         self._ready = False
         self._said = -math.inf
-        #: Counted up by the event loop alone, and by the thread alone; the differences are what is held now.
-        self._taken_rows = self._taken_bytes = 0
-        self._gone_rows = self._gone_bytes = 0
+        #: What may still be taken; of the event loop.
+        self._free_rows = settings.capture_rows
+        self._free_bytes = settings.capture_memory
+        #: Rows and bytes of pages that the thread is done with, for the event loop to take back.
+        self._done: deque[tuple[int, int]] = deque()
 
     def tap(self, live: Live) -> Tap:
         """What captures the requests of a live model as its deployment wishes at that moment."""
@@ -132,16 +132,23 @@ class Recorder:
 
     def take(self, tap: "CaptureTap", page: Page, rows: int, size: int) -> bool:
         """Count what was added to a page, and hand over the page that is full; False when it does not fit."""
-        held = self._taken_rows - self._gone_rows + rows
-        if held > self._most_rows or self._taken_bytes - self._gone_bytes + size > self._most_bytes:
+        if (rows > self._free_rows or size > self._free_bytes) and not self._freed(rows, size):
             return False
-        self._taken_rows += rows
-        self._taken_bytes += size
+        self._free_rows -= rows
+        self._free_bytes -= size
         page.rows += rows
         page.size += size
         if page.rows >= self._page_rows or page.size >= self._page_bytes:
             self.hand_over(tap)
         return True
+
+    def _freed(self, rows: int, size: int) -> bool:
+        """Take back what pages took that are done with; whether there is room now."""
+        while self._done:
+            freed_rows, freed_bytes = self._done.popleft()
+            self._free_rows += freed_rows
+            self._free_bytes += freed_bytes
+        return rows <= self._free_rows and size <= self._free_bytes
 
     def crowded(self, reference: str) -> None:
         """Memory is full: say so, and let the thread write what there is."""
@@ -157,6 +164,7 @@ class Recorder:
     def opened(self, tap: "CaptureTap") -> None:
         """A tap begins a page; it is handed over when the interval is over, if not before."""
         self._open[tap] = None
+        self._freed(0, 0)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._hand_over_all)
         self._begin()
@@ -212,8 +220,7 @@ class Recorder:
             self._dropped(tap.reference, error)
         else:
             tap.meter.captured += page.rows
-        self._gone_rows += page.rows
-        self._gone_bytes += page.size
+        self._done.append((page.rows, page.size))
 
     def _write(self, tap: "CaptureTap", page: Page) -> None:
         need_pyarrow()
