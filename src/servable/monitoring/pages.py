@@ -262,7 +262,7 @@ class Columns:
                 return -1
             taken = array.ravel().tolist()
             # The model may answer with something else than texts.
-            if len(taken) != rows * length or not all(isinstance(text, str) for text in taken):
+            if len(taken) != rows * length or {*map(type, taken)} != {str}:
                 return -1
             letters += sum(map(len, taken))
             texts += taken
