@@ -1,5 +1,6 @@
 """Capture, feedback in every form and live quality, over a real server and the command line."""
 
+from contextlib import closing
 from pathlib import Path
 
 import joblib
@@ -14,6 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 import servable
 from e2e.conftest import Serve, said
+from servable.engines.local import LocalServer
+from servable.monitoring.segments import TrafficStore
+from servable.settings import ServerSettings
+from serving import streaming_models
 
 ROWS, TRUTH = load_breast_cancer(return_X_y=True)
 
@@ -69,6 +74,37 @@ def test_what_is_served_is_captured_labelled_and_measured(
     assert whole["labels"] == 569
     assert {name: whole["metrics"][name]["value"] for name in expected} == pytest.approx(expected)
     assert found["unknown"] == 0
+
+
+def test_answers_in_pieces_are_captured_whole_when_they_ended(home: Path) -> None:
+    file = Path(streaming_models.__file__)
+    keep = {"prompt": "keep", "text": "keep"}
+    servable.add(f"{file}:Echo", name="echo", trust=True, deploy=True, private=keep, home=home)
+    servable.add(f"{file}:Numbers", name="numbers", trust=True, deploy=True, home=home)
+    for name in ("echo", "numbers"):
+        servable.deploy(name, capture=1.0, home=home)
+    with LocalServer(ServerSettings(home=str(home), port=0)) as server, servable.Client(server.url) as client:
+        assert len(list(client.stream("echo", {"prompt": "a b c"}, request_id="words"))) == 3
+        with pytest.raises(servable.ServableError):
+            list(client.stream("echo", {"prompt": "a raise"}, request_id="broken"))
+        long = f"{'x' * 10_000} {'y' * 10_000}"
+        assert len(list(client.stream("echo", {"prompt": long}, request_id="long"))) == 2
+        with closing(client.stream("echo", {"prompt": long}, request_id="left")) as pieces:
+            next(pieces)
+        assert len(list(client.stream("numbers", {"below": 4}, request_id="numbers"))) == 4
+        client.predict("numbers", {"below": 4}, request_id="whole")
+    store = TrafficStore(home)
+    words, numbers = (
+        {
+            row["request_id"]: (row["code"], *(row[each] for each in row if each.startswith("out.")))
+            for table in store.read(store.segments(name, "predictions"))
+            for row in table.to_pylist()
+        }
+        for name in ("echo", "numbers")
+    )
+    words.pop("left", None)
+    assert words == {"words": ("ok", "a b c "), "broken": ("model_failed", None), "long": ("ok", None)}
+    assert numbers == dict.fromkeys(("numbers", "whole"), ("ok", [0.0, 1.0, 2.0, 3.0]))
 
 
 def labels(request_id: str, rows: int, start: int) -> pd.DataFrame:

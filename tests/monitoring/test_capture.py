@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from servable.artifact.signature import Field, Signature, with_captures
 from servable.errors import SettingInvalid
-from servable.monitoring.capture import PredictionTable, Taken, column_of, hasher
+from servable.monitoring.capture import PredictionTable, column_of, hasher
+from servable.monitoring.pages import Page, Taken, scope_of
 
 KEY = b"k" * 32
 MIXED = Signature(
@@ -39,22 +40,22 @@ def taken(rows: int = 2, *, code: str = "ok", request_id: str = "r", width: int 
         "prediction": np.array([1, 0])[:rows],
         "probabilities": np.array([[0.2, 0.8], [0.7, 0.3]])[:rows],
     }
-    return (
-        arrays,
-        rows,
-        request_id,
-        answers if code == "ok" else None,
-        code,
-        0.25,
-        1_700_000_000.5,
-        0.1,
-        0,
-        None,
-    )
+    return Taken(arrays, rows, request_id, answers if code == "ok" else None, code, 0.25, 1_700_000_000.5, 0)
 
 
 def table(signature: Signature, *given: Taken) -> pa.Table:
-    return PredictionTable(signature, 3, KEY).of(given)
+    """Of requests on their own; where all were answered, those in columns must make the same of it."""
+    alone, together = Page(scope_of(signature), 0.1), Page(scope_of(signature), 0.1)
+    alone.others.extend(given)
+    made = PredictionTable(signature, 3, KEY).of(alone)
+    if all(each.answers is not None and each.places is None for each in given):
+        for each in given:
+            assert each.answers is not None
+            columns = together.columns or together.learn(each.arrays, each.answers, each.rows)
+            if not columns.add(each.arrays, each.answers, each.request_id, each.rows, each.seconds, each.at):
+                together.others.append(each)
+        assert PredictionTable(signature, 3, KEY).of(together).equals(made)
+    return made
 
 
 def test_every_field_is_kept_in_its_own_type() -> None:
@@ -118,7 +119,7 @@ def test_a_failed_request_has_its_inputs_and_no_answer() -> None:
 
 
 def test_the_pieces_of_a_request_say_where_their_rows_stand() -> None:
-    pieces = [(*taken()[:-1], [4, 9]), taken(1), (*taken()[:-1], [0, 1])]
+    pieces = [taken()._replace(places=[4, 9]), taken(1), taken()._replace(places=[0, 1])]
     assert table(MIXED, *pieces)["row"].to_pylist() == [4, 9, 0, 0, 1]
 
 
@@ -139,7 +140,7 @@ def test_outputs_of_any_model_come_under_their_own_names() -> None:
         ),
     )
     answers = {"vector": np.ones((1, 2), np.float16), "words": np.array(["hello"], object)}
-    one: Taken = ({"numbers": np.ones((1, 1))}, 1, "r", answers, "ok", 0.1, 1.0, 1.0, 0, None)
+    one = Taken({"numbers": np.ones((1, 1))}, 1, "r", answers, "ok", 0.1, 1.0, 0)
     (row,) = table(signature, one).to_pylist()
     assert row["out.vector"] == [1.0, 1.0]
     assert row["out.words"] == hasher(KEY)("hello")

@@ -1,6 +1,7 @@
 """What is asked of live models becomes segments, within bounds, and never at the cost of serving."""
 
 import asyncio
+import gc
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from servable.monitoring.feedback import FeedbackRow
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.segments import TrafficStore
 from servable.registry.home import open_home
+from servable.runtime.waiting import Waiting
 from servable.serving.answer import answer
 from servable.serving.capturing import chosen
 from servable.serving.desired import RegistrySource
@@ -54,6 +56,16 @@ def live_of(host: Host, reference: str = "iris") -> Live:
     found = host.find(reference)
     assert isinstance(found, Live)
     return found
+
+
+def asked(rows: int) -> Waiting:
+    """A request whose values are all the number of its rows."""
+    return Waiting({"numbers": np.full((rows, 4), float(rows))}, rows)
+
+
+def answers(rows: int) -> dict[str, Any]:
+    """Versicolor to one row, setosa to each of more."""
+    return {"prediction": np.full(rows, int(rows == 1)), "probabilities": np.full((rows, 3), 1 / 3)}
 
 
 async def ask(host: Host, request_id: str = "r", rows: int = 1, row: Any = ROW) -> None:
@@ -191,16 +203,107 @@ def test_what_does_not_fit_into_memory_is_dropped_and_counted(
     logging.getLogger("servable").propagate = True
 
     async def course(host: Host) -> int:
-        for number in range(20):
-            await ask(host, f"r{number}", rows=3)
+        for number in range(5):
+            await ask(host, f"large {number}", rows=20)
+            await ask(host, f"small {number}")
         return dropped(host)
 
-    lost = visit(home, course, capture_rows=10, capture_interval_s=3600)
-    assert lost > 0
-    assert len(captured(home)) == 60 - lost
+    assert visit(home, course, capture_rows=10, capture_interval_s=3600) == 100
+    assert {row["request_id"] for row in captured(home)} == {f"small {number}" for number in range(5)}
     said = [record for record in caplog.records if "dropped" in record.message]
     assert len(said) == 1
-    assert visit(home, course, capture_memory=2000, capture_interval_s=3600) > 0
+    assert visit(home, course, capture_memory=1024, capture_interval_s=3600) >= 100
+
+
+def test_rows_that_the_disk_does_not_take_in_time_are_dropped_and_counted(home: Path) -> None:
+    publish_iris(home)
+    capture(home, 1.0)
+
+    async def course(host: Host) -> int:
+        tap = live_of(host).tap
+        # The thread needs milliseconds for a page, and the event loop gives it none.
+        for number in range(3_000):
+            tap.took(asked(1), str(number), answers(1), "ok", 0.1)
+        return dropped(host)
+
+    lost = visit(home, course, capture_rows=100, capture_interval_s=3600)
+    assert lost > 0
+    rows = captured(home)
+    assert len({row["request_id"] for row in rows}) == len(rows) == 3_000 - lost
+    assert all(row["in.sepal length (cm)"] == 1.0 for row in rows)
+
+
+def test_a_full_page_becomes_a_segment_before_the_interval_is_over(home: Path) -> None:
+    publish_iris(home)
+    capture(home, 1.0)
+
+    async def course(host: Host) -> None:
+        for number in range(3):
+            await ask(host, f"r{number}", rows=2)
+        while len(captured(home)) < 4:
+            await asyncio.sleep(0.02)
+        assert len(captured(home)) == 4
+
+    visit(home, course, capture_segment_rows=4, capture_interval_s=3600)
+    assert len(captured(home)) == 6
+
+
+def test_requests_of_every_kind_share_a_segment_in_their_order(home: Path) -> None:
+    publish_iris(home)
+    capture(home, 1.0)
+
+    async def course(host: Host) -> None:
+        tap = live_of(host).tap
+        piece = asked(2)
+        piece.places = [7, 9]
+        tap.took(asked(1), "a", answers(1), "ok", 0.1)
+        tap.took(piece, "b", answers(2), "ok", 0.1)
+        tap.took(asked(2), "c", None, "model_failed", 0.1)
+        tap.took(asked(1), "d", {**answers(1), "prediction": np.array([2], np.int32)}, "ok", 0.1)
+        tap.took(asked(2), "e", answers(2), "ok", 0.1)
+
+    visit(home, course)
+    assert len(TrafficStore(home).segments("iris", "predictions")) == 1
+    rows = captured(home)
+    assert [(row["request_id"], row["row"], row["code"]) for row in rows] == [
+        ("a", 0, "ok"), ("b", 7, "ok"), ("b", 9, "ok"), ("c", 0, "model_failed"), ("c", 1, "model_failed"),
+        ("d", 0, "ok"), ("e", 0, "ok"), ("e", 1, "ok"),
+    ]  # fmt: skip
+    assert [row["out.prediction"] for row in rows] == [
+        "versicolor", "setosa", "setosa", None, None, "virginica", "setosa", "setosa"
+    ]  # fmt: skip
+    assert [row["in.sepal length (cm)"] for row in rows] == [1.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0]
+
+
+def test_each_row_says_the_share_of_its_time(home: Path) -> None:
+    publish_iris(home)
+
+    async def course(host: Host) -> None:
+        for share in (1.0, 0.9999, 1.0):
+            capture(home, share)
+            await host.reconcile()
+            await ask(host, f"at {share}", rows=2)
+
+    visit(home, course)
+    found = sorted((row["request_id"], row["sampled"]) for row in captured(home))
+    assert found == [("at 0.9999", 0.9999)] * 2 + [("at 1.0", 1.0)] * 4
+
+
+def test_no_object_stays_that_the_garbage_collector_follows(home: Path) -> None:
+    publish_iris(home)
+    capture(home, 1.0)
+
+    async def course(host: Host) -> int:
+        tap = live_of(host).tap
+        given, answered = asked(1), answers(1)
+        tap.took(given, "first", answered, "ok", 0.1)
+        before = len(gc.get_objects())
+        for number in range(2_000):
+            tap.took(given, str(number), answered, "ok", 0.1)
+        return len(gc.get_objects()) - before
+
+    assert visit(home, course, capture_interval_s=3600) < 500
+    assert len(captured(home)) == 2_001
 
 
 def test_a_store_that_is_gone_costs_rows_and_nothing_else(

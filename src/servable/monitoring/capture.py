@@ -1,32 +1,39 @@
 """Requests and their answers as rows of a segment: one column a field, as far as the signature allows it.
 
 A field is kept, hashed or dropped (``Field.captured``). A hash is an HMAC-SHA256 under a key that lies in the
-home, cut to 128 bits: equal values stay equal, and nobody without the key can try out what they were. Tensors
-and outputs of more than ``MOST_ROW_BYTES`` a row are never captured.
+home, cut to 128 bits: equal values stay equal, and nobody without the key can try out what they were.
 """
 
 import hmac
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from servable.artifact.signature import Capture, Field, Signature
 from servable.monitoring.labels import label_text
-from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
+from servable.monitoring.metrics import OK
+from servable.monitoring.pages import Columns, Page, Taken, output_rules
+from servable.tensors import NUMBERS, PREDICTION, STRINGS, Arrays
 
-#: A captured request: arrays, rows, request id, answers (None: it failed), code, seconds, when it was over in
-#: seconds since 1970, the share of requests that was captured then, about how many bytes it holds, and where
-#: its rows stand in the caller's request (None: they are all of it). A plain tuple, because one is made for
-#: every request in the event loop.
-Taken = tuple[Arrays, int, str, Arrays | None, str, float, float, float, int, Sequence[int] | None]
-#: Largest tensor or output of one row that is captured, in bytes.
-MOST_ROW_BYTES = 16 * 1024
+#: Most requests that do not look alike of which a table is made at once.
+_MOST_AT_ONCE = 2_000
 #: Letters of a hash.
 _HASH_LETTERS = 32
+
+
+class _Head(NamedTuple):
+    """What a table says of each request, in columns; see ``Taken``. Codes are an Arrow array."""
+
+    ids: Sequence[str]
+    rows: Sequence[int]
+    codes: Any
+    seconds: Sequence[float]
+    at: Sequence[float]
+    places: Sequence[Sequence[int] | None] = ()
 
 
 class PredictionTable:
@@ -36,44 +43,86 @@ class PredictionTable:
         signature: of the version.
         version: its number.
         key: of the hashes.
+        pause: called again and again between two steps, each of which may hold the interpreter for tenths of
+            a millisecond.
     """
 
-    def __init__(self, signature: Signature, version: int, key: bytes) -> None:
+    def __init__(
+        self, signature: Signature, version: int, key: bytes, pause: Callable[[], None] = lambda: None
+    ) -> None:
         self._signature = signature
         self._version = version
         self._hash = hasher(key)
+        self._pause = pause
+        self._rules = output_rules(signature)
         self._labels = [label_text(label) for label in signature.classes]
 
-    def of(self, taken: Sequence[Taken]) -> Any:
-        """A ``pyarrow.Table`` with a row for every row of the requests, which are at least one."""
+    def of(self, page: Page) -> Any:
+        """A ``pyarrow.Table`` with a row for every row of a page, which has at least one.
+
+        Requests stand in the order in which they were over.
+        """
         import pyarrow as pa
 
-        arrays, rows, ids, answers, codes, seconds, at, shares, _, places = zip(*taken, strict=True)
+        others = range(0, len(page.others), _MOST_AT_ONCE)
+        parts = [self._others(page.others[start : start + _MOST_AT_ONCE], page.share) for start in others]
+        if page.columns is None or not page.columns.rows:
+            return pa.concat_tables(parts, promote_options="permissive")
+        alike = self._alike(page.columns, page.share)
+        if not parts:
+            return alike
+        return pa.concat_tables([alike, *parts], promote_options="permissive").sort_by("at")
+
+    def _alike(self, columns: Columns, share: float) -> Any:
+        import pyarrow as pa
+
+        ids = columns.ids
+        head = _Head(ids, columns.counts, pa.repeat(OK, len(ids)), columns.seconds, columns.at)
+        self._pause()
+        # To what makes columns, all of it is one request of many rows.
+        counts = np.array([columns.rows])
+        inputs, outputs = self._inputs([columns.inputs()], counts), self._outputs([columns.outputs()], counts)
+        return self._table(head, share, inputs, outputs)
+
+    def _others(self, taken: Sequence[Taken], share: float) -> Any:
+        import pyarrow as pa
+
+        arrays, rows, ids, answers, codes, seconds, at, _, places = zip(*taken, strict=True)
+        counts = np.array(rows, np.int64)
+        head = _Head(ids, rows, pa.array(codes, pa.string()), seconds, at, places)
+        return self._table(head, share, self._inputs(arrays, counts), self._outputs(answers, counts))
+
+    def _table(self, head: _Head, share: float, inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
+        import pyarrow as pa
+
+        ids, rows, codes, seconds, at, places = head
         counts = np.array(rows, np.int64)
         place = np.repeat(np.arange(len(counts)), counts)
-        starts = np.cumsum(counts) - counts
-        row = np.arange(len(place)) - starts[place]
-        for number, given in enumerate(places):
+        row = np.arange(len(place)) - (np.cumsum(counts) - counts)[place]
+        starts = 0
+        for count, given in zip(rows, places, strict=False):
             if given is not None:
-                row[starts[number] : starts[number] + counts[number]] = given
+                row[starts : starts + count] = given
+            starts += count
 
-        def each(values: Iterable[Any], kind: Any) -> Any:
-            made = pa.array(values, kind)
-            return made if len(place) == len(counts) else made.take(pa.array(place))
+        def each(values: Any) -> Any:
+            self._pause()
+            return values if len(place) == len(counts) else values.take(pa.array(place))
 
         moments = np.round(np.array(at) * 1e6).astype(np.int64)
-        columns: dict[str, Any] = {
-            "request_id": each(ids, pa.string()),
-            "row": pa.array(row.astype(np.int32)),
-            "at": each(moments, pa.timestamp("us", "UTC")),
-            "version": pa.array(np.full(len(place), self._version, np.int32)),
-            "code": each(codes, pa.string()),
-            "seconds": each(np.array(seconds, np.float64), pa.float64()),
-        }
-        columns.update(self._inputs(arrays, counts))
-        columns.update(self._outputs(answers, counts))
-        columns["sampled"] = each(np.array(shares, np.float64), pa.float64())
-        return pa.table(columns)
+        return pa.table(
+            {
+                "request_id": each(pa.array(ids, pa.string())),
+                "row": pa.array(row.astype(np.int32)),
+                "at": each(pa.array(moments, pa.timestamp("us", "UTC"))),
+                "version": pa.array(np.full(len(place), self._version, np.int32)),
+                "code": each(codes),
+                "seconds": each(pa.array(np.array(seconds, np.float64))),
+                **inputs,
+                **outputs,
+                "sampled": pa.array(np.full(len(place), share)),
+            }
+        )
 
     def _inputs(self, arrays: Sequence[Arrays], counts: NDArray[np.int64]) -> dict[str, Any]:
         made: dict[str, Any] = {}
@@ -84,9 +133,11 @@ class PredictionTable:
             block = np.concatenate([each[name] for each in arrays])
             for place, field in enumerate(fields):
                 if field.captured != "drop":
+                    self._pause()
                     made[field.name] = self._guarded(read(field, block[:, place]), field.captured)
         for field in self._signature.inputs:
             if field.is_tensor and field.captured != "drop":
+                self._pause()
                 made[field.name] = self._tensor(
                     [each.get(field.name) for each in arrays], counts, field.captured
                 )
@@ -98,16 +149,12 @@ class PredictionTable:
         import pyarrow as pa
 
         made: dict[str, Any] = {}
-        capture = {PREDICTION: self._signature.answer.captured}
-        capture[PROBABILITIES] = "keep" if capture[PREDICTION] == "keep" else "drop"
-        capture.update((field.name, field.captured) for field in self._signature.outputs[1:])
-        if self._signature.task == "transform":
-            capture.update((field.name, field.captured) for field in self._signature.outputs)
         names = dict.fromkeys(chain.from_iterable(each for each in answers if each is not None))
         for name in names:
-            how = capture.get(name, "keep")
+            how = self._rules.get(name, "keep")
             if how == "drop":
                 continue
+            self._pause()
             parts = [None if each is None else each.get(name) for each in answers]
             if name == PREDICTION and self._labels:
                 labels = self._labels if how == "keep" else list(map(self._hash, self._labels))

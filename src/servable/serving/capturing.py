@@ -1,9 +1,10 @@
 """Captures requests and their answers while they are served, and keeps feedback.
 
-What the event loop does for a captured request is to copy its small arrays and to append them to a queue: a
-few microseconds, nothing that waits. A thread turns what is there into segments at intervals. Memory is
-bounded in rows and bytes; what does not fit, and what the disk does not take, is dropped and counted, and
-serving goes on. Feedback is different: it is acknowledged only when it is durable (``monitoring.journal``).
+What the event loop does for a captured request is to append its arrays to a page in memory: two microseconds,
+nothing that waits, and no object that stays (``monitoring.pages``). A page that is full, or as old as the
+interval, is handed over to a thread, which makes a segment of it. Memory is bounded in rows and bytes; what
+does not fit, and what the disk does not take, is dropped and counted, and serving goes on. Feedback is
+different: it is acknowledged only when it is durable (``monitoring.journal``).
 """
 
 import asyncio
@@ -14,35 +15,31 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import numpy as np
-from numpy.typing import NDArray
-
-from servable.artifact.signature import STRING_DTYPES, Signature
 from servable.clock import Clock
 from servable.errors import ServableError, StorageFailed, UnavailableError
 from servable.logs import fields, logger
-from servable.monitoring.capture import MOST_ROW_BYTES, PredictionTable, Taken
+from servable.monitoring.capture import PredictionTable
 from servable.monitoring.feedback import FeedbackRow
 from servable.monitoring.journal import Journal, settle_orphans
-from servable.monitoring.metrics import Meter
+from servable.monitoring.metrics import OK, Meter
+from servable.monitoring.pages import Page, Taken, scope_of
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live, Tap
 from servable.settings import ServerSettings
-from servable.tensors import NUMBERS, STRINGS, Arrays
+from servable.tensors import Arrays
 
 _log = logger("capture")
-#: What a captured request takes besides its arrays, and a text besides its letters, in bytes.
-_REQUEST_BYTES = 600
-_TEXT_BYTES = 56
-#: Most requests of which a table is made at once, so that the interpreter is given back in between.
-_MOST_AT_ONCE = 2_000
+#: A page is handed over when it holds this part of the memory, so that there is room while it is written.
+_PART_OF_MEMORY = 4
+#: Seconds for which the thread stands back between two steps.
+_PAUSE_S = 0.0002
 #: Seconds between two log lines about rows that were dropped.
 _QUIET_S = 60.0
 _WHOLE = 2**32
@@ -67,13 +64,16 @@ class Recorder:
     def __init__(self, settings: ServerSettings, clock: Clock) -> None:
         self._store = TrafficStore(Path(settings.home))
         self._interval_s = settings.capture_interval_s
-        self._most_rows = settings.capture_rows
-        self._most_bytes = settings.capture_memory
-        self._segment_rows = min(settings.capture_segment_rows, max(1, settings.capture_rows // 2))
+        self._page_rows = min(settings.capture_segment_rows, max(1, settings.capture_rows // 2))
+        self._page_bytes = settings.capture_memory // _PART_OF_MEMORY
         #: Names this process among all that write into the home.
         self._server = f"{socket.gethostname().partition('.')[0]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._journal = Journal(self._store, self._server, clock)
-        self._taps: list[CaptureTap] = []
+        #: Taps with a page that is being filled, and when all of these are handed over; of the event loop.
+        self._open: dict[CaptureTap, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        #: Pages that wait for the thread.
+        self._pages: deque[tuple[CaptureTap, Page]] = deque()
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -83,9 +83,11 @@ class Recorder:
         #: Whether pyarrow is there and the thread runs, so that feedback can become segments.
         self._ready = False
         self._said = -math.inf
-        #: Counted up by the event loop alone, and by the thread alone; the differences are what is held now.
-        self._taken_rows = self._taken_bytes = 0
-        self._gone_rows = self._gone_bytes = 0
+        #: What may still be taken; of the event loop.
+        self._free_rows = settings.capture_rows
+        self._free_bytes = settings.capture_memory
+        #: Rows and bytes of pages that the thread is done with, for the event loop to take back.
+        self._done: deque[tuple[int, int]] = deque()
 
     def tap(self, live: Live) -> Tap:
         """What captures the requests of a live model as its deployment wishes at that moment."""
@@ -114,6 +116,7 @@ class Recorder:
 
     async def close(self) -> None:
         """Write everything that was taken, then end the threads. Nothing may be taken any more."""
+        self._hand_over_all()
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -127,28 +130,61 @@ class Recorder:
 
     # ------------------------------------------------------------------ in the event loop
 
-    def take(self, tap: "CaptureTap", taken: Taken) -> bool:
-        """Put a request into a queue; False when it does not fit."""
-        rows, size = taken[1], taken[8]
-        held = self._taken_rows - self._gone_rows + rows
-        if held > self._most_rows or self._taken_bytes - self._gone_bytes + size > self._most_bytes:
-            self._wake.set()
+    def take(self, tap: "CaptureTap", page: Page, rows: int, size: int) -> bool:
+        """Count what was added to a page, and hand over the page that is full; False when it does not fit."""
+        if (rows > self._free_rows or size > self._free_bytes) and not self._freed(rows, size):
             return False
-        # First the queue and then the look whether it is attended: see ``_forget``.
-        tap.queue.append(taken)
-        if not tap.known:
-            self._attend(tap)
-        self._taken_rows += rows
-        self._taken_bytes += size
-        if held >= self._segment_rows > held - rows:
-            self._wake.set()
+        self._free_rows -= rows
+        self._free_bytes -= size
+        page.rows += rows
+        page.size += size
+        if page.rows >= self._page_rows or page.size >= self._page_bytes:
+            self.hand_over(tap)
         return True
 
-    def _attend(self, tap: "CaptureTap") -> None:
-        """Let the thread look at a tap; twice does no harm."""
-        tap.known = True
-        self._taps.append(tap)
+    def _freed(self, rows: int, size: int) -> bool:
+        """Take back what pages took that are done with; whether there is room now."""
+        while self._done:
+            freed_rows, freed_bytes = self._done.popleft()
+            self._free_rows += freed_rows
+            self._free_bytes += freed_bytes
+        return rows <= self._free_rows and size <= self._free_bytes
+
+    def crowded(self, reference: str) -> None:
+        """Memory is full: say so, and let the thread write what there is."""
+        if not self._pages:
+            # Many pages that are not full yet may hold all of it.
+            self._hand_over_all()
+        now = time.monotonic()
+        if now - self._said >= _QUIET_S:
+            self._said = now
+            reason = "more rows come than the disk takes; see capture_memory and capture_rows"
+            _log.error("captured rows were dropped", extra=fields(model=reference, reason=reason))
+
+    def opened(self, tap: "CaptureTap") -> None:
+        """A tap begins a page; it is handed over when the interval is over, if not before."""
+        self._open[tap] = None
+        self._freed(0, 0)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._hand_over_all)
         self._begin()
+
+    def hand_over(self, tap: "CaptureTap") -> None:
+        """Give the page of a tap, which begins no other by itself, to the thread."""
+        page = tap.page
+        if page is not None:
+            tap.page = None
+            self._open.pop(tap, None)
+        if page is not None and page.rows:
+            self._pages.append((tap, page))
+            self._wake.set()
+
+    def _hand_over_all(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for tap in list(self._open):
+            self.hand_over(tap)
 
     def _begin(self) -> None:
         """Start the thread, unless it runs."""
@@ -161,55 +197,37 @@ class Recorder:
     # ------------------------------------------------------------------ in the thread
 
     def _work(self) -> None:
-        """Write what is there, at intervals and when there is enough, until closed."""
+        """Write the pages that come, and settle feedback at intervals, until closed."""
+        settled = -math.inf
         while True:
-            self._wake.wait(self._interval_s)
+            woken = self._wake.wait(self._interval_s)
             self._wake.clear()
             ending = self._ending.is_set()
-            for tap in list(self._taps):
-                self._flush(tap)
-                if tap.retired:
-                    self._forget(tap)
-            self._settle()
+            while self._pages:
+                self._flush(*self._pages.popleft())
+            if ending or not woken or time.monotonic() - settled >= self._interval_s:
+                self._settle()
+                settled = time.monotonic()
             if ending:
                 return
 
-    def _forget(self, tap: "CaptureTap") -> None:
-        """Look no more at the tap of a model that goes; its last request may come at this very moment."""
-        tap.known = False
-        self._taps.remove(tap)
-        if tap.queue:
-            self._attend(tap)
+    def _flush(self, tap: "CaptureTap", page: Page) -> None:
+        """Write a page as a segment."""
+        try:
+            self._write(tap, page)
+        except Exception as error:  # noqa: BLE001 - whatever a library or a disk raises, serving goes on
+            tap.meter.capture_lost += page.rows
+            self._dropped(tap.reference, error)
+        else:
+            tap.meter.captured += page.rows
+        self._done.append((page.rows, page.size))
 
-    def _flush(self, tap: "CaptureTap") -> None:
-        """Write what one tap took as segments."""
-        while tap.queue:
-            batch = list(_some(tap.queue, self._segment_rows))
-            rows = sum(taken[1] for taken in batch)
-            try:
-                self._write(tap, batch)
-            except Exception as error:  # noqa: BLE001 - whatever a library or a disk raises, serving goes on
-                tap.meter.capture_lost += rows
-                self._dropped(tap.reference, error)
-            else:
-                tap.meter.captured += rows
-            self._gone_rows += rows
-            self._gone_bytes += sum(taken[8] for taken in batch)
-
-    def _write(self, tap: "CaptureTap", taken: list[Taken]) -> None:
+    def _write(self, tap: "CaptureTap", page: Page) -> None:
         need_pyarrow()
-        import pyarrow as pa
-
-        parts = []
-        made = tap.table(self._store.key)
-        for start in range(0, len(taken), _MOST_AT_ONCE):
-            parts.append(made.of(taken[start : start + _MOST_AT_ONCE]))
-            # Requests that wait for the interpreter come first.
-            time.sleep(0)
+        table = tap.table(self._store.key).of(page)
         self._number += 1
-        table = pa.concat_tables(parts, promote_options="permissive")
-        first = _moment(taken[0][6])
-        self._store.write(tap.model, "predictions", f"{self._server}-{self._number}", table, first)
+        name = f"{self._server}-{self._number}"
+        self._store.write(tap.model, "predictions", name, table, _moment(page.first))
 
     def _settle(self) -> None:
         """Make segments of feedback: this server's, and what ended ones left behind."""
@@ -232,33 +250,23 @@ class Recorder:
         known = isinstance(error, ServableError | OSError)
         _log.error(what, extra=fields(**more, reason=reason), exc_info=None if known else error)
 
-    def full(self, reference: str) -> None:
-        """Say that memory is full; from the event loop."""
-        now = time.monotonic()
-        if now - self._said >= _QUIET_S:
-            self._said = now
-            reason = "more rows come than the disk takes; see capture_memory and capture_rows"
-            _log.error("captured rows were dropped", extra=fields(model=reference, reason=reason))
-
 
 class CaptureTap:
     """Captures the requests of one live model; implements ``Tap``.
 
     Attributes:
-        queue: what was taken and not written yet.
-        known: whether the recorder looks at it.
+        page: what is being filled; None when nothing was captured since the last was handed over.
         meter: counts what was captured and dropped.
     """
 
-    __slots__ = ("_live", "_made", "_recorder", "_small", "_tables", "known", "meter", "queue")
+    __slots__ = ("_live", "_made", "_recorder", "_scope", "meter", "page")
 
     def __init__(self, recorder: Recorder, live: Live) -> None:
         self._recorder = recorder
         self._live = live
-        self._tables, self._small = _wanted(live.signature)
+        self._scope = scope_of(live.signature)
         self._made: PredictionTable | None = None
-        self.queue: deque[Taken] = deque()
-        self.known = False
+        self.page: Page | None = None
         self.meter: Meter = live.meter
 
     @property
@@ -271,15 +279,10 @@ class CaptureTap:
         """``name:version``."""
         return self._live.wanted.reference
 
-    @property
-    def retired(self) -> bool:
-        """Whether no request comes any more."""
-        return self._live.retired
-
     def table(self, key: Callable[[], bytes]) -> PredictionTable:
         """What makes tables of it; in the thread alone."""
         if self._made is None:
-            self._made = PredictionTable(self._live.signature, self._live.version, key())
+            self._made = PredictionTable(self._live.signature, self._live.version, key(), _pause)
         return self._made
 
     def took(
@@ -289,67 +292,45 @@ class CaptureTap:
         share = self._live.wanted.policy.capture
         rows = asked.rows
         # Without rows nothing was decoded: the caller's bytes were no request.
-        if not share or not rows or not chosen(request_id, share):
+        if not share or not rows or not (share >= 1.0 or chosen(request_id, share)):
             return
-        size, most = _REQUEST_BYTES, MOST_ROW_BYTES * rows
-        arrays: dict[str, Any] = {}
-        given = asked.arrays
-        for name in self._tables:
-            array = given.get(name)
-            if array is not None:
-                arrays[name] = copy = array.copy()
-                size += copy.nbytes if name is NUMBERS else _held(copy)
-        for name, dtype in self._small:
-            array = given.get(name)
-            # Files that were never opened are no tensors of the field's type.
-            if array is not None and array.dtype == dtype and array.nbytes <= most:
-                arrays[name] = copy = array.copy()
-                size += _held(copy)
-        kept: dict[str, Any] | None = None
-        if answers is not None:
-            kept = {}
-            for name, array in answers.items():
-                length = array.nbytes
-                if length <= most:
-                    kept[name] = copy = array.copy()
-                    size += _held(copy) if copy.dtype.hasobject else length
-        taken = (arrays, rows, request_id, kept, code, seconds, _wall(), share, size, asked.places)
-        if not self._recorder.take(self, taken):
-            self.meter.capture_dropped += rows
-            self._recorder.full(self.reference)
+        page = self.page
+        if page is None or page.share != share:
+            page = self._begin(share)
+        at, size = _wall(), 0
+        if answers is not None and code == OK and asked.places is None:
+            columns = page.columns or page.learn(asked.arrays, answers, rows)
+            size = columns.add(asked.arrays, answers, request_id, rows, seconds, at)
+        if size:
+            if not self._recorder.take(self, page, rows, size):
+                columns.undo()
+                self._no_room(rows)
+            return
+        taken = Taken(asked.arrays, rows, request_id, answers, code, seconds, at, 0, asked.places)
+        taken = self._scope.copied(taken)
+        page.others.append(taken)
+        if not self._recorder.take(self, page, rows, taken.size):
+            page.others.pop()
+            self._no_room(rows)
 
+    def _begin(self, share: float) -> Page:
+        self._recorder.hand_over(self)
+        self.page = page = Page(self._scope, share)
+        self._recorder.opened(self)
+        return page
 
-def _held(array: NDArray[Any]) -> int:
-    """About how many bytes an array holds, with its texts."""
-    size = int(array.nbytes)
-    if array.dtype.hasobject:
-        size += array.size * _TEXT_BYTES + sum(map(len, array.ravel().tolist()))
-    return size
-
-
-def _wanted(signature: Signature) -> tuple[tuple[str, ...], tuple[tuple[str, np.dtype[Any]], ...]]:
-    """The packed arrays of which something is captured, and the tensors with their types."""
-    packed = tuple(name for name in (NUMBERS, STRINGS) if signature.packed(name))
-    tensors = []
-    for field in signature.inputs:
-        if field.is_tensor and field.captured != "drop":
-            dtype = np.dtype(object if field.dtype in STRING_DTYPES else field.dtype)
-            # A free size is 1 here; each request is measured again.
-            if math.prod(max(1, size) for size in field.shape) * dtype.itemsize <= MOST_ROW_BYTES:
-                tensors.append((field.name, dtype))
-    return packed, tuple(tensors)
-
-
-def _some(queue: deque[Taken], rows: int) -> Iterator[Taken]:
-    """Take requests from the front, until they hold so many rows."""
-    while queue and rows > 0:
-        each = queue.popleft()
-        rows -= each[1]
-        yield each
+    def _no_room(self, rows: int) -> None:
+        self.meter.capture_dropped += rows
+        self._recorder.crowded(self.reference)
 
 
 def _not_kept() -> UnavailableError:
     return UnavailableError("The feedback could not be kept; send it again later.")
+
+
+def _pause() -> None:
+    """Let requests that wait for the interpreter have it; without any time they would not wake up for it."""
+    time.sleep(_PAUSE_S)
 
 
 def _moment(seconds: float) -> datetime:

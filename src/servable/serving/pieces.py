@@ -9,15 +9,20 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from servable.errors import DeadlineExceeded, ModelFailed, Overloaded, ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.metrics import OK
+from servable.monitoring.pages import MOST_ROW_BYTES
 from servable.protocols.base import NO_HEAD, Head, PieceCodec, Writer
 from servable.runtime.asking import ask
 from servable.runtime.executor import Pieces
+from servable.runtime.waiting import Waiting
 from servable.serving.answer import GONE
 from servable.serving.live import Live
-from servable.tensors import Body, Request, Response
+from servable.tensors import Arrays, Body, Request, Response
 
 _log = logger("serving")
 _now = time.monotonic
@@ -108,6 +113,8 @@ class _Course:
         self._times = times
         self._pieces: Pieces | _Whole | None = None
         self._request: Request | None = None
+        #: Nobody is told of an answer that nobody wanted captured when it began.
+        self._joined = _Joined() if live.wanted.policy.capture else None
         self._over = False
         live.enter()
         live.meter.streams += 1
@@ -176,6 +183,8 @@ class _Course:
             ) from None
         live.meter.pieces += 1
         rows = request.rows
+        if self._joined is not None:
+            self._joined.add(arrays, rows)
         response = Response(
             arrays, rows, self._request_id, live.model, live.version, request.single, request.wish
         )
@@ -197,9 +206,48 @@ class _Course:
                 await self._pieces.aclose()
         finally:
             live.meter.streams -= 1
-            rows = self._request.rows if self._request is not None and code == OK else 0
-            live.meter.count(code, rows, _now() - self._started)
+            request, seconds = self._request, _now() - self._started
+            live.meter.count(code, request.rows if request is not None and code == OK else 0, seconds)
             live.leave()
+        if request is not None and self._joined is not None and code != GONE:
+            whole = self._joined.whole() if code == OK else None
+            live.tap.took(Waiting(request.arrays, request.rows), self._request_id, whole, code, seconds)
+
+
+class _Joined:
+    """The pieces of one answer put together, for whoever is told of it; as far as they are captured."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[NDArray[Any]]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def add(self, arrays: Arrays, rows: int) -> None:
+        """The next piece; of an output that gets too large nothing is kept."""
+        for name, array in arrays.items():
+            size = array.nbytes
+            if array.dtype.hasobject:
+                size += sum(len(each) for each in array.ravel().tolist() if isinstance(each, str))
+            self._sizes[name] = self._sizes.get(name, 0) + size
+            if self._sizes[name] <= MOST_ROW_BYTES * rows:
+                self._pieces.setdefault(name, []).append(array.copy())
+            else:
+                self._pieces.pop(name, None)
+
+    def whole(self) -> dict[str, NDArray[Any]]:
+        """As the model gives it in one: parts of a text become one text, other values follow each other."""
+        return {name: _together(pieces) for name, pieces in self._pieces.items()}
+
+
+def _together(pieces: list[NDArray[Any]]) -> NDArray[Any]:
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+    if not first.dtype.hasobject:
+        return np.concatenate([piece.reshape(len(piece), -1) for piece in pieces], axis=1)
+    made = np.empty_like(first)
+    for place in range(first.size):
+        made.flat[place] = "".join(str(piece.flat[place]) for piece in pieces)
+    return made
 
 
 class _Whole:
