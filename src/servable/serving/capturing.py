@@ -62,7 +62,7 @@ class Recorder:
     """
 
     def __init__(self, settings: ServerSettings, clock: Clock) -> None:
-        self._store = TrafficStore(Path(settings.home))
+        self._store = TrafficStore(Path(settings.home), settings.blob_url)
         self._interval_s = settings.capture_interval_s
         self._page_rows = min(settings.capture_segment_rows, max(1, settings.capture_rows // 2))
         self._page_bytes = settings.capture_memory // _PART_OF_MEMORY
