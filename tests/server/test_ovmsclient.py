@@ -1,7 +1,6 @@
-"""OpenVINO Model Server's client, which is one of TensorFlow Serving, over REST and gRPC, against a real server."""
+"""OpenVINO Model Server's client, which speaks as those of TensorFlow Serving, over REST and gRPC."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,12 @@ def test_what_is_told_of_models(client: Any) -> None:
         # Over REST the client knows no other spelling than OpenVINO's own, and gives the rest as it came.
         signature = told["metadata"]["signature_def"]["signature_def"]["serving_default"]
         assert signature["inputs"]["image"]["dtype"] == "DT_FLOAT"
-        assert [int(each["size"]) for each in signature["inputs"]["image"]["tensor_shape"]["dim"]] == [-1, 3, 224, 224]
+        assert [int(each["size"]) for each in signature["inputs"]["image"]["tensor_shape"]["dim"]] == [
+            -1,
+            3,
+            224,
+            224,
+        ]
         return
     assert told == {
         "model_version": 1,

@@ -34,6 +34,10 @@ def served(parts: Mapping[str, str | None]) -> str:
     return reference_of({**parts, "version": None} if parts.get("version") == "0" else parts)
 
 
+def _by_path(found: re.Match[str], _head: Head) -> str:
+    return served(found.groupdict())
+
+
 def made_by(maker: Maker) -> Callable[[Live, Head], Codec]:
     """Chooses the codec that a maker makes, whatever the headers say; a header names the version."""
     versioned = Versioned(maker)
@@ -68,7 +72,7 @@ def _routes(desk: Desk) -> list[Route]:
 
 
 DOORS = tuple(
-    Door(re.compile(f"{_MODEL}:{verb}"), made_by(maker), STYLE, lambda found, _head: served(found.groupdict()))
+    Door(re.compile(f"{_MODEL}:{verb}"), made_by(maker), STYLE, _by_path)
     for verb, maker in (("predict", PredictCodec), ("classify", ClassifyCodec), ("regress", RegressCodec))
 )
 FORMAT = Format("TensorFlow Serving", DOORS, _routes, STYLE, re.compile(r"/v1/models(?:[/:]|$)|/monitoring/"))
