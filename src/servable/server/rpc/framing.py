@@ -112,5 +112,5 @@ def failed(status: int, message: bytes) -> tuple[tuple[bytes, bytes], ...]:
         status: of HTTP.
         message: in UTF-8.
     """
-    text = _ESCAPED.sub(lambda found: b"%%%02X" % found[0], message)
+    text = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], message)
     return ((b"grpc-status", b"%d" % CODES.get(status, INTERNAL)), (b"grpc-message", text))
