@@ -1,11 +1,13 @@
 """gRPC beside REST: ModelInfer of one row, by h2load and by real clients, and the same from grpc.aio.
 
-The three servers take turns in one run. h2load opens no new connection when one retires, so each of its runs
-ends before that; the real clients open theirs anew and must not lose a call.
+The servers take turns in one run. h2load opens no new connection when one retires, so each of its runs ends
+before that; the real clients open theirs anew and must not lose a call. Beside rates it takes the processor
+time of server and clients for a call: on two cores the clients leave to the server what they do not need.
 """
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import statistics
@@ -14,16 +16,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.envs import OUT
+from bench.grpc_client import WAYS
 from bench.load import CONNECTIONS, wrk
 from bench.models import Model
 from bench.peers.base import Case
 from bench.peers.servable import serve
-from bench.process import free_ports, running
+from bench.process import Launch, free_ports, running
 from servable.protocols.oip_messages import messages
 
 #: What is promised.
@@ -32,8 +35,33 @@ _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 #: Calls on a connection of h2load; fewer than after how many a connection retires.
 _CALLS = 1900
 #: Processes of real clients, their calls, and how many calls each has running.
-_CLIENTS, _ASKED, _AT_ONCE = 2, 10_000, 32
+_CLIENTS, _ASKED, _AT_ONCE = 2, 9_600, 32
 _ROOT = Path(__file__).resolve().parents[1]
+_MICROSECONDS = 1e6
+#: What ``grpc.aio`` is asked by: it has no streams here.
+_UNARY = ("futures", "aio")
+_SAID = {
+    "futures": "futures",
+    "aio": "`grpc.aio`",
+    "stream": "one `ModelStreamInfer` each",
+    "aio-stream": "one `ModelStreamInfer` each, `grpc.aio`",
+}
+
+
+class Measured(NamedTuple):
+    """One run, or the medians of several.
+
+    Attributes:
+        rate: calls a second.
+        server: microseconds of processor time of the server for a call.
+        clients: the same of the clients; 0 where nobody asks.
+        lost: calls that failed.
+    """
+
+    rate: float
+    server: float
+    clients: float = 0.0
+    lost: int = 0
 
 
 def run(models: dict[str, Model], rounds: int, _seconds: float) -> dict[str, Any]:
@@ -42,25 +70,54 @@ def run(models: dict[str, Model], rounds: int, _seconds: float) -> dict[str, Any
         raise SystemExit("h2load is not installed; run: make setup-system")
     model = models["iris"]
     launch = serve(Case(model, trained=True), OUT / "run" / "grpc")
-    rates: dict[str, list[float]] = {}
-    lost = 0
-    with tempfile.TemporaryDirectory() as folder, running(launch), _peer(model, Path(folder)) as peer:
+    runs: dict[str, list[Measured]] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(launch) as own,
+        _peer(model, Path(folder)) as (port, process),
+    ):
         body = Path(folder) / "body"
         body.write_bytes(_message(model))
         framed = Path(folder) / "framed"
         framed.write_bytes(b"\0" + body.stat().st_size.to_bytes(4, "big") + body.read_bytes())
         for _ in range(rounds):
-            rates.setdefault("rest", []).append(wrk(launch.port, launch.wire, 3).rate)
-            for name, port in (("servable", launch.port), ("grpc.aio", peer)):
+            runs.setdefault("rest", []).append(_rest(launch, own))
+            for name, server in (("servable", (launch.port, own)), ("grpc.aio", (port, process))):
                 calls = _CALLS if name == "servable" else _CALLS // 4
-                rates.setdefault(f"{name} h2load", []).append(_h2load(port, framed, CONNECTIONS, 1, calls))
-                rates.setdefault(f"{name} streams", []).append(_h2load(port, framed, 4, 32, calls))
-                rate, failed = _clients(port, body)
-                rates.setdefault(f"{name} clients", []).append(rate)
-                lost += failed
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    broken = [] if medians["servable h2load"] >= RATE and not lost else ["grpc"]
-    return {"rates": medians, "lost": lost, "page": _page(medians, lost), "broken": broken}
+                runs.setdefault(f"{name} h2load", []).append(_h2load(server, framed, CONNECTIONS, 1, calls))
+                runs.setdefault(f"{name} streams", []).append(_h2load(server, framed, 4, 32, calls))
+                for way in WAYS if name == "servable" else _UNARY:
+                    runs.setdefault(f"{name} {way}", []).append(_clients(server, body, way))
+    medians = {name: _median(each) for name, each in runs.items()}
+    lost = sum(each.lost for each in medians.values())
+    broken = [] if medians["servable h2load"].rate >= RATE and not lost else ["grpc"]
+    return {
+        "rates": {name: each._asdict() for name, each in medians.items()},
+        "lost": lost,
+        "page": _page(medians, lost),
+        "broken": broken,
+    }
+
+
+def _median(runs: list[Measured]) -> Measured:
+    """The medians of each figure, and all calls that were lost."""
+    rates, servers, clients, lost = zip(*runs, strict=True)
+    return Measured(
+        statistics.median(rates), statistics.median(servers), statistics.median(clients), sum(lost)
+    )
+
+
+def _processor_s(pid: int) -> float:
+    """Seconds of processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rest(launch: Launch, own: int) -> Measured:
+    before = _processor_s(own)
+    seconds = 3.0
+    rate = wrk(launch.port, launch.wire, seconds).rate
+    return Measured(rate, (_processor_s(own) - before) / (rate * seconds) * _MICROSECONDS)
 
 
 def _message(model: Model) -> bytes:
@@ -72,22 +129,24 @@ def _message(model: Model) -> bytes:
 
 
 @contextlib.contextmanager
-def _peer(model: Model, folder: Path) -> Iterator[int]:
-    """The server by grpc.aio; gives its port."""
+def _peer(model: Model, folder: Path) -> Iterator[tuple[int, int]]:
+    """The server by grpc.aio; gives its port and its process."""
     (port,) = free_ports(1)
     process = _python("bench.grpc_peer", str(port), str(model.onnx))
     try:
         body = folder / "first"
         body.write_bytes(_message(model))
-        _client(port, body, 1, 1).wait(60)
-        yield port
+        _client(port, body, 1, 1, "futures").wait(60)
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(15)
 
 
-def _h2load(port: int, body: Path, connections: int, streams: int, calls: int) -> float:
-    """Successful calls a second."""
+def _h2load(server: tuple[int, int], body: Path, connections: int, streams: int, calls: int) -> Measured:
+    """Successful calls, of a server's port and process."""
+    port, pid = server
+    before = _processor_s(pid)
     command = ["h2load", "-n", str(connections * calls), "-c", str(connections), "-m", str(streams)]
     command += ["-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
     done = subprocess.run(
@@ -97,11 +156,12 @@ def _h2load(port: int, body: Path, connections: int, streams: int, calls: int) -
     good = re.search(r"(\d+) 2xx", done.stdout)
     if seconds is None or good is None:
         raise SystemExit(f"h2load said nothing that can be read:\n{done.stdout}")
-    return int(good[1]) / (float(seconds[1]) * (1e-3 if seconds[2] == "ms" else 1.0))
+    rate = int(good[1]) / (float(seconds[1]) * (1e-3 if seconds[2] == "ms" else 1.0))
+    return Measured(rate, (_processor_s(pid) - before) / int(good[1]) * _MICROSECONDS)
 
 
-def _client(port: int, body: Path, calls: int, at_once: int) -> "subprocess.Popen[str]":
-    return _python("bench.grpc_client", str(port), str(body), str(calls), str(at_once))
+def _client(port: int, body: Path, calls: int, at_once: int, way: str) -> "subprocess.Popen[str]":
+    return _python("bench.grpc_client", str(port), str(body), str(calls), str(at_once), way)
 
 
 def _python(module: str, *words: str) -> "subprocess.Popen[str]":
@@ -111,29 +171,45 @@ def _python(module: str, *words: str) -> "subprocess.Popen[str]":
     )
 
 
-def _clients(port: int, body: Path) -> tuple[float, int]:
-    """Calls a second of all real clients together, and how many were lost."""
-    clients = [_client(port, body, _ASKED, _AT_ONCE) for _ in range(_CLIENTS)]
+def _clients(server: tuple[int, int], body: Path, way: str) -> Measured:
+    """All real clients together."""
+    port, pid = server
+    before = _processor_s(pid)
+    clients = [_client(port, body, _ASKED, _AT_ONCE, way) for _ in range(_CLIENTS)]
     said = [json.loads(client.communicate(timeout=300)[0]) for client in clients]
-    return _CLIENTS * _ASKED / max(each["seconds"] for each in said), sum(each["lost"] for each in said)
+    calls = _CLIENTS * _ASKED
+    return Measured(
+        calls / max(each["seconds"] for each in said),
+        (_processor_s(pid) - before) / calls * _MICROSECONDS,
+        sum(each["processor"] for each in said) / calls * _MICROSECONDS,
+        sum(each["lost"] for each in said),
+    )
 
 
-def _page(rates: dict[str, float], lost: int) -> str:
+def _page(found: dict[str, Measured], lost: int) -> str:
     rows = [
-        ("REST, JSON: wrk, 32 connections", rates["rest"], None),
-        ("gRPC: h2load, 32 connections", rates["servable h2load"], rates["grpc.aio h2load"]),
-        ("gRPC: h2load, 4 connections of 32 streams", rates["servable streams"], rates["grpc.aio streams"]),
-        ("gRPC: 2 processes of grpcio, 32 calls each", rates["servable clients"], rates["grpc.aio clients"]),
-    ]
-    lines = [
-        f"| {what} | {ours:,.0f} | {f'{theirs:,.0f}' if theirs is not None else ''} |"
-        for what, ours, theirs in rows
-    ]
+        ("REST, JSON: wrk, 32 connections", found["rest"], None),
+        ("gRPC: h2load, 32 connections", found["servable h2load"], found["grpc.aio h2load"]),
+        ("gRPC: h2load, 4 connections of 32 streams", found["servable streams"], found["grpc.aio streams"]),
+        *(
+            (f"gRPC: {_CLIENTS} processes of grpcio, {_AT_ONCE} calls each: {_SAID[way]}",
+             found[f"servable {way}"], found.get(f"grpc.aio {way}"))
+            for way in WAYS
+        ),
+    ]  # fmt: skip
+    lines = [f"| {what} | {_cells(ours)} | {_cells(theirs)} |" for what, ours, theirs in rows]
     return f"""## gRPC
-`python -m bench --only grpc`: `iris`, one row, requests a second on one port. The clients of the last line
-are real and compete with the server for the same processors; they lost {lost} calls over all connections
-that retired meanwhile.
+`python -m bench --only grpc`: `iris`, one row, requests a second on one port, and microseconds of processor
+time for a call. grpcio's clients are real and compete with the server for the same processors, so that their
+rate is what both of them together cost; they lost {lost} calls over all connections that retired meanwhile.
 
-| what | Servable | grpc.aio |
-| --- | ---: | ---: |
+| what | Servable | its server | its clients | grpc.aio | its server | its clients |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
 {chr(10).join(lines)}"""
+
+
+def _cells(found: Measured | None) -> str:
+    if found is None:
+        return " | | "
+    clients = f"{found.clients:,.0f} us" if found.clients else ""
+    return f"{found.rate:,.0f} | {found.server:,.0f} us | {clients}"

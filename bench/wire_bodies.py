@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from servable.artifact.signature import Signature
+from servable.protocols import tfserving_messages
 from servable.protocols.answer_forms import ARROW, CSV, LINES, MSGPACK, PARQUET, Formed
 from servable.protocols.base import NO_HEAD, Codec, CodecLimits, Head, Maker
 from servable.protocols.codecs import JSON, NPY, RAW, Reads, native_codecs
@@ -23,6 +24,7 @@ from servable.protocols.oip_messages import messages
 from servable.protocols.openai import EmbeddingsCodec
 from servable.protocols.sagemaker import JSON_LINES, InvocationsCodec
 from servable.protocols.tfserving import PredictCodec
+from servable.protocols.tfserving_grpc import PredictGrpcCodec
 from servable.protocols.torchserve import TorchServeCodec
 
 #: A body and its headers.
@@ -34,6 +36,8 @@ Body = Callable[[Signature, Rows], Made]
 TABLE, TENSOR, TEXT = "table", "tensor", "text"
 _NUMBERS = frozenset({TABLE, TENSOR})
 _DATATYPES = {"float64": "FP64", "float32": "FP32"}
+#: The numbers of TensorFlow's dtypes.
+_TENSORFLOW = {"float64": 2, "float32": 1}
 
 
 class Format(NamedTuple):
@@ -175,6 +179,17 @@ def _columns(signature: Signature, rows: Rows) -> Made:
     return json.dumps({"inputs": named}).encode(), NO_HEAD
 
 
+def _predict_grpc(signature: Signature, rows: Rows) -> Made:
+    given = _tensor(signature, rows)
+    message = tfserving_messages.messages()[f"{tfserving_messages.PACKAGE}.PredictRequest"]()
+    tensor = message.inputs[given["name"]]
+    tensor.dtype = _TENSORFLOW[rows.dtype.name]
+    for size in rows.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = rows.tobytes()
+    return bytes(message.SerializeToString()), NO_HEAD
+
+
 def _bare(_signature: Signature, rows: Rows) -> Made:
     return json.dumps(rows.tolist()).encode(), NO_HEAD
 
@@ -234,6 +249,7 @@ FORMATS = (
     Format("OIP gRPC", OipGrpcCodec, _oip_grpc),
     Format("TF Serving rows, KServe V1, Vertex AI", PredictCodec, _instances, bare=True),
     Format("TF Serving columns", PredictCodec, _columns, bare=True),
+    Format("TF Serving gRPC", PredictGrpcCodec, _predict_grpc, bare=True),
     Format("TorchServe", TorchServeCodec, _bare, bare=True),
     Format("MLflow split", InvocationsCodec, _split, bare=True),
     Format("MLflow records", InvocationsCodec, _records, bare=True),

@@ -13,7 +13,7 @@ NATIVE = ("JSON", "JSON lines", "MessagePack", "Arrow", "Parquet", "npy", "bytes
 BOTH = (
     *(f"native {name}" for name in NATIVE),
     *("OIP JSON", "OIP binary", "OIP gRPC", "TorchServe", "MLflow split", "MLflow records"),
-    *("TF Serving rows, KServe V1, Vertex AI", "TF Serving columns"),
+    *("TF Serving rows, KServe V1, Vertex AI", "TF Serving columns", "TF Serving gRPC"),
     *("SageMaker CSV", "SageMaker JSON lines", "SageMaker npy"),
 )
 TEXT = frozenset({"native JSON", "OpenAI, lists", "OpenAI, base64"})

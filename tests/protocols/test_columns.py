@@ -289,3 +289,29 @@ def test_importing_imports_no_arrow() -> None:
     code = "import servable.protocols.columns, sys; print('pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "good", "bad"),
+    [
+        ("int64", [2**53 + 1, -(2**63)], [1.5, None, "x"]),
+        ("uint8", [0, 255], [256, -1, 2.5]),
+        ("float32", [1.5, -3e38], [1e39, None]),
+        ("bool", [True, False], [2, None]),
+    ],
+)
+def test_elements_of_a_tensor_in_columns_of_their_own(dtype: str, good: list[Any], bad: list[Any]) -> None:
+    signature = Signature(
+        task="regression",
+        inputs=(Field(name="x", kind="tensor", dtype=dtype, shape=(2,)),),
+        outputs=(VALUE,),
+    )
+    reader = ColumnReader(signature, texts=Texts())
+    array = reader.read(pa.table({"a": good, "b": good[::-1]}))["x"]
+    assert array.dtype == np.dtype(dtype)
+    assert array.tolist() == np.array([good, good[::-1]], dtype).T.tolist()
+    for value in bad:
+        column = pa.array([str(good[0]), value] if isinstance(value, str) else [0, value])
+        with pytest.raises(RequestInvalid) as raised:
+            reader.read(pa.table({"a": good, "b": column}))
+        assert raised.value.problems[0].path == "b[1]"

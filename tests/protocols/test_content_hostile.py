@@ -163,8 +163,10 @@ def test_bodies_that_would_take_long() -> None:
     cases: list[tuple[str, bytes, Any]] = [
         (CSV, b"," * 2_000_000, RequestTooLarge),
         (CSV, b"1,a\n" * 1_001, RequestTooLarge),
-        (CSV, b"\n" * 2_000_000, RequestInvalid),
+        (CSV, b"\n" * 2_000_000, RequestMalformed),
         (CSV, b'"' * 2_000_000, RequestMalformed),
+        (CSV, b'1,"""a\n' * 300_000, RequestMalformed),
+        (CSV, b'1,""a\n' * 400_000, RequestMalformed),
         (LINES, b"\n" * 2_000_000, InputError),
         (LINES, b"[" * 2_000_000, RequestMalformed),
         (LINES, b"[" + b"[]," * 700_000 + b"[]]", RequestTooLarge),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import grpc
+from servable.protocols import tfserving_messages
 from servable.protocols.oip_messages import messages
 from serving.making import COLUMNS
 from serving.making_texts import vector_of
@@ -15,6 +16,7 @@ ROW = [5.1, 3.5, 1.4, 0.2]
 PREDICT_ROUTE = "/vertex/predict"
 _JSON = "application/json"
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
 class Told(NamedTuple):
@@ -46,6 +48,7 @@ class Form(NamedTuple):
         refused: the message of an error; demands that it has the format's own shape, and nothing else.
         full: the status when there is no room, and in ``late`` when there is no time.
         missing: the status when there is no such model.
+        method: of gRPC; empty for forms over HTTP.
     """
 
     name: str
@@ -60,14 +63,15 @@ class Form(NamedTuple):
     late: int | str = 504
     missing: int | str = 404
     model: str = "iris"
+    method: str = ""
 
     def ask(self, url: str, way: Way | None = None, body: bytes | None = None, **headers: str) -> Told:
         """Ask; headers are given with underscores."""
         way = way or self.ways[0]
         content = self.body(way.model) if body is None else body
         more = {name.replace("_", "-"): value for name, value in headers.items()}
-        if self.name == "OIP gRPC":
-            return _call(url, content, {**way.headers, **more})
+        if self.method:
+            return _call(url, self.method, content, {**way.headers, **more})
         more |= {"content-type": self.content_type, **way.headers}
         return post(url, way.path, content, more)
 
@@ -84,12 +88,12 @@ def post(url: str, path: str, body: bytes, headers: Mapping[str, str]) -> Told:
         connection.close()
 
 
-def _call(url: str, message: bytes, metadata: Mapping[str, str]) -> Told:
+def _call(url: str, method: str, message: bytes, metadata: Mapping[str, str]) -> Told:
     with grpc.insecure_channel(urlsplit(url).netloc) as channel:
         timeout = float(metadata.get("timeout-s", 60))
         sent = [(name, value) for name, value in metadata.items() if name != "timeout-s"]
         # The call holds its own end, good or bad, once it has one.
-        call: Any = channel.unary_unary(_INFER).future(message, timeout=timeout, metadata=sent)
+        call: Any = channel.unary_unary(method).future(message, timeout=timeout, metadata=sent)
         status, trailers = call.code(), dict(call.trailing_metadata() or ())
         body = call.result() if status is grpc.StatusCode.OK else call.details().encode()
         return Told(status.name, trailers, body)
@@ -175,6 +179,30 @@ def _grpc_right(body: bytes) -> bool:
     return (answer.model_name, answer.model_version, answer.outputs[0].name) == ("iris", "1", "prediction")
 
 
+def _predict_message(said: str, values: Any = ROW) -> bytes:
+    """A ``PredictRequest``; a number behind a stroke is a version, a word a label."""
+    name, _, version = said.partition("/")
+    request = tfserving_messages.messages()["tensorflow.serving.PredictRequest"]()
+    request.model_spec.name = name
+    if version.isdecimal():
+        request.model_spec.version.value = int(version)
+    elif version:
+        request.model_spec.version_label = version
+    tensor = request.inputs["input"]
+    tensor.dtype = 2
+    for size in (1, len(values)):
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.double_val.extend(values)
+    return bytes(request.SerializeToString())
+
+
+def _predict_right(body: bytes) -> bool:
+    answer = tfserving_messages.messages()["tensorflow.serving.PredictResponse"].FromString(body)
+    spec = answer.model_spec
+    labels = {name: list(tensor.string_val) for name, tensor in answer.outputs.items()}
+    return (spec.name, spec.version.value, labels) == ("iris", 1, {"prediction": [b"setosa"]})
+
+
 def _label(*keys: Any) -> Callable[[bytes], bool]:
     """Whether the label of an answer, found by keys one after the other, is the right one."""
 
@@ -248,12 +276,34 @@ FORMS = (
         full="UNAVAILABLE",
         late="DEADLINE_EXCEEDED",
         missing="NOT_FOUND",
+        method=_INFER,
+    ),
+    Form(
+        "TensorFlow Serving gRPC",
+        tuple(
+            Way("", {}, said)
+            for said in ("iris", "iris@champion", "iris:1", "iris/1", "iris/0", "iris/champion")
+        ),
+        tuple(Way("", {}, said) for said in (*_NONE, "iris/9", "iris/nope")),
+        _predict_message,
+        (
+            (b"\xff", "INVALID_ARGUMENT"),
+            (_predict_message("iris", ROW[:3]), "INVALID_ARGUMENT"),
+            (_predict_message("iris", []), "INVALID_ARGUMENT"),
+        ),
+        _predict_right,
+        _grpc,
+        full="UNAVAILABLE",
+        late="DEADLINE_EXCEEDED",
+        missing="NOT_FOUND",
+        method=_PREDICT,
     ),
     Form(
         "TensorFlow Serving",
         (
             *_references("/v1/models/NAME:predict", *_SAME),
-            *_paths("/v1/models/iris/versions/1:predict", "/v1/models/iris/labels/champion:predict"),
+            *_references("/v1/models/iris/versions/NAME:predict", "1", "0"),
+            Way("/v1/models/iris/labels/champion:predict"),
         ),
         (*_references("/v1/models/NAME:predict", *_NONE), Way("/v1/models/iris/labels/nope:predict")),
         _of({"inputs": {name: [[value]] for name, value in zip(COLUMNS, ROW, strict=True)}}),

@@ -1,6 +1,7 @@
 """What takes long is done in a thread: while it waits for one, others are answered."""
 
 import io
+import json
 import socket
 import struct
 import sys
@@ -90,11 +91,17 @@ def _csv() -> bytes:
     return text.getvalue().encode()
 
 
+def _lines() -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in ROWS.tolist())
+
+
 BODIES = {
     "Arrow": ("/predict", "application/vnd.apache.arrow.stream", _arrow()),
     "Parquet": ("/predict", "application/vnd.apache.parquet", _parquet()),
     "CSV": ("/predict", "text/csv", _csv()),
     "CSV of MLflow": ("/invocations", "text/csv", _csv()),
+    "lines": ("/predict", "application/x-ndjson", _lines()),
+    "lines of SageMaker": ("/invocations", "application/x-jsonlines", _lines()),
 }
 
 
@@ -102,7 +109,7 @@ BODIES = {
 def test_long_columns_are_read_while_others_are_answered(kind: str, url: str, busy: Busy) -> None:
     path, content_type, body = BODIES[kind]
     with ThreadPoolExecutor(1) as pool:
-        headers = {"content-type": content_type}
+        headers = {"content-type": content_type, "accept": "application/json"}
         long = pool.submit(httpx.post, url + path, content=body, headers=headers, timeout=60)
         # The one thread is busy, and the loop is not.
         assert busy.handed_over.acquire(timeout=60)

@@ -172,6 +172,40 @@ def tensor(column: "pa.Array", field: Field) -> Cells:
     return Cells(values.reshape(rows, *sizes), bad, f"{expectation(field)}, of {cell_words(field.dtype)}")
 
 
+def element(column: "pa.Array", name: str, dtype: str, texts: Texts | None) -> Cells:
+    """A column that is one element of a tensor in each row, of the tensor's dtype.
+
+    Args:
+        column: one chunk of any type.
+        name: of the column.
+        dtype: of the tensor; none of texts.
+        texts: see ``numbers``.
+
+    Raises:
+        WrongType: nothing of this type can be a number.
+    """
+    import pyarrow as pa
+
+    limits = tensor_limits(dtype)
+    if limits is not None and pa.types.is_integer(column.type) and not column.null_count:
+        # A float64 does not hold every whole number.
+        values, beyond = _leaves(column, dtype, str(column.type))
+        return Cells(values, beyond if beyond is not None and beyond.any() else None, cell_words(dtype))
+    wide = "bool" if dtype == "bool" else "float64"
+    cells = numbers(column, Field(name=name, kind="number", dtype=wide), texts)
+    values = cells.values
+    if limits is not None:
+        least, most = max(limits[0], -_EXACT), min(limits[1], _EXACT)
+        wrong = (values < least) | (values > most) | (values != np.floor(values))
+    else:
+        # The limit of a wider dtype is infinity in a narrower one, and nothing is beyond it.
+        with np.errstate(over="ignore"):
+            wrong = np.isfinite(values) & (np.abs(values) > (1 if wide == "bool" else float_limit(dtype)))
+    wrong = wrong if cells.bad is None else wrong | cells.bad
+    values = np.where(wrong, 0, values).astype(dtype)
+    return Cells(values, wrong if wrong.any() else None, cell_words(dtype))
+
+
 def _file_cells(column: "pa.Array", field: Field) -> Cells:
     """Files as an object array of their bytes."""
     made: Any = np.empty(len(column), object)

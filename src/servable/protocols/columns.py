@@ -17,7 +17,7 @@ import numpy as np
 from servable.artifact.signature import Field, Signature
 from servable.errors import DependencyMissing, FieldProblem, RequestInvalid, RequestTooLarge
 from servable.protocols.answers import label_key
-from servable.protocols.column_values import Cells, Texts, WrongType, numbers, strings, tensor
+from servable.protocols.column_values import Cells, Texts, WrongType, element, numbers, strings, tensor
 from servable.protocols.native_schema import MAX_PROBLEMS, Problems, expectation, joined, shown
 from servable.tensors import MISSING_STRING, NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
 
@@ -190,13 +190,15 @@ class ColumnReader:
             self._note(column, field, cells, found)
         return cells
 
-    def _note(self, column: Any, field: Field, cells: Cells, found: list[CellProblem]) -> None:
-        """The bad rows of a column, as many as are worth telling."""
+    def _note(
+        self, column: Any, field: Field, cells: Cells, found: list[CellProblem], name: str = ""
+    ) -> None:
+        """The bad rows of a column, as many as are worth telling; it is called as its field unless named."""
         hints = Problems()
         for row in np.flatnonzero(cells.bad)[:MAX_PROBLEMS].tolist():
             value = column[row].as_py()
             expected = cells.expected or expectation(field) + hints.hint(value, field.values)
-            found.append(CellProblem(field.name, row, expected, _said(value, self._texts)))
+            found.append(CellProblem(name or field.name, row, expected, _said(value, self._texts)))
 
     def _read_spread(self, batch: Any, field: Field) -> Columns:
         """A tensor whose elements are columns: all columns of the table, in their order."""
@@ -208,19 +210,18 @@ class ColumnReader:
             problem = CellProblem(field.name, None, words, f"{batch.num_columns} columns")
             return Columns({}, (problem,))
         found: list[CellProblem] = []
-        values = np.empty((batch.num_rows, batch.num_columns))
+        values = np.empty((batch.num_rows, batch.num_columns), field.dtype)
         for place, name in enumerate(batch.schema.names):
             column = plain(batch.column(place))
-            each = Field(name=name, kind="number", dtype="float64")
             try:
-                cells = numbers(column, each, self._texts)
+                cells = element(column, name, field.dtype, self._texts)
             except WrongType as wrong:
                 found.append(CellProblem(name, None, "a number", f"a column of type {wrong}"))
                 continue
             values[:, place] = cells.values
             if cells.bad is not None:
-                self._note(column, each, cells, found)
-        return Columns({field.name: values.astype(field.dtype)}, tuple(found))
+                self._note(column, field, cells, found, name)
+        return Columns({field.name: values}, tuple(found))
 
 
 def plain(column: Any) -> "pa.Array":

@@ -1,7 +1,12 @@
-"""Rows as comma-separated text (RFC 4180), with a line of column names or without one.
+"""Rows as comma-separated text (RFC 4180) in UTF-8, with a line of column names or without one.
 
 The first line is names when ``is_header`` finds it so; otherwise it is the first row, in the order of the
-signature. A model whose only input is one tensor takes its numbers one after the other in a line.
+signature. With names the columns may stand in any order, and those that the signature does not name are
+passed over - but not while a column of it is absent, because then the stranger is perhaps that one,
+misspelled. A model whose only input is one tensor takes its numbers one after the other in a line. Where a
+column takes missing values, an empty cell is one, and so are the words that mean one.
+
+What all of it means is written down here; long tables of the plain kind are read by ``csv_large``.
 """
 
 import io
@@ -12,17 +17,20 @@ from typing import Any
 import numpy as np
 
 from servable.artifact.signature import Field, Signature
-from servable.errors import RequestInvalid, RequestMalformed
-from servable.protocols.csv_text import MISSING_OTHER, TRUTHS, is_header, number, records
-from servable.protocols.native_schema import Problems
+from servable.errors import RequestInvalid, RequestMalformed, RequestTooLarge
+from servable.protocols.csv_large import BOM, LargeCsv
+from servable.protocols.csv_text import MISSING_OTHER, MISSING_TEXT, TRUTHS, is_header, number, records
+from servable.protocols.native_schema import Problems, epoch_seconds
 from servable.protocols.rows import RowReader
 from servable.tensors import NUMBERS, Body
 
-#: What stands before a row in the paths of problems.
-PLACE = "rows"
 #: What means a missing value in columns that are no texts, in letters of any case; with the rest of what
 #: pandas reads so.
 _MISSING = frozenset(word.lower() for word in MISSING_OTHER) | {"#na", "-nan", "nat", "1.#qnan", "1.#ind"}
+#: More columns than the signature's and a body is refused.
+_SPARE_COLUMNS = 1_000
+#: The cells of a tensor with a free size, at most.
+_MOST_SPREAD = 100_000
 
 
 class CsvReader:
@@ -31,53 +39,79 @@ class CsvReader:
     Args:
         signature: what the model takes.
         rows: reads the values.
+        place: what stands before a row in the paths of problems.
     """
 
-    def __init__(self, signature: Signature, rows: RowReader) -> None:
+    def __init__(self, signature: Signature, rows: RowReader, place: str) -> None:
         self._rows = rows
+        self._place = place
         self._fields = signature.inputs
         self._names = tuple(field.name for field in signature.inputs)
         self._required = frozenset(field.name for field in signature.inputs if not field.missing)
-        self._tensor = signature.inputs[0] if rows.bare else None
-        self._readable = rows.bare or all(not field.is_tensor for field in signature.inputs)
+        only = signature.inputs[0] if rows.bare else None
+        self._tensor = None if only is None or only.takes_files else only
+        self._readable = rows.bare or all(
+            not field.is_tensor or field.takes_files for field in signature.inputs
+        )
         self._plain = all(field.kind == "number" and field.dtype == "float64" for field in signature.inputs)
+        width = len(self._names) if self._tensor is None else abs(math.prod(self._tensor.shape))
+        free = self._tensor is not None and any(size < 0 for size in self._tensor.shape)
+        self._most_columns = (_MOST_SPREAD if free else width) + _SPARE_COLUMNS
+        self._large = LargeCsv(signature, self._most_columns)
 
-    def read(self, body: Body) -> tuple[dict[str, Any], int]:
+    def read(self, body: Body, named: bool | None = None) -> tuple[dict[str, Any], int]:
         """Packed arrays and how many rows they hold.
 
         Args:
-            body: the whole text, UTF-8.
+            body: the whole text, with or without a byte order mark.
+            named: whether the first line is names; None where it speaks for itself.
 
         Raises:
             RequestMalformed: no CSV, or no UTF-8.
             RequestInvalid: values that do not fit, or columns that are not there; every problem is named.
-            RequestTooLarge: more rows than allowed.
+            RequestTooLarge: more rows or columns than allowed.
         """
         if not self._readable:
             problems = Problems()
-            problems.note(PLACE, "JSON, because CSV does not carry several tensors", "CSV")
+            problems.note(self._place, "JSON, because CSV does not carry several tensors", "CSV")
             raise RequestInvalid(problems)
-        text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
-        lines = (record for _, record in records(text))
-        first = next(lines, None)
+        text = bytes(body).removeprefix(BOM).lstrip(b"\r\n")
+        self._check_first_line(text)
+        lines = records(io.TextIOWrapper(io.BytesIO(text), "utf-8", newline=""))
+        line, first = next(lines, (0, None))
         if first is None:
             raise RequestMalformed("The body is empty; send CSV, one row a line.")
-        if self._is_header(first):
-            return self._read_named(first, lines)
+        named = self._is_header(first) if named is None else named
+        found = self._large.read(text, first if named else None, line)
+        if found is not None:
+            self._rows.check_count(found[1])
+            return found
+        rest = (record for _, record in lines)
+        if named:
+            return self._read_named(first, rest)
         lines_read = [first]
-        for line in lines:
-            lines_read.append(line)
+        for record in rest:
+            lines_read.append(record)
             self._rows.check_count(len(lines_read))
         return self._packed(lines_read), len(lines_read)
 
+    def _check_first_line(self, text: bytes) -> None:
+        end = text.find(b"\n")
+        if text.count(b",", 0, end if end >= 0 else len(text)) >= self._most_columns:
+            raise RequestTooLarge(f"The first line has more than {self._most_columns} fields.")
+
     def _is_header(self, line: Sequence[str]) -> bool:
-        if self._tensor is not None and self._tensor.dtype != "str":
-            return False
-        return is_header(line, self._names, self._required)
+        tensor = self._tensor
+        if tensor is None or tensor.dtype == "str" or tensor.name in line:
+            return is_header(line, self._names, self._required)
+        return not any(_is_value(cell) for cell in line)
 
     # ------------------------------------------------------------------ with names
 
     def _read_named(self, names: Sequence[str], lines: Iterator[list[str]]) -> tuple[dict[str, Any], int]:
+        if self._tensor is not None:
+            # Whatever the elements are called, they stand in their order.
+            return self._read_rest(list(lines))
         places: dict[str, int] = {}
         problems = Problems()
         for place, name in enumerate(names):
@@ -92,7 +126,7 @@ class CsvReader:
         kept: list[list[str]] = []
         for line in lines:
             if len(line) != len(names):
-                problems.note(f"{PLACE}[{len(kept)}]", f"{len(names)} values", f"{len(line)}")
+                problems.note(f"{self._place}[{len(kept)}]", f"{len(names)} values", f"{len(line)}")
             kept.append([line[place] for place in order] if len(line) == len(names) else [])
             self._rows.check_count(len(kept))
         if problems:
@@ -105,7 +139,11 @@ class CsvReader:
         for line in kept:
             row = {field.name: _value(field, cell) for field, cell in zip(fields, line, strict=True)}
             rows.append(row | dict.fromkeys(strangers))
-        return self._rows.read(rows, PLACE), len(rows)
+        return self._rows.read(rows, self._place), len(rows)
+
+    def _read_rest(self, lines: list[list[str]]) -> tuple[dict[str, Any], int]:
+        self._rows.check_count(len(lines))
+        return self._packed(lines), len(lines)
 
     # ------------------------------------------------------------------ in the order of the signature
 
@@ -115,15 +153,18 @@ class CsvReader:
             if numbers is not None:
                 return {NUMBERS: numbers}
         if self._tensor is not None:
-            return self._rows.read([_nested(self._tensor, line) for line in lines], PLACE)
+            return self._rows.read([_nested(self._tensor, line) for line in lines], self._place)
         fields = self._fields
+        if self._rows.bare:
+            (field,) = fields
+            return self._rows.read([_lone(field, line) for line in lines], self._place)
         rows: list[Any] = [
             [_value(field, cell) for field, cell in zip(fields, line, strict=True)]
             if len(line) == len(fields)
             else line
             for line in lines
         ]
-        return self._rows.read(rows, PLACE)
+        return self._rows.read(rows, self._place)
 
 
 def _all_numbers(lines: list[list[str]], width: int) -> Any:
@@ -137,16 +178,39 @@ def _all_numbers(lines: list[list[str]], width: int) -> Any:
     return array if fits else None
 
 
+def _is_value(text: str) -> bool:
+    """Whether a cell can be an element of a tensor, and is no name therefore."""
+    plain = text.strip().lower()
+    return plain in _MISSING or plain in TRUTHS or number(plain) is not None
+
+
 def _value(field: Field, text: str) -> Any:
     """A cell as the JSON value that it stands for; what stands for none stays the text."""
+    if field.is_tensor:
+        return _lone(field, [text])
     if field.dtype == "str":
-        return None if not text and field.missing else text
+        return None if field.missing and text in MISSING_TEXT and text not in field.values else text
     plain = text.strip().lower()
     if plain in _MISSING:
         return None
     if field.dtype == "bool":
         return TRUTHS.get(plain, text)
+    if field.dtype == "datetime" and _is_date(text):
+        return text
     return _numeric(plain, text)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        epoch_seconds(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _lone(field: Field, line: list[str]) -> Any:
+    """The file of a line; numbers of a tensor stand one after the other."""
+    return line[0].strip() if len(line) == 1 else _nested(field, line)
 
 
 def _numeric(plain: str, text: str) -> Any:

@@ -3,7 +3,8 @@
 A table has one line for each message, which may go on in lines that begin with a bar: its name, and after
 bars its fields as name, number and type. ``*`` before a type repeats it, ``map:`` makes it the value of a map
 with texts for keys, ``?name`` behind it puts the field into that choice. A type in capitals is a message of
-the table; an enumeration begins with ``enum``. A dot in a name nests.
+the table, or of a file that it uses when it is written whole, with a dot before it; an enumeration begins
+with ``enum``. A dot in a name nests.
 
 The messages live in a pool of their own: a program that also uses a generated module of the same protocol
 would otherwise find its names taken.
@@ -58,7 +59,12 @@ class Method:
 
 
 def file_of(
-    name: str, package: str, table: str, service: str, methods: Iterable[Method]
+    name: str,
+    package: str,
+    table: str,
+    service: str = "",
+    methods: Iterable[Method] = (),
+    uses: Iterable[descriptor_pb2.FileDescriptorProto] = (),
 ) -> descriptor_pb2.FileDescriptorProto:
     """The description of a package of messages and its one service.
 
@@ -66,12 +72,16 @@ def file_of(
         name: of the file that it would be.
         package: of the messages.
         table: as the module says.
-        service: its name.
+        service: its name; empty where there is none.
         methods: of the service.
+        uses: files whose messages and outer enumerations it names.
     """
     file = descriptor_pb2.FileDescriptorProto(name=name, package=package, syntax="proto3")
     messages: dict[str, Any] = {}
     enums: set[str] = set()
+    for used in uses:
+        file.dependency.append(used.name)
+        enums.update(f".{used.package}.{enum.name}" for enum in used.enum_type)
     lines = [
         [part.strip() for part in line.split("|")] for line in _JOINED.sub(" |", table).strip().splitlines()
     ]
@@ -93,6 +103,8 @@ def file_of(
         if head in messages:
             for field in fields:
                 _add(messages[head], field.split(), f".{package}.", head, enums)
+    if not service:
+        return file
     described = file.service.add(name=service)
     for method in methods:
         described.method.add(
@@ -130,7 +142,7 @@ def _add(message: Any, words: Sequence[str], prefix: str, path: str, enums: set[
         field.type = _PLAIN[kind]
     else:
         field.type = _Field.TYPE_ENUM if kind in enums else _Field.TYPE_MESSAGE
-        field.type_name = prefix + kind
+        field.type_name = kind if kind.startswith(".") else prefix + kind
 
 
 class Messages:

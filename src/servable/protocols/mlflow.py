@@ -58,7 +58,7 @@ class MlflowCodec:
         limits = limits or CodecLimits()
         self.signature = signature
         self.rows = RowReader(signature, limits.max_rows)
-        self.csv = CsvReader(signature, self.rows)
+        self.csv = CsvReader(signature, self.rows, "rows")
         self._forms = Forms(signature)
         self._max_depth = max(
             limits.max_depth, 4 + max((len(field.shape) for field in signature.inputs), default=0)

@@ -12,7 +12,7 @@ import msgspec
 
 from servable.artifact.signature import Signature
 from servable.errors import InputError, RequestInvalid, RequestTooLarge, ServableError
-from servable.protocols.base import NO_HEAD, CodecLimits, Head
+from servable.protocols.base import HEAVY_BYTES, NO_HEAD, CodecLimits, Head, Heavy
 from servable.protocols.json_values import read_json
 from servable.protocols.native import NativeAnswer, error_body, most_cells
 from servable.protocols.native_schema import Problems
@@ -167,7 +167,7 @@ class LineReader:
         return value
 
 
-class LineCodec(NativeAnswer):
+class LineCodec(NativeAnswer, Heavy):
     """``application/x-ndjson`` read as a whole, for answers in one piece. Immutable and safe to share.
 
     Args:
@@ -179,6 +179,10 @@ class LineCodec(NativeAnswer):
         super().__init__(signature)
         #: Reads pieces of a body.
         self.reader = LineReader(signature, limits)
+
+    def heavy(self, body: Body, head: Head) -> bool:
+        """Many lines, which are read one by one."""
+        return len(body) >= HEAVY_BYTES
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request; see ``LineReader.whole``."""

@@ -38,7 +38,15 @@ from servable.errors import (
 )
 from servable.protocols.accept import preferred
 from servable.protocols.answers import answer_values
-from servable.protocols.base import HEAVY_BYTES, NO_HEAD, CodecLimits, Encoded, Head, Heavy
+from servable.protocols.base import (
+    HEAVY_BYTES,
+    NO_HEAD,
+    CodecLimits,
+    Encoded,
+    Head,
+    Heavy,
+    media_type_of,
+)
 from servable.protocols.codecs import NPY, native_codecs
 from servable.protocols.mlflow import CSV, JSON, MlflowCodec, content_type
 from servable.protocols.mlflow_forms import FORMS, Asked
@@ -102,8 +110,11 @@ class InvocationsCodec(Heavy):
     # ------------------------------------------------------------------ decoding
 
     def heavy(self, body: Body, head: Head) -> bool:
-        """A long table of text."""
-        return len(body) >= HEAVY_BYTES and b"csv" in head.get(b"content-type", b"").lower()
+        """A long table of text, or many lines of JSON, which are read one by one."""
+        if len(body) < HEAVY_BYTES:
+            return False
+        kind = media_type_of(head)
+        return _ALSO.get(kind, kind) in (CSV, JSON_LINES)
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request, by the content type; a caller who does not say is believed to send JSON.

@@ -33,7 +33,7 @@ from servable.tensors import PREDICTION, PROBABILITIES, Body, Request, Response
 #: The signature that is meant when none is named, and the one that answers with probabilities.
 DEFAULT, CHANCES = "serving_default", "predict_proba"
 #: What saved models call the same thing.
-_PREDICT_NAMES = frozenset({"", DEFAULT, "predict"})
+PREDICT_NAMES = frozenset({"", DEFAULT, "predict"})
 _CLASSIFY_NAMES = frozenset({"", DEFAULT, "classification", "classify"})
 _REGRESS_NAMES = frozenset({"", DEFAULT, "regression", "regress"})
 #: Commas beyond those of a full request that are still looked at, so that small mistakes get their own words.
@@ -98,7 +98,7 @@ class PredictCodec(_Reader):
         self._rows = rows
         self._decode_typed = None if rows.types is None else _typed_decoder(rows.types[1])
         self._large = LargeBodies(signature)
-        self._names = _PREDICT_NAMES | ({CHANCES} if signature.probabilities else frozenset())
+        self._names = PREDICT_NAMES | ({CHANCES} if signature.probabilities else frozenset())
 
     def decode(self, body: Body, request_id: str, head: Head = NO_HEAD) -> Request:
         """Bytes to a Request.

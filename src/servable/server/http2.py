@@ -43,7 +43,7 @@ _LAST = 2**31 - 1
 _PING = b"servable"
 _PING_FRAME = b"\0\0\x08\x06\0\0\0\0\0" + _PING
 # Of the module's own, because each is compared for every frame.
-_REQUEST, _DATA, _END = zttp.Request, zttp.Data, zttp.EndOfMessage
+_REQUEST, _DATA, _END, _GRANT = zttp.Request, zttp.Data, zttp.EndOfMessage, zttp.WindowUpdate
 _NEED_DATA, _CONNECTION_CLOSED = zttp.NEED_DATA, zttp.CONNECTION_CLOSED
 #: How the end of a connection comes: not yet, announced, said which stream is the last.
 _OPEN, _ANNOUNCED, _RETIRED = range(3)
@@ -144,6 +144,8 @@ class Http2Connection(Sending, asyncio.Protocol):
                         self._piece(stream, piece.data)
                 elif kind is _END:
                     self._whole(cast(zttp.EndOfMessage, event).stream_id)
+                elif kind is _GRANT:
+                    self._grant(cast(zttp.WindowUpdate, event))
                 elif event is _NEED_DATA or event is _CONNECTION_CLOSED:
                     break
                 else:
@@ -251,8 +253,15 @@ class Http2Connection(Sending, asyncio.Protocol):
         stream.size = 0
         stream.end()
 
+    def _grant(self, event: zttp.WindowUpdate) -> None:
+        """The client takes more; some say so twice for each answer."""
+        if event.increment < _SMALL:
+            self._control += _SMALL_WEIGHS
+            self._keep_calm()
+        self._granted(event.stream_id)
+
     def _rare(self, event: Any) -> None:
-        """Everything but requests."""
+        """Everything but requests, and room for their answers."""
         if isinstance(event, zttp.RstStream):
             self._lingering.pop(event.stream_id, None)
             self._parked.discard(event.stream_id)
@@ -262,14 +271,6 @@ class Http2Connection(Sending, asyncio.Protocol):
                 self._forget(stream)
                 stream.lost()
             self._rest()
-        elif isinstance(event, zttp.WindowUpdate):
-            self._unpark()
-            if event.increment < _SMALL:
-                self._control += _SMALL_WEIGHS
-            stream = self._streams.get(event.stream_id)
-            for each in tuple(self._streams.values()) if event.stream_id == 0 else (stream,):
-                if each is not None:
-                    each.writable()
         elif isinstance(event, zttp.Ping):
             if event.ack and event.data == _PING and self._end == _ANNOUNCED:
                 self._retire()
@@ -281,6 +282,10 @@ class Http2Connection(Sending, asyncio.Protocol):
             self._rest()
         else:
             self._control += 1
+        self._keep_calm()
+
+    def _keep_calm(self) -> None:
+        """End the connection of a client that asks for nothing but acknowledgements."""
         if self._control > _MOST_CONTROL or self._resets > _MOST_RESETS:
             self._protocol.close(_CALM, self._last)
             self._close()

@@ -33,6 +33,7 @@ class Sending:
         "_flushing",
         "_held",
         "_inside",
+        "_late",
         "_lingering",
         "_loop",
         "_parked",
@@ -58,6 +59,8 @@ class Sending:
         self._lingering: dict[int, float] = {}
         #: Answered streams of which something waits for the client's window.
         self._parked: set[int] = set()
+        #: Streams whose client does not keep up, until it takes more.
+        self._late: set[int] = set()
         #: Streams that have more than they can work on.
         self._held: set[int] = set()
         #: Bytes of the bodies that are arriving.
@@ -143,7 +146,10 @@ class Sending:
             self._broken(stream)
             return True
         self._soon()
-        return self._writable and (out.pending_bytes or 0) < _BEHIND
+        if self._writable and (out.pending_bytes or 0) < _BEHIND:
+            return True
+        self._late.add(stream.number)
+        return False
 
     def send_end(self, stream: Stream, trailers: Headers | None = None) -> None:
         """The end of an answer; the stream is over."""
@@ -203,6 +209,8 @@ class Sending:
             self.taken(stream, stream.size)
         stream.arriving = False
         del self._streams[stream.number]
+        if self._late:
+            self._late.discard(stream.number)
         if self._held and stream.number in self._held:
             self.hold(stream, more=False)
         if not self._streams:
@@ -224,6 +232,19 @@ class Sending:
             self._extra = b""
         if data and not self._transport.is_closing():
             self._transport.write(data)
+
+    def _granted(self, number: int) -> None:
+        """The client takes more, of one stream or of all together (0)."""
+        self._unpark()
+        late = self._late
+        if not late:
+            return
+        for each in tuple(late) if number == 0 else (number,):
+            stream = self._streams.get(each)
+            if stream is not None and each in late:
+                # It is late again when it does not get rid of what it has.
+                late.discard(each)
+                stream.writable()
 
     def _unpark(self) -> None:
         if self._parked:

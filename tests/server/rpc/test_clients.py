@@ -206,6 +206,10 @@ def test_reflection(channel: grpc.Channel) -> None:
     pool = descriptor_pool.DescriptorPool(database)
     service = pool.FindServiceByName("inference.GRPCInferenceService")
     assert service.FindMethodByName("ModelInfer").input_type.fields_by_name["raw_input_contents"].number == 7
+    serving = pool.FindServiceByName("tensorflow.serving.PredictionService")
+    tensors = serving.FindMethodByName("Predict").input_type.fields_by_name["inputs"].message_type
+    assert tensors.fields_by_name["value"].message_type.full_name == "tensorflow.TensorProto"
+    assert "tensorflow.serving.ModelService" in database.get_services()
     with pytest.raises(KeyError):
         pool.FindMessageTypeByName("inference.Nothing")
 

@@ -14,9 +14,9 @@ from starlette.routing import Route
 from servable.errors import ModelNotReady, NotOffered
 from servable.protocols.tfserving_metadata import State, version_status
 from servable.server.desk import Desk, json_response
-from servable.server.formats.base import Format, reference_of
+from servable.server.formats.base import Format
 from servable.server.formats.openai import card_of
-from servable.server.formats.tfserving import MODELS, STYLE
+from servable.server.formats.tfserving import MODELS, STYLE, served
 from servable.serving.live import ModelStatus
 
 #: A model that is loaded when it is called takes requests, which is all that a client wants to know.
@@ -43,31 +43,48 @@ class _Looks:
 
     async def model(self, request: Request) -> Response:
         """Whether a model is ready, for KServe, TensorFlow Serving and OpenAI."""
-        reference = reference_of(request.path_params)
-        statuses = self._desk.host.table.statuses
+        reference = served(request.path_params)
+        known = version_statuses(self._desk, reference)
         try:
             found = self._desk.find(reference)
         except ModelNotReady as error:
-            name = reference.partition("@")[0].partition(":")[0]
-            known = [_version(status) for status in statuses if status.model == name]
-            if not known:
-                raise
+            name = _name_of(reference)
             content = {"name": name, "ready": False, "model_version_status": known, "error": error.message}
             return json_response(content, 503)
-        # A name alone asks for all of its versions, of which one is perhaps not ready yet.
-        plain = reference == found.model
-        known = [
-            _version(status)
-            for status in statuses
-            if status.model == found.model and (plain or status.version == found.version)
-        ]
         card = card_of(found)
         return json_response({"name": found.model, "ready": True, "model_version_status": known, **card})
 
     async def explain(self, request: Request) -> Response:
         """There are no explanations."""
-        found = self._desk.find(reference_of(request.path_params))
+        found = self._desk.find(served(request.path_params))
         raise NotOffered(f"{found.model}:{found.version} gives no explanations; ask it with :predict.")
+
+
+def version_statuses(desk: Desk, reference: str) -> list[dict[str, Any]]:
+    """What became of the versions that a reference means; a name alone means all of them.
+
+    Raises:
+        ServableError: as ``Host.find``, unless something is known of a model that is not ready.
+    """
+    statuses = desk.host.table.statuses
+    try:
+        found = desk.find(reference)
+    except ModelNotReady:
+        known = [_version(status) for status in statuses if status.model == _name_of(reference)]
+        if not known:
+            raise
+        return known
+    # Of a name alone one version is perhaps not ready yet.
+    plain = reference == found.model
+    return [
+        _version(status)
+        for status in statuses
+        if status.model == found.model and (plain or status.version == found.version)
+    ]
+
+
+def _name_of(reference: str) -> str:
+    return reference.partition("@")[0].partition(":")[0]
 
 
 def _version(status: ModelStatus) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +26,18 @@ MODELS = tuple(f"/v1/models/{{name}}{further}" for further in ("", "/versions/{v
 _MODEL = r"/v1/models/(?P<name>[^/]+?)(?:/versions/(?P<version>[^/:]+)|/labels/(?P<label>[^/:]+))?"
 
 
+def served(parts: Mapping[str, str | None]) -> str:
+    """The reference that the parts of an address make.
+
+    Version 0 is the one that is served: clients of OpenVINO's server send it when they were told of none.
+    """
+    return reference_of({**parts, "version": None} if parts.get("version") == "0" else parts)
+
+
+def _by_path(found: re.Match[str], _head: Head) -> str:
+    return served(found.groupdict())
+
+
 def made_by(maker: Maker) -> Callable[[Live, Head], Codec]:
     """Chooses the codec that a maker makes, whatever the headers say; a header names the version."""
     versioned = Versioned(maker)
@@ -40,7 +52,7 @@ class _Looks:
 
     async def metadata(self, request: Request) -> Response:
         """What a model takes and gives; a cold one stays cold."""
-        reference = reference_of(request.path_params)
+        reference = served(request.path_params)
         found = self._desk.find(reference)
         signature = await self._desk.signature(reference)
         content = metadata(found.model, found.version, signature)
@@ -60,7 +72,7 @@ def _routes(desk: Desk) -> list[Route]:
 
 
 DOORS = tuple(
-    Door(re.compile(f"{_MODEL}:{verb}"), made_by(maker), STYLE)
+    Door(re.compile(f"{_MODEL}:{verb}"), made_by(maker), STYLE, _by_path)
     for verb, maker in (("predict", PredictCodec), ("classify", ClassifyCodec), ("regress", RegressCodec))
 )
 FORMAT = Format("TensorFlow Serving", DOORS, _routes, STYLE, re.compile(r"/v1/models(?:[/:]|$)|/monitoring/"))

@@ -8,6 +8,7 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 from servable.errors import InputError, RequestMalformed, ServableError
 from servable.monitoring.totals import ModelFigures
 from servable.protocols import oip_metadata
+from servable.protocols.messages import Messages
 from servable.protocols.oip_messages import PACKAGE, messages
 from servable.server.desk import Desk
 from servable.server.formats.base import reference_of
@@ -36,21 +37,35 @@ def methods(desk: Desk) -> dict[str, Method]:
     }
 
 
-def _method(name: str, way: Callable[[Any], Awaitable[dict[str, Any]]]) -> Method:
+def method_of(known: Messages, name: str, fill: Callable[[Any, Any], Awaitable[None]]) -> Method:
+    """A method that fills its answer.
+
+    Args:
+        known: the messages of its service.
+        name: of the method, with its package; its messages are called ``Request`` and ``Response`` behind it.
+        fill: is given the request and the answer.
+    """
+
     async def method(message: bytes) -> bytes:
-        known = messages()
         # Whatever the library raises here is about the bytes.
         try:
-            request = known[f"{PACKAGE}.{name}Request"].FromString(message)
+            request = known[f"{name}Request"].FromString(message)
         except Exception as error:  # Protobuf has an error class for each of its implementations.
-            raise RequestMalformed(f"The message is no {name}Request.") from error
-        answer = known[f"{PACKAGE}.{name}Response"]()
-        # Fields that the service definition does not have are for callers over HTTP.
-        json_format.ParseDict(await way(request), answer, ignore_unknown_fields=True)
+            raise RequestMalformed(f"The message is no {name.rpartition('.')[2]}Request.") from error
+        answer = known[f"{name}Response"]()
+        await fill(request, answer)
         data: bytes = answer.SerializeToString()
         return data
 
     return method
+
+
+def _method(name: str, way: Callable[[Any], Awaitable[dict[str, Any]]]) -> Method:
+    async def fill(request: Any, answer: Any) -> None:
+        # Fields that the service definition does not have are for callers over HTTP.
+        json_format.ParseDict(await way(request), answer, ignore_unknown_fields=True)
+
+    return method_of(messages(), f"{PACKAGE}.{name}", fill)
 
 
 def _reference(request: Any) -> str:

@@ -4,6 +4,7 @@ Source: the description of gRPC over HTTP/2.
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Mapping
 
@@ -47,7 +48,8 @@ PREFIX = 5
 #: Messages shorter than this are not worth compressing.
 _WORTH = 512
 _LEVEL = 1
-_PLAIN = frozenset(range(0x20, 0x7F)) - {0x25}
+#: Bytes that a message in trailers does not hold as they are.
+_ESCAPED = re.compile(rb"[^\x20-\x24\x26-\x7e]")
 #: How errors are worded: the message alone.
 STYLE = Style(lambda error, _: error.message.encode(), MEDIA_TYPE)
 
@@ -110,5 +112,5 @@ def failed(status: int, message: bytes) -> tuple[tuple[bytes, bytes], ...]:
         status: of HTTP.
         message: in UTF-8.
     """
-    text = b"".join(b"%c" % byte if byte in _PLAIN else b"%%%02X" % byte for byte in message)
+    text = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], message)
     return ((b"grpc-status", b"%d" % CODES.get(status, INTERNAL)), (b"grpc-message", text))

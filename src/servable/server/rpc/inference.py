@@ -1,10 +1,10 @@
-"""From a ``ModelInferRequest`` to a prediction on its way."""
+"""From a message that asks for a prediction to the prediction on its way."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, Protocol, cast
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, NamedTuple, Protocol, cast
 
-from servable.protocols.base import VERSION_HEADER, Head, PieceCodec
+from servable.protocols.base import VERSION_HEADER, Head, Maker, PieceCodec
 from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.server import checks as check
@@ -58,16 +58,32 @@ class Course:
         self._task.cancel()
 
 
+class Spoken(NamedTuple):
+    """How one service asks for predictions.
+
+    Attributes:
+        maker: makes the codec of its messages; a ``PieceCodec`` where it has streams.
+        reference: of the model that a message asks; raises ``RequestMalformed``.
+        leading: the first bytes of a message when they alone say which model it is; else none.
+    """
+
+    maker: Maker
+    reference: Callable[[Body], str]
+    leading: Callable[[Body], bytes]
+
+
 class Inference:
     """Begins predictions. Belongs to one event loop.
 
     Args:
         application: words the errors.
         desk: finds models, and knows the limits.
+        spoken: how they are asked for.
     """
 
-    def __init__(self, application: Handler, desk: Desk) -> None:
+    def __init__(self, application: Handler, desk: Desk, spoken: Spoken) -> None:
         settings = desk.settings
+        self._maker, self._reference, self._leading = spoken
         self._application = application
         self._desk = desk
         self._host = desk.host
@@ -95,7 +111,7 @@ class Inference:
         """Begin one prediction; what is wrong goes to the reply.
 
         Args:
-            message: a ``ModelInferRequest``.
+            message: of the service.
             packed: whether it is compressed.
             request: its headers.
             reply: told what came of it, perhaps before this returns.
@@ -113,7 +129,7 @@ class Inference:
                 return Later(self._prepare(message, packed, request, reply, sink, request_id, limit, weight))
             if sink is not None and live.streams:
                 return self._stream(live, message, request, sink, request_id, weight)
-            prediction = Prediction(live, live.codec_by(OipGrpcCodec), request_id, reply, limit, weight)
+            prediction = Prediction(live, live.codec_by(self._maker), request_id, reply, limit, weight)
         except Exception as error:  # noqa: BLE001 - the border of the call: the caller gets a clean answer, the log the cause
             self._application.refuse(error, reply, request_id, style=STYLE)
             return AT_ONCE
@@ -130,12 +146,12 @@ class Inference:
             self._table = self._host.table
             self._known.clear()
         if VERSION_HEADER in head:
-            wished = self._host.meant(_reference(message), head)
+            wished = self._host.meant(self._reference(message), head)
             return wished if isinstance(wished, Live) else None
-        first = leading(message)
+        first = self._leading(message)
         known = self._known.get(first)
         if known is None:
-            found = self._host.target(_reference(message))
+            found = self._host.target(self._reference(message))
             if isinstance(found, Cold):
                 return None
             known = found
@@ -161,8 +177,8 @@ class Inference:
                 encoding = request.headers.get(b"grpc-encoding", b"")
                 message = await asyncio.to_thread(unpack, message, encoding, self._most)
             spent = asyncio.get_running_loop().time() - started
-            live = await self._desk.live(_reference(message), request.headers, limit - spent)
-            codec = live.codec_by(OipGrpcCodec)
+            live = await self._desk.live(self._reference(message), request.headers, limit - spent)
+            codec = live.codec_by(self._maker)
             if sink is not None and live.streams:
                 return self._stream(live, message, request, sink, request_id, weight)
         except Exception as error:  # noqa: BLE001 - as in begin
@@ -200,7 +216,7 @@ class Inference:
         parts: AsyncGenerator[bytes, None] | None = None
         try:
             await sink.room()
-            codec = cast(PieceCodec, live.codec_by(OipGrpcCodec))
+            codec = cast(PieceCodec, live.codec_by(self._maker))
             begun = await begin(
                 live, codec, message, request_id, head=request.headers, times=times, weight=weight
             )
@@ -220,3 +236,7 @@ class Inference:
 def _reference(message: Body) -> str:
     name, version = model_of(message)
     return reference_of({"name": name, "version": version})
+
+
+#: How the Open Inference Protocol does.
+OPEN_INFERENCE = Spoken(OipGrpcCodec, _reference, leading)

@@ -12,6 +12,9 @@ from servable.protocols.oip_messages import (
     SERVICE,
     messages,
 )
+from servable.protocols.tfserving_messages import MODEL_SERVICE, PREDICTION_SERVICE
+from servable.protocols.tfserving_messages import PACKAGE as TENSORFLOW_PACKAGE
+from servable.protocols.tfserving_messages import messages as tensorflow_messages
 from servable.server.http import HttpRequest
 from servable.server.http2_stream import Carrier
 from servable.server.rpc.framing import INVALID_ARGUMENT, NOT_FOUND
@@ -19,6 +22,8 @@ from servable.server.rpc.streams import StreamCall
 
 SERVICES = (
     f"{PACKAGE}.{SERVICE}",
+    f"{TENSORFLOW_PACKAGE}.{PREDICTION_SERVICE}",
+    f"{TENSORFLOW_PACKAGE}.{MODEL_SERVICE}",
     f"{HEALTH_PACKAGE}.{HEALTH_SERVICE}",
     *(f"{package}.{REFLECTION_SERVICE}" for package in REFLECTION_PACKAGES),
 )
@@ -86,14 +91,16 @@ def reply(package: str, message: bytes) -> bytes:
 
 
 def _describe(answer: Any, question: str, name: str) -> None:
-    pool = messages().pool
-    find: Any = pool.FindFileByName if question == "file_by_filename" else pool.FindFileContainingSymbol
-    try:
-        file = find(name)
-    except KeyError:
-        _error(answer, NOT_FOUND, "There is no such file or symbol.")
+    for known in (messages(), tensorflow_messages()):
+        pool: Any = known.pool
+        find = pool.FindFileByName if question == "file_by_filename" else pool.FindFileContainingSymbol
+        try:
+            file = find(name)
+        except KeyError:
+            continue
+        answer.file_descriptor_response.file_descriptor_proto.append(file.serialized_pb)
         return
-    answer.file_descriptor_response.file_descriptor_proto.append(file.serialized_pb)
+    _error(answer, NOT_FOUND, "There is no such file or symbol.")
 
 
 def _error(answer: Any, code: int, message: str) -> None:

@@ -16,10 +16,10 @@ from servable.protocols.oip_messages import (
 from servable.server.desk import Desk
 from servable.server.http import Handler, HttpRequest
 from servable.server.http2_stream import Carrier, Stream
-from servable.server.rpc import control, health
+from servable.server.rpc import control, health, tensorflow
 from servable.server.rpc.calls import InferCall, OtherType, RefusedCall, UnaryCall
 from servable.server.rpc.framing import MEDIA_TYPES
-from servable.server.rpc.inference import Inference
+from servable.server.rpc.inference import OPEN_INFERENCE, Inference
 from servable.server.rpc.reflection import Reflection
 from servable.server.rpc.streams import InferStream
 
@@ -38,7 +38,8 @@ class Calls:
         # Made now, so that no call waits for it.
         messages()
         self._desk = desk
-        self._inference = Inference(application, desk)
+        self._inference = Inference(application, desk, OPEN_INFERENCE)
+        self._tensorflow = Inference(application, desk, tensorflow.SPOKEN)
         self._openers = self._table()
 
     def open(self, carrier: Carrier, number: int, request: HttpRequest) -> Stream:
@@ -80,6 +81,11 @@ class Calls:
                 carrier, number, request, inference.request_id(request.headers), desk
             ),
         }
+        table[tensorflow.PREDICT] = lambda carrier, number, request: InferCall(
+            carrier, number, request, self._tensorflow
+        )
+        for address, method in tensorflow.methods(desk).items():
+            table[address] = self._unary(method)
         for name, method in control.methods(desk).items():
             table[base + name] = self._unary(method)
         for name in REFUSED:

@@ -1,0 +1,61 @@
+"""TensorFlow Serving's services: how ``Predict`` is read, and the methods that are no predictions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf import json_format  # type: ignore[import-untyped]
+
+from servable.protocols.tfserving_grpc import PredictGrpcCodec, model_of, parts_of
+from servable.protocols.tfserving_messages import MODEL_SERVICE, PACKAGE, PREDICTION_SERVICE, messages
+from servable.protocols.tfserving_metadata import metadata
+from servable.server.desk import Desk
+from servable.server.formats.base import reference_of
+from servable.server.formats.kserve_v1 import version_statuses
+from servable.server.rpc.control import Method, method_of
+from servable.server.rpc.inference import Spoken
+from servable.tensors import Body
+
+#: The address of predictions.
+PREDICT = f"/{PACKAGE}.{PREDICTION_SERVICE}/Predict"
+_SIGNATURES = "signature_def"
+
+
+def _reference(message: Body) -> str:
+    return reference_of(model_of(message))
+
+
+def _unknown(_message: Body) -> bytes:
+    """How a message begins says nothing here: what follows its model is another one's first tensor."""
+    return b""
+
+
+#: How predictions are asked for.
+SPOKEN = Spoken(PredictGrpcCodec, _reference, _unknown)
+
+
+def methods(desk: Desk) -> dict[str, Method]:
+    """The other methods by address."""
+
+    def answering(name: str, fill: Callable[[Any, Any], Any]) -> Method:
+        return method_of(messages(), f"{PACKAGE}.{name}", fill)
+
+    async def described(request: Any, answer: Any) -> None:
+        reference = reference_of(parts_of(request.model_spec))
+        found = desk.find(reference)
+        content = metadata(found.model, found.version, await desk.signature(reference))
+        signatures = messages()[f"{PACKAGE}.SignatureDefMap"]()
+        # What the service definition does not have is for callers over HTTP.
+        json_format.ParseDict(content["metadata"][_SIGNATURES], signatures, ignore_unknown_fields=True)
+        json_format.ParseDict(content["model_spec"], answer.model_spec)
+        held = answer.metadata[_SIGNATURES]
+        held.type_url = f"type.googleapis.com/{PACKAGE}.SignatureDefMap"
+        held.value = signatures.SerializeToString()
+
+    async def told(request: Any, answer: Any) -> None:
+        statuses = version_statuses(desk, reference_of(parts_of(request.model_spec)))
+        json_format.ParseDict({"model_version_status": statuses}, answer)
+
+    return {
+        f"/{PACKAGE}.{PREDICTION_SERVICE}/GetModelMetadata": answering("GetModelMetadata", described),
+        f"/{PACKAGE}.{MODEL_SERVICE}/GetModelStatus": answering("GetModelStatus", told),
+    }
