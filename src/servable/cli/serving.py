@@ -155,8 +155,9 @@ def serve(
     [bold]servable serve --memory 4GiB[/bold]
     """
     from servable.engines.local import serve as run
+    from servable.server.exposure import check_exposure
     from servable.server.lifecycle import bind
-    from servable.settings import check_exposure, config_path, load_settings
+    from servable.settings import config_path, load_settings
     from servable.workflows.intake import is_path
 
     flags = {

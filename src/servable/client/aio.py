@@ -31,7 +31,7 @@ class AsyncClient:
         url: the server's address; this and all the rest as for ``Client``.
         timeout_s: the most that one call may take, all its attempts together.
         retries: more attempts after the first, made only when the failure is passing.
-        api_key: sent as ``Authorization: Bearer``.
+        api_key: sent as ``Authorization: Bearer``; None for that of the variable ``SERVABLE_API_KEY``.
         headers: sent with every request.
         clock: measures the time; a test can hand in its own.
         transport: carries the requests; a test can hand in one of httpx's.

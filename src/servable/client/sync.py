@@ -33,7 +33,7 @@ class Client:
         retries: more attempts after the first, made only when the failure is passing (no connection, 429,
             502, 503, 504), with growing random waits, the server's Retry-After honoured, and never more
             than a tenth of all requests beyond a small reserve.
-        api_key: sent as ``Authorization: Bearer``.
+        api_key: sent as ``Authorization: Bearer``; None for that of the variable ``SERVABLE_API_KEY``.
         headers: sent with every request.
         clock: measures the time; a test can hand in its own.
         transport: carries the requests; a test can hand in one of httpx's.

@@ -19,10 +19,11 @@ from servable.errors import ServableError, SurroundingsError
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge, past, process_figures, requests
 from servable.runtime.poison import PoisonArea
+from servable.server.exposure import check_exposure
 from servable.server.lifecycle import bind, url_of
 from servable.server.turns import Board
 from servable.server.workers import ASK_S, Change, Changed, Start, share
-from servable.settings import ServerSettings, check_exposure
+from servable.settings import ServerSettings
 
 _log = logger("workers")
 _FIRST_PAUSE_S = 0.1

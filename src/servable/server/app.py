@@ -19,10 +19,11 @@ from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
-from servable.server.desk import COUNTED, Desk
+from servable.server.desk import CALLER, COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
-from servable.server.formats.base import Asked, Door, Streaming
+from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
+from servable.server.gate import Gate
 from servable.server.http import Exchange, HttpRequest, Reply
 from servable.server.mounts import limited, routed, target_of
 from servable.server.problems import NATIVE, Style, problem
@@ -58,22 +59,30 @@ class Application:
         settings: limits and host names.
         version: of Servable, for the documentation page.
         link: to the other processes of the server, whose figures belong to the sum.
+        gate: knows callers; None for one that reads the registry once.
     """
 
-    def __init__(self, host: Host, settings: ServerSettings, version: str, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        settings: ServerSettings,
+        version: str,
+        link: Link | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self.host = host
         self.draining = False
         self._checks = check.checks(settings)
         self._max_body = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
+        self.gate = gate or Gate(settings)
         link = link or NoLink()
         self._desk = Desk(host, settings, version, link, lambda: self.ready)
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
         self._doors = doors_of(settings)
-        every = format_routes(
-            self._desk, routes(self, host, version, self._desk.figures, settings.predict_route)
-        )
+        every = list(format_routes(self._desk, routes(self._desk)))
+        self._signs = frozenset(route.path for route in every if isinstance(route, OpenRoute))
         self._router = Router(list(every), redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold | Split, Door]] = {}
@@ -116,8 +125,11 @@ class Application:
         try:
             for passes in self._checks:
                 passes(request)
+            request.caller = caller = self.gate.access.caller(request.headers)
             if known is None:
                 known = self._find(cast(Asked, asked), request)
+            else:
+                caller.require("predict", known[0].model)
             if request.method != b"POST":
                 return self._not_asked(request, reply, request_id)
             return self._predict(known, request, reply, request_id)
@@ -137,7 +149,7 @@ class Application:
             weight = check.weight_of(head)
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
             if VERSION_HEADER in head:
-                target = self.host.meant(self._asked(request).reference, head)
+                target = self._desk.meant(request.caller, self._asked(request).reference, head)
         if packed or not isinstance(target, Live):
             if isinstance(target, Split):
                 target = target.pick(head)
@@ -173,7 +185,7 @@ class Application:
                 live = target
             else:
                 spent = asyncio.get_running_loop().time() - started
-                live = await self._desk.live(asked.reference, request.headers, limit - spent)
+                live = await self._desk.live(request.caller, asked.reference, request.headers, limit - spent)
             codec = asked.door.codec(live, request.headers)
         except Exception as error:  # noqa: BLE001 - as in handle
             self.refuse(error, reply, request_id, style=request.style)
@@ -198,7 +210,7 @@ class Application:
         return cast(Asked, asked_for(split_target(request.target)[0], request.headers, self._doors))
 
     def _find(self, asked: Asked, request: HttpRequest) -> tuple[Live | Cold | Split, Door]:
-        found = self.host.target(asked.reference), asked.door
+        found = self._desk.target(request.caller, asked.reference), asked.door
         if asked.door.lasting and len(self._known) < _KNOWN:
             self._known[request.target] = found
         return found
@@ -218,7 +230,7 @@ class Application:
         # A server without callers of gRPC never loads the library of its messages.
         from servable.server.rpc.table import Calls
 
-        self._calls = Calls(self, self._desk)
+        self._calls = Calls(self, self._desk, self.gate)
 
     def call(self, carrier: "Carrier", number: int, request: HttpRequest) -> "Stream":
         """Begin a call; see ``http.Handler``."""
@@ -272,7 +284,9 @@ class Application:
             request.style = self._style(request)
             for passes in self._checks:
                 passes(request)
-            asked = asked_for(split_target(request.target)[0], request.headers, self._doors)
+            path = split_target(request.target)[0]
+            request.caller = state[CALLER] = self.gate.caller(request.headers, path in self._signs)
+            asked = asked_for(path, request.headers, self._doors)
             if asked is not None:
                 body = await read_body(receive, self._max_body)
                 if body is None:

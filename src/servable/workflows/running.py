@@ -24,7 +24,7 @@ def ask(url: str) -> RunningServer | None:
 
     base = url.rstrip("/")
     try:
-        with httpx.Client(timeout=ASK_TIMEOUT_S) as client:
+        with httpx.Client(timeout=ASK_TIMEOUT_S, headers=_key()) as client:
             listed, figures, ready = (client.get(base + path) for path in ("/models", "/metrics", "/readyz"))
         if not listed.is_success or not figures.is_success:
             return None

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from servable.errors import ModelNotReady, NotOffered
 from servable.protocols.tfserving_metadata import State, version_status
-from servable.server.desk import Desk, json_response
+from servable.server.desk import Desk, caller_of, json_response
 from servable.server.formats.base import Format, reference_of
 from servable.server.formats.openai import card_of
 from servable.server.formats.tfserving import MODELS, STYLE
@@ -35,18 +35,18 @@ class _Looks:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def models(self, _request: Request) -> Response:
+    async def models(self, request: Request) -> Response:
         """The models that take requests, for KServe and for OpenAI."""
-        found = self._desk.models()
+        found = self._desk.models(caller_of(request))
         cards = list(map(card_of, found.values()))
         return json_response({"models": list(found), "object": "list", "data": cards})
 
     async def model(self, request: Request) -> Response:
         """Whether a model is ready, for KServe, TensorFlow Serving and OpenAI."""
         reference = reference_of(request.path_params)
-        statuses = self._desk.host.table.statuses
+        statuses = self._desk.statuses(caller_of(request))
         try:
-            found = self._desk.find(reference)
+            found = self._desk.find(caller_of(request), reference)
         except ModelNotReady as error:
             name = reference.partition("@")[0].partition(":")[0]
             known = [_version(status) for status in statuses if status.model == name]
@@ -66,7 +66,7 @@ class _Looks:
 
     async def explain(self, request: Request) -> Response:
         """There are no explanations."""
-        found = self._desk.find(reference_of(request.path_params))
+        found = self._desk.find(caller_of(request), reference_of(request.path_params))
         raise NotOffered(f"{found.model}:{found.version} gives no explanations; ask it with :predict.")
 
 
