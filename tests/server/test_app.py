@@ -291,7 +291,9 @@ def test_the_landing_page_without_models() -> None:
 
 def test_the_landing_page_says_why_a_model_is_not_live() -> None:
     status = ModelStatus(model="a", version=2, state="failed", reason="The file <x> is damaged.")
-    page = landing_page(Table(statuses=(status,)), (status,), frozenset(), Place("http://localhost:8000")).decode()
+    page = landing_page(
+        Table(statuses=(status,)), (status,), frozenset(), Place("http://localhost:8000")
+    ).decode()
     assert "The file &lt;x&gt; is damaged." in page
     assert "<pre>" not in page
 

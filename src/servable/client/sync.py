@@ -11,6 +11,7 @@ import httpx
 
 from servable.client import encoding, replies, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
+from servable.client.credentials import key_of
 from servable.client.results import Piece, Prediction, Predictions, Row, Rows, ServedModel
 from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
@@ -54,7 +55,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._terms = Terms(url, timeout_s, retries, clock)
-        self._http = httpx.Client(**wire.connection(self.url, headers, api_key), transport=transport)
+        self._http = httpx.Client(**wire.connection(self.url, headers, key_of(api_key)), transport=transport)
 
     @property
     def url(self) -> str:

@@ -255,12 +255,11 @@ def connection(url: str, headers: Mapping[str, str] | None, api_key: str | None)
     Args:
         url: of the server.
         headers: sent with every request.
-        api_key: sent likewise; None for that of the variable ``SERVABLE_API_KEY``, if there is one.
+        api_key: sent likewise; None for none.
     """
     sent = dict(headers or {})
-    key = os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key
-    if key:
-        sent["authorization"] = f"Bearer {key}"
+    if api_key is not None:
+        sent["authorization"] = f"Bearer {api_key}"
     host = urlsplit(url).hostname or ""
     local = host in {"localhost", "::1"} or host.startswith("127.")
     return {"base_url": url, "headers": sent, "trust_env": not local}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
-from starlette.routing import Router
+from starlette.routing import Route, Router
 
 from servable.errors import MethodNotAllowed, RouteNotFound, ServableError
 from servable.logs import fields, logger
@@ -80,10 +80,13 @@ class Application:
         self._desk = Desk(host, settings, version, link, lambda: self.ready)
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
-        self._doors = doors_of(settings)
+        #: Every address for predictions.
+        self.doors = doors_of(settings)
         every = list(format_routes(self._desk, routes(self._desk)))
+        #: Every address that is no door for predictions.
+        self.routes: tuple[Route, ...] = tuple(every)
         self._signs = frozenset(route.path for route in every if isinstance(route, OpenRoute))
-        self._router = Router(list(every), redirect_slashes=False)
+        self._router = Router(every, redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold | Split, Door]] = {}
         self._ids = RequestIds()
@@ -111,7 +114,7 @@ class Application:
             self._known.clear()
         known = self._known.get(request.target)
         if known is None:
-            asked = asked_for(split_target(request.target)[0], request.headers, self._doors)
+            asked = asked_for(split_target(request.target)[0], request.headers, self.doors)
             if asked is None:
                 return None
             request.style = asked.door.style
@@ -207,7 +210,7 @@ class Application:
 
     def _asked(self, request: HttpRequest) -> Asked:
         """The door and the model of a request that came to one."""
-        return cast(Asked, asked_for(split_target(request.target)[0], request.headers, self._doors))
+        return cast(Asked, asked_for(split_target(request.target)[0], request.headers, self.doors))
 
     def _find(self, asked: Asked, request: HttpRequest) -> tuple[Live | Cold | Split, Door]:
         found = self._desk.target(request.caller, asked.reference), asked.door
@@ -266,7 +269,7 @@ class Application:
 
     def _style(self, request: HttpRequest) -> Style:
         path = split_target(request.target)[0]
-        asked = asked_for(path, request.headers, self._doors)
+        asked = asked_for(path, request.headers, self.doors)
         return style_of(path) if asked is None else asked.door.style
 
     # ------------------------------------------------------------------ everything else
@@ -286,7 +289,7 @@ class Application:
                 passes(request)
             path = split_target(request.target)[0]
             request.caller = state[CALLER] = self.gate.caller(request.headers, path in self._signs)
-            asked = asked_for(path, request.headers, self._doors)
+            asked = asked_for(path, request.headers, self.doors)
             if asked is not None:
                 body = await read_body(receive, self._max_body)
                 if body is None:
