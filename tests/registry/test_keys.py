@@ -68,7 +68,7 @@ def test_a_rotated_key_lasts_for_the_overlap(place: Home, clock: FakeClock) -> N
     ]
     place.keys.rotate(kept.id, timedelta(0))
     assert place.keys.all()[1].state(clock.now()) == "expired"
-    with pytest.raises(NotFoundError, match="no active key other"):
+    with pytest.raises(NotFoundError, match="no active key 'other'"):
         place.keys.rotate("other", DAY)
 
 
@@ -79,7 +79,7 @@ def test_revoked_keys(place: Home, clock: FakeClock) -> None:
     assert [key.id for key in place.keys.revoke("ci")] == [second.id]
     assert place.keys.revoke("ci") == ()
     assert {key.state(clock.now()) for key in place.keys.all()} == {"revoked"}
-    with pytest.raises(NotFoundError, match="There is no key nobody"):
+    with pytest.raises(NotFoundError, match="There is no key 'nobody'"):
         place.keys.revoke("nobody")
 
 

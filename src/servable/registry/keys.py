@@ -135,7 +135,9 @@ def _named(connection: Connection, name: str) -> tuple[KeyRecord, ...]:
 
 
 def _read(connection: Connection, name: str | None) -> tuple[KeyRecord, ...]:
-    wanted = select(tables.keys).order_by(_COLUMNS.created_at, _COLUMNS.id)
+    wanted = select(*(column for column in _COLUMNS if column is not _COLUMNS.number)).order_by(
+        _COLUMNS.number
+    )
     if name is not None:
         wanted = wanted.where((_COLUMNS.name == name) | (_COLUMNS.id == name))
     return tuple(record_of(*row) for row in connection.execute(wanted).all())

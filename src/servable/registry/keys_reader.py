@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from servable.registry.home import Home
 
 _NUMBER = "SELECT number FROM changes"
-_READ = (
-    "SELECT id, name, salt, digest, scopes, created_at, expires_at, revoked_at FROM keys "
-    "ORDER BY created_at, id"
-)
+_READ = "SELECT id, name, salt, digest, scopes, created_at, expires_at, revoked_at FROM keys ORDER BY number"
 
 
 class KeysReader(Protocol):

@@ -172,7 +172,8 @@ findings = Table(
 keys = Table(
     "keys",
     metadata,
-    Column("id", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
     Column("name", String(128), nullable=False),
     Column("salt", String(64), nullable=False),
     Column("digest", String(64), nullable=False),

@@ -70,8 +70,9 @@ def parse_scope(text: str) -> Scope:
     Raises:
         InputError: it is none.
     """
-    action, _, models = text.strip().partition(":")
-    models = models or EVERY_MODEL
+    action, colon, models = text.strip().partition(":")
+    # Nothing after a colon is a mistake, such as a variable that is not set, and must not open everything.
+    models = models if colon else EVERY_MODEL
     if action not in ACTIONS:
         raise InputError(
             f"{text[:60]!r} is no scope; write an action and a model, such as predict:income, with one of "

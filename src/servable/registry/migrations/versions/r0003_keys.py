@@ -11,7 +11,8 @@ def upgrade() -> None:
     """Add the table."""
     op.create_table(
         "keys",
-        sa.Column("id", sa.String(32), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("id", sa.String(32), nullable=False, unique=True),
         sa.Column("name", sa.String(128), nullable=False),
         sa.Column("salt", sa.String(64), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
