@@ -171,7 +171,7 @@ class RouteNotFound(NotFoundError, code="route_not_found"):
     """No such address on this server."""
 
 
-class AccessError(ServableError, code="forbidden"):
+class AccessError(ServableError, code="access"):
     """Who asks may not do that."""
 
 

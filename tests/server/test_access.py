@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import jsonschema_rs
 import pytest
+from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from servable.clock import SystemClock
 from servable.errors import SettingInvalid
@@ -280,6 +282,19 @@ def test_a_model_that_one_does_not_see_answers_like_one_that_is_not_there(walk: 
         assert "iris" not in document.text
         document = await client.get("/openapi.json", headers=scene.headers["predict:iris"])
         assert "/models/iris/predict" in document.json()["paths"]
+
+    walk(course)
+
+
+def test_the_document_says_which_key_is_wanted(walk: Walk) -> None:
+    async def course(client: httpx.AsyncClient, scene: Scene) -> None:
+        document = (await client.get("/openapi.json", headers=scene.headers["admin"])).json()
+        jsonschema_rs.validator_for(OPENAPI_31).validate(document)
+        asked = document["paths"]["/models/iris/predict"]["post"]
+        assert asked["security"] == [{"bearer": []}, {"apiKey": []}]
+        assert {"401", "403"} <= set(asked["responses"])
+        assert "security" not in document["paths"]["/readyz"]["get"]
+        assert set(document["components"]["securitySchemes"]) == {"bearer", "apiKey"}
 
     walk(course)
 

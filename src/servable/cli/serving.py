@@ -118,7 +118,7 @@ AllowUnauthenticated = Annotated[
     bool,
     typer.Option(
         "--allow-unauthenticated",
-        help="Allow an address that other machines reach, although anyone there may call the models.",
+        help="Ask nobody for an API key, at any address, even where there are keys.",
         rich_help_panel=options.SERVING,
     ),
 ]

@@ -82,7 +82,7 @@ class Application:
         self._preparing: asyncio.Future[None] | None = None
         #: Every address for predictions.
         self.doors = doors_of(settings)
-        every = list(format_routes(self._desk, routes(self._desk)))
+        every = list(format_routes(self._desk, routes(self._desk, self.gate)))
         #: Every address that is no door for predictions.
         self.routes: tuple[Route, ...] = tuple(every)
         self._signs = frozenset(route.path for route in every if isinstance(route, OpenRoute))

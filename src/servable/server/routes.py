@@ -16,10 +16,12 @@ from servable.errors import NotFoundError, ServableError, Unauthenticated
 from servable.frameworks.base import STREAMS
 from servable.protocols.openapi import FORMATS_PATH, Described, document
 from servable.protocols.openapi_formats import formats_document
+from servable.protocols.openapi_security import guarded
 from servable.security.callers import NOBODY, Caller
 from servable.server import pages
 from servable.server.desk import Desk, caller_of, json_response
 from servable.server.formats.base import OpenRoute
+from servable.server.gate import Gate
 from servable.server.mounts import prefix_of
 from servable.serving.live import Cold, Live, ModelStatus
 from servable.serving.table import Table
@@ -29,18 +31,21 @@ _encode = msgspec.json.encode
 _DESCRIBED_COLD = 200
 
 
+#: Signs of life, which are also answered without a key.
+SIGNS = ("/", "/healthz", "/readyz")
 #: Documents that are kept: callers who see other models get other ones.
 _KEPT = 8
 
 
-def routes(desk: Desk) -> list[Route]:
+def routes(desk: Desk, gate: Gate) -> list[Route]:
     """The routes of a server.
 
     Args:
         desk: what they read from.
+        gate: says whether keys are wanted.
     """
-    looks = _Looks(desk)
-    signs = {"/": looks.landing, "/healthz": looks.health, "/readyz": looks.readiness}
+    looks = _Looks(desk, gate)
+    signs = dict(zip(SIGNS, (looks.landing, looks.health, looks.readiness), strict=True))
     table = {
         "/metrics": looks.metrics,
         "/openapi.json": looks.openapi,
@@ -60,11 +65,12 @@ def routes(desk: Desk) -> list[Route]:
 class _Looks:
     """The handlers; they share what they read from."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, gate: Gate) -> None:
         self._desk = desk
+        self._gate = gate
         self._host = desk.host
         self._version = desk.version
-        self._documents: deque[tuple[tuple[Described, ...], str, bytes]] = deque(maxlen=_KEPT)
+        self._documents: deque[tuple[tuple[tuple[Described, ...], str, bool], bytes]] = deque(maxlen=_KEPT)
 
     async def landing(self, request: Request) -> Response:
         """The page that links everything; for a client that does not ask for a page, a sign of life.
@@ -108,11 +114,17 @@ class _Looks:
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document; made anew when other models are described than the last time."""
         described, prefix = await self._described(caller_of(request)), prefix_of(request.scope)
-        for known, where, made in self._documents:
-            if known == described and where == prefix:
+        keyed = self._gate.access.keyed
+        for known, made in self._documents:
+            if known == (described, prefix, keyed):
                 return Response(made, media_type="application/json")
-        made = await asyncio.to_thread(lambda: _encode(document(described, self._version, prefix)))
-        self._documents.append((described, prefix, made))
+
+        def make() -> bytes:
+            whole = document(described, self._version, prefix)
+            return _encode(guarded(whole, SIGNS) if keyed else whole)
+
+        made = await asyncio.to_thread(make)
+        self._documents.append(((described, prefix, keyed), made))
         return Response(made, media_type="application/json")
 
     async def formats(self, request: Request) -> Response:
