@@ -50,6 +50,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8000, "Port to listen on; 0 for any free one.", least=0, most=65535)
     insecure: bool = _setting(False, "Ask callers for no key, at any address, even where there are keys.")
+    tls_cert: str = _setting(
+        "", "File of the certificate, with those above it, in PEM; read again when it is renewed. Empty: no TLS."
+    )
+    tls_key: str = _setting("", "File of the certificate's private key, in PEM and without a password.")
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         "Host names answered to besides localhost; '*' for all. Empty: all unless bound to loopback.",
