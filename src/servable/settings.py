@@ -51,7 +51,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     port: int = _setting(8000, "Port to listen on; 0 for any free one.", least=0, most=65535)
     insecure: bool = _setting(False, "Ask callers for no key, at any address, even where there are keys.")
     tls_cert: str = _setting(
-        "", "File of the certificate, with those above it, in PEM; read again when it is renewed. Empty: no TLS."
+        "",
+        "File of the certificate, with those above it, in PEM; read again when it is renewed. Empty: no TLS.",
     )
     tls_key: str = _setting("", "File of the certificate's private key, in PEM and without a password.")
     allowed_hosts: tuple[str, ...] = _setting(
@@ -176,6 +177,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     )
     log_level: str = _setting("info", "One of debug, info, warning, error.")
     log_format: str = _setting("text", "text for people, json for machines.")
+
+    @property
+    def scheme(self) -> str:
+        """Of the server's addresses: ``https`` with a certificate, else ``http``."""
+        return "https" if self.tls_cert else "http"
 
     def __repr__(self) -> str:
         """The settings without what must not be seen: the database's password, and where alerts go."""

@@ -108,12 +108,6 @@ def running_server(home: Path, *words: str) -> Iterator[str]:
     try:
         with servable.Client(url) as client:
             client.wait_until_ready(timeout_s=60)
-        if "--workers" in words:
-            # Of several workers the first one that is asked may be ready before the others.
-            until = time.monotonic() + 60
-            while "all workers ready" not in log.read_text():
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.02)
         yield url
     finally:
         process.send_signal(signal.SIGTERM)

@@ -1,6 +1,8 @@
 """A real package around a model that sums its rows, and does something terrible where a row asks for it."""
 
+import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -24,7 +26,11 @@ GROWTH = 96 * 1024 * 1024
 
 
 class Misbehaving:
-    """Sums rows; ``loading`` says how it misbehaves while it is loaded."""
+    """Sums rows; ``loading`` says how it misbehaves while it is loaded.
+
+    A folder there: the first process that loads it waits for the file ``1`` in it, the second for ``2`` ...
+    Each leaves the id of the server process that it is for in ``came-1``, ``came-2`` ...
+    """
 
     def __init__(self, loading: str = "") -> None:
         self.loading = loading
@@ -38,6 +44,8 @@ class Misbehaving:
             os._exit(3)
         if self.loading == "segfault":
             ctypes.string_at(0)
+        if self.loading.startswith("/"):
+            _wait_in_turn(Path(self.loading))
         if self.loading == "raise":
             raise RuntimeError("no such weights")
 
@@ -46,6 +54,15 @@ class Misbehaving:
             if (rows == code).any():
                 act(self)
         return rows.sum(axis=1)
+
+
+def _wait_in_turn(folder: Path) -> None:
+    for number in itertools.count(1):
+        with contextlib.suppress(FileExistsError), (folder / f"came-{number}").open("x") as mark:
+            mark.write(str(os.getppid()))
+            break
+    while not (folder / str(number)).exists():
+        time.sleep(0.01)
 
 
 def _raise(model: Misbehaving) -> None:

@@ -73,17 +73,26 @@ def divide(home: Path, traffic: Traffic) -> None:
 
 
 _OPERATE = """
-import sys
+import json, sys
 from pathlib import Path
-from faults.swapping import deploy
+from faults import swapping
+from servable.registry.records import Share, Traffic
+home = Path(sys.argv[1])
 for line in sys.stdin:
-    deploy(Path(sys.argv[1]), int(line))
+    match json.loads(line):
+        case ["deploy", version]:
+            swapping.deploy(home, version)
+        case ["divide", *shares]:
+            parts = tuple(Share(version=version, weight=weight) for version, weight in shares)
+            swapping.divide(home, Traffic(shares=parts))
+        case ["roll_back"]:
+            swapping.roll_back(home)
     print("done", flush=True)
 """
 
 
 class Operator:
-    """Deploys from a process of its own, so that the callers' clocks are not disturbed by its work."""
+    """Changes what is served, from a process of its own, so that callers' clocks are not disturbed by it."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -102,9 +111,20 @@ class Operator:
 
     async def deploy(self, version: int) -> None:
         """Let a version be served."""
+        await self._do("deploy", version)
+
+    async def divide(self, shares: dict[int, float]) -> None:
+        """Let versions share the requests, by weights."""
+        await self._do("divide", *shares.items())
+
+    async def roll_back(self) -> None:
+        """Let the version before be served."""
+        await self._do("roll_back")
+
+    async def _do(self, *words: Any) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{version}\n".encode())
+        self._process.stdin.write(json.dumps(words).encode() + b"\n")
         assert await self._process.stdout.readline() == b"done\n"
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from faults.faulty import ASKED, FAULTS, publish_faulty
-from faults.load import Client, Served, percentile, serving
+from faults.load import Client, Served, serving
 from faults.swapping import NAME, Callers, divide, importable, listed, publish_good
+from faults.windows import Timed, Windows, awake, p99
 from servable.registry.records import WHOLE, Traffic
 from servable.workflows.running import Samples, samples
 
-LENGTH_S = float(os.environ.get("SERVABLE_SHADOW_S", "20"))
+#: Rounds of so many windows without a shadow and as many with one.
+ROUNDS = int(os.environ.get("SERVABLE_SHADOW_ROUNDS", "4"))
+WINDOWS = 4
 
 __all__ = ["importable"]
 
@@ -113,33 +116,35 @@ def test_no_request_takes_longer_whatever_its_shadow_does(home: Path, fault: str
     publish_good(home, deploy=True)
     shadow = publish_faulty(home, fault)
 
-    async def measured(served: Served) -> Callers:
-        async with Callers(served, per_second=200, row=ASKED) as callers:
-            await callers.during(LENGTH_S)
-        callers.clean()
-        return callers
-
-    async def course(served: Served) -> None:
-        calm, busy = [], []
+    async def divided(served: Served, traffic: Traffic) -> None:
+        """Divide the requests so, and wait until the shadow is there or gone."""
+        await asyncio.to_thread(divide, home, traffic)
         async with Client(served.address) as client:
-            # In turns, so that what the machine does besides meets both alike.
-            for _ in range(3):
-                calm += (await measured(served)).seconds
-                await asyncio.to_thread(divide, home, Traffic(shadow=shadow))
+            if traffic.shadow:
                 await until_live(client, shadow)
-                busy += (await measured(served)).seconds
-                await asyncio.to_thread(divide, home, WHOLE)
-                while any(
-                    one["version"] == shadow and one["state"] == "live" for one in await listed(client)
-                ):
-                    await asyncio.sleep(0.01)
-            counted = outcomes(await figures(client), shadow)
-        quiet, loud = percentile(calm, 0.99), percentile(busy, 0.99)
-        print(
-            f"shadow {fault}: p99 {loud * 1e3:.3f} ms, without {quiet * 1e3:.3f} ms "
-            f"({loud / quiet - 1:+.1%}); {len(busy)} requests, {counted}"
-        )
-        assert loud <= 1.1 * quiet
+                return
+            while any(one["version"] == shadow and one["state"] == "live" for one in await listed(client)):
+                await asyncio.sleep(0.01)
 
-    with serving(home, poll_s=0.05, run_limit_s=1.0) as served:
-        asyncio.run(course(served))
+    async def counted(served: Served) -> dict[str, float]:
+        async with Client(served.address) as client:
+            return outcomes(await figures(client), shadow)
+
+    with serving(home, poll_s=0.05, run_limit_s=1.0) as served, awake():
+        timed = Timed(served, f"/models/{NAME}/predict", {"input": ASKED}, 200.0)
+        timed.windows(1)
+        without, beside = Windows([], 0), Windows([], 0)
+        # In turns, so that what the machine does besides meets both alike.
+        for _ in range(ROUNDS):
+            without = without.and_those(timed.windows(WINDOWS))
+            asyncio.run(divided(served, Traffic(shadow=shadow)))
+            beside = beside.and_those(timed.windows(WINDOWS))
+            asyncio.run(divided(served, WHOLE))
+        seen = asyncio.run(counted(served))
+    print(
+        f"shadow {fault}: p99 {p99(beside) * 1e3:.3f} ms, without {p99(without) * 1e3:.3f} ms "
+        f"({p99(beside) / p99(without) - 1:+.1%}); windows {len(beside.kept)} and {len(without.kept)}, "
+        f"set aside {beside.set_aside} and {without.set_aside}; {seen}"
+    )
+    assert seen["shadow_failed"] > 0
+    assert p99(beside) <= 1.1 * p99(without)

@@ -243,6 +243,24 @@ def test_whoever_has_fewest_goes_first() -> None:
     board.close()
 
 
+def test_whoever_loads_leaves_clients_to_those_that_are_ready() -> None:
+    board = Board.create(3)
+    first, second = (Place(board, number) for number in range(2))
+    first.load()
+    second.load()
+    # Connections say nothing before its process is ready.
+    first.connected(4)
+    assert [place.others_answer() for place in (first, second)] == [False, False]
+    second.join()
+    assert [place.others_answer() for place in (first, second)] == [True, False]
+    assert second.first()
+    second.leave()
+    assert [place.others_answer() for place in (first, second)] == [False, False]
+    first.join()
+    assert [place.others_answer() for place in (first, second)] == [False, True]
+    board.close()
+
+
 def test_two_processes_share_what_comes() -> None:
     """Two acceptors on one socket, each with a board of its own over the same memory."""
 
@@ -266,6 +284,7 @@ def test_two_processes_share_what_comes() -> None:
             # Readers of a loop go by descriptor, so each needs its own for the one socket.
             own = listening.dup()
             acceptors.append((Acceptor(own, Counted, place), board, own))
+            acceptors[-1][0].ready()
         clients = [await asyncio.open_connection(*listening.getsockname()) for _ in range(21)]
         while len(opened[0]) + len(opened[1]) < 21:
             await asyncio.sleep(0.001)

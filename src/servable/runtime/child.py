@@ -224,8 +224,6 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
         ServableError: the package or the model cannot be used, and why.
     """
     started = time.perf_counter()
-    if load.nice:
-        os.nice(load.nice)
     sys.path.extend(path for path in load.paths if path not in sys.path)
     # A driver of GPUs takes far more addresses than memory, so there only resident memory is watched.
     bounded = not may_use_gpu(load.device)

@@ -84,9 +84,7 @@ class Child:
         self._outbox = Outbox(self._socket, lambda: self._end_of_socket(unread=True))
         self._loop.add_reader(self._socket.fileno(), self._readable)
         memory, paths = limits.memory_bytes, tuple(sys.path)
-        load = Load(
-            str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share, spec.nice
-        )
+        load = Load(str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share)
         self._outbox.send(encode(Frame(Kind.LOAD, 0, _encode(load), b"")))
 
     @property

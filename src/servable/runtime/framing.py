@@ -144,7 +144,6 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
         paths: where the server imports from; the child imports from there as well.
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: for a keeper, who loads it in processes of its own; None for a model process.
-        nice: how far the process stands back behind others, from 0 to 19.
     """
 
     folder: str
@@ -154,7 +153,6 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     paths: tuple[str, ...]
     device: str = "auto"
     share: Share | None = None
-    nice: int = 0
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):

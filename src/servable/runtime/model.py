@@ -38,12 +38,14 @@ from servable.runtime.placement import Placed, found_here, place
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 from servable.runtime.rehearsal import example_arrays, rehearse
 from servable.runtime.sharing import ALONE, Sharing
-from servable.runtime.spawning import Spawned, Start
+from servable.runtime.spawning import Spawned, Start, spawned_behind
 
 #: Most rows in one batch, unless the policy says otherwise.
 MOST_ROWS = 1024
 #: Seconds that a keeper may need besides starting a process.
 _BESIDE_START_S = 15.0
+#: Seconds between two signs of life of a process that runs only where nobody else wants the processor.
+_BEHIND_HEARTBEAT_S = 10.0
 #: Files of a package that no variant is loaded from.
 _RECORDS = frozenset(
     {
@@ -102,7 +104,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         process_memory: bytes of resident memory at which a child is replaced.
         accelerator: the GPU that it will run on, where its memory is counted; else empty.
         accelerator_budget: bytes that all models may hold of that GPU.
-        nice: how far its own processes stand back behind others, from 0 to 19.
+        behind: whether its own processes run only where nobody else of the server wants the processor.
     """
 
     cores: int = 1
@@ -111,7 +113,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     process_memory: int = 4 * 1024**3
     accelerator: str = ""
     accelerator_budget: int = 0
-    nice: int = 0
+    behind: bool = False
 
 
 class _Found(NamedTuple):
@@ -202,7 +204,7 @@ async def load_model(
     placed = _placed(chosen, None, policy, limits, shared=shared)
     running: Executor
     if placed.kind == "process":
-        start = sharing.start if shared else Spawned
+        start = sharing.start if shared else None
         running = executor = _children(package, chosen, placed, policy, limits, start)
         if meter is not None:
             executor.on_replaced = meter.replaced
@@ -291,15 +293,31 @@ async def _found_in(executor: ProcessExecutor, package: Package, processes: int)
 
 
 def _children(
-    package: Package, variant: Variant, placed: Placed, policy: Policy, limits: LoadLimits, start: Start
+    package: Package,
+    variant: Variant,
+    placed: Placed,
+    policy: Policy,
+    limits: LoadLimits,
+    start: Start | None,
 ) -> ProcessExecutor:
+    """The executor of a variant; ``start``: by which processes are shared, None for its own."""
     name, memory = package.manifest.model, limits.process_memory
     device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
-    spec = ChildSpec(package.folder, package.digest, variant.name, device, nice=limits.nice)
+    spec = ChildSpec(package.folder, package.digest, variant.name, device)
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
-    if start is Spawned:
-        return ProcessExecutor(spec, name=name, processes=placed.slots, spares=policy.spares, limits=own)
+    if limits.behind:
+        # Whoever gets no processor for a while does not hang.
+        own = msgspec.structs.replace(own, heartbeat_s=_BEHIND_HEARTBEAT_S)
+    if start is None:
+        return ProcessExecutor(
+            spec,
+            name=name,
+            processes=placed.slots,
+            spares=policy.spares,
+            limits=own,
+            start=spawned_behind if limits.behind else Spawned,
+        )
     share = Share(
         name,
         placed.slots,

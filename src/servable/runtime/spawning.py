@@ -19,6 +19,9 @@ from servable.runtime.framing import Share
 from servable.runtime.remote import Remote
 from servable.tensors import Arrays
 
+#: The priority of whoever stands back as far as it goes.
+_LOWEST = 19
+
 
 class ChildSpec(NamedTuple):
     """What a child loads.
@@ -29,7 +32,6 @@ class ChildSpec(NamedTuple):
         variant: its name.
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: what a keeper must know to hold it for several servers; None where it is held for one.
-        nice: how far it stands back behind other processes, from 0 to 19.
     """
 
     folder: Path
@@ -37,7 +39,6 @@ class ChildSpec(NamedTuple):
     variant: str
     device: str = "auto"
     share: Share | None = None
-    nice: int = 0
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,11 +119,20 @@ class Spawned:
     """An interpreter of its own, which leads a process group; see ``Start``.
 
     The kernel says when it is dead, by a descriptor that becomes readable (``pidfd_open``).
+
+    Args:
+        descriptors: see ``Start``.
+        died: see ``Start``.
+        behind: let it run only where nobody else of this server wants the processor.
     """
 
-    def __init__(self, descriptors: tuple[int, int, int], died: Callable[[], None]) -> None:
-        self._process = _spawn(*descriptors)
+    def __init__(
+        self, descriptors: tuple[int, int, int], died: Callable[[], None], *, behind: bool = False
+    ) -> None:
+        self._process = _spawn(*descriptors, behind=behind)
         self.pid = self._process.pid
+        if behind:
+            _stand_back(self.pid)
         try:
             self._alarm = os.pidfd_open(self.pid)
         except BaseException:
@@ -154,7 +164,21 @@ class Spawned:
         return ended_how(self._process.wait())
 
 
-def _spawn(*descriptors: int) -> "subprocess.Popen[Any]":
+def spawned_behind(descriptors: tuple[int, int, int], died: Callable[[], None]) -> Process:
+    """An interpreter that stands back behind this server's other processes; see ``Start``."""
+    return Spawned(descriptors, died, behind=True)
+
+
+def _stand_back(pid: int) -> None:
+    """Let a process run only where no other one wants the processor, and its threads to come likewise."""
+    # Where a sandbox forbids the policy, the lowest priority of the ordinary one is left.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, _LOWEST)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _spawn(*descriptors: int, behind: bool) -> "subprocess.Popen[Any]":
     """Start the interpreter of a child.
 
     The thread that calls this must live as long as the child: the kernel ends a child with the thread that
@@ -167,7 +191,10 @@ def _spawn(*descriptors: int) -> "subprocess.Popen[Any]":
         # What a model prints goes where the server's own log goes, never to its standard output.
         stdout=2,
         pass_fds=descriptors,
-        start_new_session=True,
+        # Many kernels share the processors out among sessions first (``sched_autogroup_enabled``): whoever
+        # leads a session of its own gets as much as the whole server, whatever its priority is.
+        start_new_session=not behind,
+        process_group=0 if behind else None,
     )
 
 

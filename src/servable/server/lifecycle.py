@@ -25,6 +25,7 @@ from servable.server.app import Application
 from servable.server.exposure import check_exposure
 from servable.server.gate import Gate
 from servable.server.listener import Listener
+from servable.server.tls import certificate_of
 from servable.server.workers import Link, NoLink
 from servable.serving.desired import RegistrySource
 from servable.serving.held import failed, held
@@ -70,11 +71,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def url_of(listening: socket.socket, host: str) -> str:
+def url_of(listening: socket.socket, host: str, scheme: str = "http") -> str:
     """The base address of a listening socket, as this machine reaches it."""
     port = listening.getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
-    return f"http://{shown}:{port}"
+    return f"{scheme}://{shown}:{port}"
 
 
 class ServerLife:
@@ -99,8 +100,9 @@ class ServerLife:
     ) -> None:
         check_exposure(settings)
         self._settings = settings
+        self._certificate = certificate_of(settings)
         self._socket = listening or bind(settings.host, settings.port)
-        self.url = url_of(self._socket, settings.host)
+        self.url = url_of(self._socket, settings.host, settings.scheme)
         try:
             source = RegistrySource(Path(settings.home), database_url=settings.database_url, only=only)
             self._link = link or NoLink()
@@ -113,8 +115,9 @@ class ServerLife:
             self._socket.close()
             raise
         self._listener = Listener(
-            self.application, settings, self._socket, self._link, self._count_connections
-        )
+            self.application, settings, self._socket, self._link, self._count_connections,
+            self._certificate.context,
+        )  # fmt: skip
         self._stopping = asyncio.Event()
         self._now = asyncio.Event()
 
@@ -138,7 +141,8 @@ class ServerLife:
                 raise self.host.failures[0]
             if self._link.patient:
                 await self._listener.open()
-            following = asyncio.gather(self.host.run(), self._gate.follow())
+            self._listener.ready()
+            following = asyncio.gather(self.host.run(), self._gate.follow(), self._certificate.follow())
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():
                 started.set_result(None)

@@ -1,7 +1,7 @@
 """TLS: the certificate that a server shows, read again when it is renewed.
 
-The protocols that are offered (ALPN) are HTTP/2, which gRPC asks for, and HTTP/1.1. Which one it is the first bytes
-of a connection say, as without TLS.
+The protocols that are offered (ALPN) are HTTP/2, which gRPC asks for, and HTTP/1.1. Which one it is the first
+bytes of a connection say, as without TLS.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Certificate(Protocol):
 class NoCertificate:
     """Connections are not encrypted."""
 
-    context = None
+    context: ssl.SSLContext | None = None
 
     async def follow(self) -> None:
         """There is nothing to follow."""
@@ -62,7 +62,7 @@ class FileCertificate:
             self.look()
 
     def look(self) -> bool:
-        """Look once; whether another certificate is shown from now on. Connections that are open keep theirs."""
+        """Look once; whether new connections get another certificate from now on."""
         stamps = _stamps(self._files)
         if stamps == self._seen:
             return False
@@ -87,7 +87,9 @@ def certificate_of(settings: ServerSettings) -> Certificate:
         SettingInvalid: one of the two files is not named, or they cannot be used.
     """
     if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise SettingInvalid("A certificate and its key belong together; name both, --tls-cert and --tls-key.")
+        raise SettingInvalid(
+            "A certificate and its key belong together; name both, --tls-cert and --tls-key."
+        )
     if not settings.tls_cert:
         return NoCertificate()
     return FileCertificate(Path(settings.tls_cert), Path(settings.tls_key))

@@ -4,6 +4,9 @@ Left to the kernel, one process takes all that come at once and keeps them for a
 So every process writes how many connections it has on a board in shared memory, and one that has more
 than another lets it go first: the other was woken as well and takes the connection at once. Nobody
 waits for long for a process that does not come, because it may be busy or dying.
+
+A process whose models are not loaded yet takes connections only while no other one is ready: somebody has to
+say that the server is not ready, and whoever saw that it is must not be refused by another process.
 """
 
 import asyncio
@@ -11,20 +14,26 @@ import contextlib
 import mmap
 import os
 import socket
+import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 #: How often in a row a process lets another go first, and the seconds between two looks.
 _PASSES = 4
 _PASS_S = 0.001
 #: Seconds without accepting when the process has run out of descriptors.
 _FULL_S = 0.1
+#: Seconds between two looks of a process that is not ready whether another one still is.
+_OTHERS_S = 0.05
 _BACKLOG = 2048
-_ABSENT = -1
+#: Seconds for the last words on an encrypted connection.
+_SHUT_S = 2.0
+#: On the board: does not accept; accepts where nobody is ready.
+_ABSENT, _LOADING = -1, -2
 
 
 class Board:
-    """How many connections each process has. Each place is written by one process, read by all.
+    """How many connections each process that is ready has. Each place is written by one process, read by all.
 
     Args:
         descriptor: of the shared memory; ``close`` closes it.
@@ -48,17 +57,25 @@ class Board:
         return board
 
     def write(self, place: int, connections: int) -> None:
-        """A process accepts and has so many."""
+        """A process is ready and has so many."""
         self._counts[place] = connections
+
+    def load(self, place: int) -> None:
+        """A process accepts where nobody is ready, and is not ready itself."""
+        self._counts[place] = _LOADING
 
     def leave(self, place: int) -> None:
         """A process does not accept (yet, or any more)."""
         self._counts[place] = _ABSENT
 
     def first(self, place: int) -> bool:
-        """Whether no other process that accepts has fewer connections than this one."""
+        """Whether no other process that is ready has fewer connections than this one."""
         own = self._counts[place]
-        return all(not _ABSENT < count < own for count in self._counts)
+        return all(not 0 <= count < own for count in self._counts)
+
+    def anybody_ready(self) -> bool:
+        """Whether a process is ready."""
+        return any(count >= 0 for count in self._counts)
 
     def close(self) -> None:
         """Give this process's hold of it back."""
@@ -78,25 +95,33 @@ class Place:
     def __init__(self, board: Board, number: int) -> None:
         self._board = board
         self._number = number
-        self._present = False
+        self._ready = False
         #: Open connections.
         self._connections = 0
         #: Connections that were accepted and are not open yet.
         self._opening = 0
 
+    def load(self) -> None:
+        """From now on this process accepts what comes while nobody is ready."""
+        self._board.load(self._number)
+
     def join(self) -> None:
-        """From now on this process accepts."""
-        self._present = True
+        """From now on this process is ready and accepts."""
+        self._ready = True
         self._write()
 
     def leave(self) -> None:
         """From now on it does not."""
-        self._present = False
+        self._ready = False
         self._board.leave(self._number)
 
     def first(self) -> bool:
-        """Whether no other process that accepts has fewer connections."""
+        """Whether it is this process's turn, so that no other one that is ready has fewer connections."""
         return self._board.first(self._number)
+
+    def others_answer(self) -> bool:
+        """Whether this process is not ready and another one is."""
+        return not self._ready and self._board.anybody_ready()
 
     def connected(self, connections: int) -> None:
         """So many connections are open."""
@@ -109,36 +134,94 @@ class Place:
         self._write()
 
     def _write(self) -> None:
-        if self._present:
+        if self._ready:
             self._board.write(self._number, self._connections + self._opening)
 
 
+class Secure(NamedTuple):
+    """How connections are encrypted.
+
+    Attributes:
+        context: of TLS; None for connections without.
+        within_s: seconds within which a client must have agreed on the encryption.
+    """
+
+    context: ssl.SSLContext | None = None
+    within_s: float = 10.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the event loop is told."""
+        if self.context is None:
+            return {}
+        return {"ssl": self.context, "ssl_handshake_timeout": self.within_s, "ssl_shutdown_timeout": _SHUT_S}
+
+
+PLAIN = Secure()
+
+
 class Accepting(Protocol):
-    """What accepts connections until it is closed."""
+    """What accepts connections until it is closed.
+
+    Attributes:
+        in_turn: whether other processes accept from the same socket.
+    """
+
+    in_turn: bool
+
+    def ready(self) -> None:
+        """The models are loaded: take part like the others."""
+        ...
 
     def close(self) -> None:
         """Accept nothing more; connections stay."""
         ...
 
 
-async def accept_alone(listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+async def accept_alone(
+    listening: socket.socket, factory: Callable[[], asyncio.Protocol], secure: Secure = PLAIN
+) -> Accepting:
     """Accept everything that comes."""
     loop = asyncio.get_running_loop()
-    return await loop.create_server(factory, sock=listening, backlog=_BACKLOG)
+    return _Alone(await loop.create_server(factory, sock=listening, backlog=_BACKLOG, **secure.options))
+
+
+class _Alone:
+    """Accepts everything."""
+
+    in_turn = False
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+
+    def ready(self) -> None:
+        """It takes everything as before."""
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self._server.close()
 
 
 class Acceptor:
-    """Accepts in turn with others. Belongs to one event loop.
+    """Accepts in turn with others, until ``ready`` only while nobody is ready. Belongs to one event loop.
 
     Args:
         listening: the socket, not blocking; stays the caller's.
         factory: makes the protocol of a connection.
         place: of this process.
+        secure: how they are encrypted.
     """
 
+    in_turn = True
+
     def __init__(
-        self, listening: socket.socket, factory: Callable[[], asyncio.Protocol], place: Place
+        self,
+        listening: socket.socket,
+        factory: Callable[[], asyncio.Protocol],
+        place: Place,
+        secure: Secure = PLAIN,
     ) -> None:
+        self._secure = secure
         self._loop = asyncio.get_running_loop()
         self._listening = listening
         self._factory = factory
@@ -146,8 +229,12 @@ class Acceptor:
         self._passed = 0
         self._later: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[None]] = set()
-        place.join()
+        place.load()
         self._loop.add_reader(listening, self._come)
+
+    def ready(self) -> None:
+        """The models are loaded: take part like the others."""
+        self._place.join()
 
     def close(self) -> None:
         """Accept nothing more."""
@@ -157,6 +244,9 @@ class Acceptor:
         self._place.leave()
 
     def _come(self) -> None:
+        if self._place.others_answer():
+            self._pause(_OTHERS_S)
+            return
         if self._passed < _PASSES and not self._place.first():
             self._passed += 1
             self._pause(_PASS_S)
@@ -185,7 +275,7 @@ class Acceptor:
         with contextlib.suppress(OSError):
             if connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(self._factory, connection)
+            await self._loop.connect_accepted_socket(self._factory, connection, **self._secure.options)
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening)

@@ -45,8 +45,6 @@ _log = logger("serving")
 _T = TypeVar("_T")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-#: How far the process of a shadow stands back behind all others: as far as it goes.
-_STANDS_BACK = 19
 
 
 class Seated(NamedTuple):
@@ -235,7 +233,7 @@ class Loader:
             self._limits,
             accelerator=seated.device,
             accelerator_budget=seated.budget,
-            nice=_STANDS_BACK if wanted.is_shadow else 0,
+            behind=wanted.is_shadow,
         )
         with _ours(wanted):
             loaded = await self._loading(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from servable.client.credentials import KEY_VARIABLE, key_of
+from servable.client.credentials import KEY_VARIABLE, key_of, trust_of
 from servable.errors import RemoteError
 from servable.monitoring.intervals import Estimate
 from servable.workflows.running_outcomes import RunningModel, RunningServer, RunningShadow
@@ -33,7 +33,7 @@ def ask(url: str) -> RunningServer | None:
 
     base = url.rstrip("/")
     try:
-        with httpx.Client(timeout=ASK_TIMEOUT_S, headers=_key()) as client:
+        with httpx.Client(timeout=ASK_TIMEOUT_S, headers=_key(), verify=trust_of(None)) as client:
             listed, figures, ready = (client.get(base + path) for path in ("/models", "/metrics", "/readyz"))
         refused = next((each for each in (listed, figures) if each.status_code in _REFUSED), None)
         if refused is not None:
