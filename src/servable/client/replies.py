@@ -109,7 +109,7 @@ def unreachable(failure: httpx.HTTPError | httpx.InvalidURL, url: str, timeout_s
     # The library tells what went wrong with the encryption in words alone.
     if "CERTIFICATE_VERIFY_FAILED" in str(failure):
         return ServerUnreachable(
-            f"The certificate of {url} is not one that is trusted here; name the file of its authority as ca= "
+            f"The certificate of {url} is not one that is trusted here; name its authority's file as ca= "
             "or in the variable SSL_CERT_FILE."
         )
     if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
