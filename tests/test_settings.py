@@ -8,9 +8,7 @@ import pytest
 from servable.errors import SettingInvalid
 from servable.settings import (
     ServerSettings,
-    check_exposure,
     describe_settings,
-    is_loopback,
     load_settings,
     masked_url,
 )
@@ -95,13 +93,3 @@ def test_passwords_are_not_shown() -> None:
     shown = repr(ServerSettings(alert_webhook="https://example.org/secret", alert_key="secret"))
     assert "secret" not in shown
     assert "alert_key='***'" in shown
-
-
-def test_exposure_must_be_asked_for() -> None:
-    assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "example.org")] == [
-        True, True, True, False, False,
-    ]  # fmt: skip
-    check_exposure(ServerSettings())
-    check_exposure(ServerSettings(host="0.0.0.0", insecure=True))
-    with pytest.raises(SettingInvalid, match="--allow-unauthenticated"):
-        check_exposure(ServerSettings(host="0.0.0.0"))

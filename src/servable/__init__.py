@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from servable.workflows.evaluate import evaluate
     from servable.workflows.feedback import feedback
     from servable.workflows.generate import generate_client
+    from servable.workflows.keys import create_key, keys, revoke_key, rotate_key
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
     from servable.workflows.quality import quality
@@ -54,17 +55,21 @@ __all__ = [
     "add",
     "asgi",
     "change_rollout",
+    "create_key",
     "deploy",
     "describe",
     "drift",
     "evaluate",
     "feedback",
     "generate_client",
+    "keys",
     "model",
     "models",
     "optimize",
     "quality",
+    "revoke_key",
     "rollback",
+    "rotate_key",
     "score",
     "select",
     "serve",
@@ -91,17 +96,21 @@ _HOMES = {
     "add": "servable.workflows.add",
     "asgi": "servable.engines.embedded",
     "change_rollout": "servable.workflows.rollouts",
+    "create_key": "servable.workflows.keys",
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
     "drift": "servable.workflows.drift",
     "evaluate": "servable.workflows.evaluate",
     "feedback": "servable.workflows.feedback",
     "generate_client": "servable.workflows.generate",
+    "keys": "servable.workflows.keys",
     "model": "servable.frameworks.python_model",
     "models": "servable.workflows.look",
     "optimize": "servable.workflows.optimize",
     "quality": "servable.workflows.quality",
+    "revoke_key": "servable.workflows.keys",
     "rollback": "servable.workflows.deploy",
+    "rotate_key": "servable.workflows.keys",
     "score": "servable.workflows.score",
     "select": "servable.workflows.select",
     "serve": "servable.engines.local",

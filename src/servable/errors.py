@@ -20,6 +20,9 @@
     │   ├── VersionNotFound     also for an alias
     │   ├── FileMissing
     │   └── RouteNotFound
+    ├── AccessError             who asks may not do that
+    │   ├── Unauthenticated     no key, or none that is valid
+    │   └── Forbidden           a valid key that does not allow it
     ├── MethodNotAllowed        the thing exists, the verb does not
     ├── NotOffered              a wire format has it and this server does not
     ├── ConflictError           the present state does not allow it (nothing to roll back to, name taken)
@@ -166,6 +169,31 @@ class FileMissing(NotFoundError, code="file_not_found"):
 
 class RouteNotFound(NotFoundError, code="route_not_found"):
     """No such address on this server."""
+
+
+class AccessError(ServableError, code="access"):
+    """Who asks may not do that."""
+
+
+class Unauthenticated(AccessError, code="unauthenticated"):
+    """No key, or none that is valid; why it is not valid is not said.
+
+    Args:
+        shown: whether the caller showed something.
+        browser: whether a person asks, whose browser can ask for the key.
+    """
+
+    def __init__(self, shown: bool = False, browser: bool = False) -> None:
+        super().__init__(
+            "The API key is not valid here; ask whoever runs this server for another."
+            if shown
+            else "This server wants an API key, in the header Authorization: Bearer KEY or X-API-Key: KEY."
+        )
+        self.browser = browser
+
+
+class Forbidden(AccessError, code="forbidden"):
+    """The key is valid and does not allow it."""
 
 
 class MethodNotAllowed(ServableError, code="method_not_allowed"):

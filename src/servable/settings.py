@@ -54,7 +54,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     )
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8000, "Port to listen on; 0 for any free one.", least=0, most=65535)
-    insecure: bool = _setting(False, "Allow a non-loopback address although callers are not authenticated.")
+    insecure: bool = _setting(False, "Ask callers for no key, at any address, even where there are keys.")
+    tls_cert: str = _setting(
+        "",
+        "File of the certificate, with those above it, in PEM; read again when it is renewed. Empty: no TLS.",
+    )
+    tls_key: str = _setting("", "File of the certificate's private key, in PEM and without a password.")
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         "Host names answered to besides localhost; '*' for all. Empty: all unless bound to loopback.",
@@ -178,6 +183,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     log_level: str = _setting("info", "One of debug, info, warning, error.")
     log_format: str = _setting("text", "text for people, json for machines.")
 
+    @property
+    def scheme(self) -> str:
+        """Of the server's addresses: ``https`` with a certificate, else ``http``."""
+        return "https" if self.tls_cert else "http"
+
     def __repr__(self) -> str:
         """The settings without what must not be seen: passwords in addresses, and where alerts go."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -272,20 +282,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def check_exposure(settings: ServerSettings) -> None:
-    """Refuse an address that others can reach, unless that was asked for.
-
-    Raises:
-        SettingInvalid: a non-loopback host without ``insecure``.
-    """
-    if not is_loopback(settings.host) and not settings.insecure:
-        raise SettingInvalid(
-            f"Listening on {settings.host} lets every machine that reaches it call the models, and "
-            "callers are not authenticated yet; listen on 127.0.0.1 behind a proxy, "
-            "or say --allow-unauthenticated."
-        )
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, Any, str]]:

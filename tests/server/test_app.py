@@ -285,13 +285,15 @@ def test_whoever_asks_for_no_page_gets_a_sign_of_life(visit: Callable[..., Any])
 
 
 def test_the_landing_page_without_models() -> None:
-    page = landing_page(Table(), frozenset(), Place("http://localhost:8000")).decode()
+    page = landing_page(Table(), (), frozenset(), Place("http://localhost:8000")).decode()
     assert "No model is deployed yet." in page
 
 
 def test_the_landing_page_says_why_a_model_is_not_live() -> None:
     status = ModelStatus(model="a", version=2, state="failed", reason="The file <x> is damaged.")
-    page = landing_page(Table(statuses=(status,)), frozenset(), Place("http://localhost:8000")).decode()
+    page = landing_page(
+        Table(statuses=(status,)), (status,), frozenset(), Place("http://localhost:8000")
+    ).decode()
     assert "The file &lt;x&gt; is damaged." in page
     assert "<pre>" not in page
 

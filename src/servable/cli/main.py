@@ -14,6 +14,7 @@ from servable.cli import (
     drift,
     exits,
     generating,
+    keys,
     look,
     rollouts,
     run,
@@ -84,7 +85,7 @@ def _root(
     """Options of the command itself."""
 
 
-for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating):
+for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating, keys):
     group.register(app)
 
 

@@ -114,11 +114,31 @@ Watch = Annotated[
         rich_help_panel=options.SERVING,
     ),
 ]
+TlsCert = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        help="Certificate in PEM, with those above it; read again when it is renewed.",
+        show_default="no TLS",
+        rich_help_panel=options.SERVING,
+    ),
+]
+TlsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-key",
+        metavar="FILE",
+        help="The certificate's private key in PEM.",
+        show_default=False,
+        rich_help_panel=options.SERVING,
+    ),
+]
 AllowUnauthenticated = Annotated[
     bool,
     typer.Option(
         "--allow-unauthenticated",
-        help="Allow an address that other machines reach, although anyone there may call the models.",
+        help="Ask nobody for an API key, at any address, even where there are keys.",
         rich_help_panel=options.SERVING,
     ),
 ]
@@ -143,6 +163,8 @@ def serve(
     trust: options.Trust = False,
     sample: Sample = None,
     allow_unauthenticated: AllowUnauthenticated = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     watch: Watch = None,
     home: options.Home = None,
 ) -> None:
@@ -155,8 +177,10 @@ def serve(
     [bold]servable serve --memory 4GiB[/bold]
     """
     from servable.engines.local import serve as run
+    from servable.server.exposure import check_exposure
     from servable.server.lifecycle import bind
-    from servable.settings import check_exposure, config_path, load_settings
+    from servable.server.tls import certificate_of
+    from servable.settings import config_path, load_settings
     from servable.workflows.intake import is_path
 
     flags = {
@@ -164,6 +188,8 @@ def serve(
         "host": host,
         "port": port,
         "insecure": allow_unauthenticated or None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "workers": workers,
         "memory": _size("--memory", memory),
         "accelerator_memory": _size("--accelerator-memory", accelerator_memory),
@@ -175,6 +201,7 @@ def serve(
     # Refused before a model is taken in, so that a wrong flag or a taken port leaves nothing behind.
     settings = load_settings(flags)
     check_exposure(settings)
+    certificate_of(settings)
     bind(settings.host, settings.port).close()
     screen = Screen()
     names = [_taken_in(one, screen, trust, sample, home) if is_path(one) else one for one in what or ()]

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -10,6 +11,7 @@ import httpx
 
 from servable.client import encoding, replies, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
+from servable.client.credentials import key_of, trust_of
 from servable.client.results import Piece, Prediction, Predictions, Row, Rows, ServedModel
 from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
@@ -31,7 +33,9 @@ class AsyncClient:
         url: the server's address; this and all the rest as for ``Client``.
         timeout_s: the most that one call may take, all its attempts together.
         retries: more attempts after the first, made only when the failure is passing.
-        api_key: sent as ``Authorization: Bearer``.
+        api_key: sent as ``Authorization: Bearer``; None for that of the variable ``SERVABLE_API_KEY``.
+        ca: file of the authorities in PEM whose certificates are trusted; None for that of the variable
+            ``SSL_CERT_FILE``, or the usual ones.
         headers: sent with every request.
         clock: measures the time; a test can hand in its own.
         transport: carries the requests; a test can hand in one of httpx's.
@@ -47,12 +51,14 @@ class AsyncClient:
         timeout_s: float = 30.0,
         retries: int = 2,
         api_key: str | None = None,
+        ca: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._terms = Terms(url, timeout_s, retries, clock)
-        self._http = httpx.AsyncClient(**wire.connection(self.url, headers, api_key), transport=transport)
+        connection = wire.connection(self.url, headers, key_of(api_key))
+        self._http = httpx.AsyncClient(**connection, transport=transport, verify=trust_of(ca))
 
     @property
     def url(self) -> str:

@@ -106,6 +106,12 @@ def unreachable(failure: httpx.HTTPError | httpx.InvalidURL, url: str, timeout_s
     """The error for a call that got no answer at all."""
     if isinstance(failure, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return SettingInvalid(f"{url!r} is no address of a server; give one such as http://127.0.0.1:8000.")
+    # The library tells what went wrong with the encryption in words alone.
+    if "CERTIFICATE_VERIFY_FAILED" in str(failure):
+        return ServerUnreachable(
+            f"The certificate of {url} is not one that is trusted here; name its authority's file as ca= "
+            "or in the variable SSL_CERT_FILE."
+        )
     if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
         return ServerUnreachable(
             f"No server answers at {url}; start one with `servable serve`, or check the address."

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -11,6 +12,7 @@ import httpx
 
 from servable.client import encoding, replies, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
+from servable.client.credentials import key_of, trust_of
 from servable.client.results import Piece, Prediction, Predictions, Row, Rows, ServedModel
 from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
@@ -33,7 +35,9 @@ class Client:
         retries: more attempts after the first, made only when the failure is passing (no connection, 429,
             502, 503, 504), with growing random waits, the server's Retry-After honoured, and never more
             than a tenth of all requests beyond a small reserve.
-        api_key: sent as ``Authorization: Bearer``.
+        api_key: sent as ``Authorization: Bearer``; None for that of the variable ``SERVABLE_API_KEY``.
+        ca: file of the authorities in PEM whose certificates are trusted; None for that of the variable
+            ``SSL_CERT_FILE``, or the usual ones.
         headers: sent with every request.
         clock: measures the time; a test can hand in its own.
         transport: carries the requests; a test can hand in one of httpx's.
@@ -49,12 +53,14 @@ class Client:
         timeout_s: float = 30.0,
         retries: int = 2,
         api_key: str | None = None,
+        ca: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._terms = Terms(url, timeout_s, retries, clock)
-        self._http = httpx.Client(**wire.connection(self.url, headers, api_key), transport=transport)
+        connection = wire.connection(self.url, headers, key_of(api_key))
+        self._http = httpx.Client(**connection, transport=transport, verify=trust_of(ca))
 
     @property
     def url(self) -> str:

@@ -251,6 +251,11 @@ def connection(url: str, headers: Mapping[str, str] | None, api_key: str | None)
     """How the underlying HTTP client is set up.
 
     A server on this machine is never looked for through the proxy that the environment names.
+
+    Args:
+        url: of the server.
+        headers: sent with every request.
+        api_key: sent likewise; None for none.
     """
     sent = dict(headers or {})
     if api_key is not None:

@@ -19,10 +19,12 @@ from servable.errors import ServableError, SurroundingsError
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge, past, process_figures, requests
 from servable.runtime.poison import PoisonArea
+from servable.server.exposure import check_exposure
 from servable.server.lifecycle import bind, url_of
+from servable.server.tls import certificate_of
 from servable.server.turns import Board
 from servable.server.workers import ASK_S, Change, Changed, Start, share
-from servable.settings import ServerSettings, check_exposure
+from servable.settings import ServerSettings
 
 _log = logger("workers")
 _FIRST_PAUSE_S = 0.1
@@ -51,12 +53,14 @@ class Supervisor:
         self, settings: ServerSettings, only: Sequence[str], version: str, *, logs: bool = True
     ) -> None:
         check_exposure(settings)
+        # Each worker reads it for itself; what is wrong with it is said once.
+        certificate_of(settings)
         self._settings = settings
         self._only = tuple(only)
         self._version = version
         self._logs = logs
         self._socket = bind(settings.host, settings.port)
-        self.url = url_of(self._socket, settings.host)
+        self.url = url_of(self._socket, settings.host, settings.scheme)
         # Twice as many as workers: one that ends and its successor may both be there for a while.
         self._board = Board.create(2 * settings.workers + 1)
         self._poison = PoisonArea.create()

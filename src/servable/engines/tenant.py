@@ -25,6 +25,7 @@ from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import Snapshot
 from servable.server.app import Application
+from servable.server.gate import Gate
 from servable.server.refusing import refuse
 from servable.serving.desired import RegistrySource
 from servable.serving.held import failed, held
@@ -163,7 +164,8 @@ class Tenant:
         host.metrics.held = lambda: held(host.table)
         host.metrics.failed = lambda: failed(host.table)
         try:
-            application = Application(host, settings, version)
+            gate = await asyncio.to_thread(Gate, settings)
+            application = Application(host, settings, version, gate=gate)
             await host.reconcile()
         except BaseException:
             await host.close()
@@ -175,7 +177,7 @@ class Tenant:
         # What embeds models starts no processes of its own accord, so somebody else has to watch.
         self._beside = Beside(settings, figures, watch=False)
         loop = asyncio.get_running_loop()
-        self._following = (loop.create_task(host.run()), loop.create_task(self._beside.run()))
+        self._following = tuple(map(loop.create_task, (host.run(), self._beside.run(), gate.follow())))
         self._application = application
         _log.info("ready" if host.ready else "started", extra=fields(home=settings.home))
 
@@ -208,6 +210,7 @@ class Tenant:
         if self._beside is not None:
             await self._beside.close()
         await application.host.close()
+        application.gate.close()
 
 
 class Keeper:

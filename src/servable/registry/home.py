@@ -15,6 +15,7 @@ from servable.errors import ConflictError, FileMissing, ServableError, StorageFa
 from servable.registry.blobs import PackageStore
 from servable.registry.deployments import Deployments
 from servable.registry.findings import Findings
+from servable.registry.keys import Keys
 from servable.registry.leases import Leases
 from servable.registry.models import Models, packages_in_use, resolve_version
 from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
@@ -35,6 +36,7 @@ class Home:
         findings: what is known of served versions.
         rollouts: changes of versions in steps.
         leases: who may act alone.
+        keys: API keys.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -46,6 +48,7 @@ class Home:
         self.findings = Findings(state, clock)
         self.rollouts = Rollouts(state, clock)
         self.leases = Leases(state, clock)
+        self.keys = Keys(state, clock)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"

@@ -28,6 +28,7 @@ __all__ = [
     "deployments",
     "evidence",
     "findings",
+    "keys",
     "leases",
     "metadata",
     "models",
@@ -165,4 +166,19 @@ findings = Table(
     Column("kind", String(32), primary_key=True),
     Column("updated_at", String(32), nullable=False),
     Column("value", JSON, nullable=False),
+)
+
+# API keys; of a secret only its keyed hash.
+keys = Table(
+    "keys",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("name", String(128), nullable=False),
+    Column("salt", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Column("revoked_at", String(32), nullable=False),
 )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
-from starlette.routing import Router
+from starlette.routing import Route, Router
 
 from servable.errors import MethodNotAllowed, RouteNotFound, ServableError
 from servable.logs import fields, logger
@@ -19,10 +19,11 @@ from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
 from servable.server import checks as check
 from servable.server.cycle import split_target
-from servable.server.desk import COUNTED, Desk
+from servable.server.desk import CALLER, COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
-from servable.server.formats.base import Asked, Door, Streaming
+from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
+from servable.server.gate import Gate
 from servable.server.http import Exchange, HttpRequest, Reply
 from servable.server.mounts import limited, routed, target_of
 from servable.server.problems import NATIVE, Style, problem
@@ -58,23 +59,34 @@ class Application:
         settings: limits and host names.
         version: of Servable, for the documentation page.
         link: to the other processes of the server, whose figures belong to the sum.
+        gate: knows callers; None for one that reads the registry once.
     """
 
-    def __init__(self, host: Host, settings: ServerSettings, version: str, link: Link | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        settings: ServerSettings,
+        version: str,
+        link: Link | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self.host = host
         self.draining = False
         self._checks = check.checks(settings)
         self._max_body = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
+        self.gate = gate or Gate(settings)
         link = link or NoLink()
         self._desk = Desk(host, settings, version, link, lambda: self.ready)
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
-        self._doors = doors_of(settings)
-        every = format_routes(
-            self._desk, routes(self, host, version, self._desk.figures, settings.predict_route)
-        )
-        self._router = Router(list(every), redirect_slashes=False)
+        #: Every address for predictions.
+        self.doors = doors_of(settings)
+        every = list(format_routes(self._desk, routes(self._desk, self.gate)))
+        #: Every address that is no door for predictions.
+        self.routes: tuple[Route, ...] = tuple(every)
+        self._signs = frozenset(route.path for route in every if isinstance(route, OpenRoute))
+        self._router = Router(every, redirect_slashes=False)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold | Split, Door]] = {}
         self._ids = RequestIds()
@@ -102,7 +114,7 @@ class Application:
             self._known.clear()
         known = self._known.get(request.target)
         if known is None:
-            asked = asked_for(split_target(request.target)[0], request.headers, self._doors)
+            asked = asked_for(split_target(request.target)[0], request.headers, self.doors)
             if asked is None:
                 return None
             request.style = asked.door.style
@@ -116,8 +128,11 @@ class Application:
         try:
             for passes in self._checks:
                 passes(request)
+            request.caller = caller = self.gate.access.caller(request.headers)
             if known is None:
                 known = self._find(cast(Asked, asked), request)
+            else:
+                caller.require("predict", known[0].model)
             if request.method != b"POST":
                 return self._not_asked(request, reply, request_id)
             return self._predict(known, request, reply, request_id)
@@ -137,7 +152,7 @@ class Application:
             weight = check.weight_of(head)
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
             if VERSION_HEADER in head:
-                target = self.host.meant(self._asked(request).reference, head)
+                target = self._desk.meant(request.caller, self._asked(request).reference, head)
         if packed or not isinstance(target, Live):
             if isinstance(target, Split):
                 target = target.pick(head)
@@ -173,7 +188,7 @@ class Application:
                 live = target
             else:
                 spent = asyncio.get_running_loop().time() - started
-                live = await self._desk.live(asked.reference, request.headers, limit - spent)
+                live = await self._desk.live(request.caller, asked.reference, request.headers, limit - spent)
             codec = asked.door.codec(live, request.headers)
         except Exception as error:  # noqa: BLE001 - as in handle
             self.refuse(error, reply, request_id, style=request.style)
@@ -195,10 +210,10 @@ class Application:
 
     def _asked(self, request: HttpRequest) -> Asked:
         """The door and the model of a request that came to one."""
-        return cast(Asked, asked_for(split_target(request.target)[0], request.headers, self._doors))
+        return cast(Asked, asked_for(split_target(request.target)[0], request.headers, self.doors))
 
     def _find(self, asked: Asked, request: HttpRequest) -> tuple[Live | Cold | Split, Door]:
-        found = self.host.target(asked.reference), asked.door
+        found = self._desk.target(request.caller, asked.reference), asked.door
         if asked.door.lasting and len(self._known) < _KNOWN:
             self._known[request.target] = found
         return found
@@ -218,7 +233,7 @@ class Application:
         # A server without callers of gRPC never loads the library of its messages.
         from servable.server.rpc.table import Calls
 
-        self._calls = Calls(self, self._desk)
+        self._calls = Calls(self, self._desk, self.gate)
 
     def call(self, carrier: "Carrier", number: int, request: HttpRequest) -> "Stream":
         """Begin a call; see ``http.Handler``."""
@@ -254,7 +269,7 @@ class Application:
 
     def _style(self, request: HttpRequest) -> Style:
         path = split_target(request.target)[0]
-        asked = asked_for(path, request.headers, self._doors)
+        asked = asked_for(path, request.headers, self.doors)
         return style_of(path) if asked is None else asked.door.style
 
     # ------------------------------------------------------------------ everything else
@@ -272,7 +287,9 @@ class Application:
             request.style = self._style(request)
             for passes in self._checks:
                 passes(request)
-            asked = asked_for(split_target(request.target)[0], request.headers, self._doors)
+            path = split_target(request.target)[0]
+            request.caller = state[CALLER] = self.gate.caller(request.headers, path in self._signs)
+            asked = asked_for(path, request.headers, self.doors)
             if asked is not None:
                 body = await read_body(receive, self._max_body)
                 if body is None:

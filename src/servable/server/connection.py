@@ -218,6 +218,7 @@ class Connection(asyncio.Protocol):
             client = self._transport.get_extra_info("peername")
             addresses = {
                 "server": shared.server,
+                "scheme": shared.scheme,
                 "client": client[:2] if isinstance(client, tuple) else None,
             }
             self._cycle = Cycle(request, self, shared.application, addresses)

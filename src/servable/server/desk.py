@@ -1,7 +1,12 @@
-"""What the addresses of a wire format may do: find models, ask them, read figures; every limit holds."""
+"""What the addresses of a wire format may do: find models, ask them, read figures; every limit holds.
+
+This is where it is decided what a caller may do: every way to a model takes the caller, and whoever may do
+nothing with a model does not find it here.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -9,22 +14,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from servable.artifact.signature import Signature
-from servable.errors import DeadlineExceeded
+from servable.errors import DeadlineExceeded, ServableError
 from servable.monitoring.totals import Snapshot
 from servable.protocols.base import Codec, Encoded, Head
 from servable.protocols.compression import decompress
+from servable.security.callers import Caller
+from servable.security.scopes import Need
 from servable.server import checks as check
 from servable.server.known import KnownFindings
 from servable.server.workers import Link
 from servable.serving.answer import answer
 from servable.serving.changes import change
 from servable.serving.host import Host
-from servable.serving.live import Cold, Live
+from servable.serving.live import Cold, Live, ModelStatus
+from servable.serving.split import Split
 from servable.settings import ServerSettings
 from servable.tensors import Body
 
 #: In the state of a request whose end, good or bad, is among the figures of its model.
 COUNTED = "counted"
+#: In the state of every request.
+CALLER = "caller"
 
 
 class Desk:
@@ -58,14 +68,46 @@ class Desk:
         """Whether new requests should be sent here."""
         return self._ready()
 
-    def find(self, reference: str) -> Live | Cold:
-        """The model of a reference, loaded or not; see ``Host.find``."""
-        return self.host.find(reference)
+    def find(self, caller: Caller, reference: str, need: Need = "see") -> Live | Cold:
+        """The model of a reference, loaded or not; see ``Host.find``.
 
-    async def live(self, reference: str, head: Head, limit_s: float | None = None) -> Live:
+        Args:
+            caller: who asks.
+            reference: of the model.
+            need: what the caller wants to do with it.
+
+        Raises:
+            Forbidden: the caller sees it and may not do that.
+            ServableError: as ``Host.find``; to a caller who does not see a model, it is not there.
+        """
+        with _worded_for(caller, reference):
+            found = self.host.find(reference)
+        caller.require(need, found.model)
+        return found
+
+    def target(self, caller: Caller, reference: str) -> Live | Cold | Split:
+        """What the predictions of a reference mean; see ``find`` and ``Host.target``."""
+        with _worded_for(caller, reference):
+            found = self.host.target(reference)
+        caller.require("predict", found.model)
+        return found
+
+    def meant(self, caller: Caller, reference: str, head: Head) -> Live | Cold:
+        """The version that answers a request; see ``find`` and ``Host.meant``."""
+        with _worded_for(caller, reference):
+            found = self.host.meant(reference, head)
+        caller.require("predict", found.model)
+        return found
+
+    def statuses(self, caller: Caller, need: Need = "see") -> list[ModelStatus]:
+        """Every version that should be served, of the models with which a caller may do something."""
+        return [status for status in self.host.table.statuses if caller.may(need, status.model)]
+
+    async def live(self, caller: Caller, reference: str, head: Head, limit_s: float | None = None) -> Live:
         """The model that answers a request, loaded; call ``answer`` or ``enter`` at once.
 
         Args:
+            caller: who asks.
             reference: of the model.
             head: the request's headers; of a divided model they decide which version it is.
             limit_s: seconds that its caller has; None for as long as it takes. A load goes on without
@@ -73,10 +115,10 @@ class Desk:
 
         Raises:
             DeadlineExceeded: it was not loaded within them.
-            ServableError: as ``Host.meant`` and ``Cold.warm``.
+            ServableError: as ``meant`` and ``Cold.warm``.
         """
         while True:
-            found = self.host.meant(reference, head)
+            found = self.meant(caller, reference, head)
             if isinstance(found, Cold):
                 try:
                     async with asyncio.timeout(limit_s):
@@ -86,31 +128,37 @@ class Desk:
                         f"The time for this request was over while {found.model} was still being loaded."
                     ) from None
                 # Desired state may have moved on meanwhile, so that another version answers this request.
-                found = self.host.meant(reference, head)
+                found = self.meant(caller, reference, head)
             if isinstance(found, Live) and not found.retired:
                 return found
 
-    async def signature(self, reference: str) -> Signature:
+    async def signature(self, caller: Caller, reference: str) -> Signature:
         """What the model of a reference takes and gives; a cold one stays cold.
 
         Raises:
-            ServableError: as ``Host.find``, or the package cannot be read.
+            ServableError: as ``find``, or the package cannot be read.
         """
-        found = self.host.find(reference)
+        found = self.find(caller, reference)
         return found.signature if isinstance(found, Live) else (await self.host.outline(found)).signature
 
     async def totals(self) -> Snapshot:
-        """The figures of all processes of this server."""
+        """The figures of all processes of this server; whoever shows them asks ``find`` or ``statuses``."""
         return await self._link.totals(self.host.metrics.snapshot())
 
-    async def figures(self) -> bytes:
-        """The figures of all processes of this server and what is known of its versions, for Prometheus."""
+    async def figures(self, caller: Caller) -> bytes:
+        """The figures of all processes of this server and what is known of its versions, for Prometheus.
+
+        Raises:
+            Forbidden: the caller may not read those of every model.
+        """
+        caller.require("read")
         return self.host.metrics.render(await self.totals(), await self._known.read())
 
-    async def change(self, reference: str, load: bool) -> str:
+    async def change(self, caller: Caller, reference: str, load: bool) -> str:
         """Load or unload a model in every process of this server.
 
         Args:
+            caller: who asks.
             reference: of the model.
             load: or unload.
 
@@ -118,9 +166,9 @@ class Desk:
             Its name.
 
         Raises:
-            ServableError: as ``serving.changes.change``, here or in another process.
+            ServableError: as ``find`` and ``serving.changes.change``, here or in another process.
         """
-        model = self.host.find(reference).model
+        model = self.find(caller, reference, "deploy").model
         await change(self.host, reference, load)
         await self._link.change(reference, load)
         return model
@@ -155,7 +203,7 @@ class Desk:
         limit = check.limit_of(head, self.settings.request_timeout_s)
         weight = check.weight_of(head)
         started = asyncio.get_running_loop().time()
-        live = await self.live(reference, head, limit)
+        live = await self.live(caller_of(request), reference, head, limit)
         left = limit - (asyncio.get_running_loop().time() - started)
         codec = choose(live, head)
         request.scope["state"][COUNTED] = True
@@ -163,11 +211,28 @@ class Desk:
             live, body, request_id_of(request), codec=codec, head=head, limit_s=left, weight=weight
         )
 
-    def models(self) -> dict[str, Live | Cold]:
-        """What takes requests, by the name of the model, sorted; loaded ones before those that could be."""
+    def models(self, caller: Caller) -> dict[str, Live | Cold]:
+        """What takes requests and a caller sees, by the name of the model, sorted."""
         table = self.host.table
         found: dict[str, Live | Cold] = {cold.model: cold for cold in table.cold.values()}
-        return dict(sorted((found | dict(table.models)).items()))
+        found |= dict(table.models)
+        return {name: found[name] for name in sorted(found) if caller.may("see", name)}
+
+
+@contextmanager
+def _worded_for(caller: Caller, reference: str) -> Iterator[None]:
+    """What is said of a model that was not found is what the caller may know."""
+    try:
+        yield
+    except ServableError as error:
+        name = reference.partition("@")[0].partition(":")[0]
+        raise caller.worded(error, name) from error
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks."""
+    caller: Caller = request.scope["state"][CALLER]
+    return caller
 
 
 def request_id_of(request: Request) -> str:

@@ -7,6 +7,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from servable.security.callers import NOBODY, Caller
 from servable.server.problems import NATIVE, Style
 from servable.tensors import Body
 
@@ -31,9 +32,10 @@ class HttpRequest:
         keep_alive: whether the connection stays open after the answer.
         repeated: how many headers repeated a name.
         style: how errors are worded for this caller; whoever finds out what is asked sets it.
+        caller: who asks; whoever checks the key sets it, and until then nothing is allowed.
     """
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "repeated", "style", "target")
+    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "repeated", "style", "target")
 
     def __init__(self) -> None:
         self.method = b""
@@ -43,6 +45,7 @@ class HttpRequest:
         self.keep_alive = True
         self.repeated = 0
         self.style: Style = NATIVE
+        self.caller: Caller = NOBODY
 
 
 class Reply(Protocol):

@@ -95,6 +95,7 @@ class Sending:
         return {
             "http_version": "2",
             "server": self._shared.server,
+            "scheme": self._shared.scheme,
             "client": client[:2] if isinstance(client, tuple) else None,
         }
 

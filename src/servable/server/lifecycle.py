@@ -15,18 +15,22 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import Snapshot, requests
 from servable.server.app import Application
+from servable.server.exposure import check_exposure
+from servable.server.gate import Gate
 from servable.server.listener import Listener
+from servable.server.tls import certificate_of
 from servable.server.workers import Link, NoLink
 from servable.serving.desired import RegistrySource
 from servable.serving.held import failed, held
 from servable.serving.host import Host
-from servable.settings import ServerSettings, check_exposure
+from servable.settings import ServerSettings
 
 _log = logger("server")
 _BACKLOG = 2048
@@ -67,11 +71,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def url_of(listening: socket.socket, host: str) -> str:
+def url_of(listening: socket.socket, host: str, scheme: str = "http") -> str:
     """The base address of a listening socket, as this machine reaches it."""
     port = listening.getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not bound
-    return f"http://{shown}:{port}"
+    return f"{scheme}://{shown}:{port}"
 
 
 class ServerLife:
@@ -96,8 +100,9 @@ class ServerLife:
     ) -> None:
         check_exposure(settings)
         self._settings = settings
+        self._certificate = certificate_of(settings)
         self._socket = listening or bind(settings.host, settings.port)
-        self.url = url_of(self._socket, settings.host)
+        self.url = url_of(self._socket, settings.host, settings.scheme)
         try:
             source = RegistrySource(
                 Path(settings.home),
@@ -109,13 +114,15 @@ class ServerLife:
             self.host = Host(source, Metrics(version), settings, sharing=self._link.sharing)
             self.host.metrics.held = lambda: held(self.host.table)
             self.host.metrics.failed = lambda: failed(self.host.table)
-            self.application = Application(self.host, settings, version, self._link)
+            self._gate = Gate(settings)
+            self.application = Application(self.host, settings, version, self._link, self._gate)
         except BaseException:
             self._socket.close()
             raise
         self._listener = Listener(
-            self.application, settings, self._socket, self._link, self._count_connections
-        )
+            self.application, settings, self._socket, self._link, self._count_connections,
+            self._certificate.context,
+        )  # fmt: skip
         self._stopping = asyncio.Event()
         self._now = asyncio.Event()
 
@@ -129,7 +136,7 @@ class ServerLife:
             ServableError: nothing could be loaded, and why.
         """
         _allow_many_descriptors()
-        following: asyncio.Task[None] | None = None
+        following: asyncio.Future[Any] | None = None
         try:
             # Answers /healthz while models load, unless others answer everything meanwhile.
             if not self._link.patient:
@@ -140,7 +147,7 @@ class ServerLife:
             if self._link.patient:
                 await self._listener.open()
             self._listener.ready()
-            following = asyncio.create_task(self.host.run())
+            following = asyncio.gather(self.host.run(), self._gate.follow(), self._certificate.follow())
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():
                 started.set_result(None)
@@ -179,13 +186,14 @@ class ServerLife:
             _log.warning("some requests were not answered in time", extra=fields(url=self.url))
         ending.cancel()
 
-    async def _end(self, following: "asyncio.Task[None] | None") -> None:
+    async def _end(self, following: "asyncio.Future[Any] | None") -> None:
         await self._listener.close()
         if following is not None:
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError, ServableError):
                 await following
         await self.host.close()
+        self._gate.close()
         _log.info("stopped", extra=fields(requests=requests(self.host.metrics.snapshot())))
 
 

@@ -53,7 +53,9 @@ async def begin(desk: Desk, reference: str, request: HttpRequest, request_id: st
     body = request.body
     if encoding:
         body = await asyncio.to_thread(decompress, encoding, body, desk.settings.max_body_bytes)
-    live = await desk.live(reference, head, started + limit - asyncio.get_running_loop().time())
+    live = await desk.live(
+        request.caller, reference, head, started + limit - asyncio.get_running_loop().time()
+    )
     # Between finding the model and this nothing can come; it stays until the last line is answered.
     live.enter()
     course = _Course(live, form, request_id, started + limit, weight)

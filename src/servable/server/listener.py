@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
 
 from servable.server.connection import Connection
 from servable.server.http import Handler
 from servable.server.shared import Shared
-from servable.server.turns import Accepting
+from servable.server.turns import Accepting, Secure
 from servable.server.workers import Link
 from servable.settings import ServerSettings
 
@@ -29,6 +30,7 @@ class Listener:
         listening: the bound socket; ``close`` closes it.
         link: to the other processes that accept from it.
         changed: is told how many connections are open whenever that changes.
+        secure: of TLS; None for connections without.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class Listener:
         listening: socket.socket,
         link: Link,
         changed: Callable[[int], None],
+        secure: ssl.SSLContext | None = None,
     ) -> None:
+        self._secure = Secure(secure, settings.header_timeout_s)
         self._socket = listening
         self._link = link
         self._shared = Shared(application, settings, listening.getsockname()[:2], changed)
@@ -59,7 +63,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         shared = self._shared
         shared.now = loop.time()
-        self._server = await self._link.accept(self._socket, lambda: Connection(shared))
+        self._server = await self._link.accept(self._socket, lambda: Connection(shared), self._secure)
         shared.draining = self._server.in_turn
         self._looking = loop.create_task(self._look())
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shlex
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -148,17 +149,18 @@ class Place(NamedTuple):
     prefix: str = ""
 
 
-def landing_page(table: Table, reports: frozenset[str], place: Place) -> bytes:
+def landing_page(table: Table, seen: Sequence[ModelStatus], reports: frozenset[str], place: Place) -> bytes:
     """What is served here, with links and a call to copy for every model.
 
     Args:
         table: the live models.
+        seen: what the reader sees of them.
         reports: names of the models that have an evaluation report.
         place: of this server as the reader reached it.
     """
     base = escape(place.prefix)
-    cards = "".join(_card(status, table, status.model in reports, place) for status in table.statuses)
-    count = len(table.models) + len({cold.model for cold in table.cold.values()})
+    cards = "".join(_card(status, table, status.model in reports, place) for status in seen)
+    count = len({status.model for status in seen if status.state in ("live", "cold")})
     lead = "1 model answers here." if count == 1 else f"{count} models answer here."
     empty = '<section class="card"><p>No model is deployed yet.</p><pre>servable deploy NAME</pre></section>'
     return (

@@ -6,6 +6,7 @@ from typing import Any
 
 from servable.protocols.base import Head, PieceCodec
 from servable.protocols.compression import decompress
+from servable.security.callers import Caller
 from servable.server import checks as check
 from servable.server.desk import Desk
 from servable.server.formats.base import Streaming
@@ -19,12 +20,13 @@ Choice = Callable[[Live, Head], PieceCodec]
 
 
 async def begin_at(
-    desk: Desk, reference: str, body: Body, head: Head, request_id: str, choose: Choice
+    desk: Desk, caller: Caller, reference: str, body: Body, head: Head, request_id: str, choose: Choice
 ) -> Streamed:
     """Begin an answer, with the deadline and the priority that the headers name; its first piece is there.
 
     Args:
         desk: finds the model.
+        caller: who asks.
         reference: of the model.
         body: unpacked.
         head: the request's headers.
@@ -37,7 +39,7 @@ async def begin_at(
     settings = desk.settings
     times = Times(check.limit_of(head, settings.stream_timeout_s), settings.request_timeout_s)
     weight = check.weight_of(head)
-    live = await desk.live(reference, head, times.whole_s)
+    live = await desk.live(caller, reference, head, times.whole_s)
     begun = await begin(live, choose(live, head), body, request_id, head=head, times=times, weight=weight)
     return Streamed(begun.media_type, begun.headers, begun.parts)
 
@@ -50,7 +52,7 @@ async def answer_in_pieces(
     encoding = head.get(b"content-encoding", b"").decode("latin-1")
     if encoding:
         body = await asyncio.to_thread(decompress, encoding, body, desk.settings.max_body_bytes)
-    return await begin_at(desk, reference, body, head, request_id, choose)
+    return await begin_at(desk, request.caller, reference, body, head, request_id, choose)
 
 
 def streaming(choose: Choice) -> Streaming:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from servable.errors import MethodNotAllowed, Overloaded, ServableError
+from servable.errors import MethodNotAllowed, Overloaded, ServableError, Unauthenticated
 from servable.protocols.base import VERSION_HEADER
 from servable.protocols.native import error_body
 
@@ -27,6 +27,8 @@ STATUS: dict[str, int] = {
     "version_not_found": 404,
     "file_not_found": 404,
     "route_not_found": 404,
+    "unauthenticated": 401,
+    "forbidden": 403,
     "method_not_allowed": 405,
     "not_offered": 501,
     "conflict": 409,
@@ -41,6 +43,9 @@ STATUS: dict[str, int] = {
 }
 #: Seconds after which an error that may pass is worth another try.
 RETRY_AFTER_S = 1
+_CHALLENGE = b'Bearer realm="servable"'
+#: What makes a browser ask for a name and a password, of which the password is the key.
+_ASK = b', Basic realm="servable", charset="UTF-8"'
 _INTERNAL = "The server failed to answer; its log knows more under this request id."
 
 
@@ -94,6 +99,8 @@ def problem(error: BaseException, request_id: str, style: Style = NATIVE) -> Pro
     error = known
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode("ascii")))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", _CHALLENGE + (_ASK if error.browser else b"")))
     if error.retryable:
         seconds = math.ceil(error.retry_after_s) if isinstance(error, Overloaded) else RETRY_AFTER_S
         headers.append((b"retry-after", str(max(1, seconds)).encode("ascii")))

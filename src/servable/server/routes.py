@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections import deque
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,14 +12,17 @@ from starlette.routing import Route
 
 from servable.artifact import signature as signatures
 from servable.artifact.manifest import REPORT_FILE
-from servable.errors import NotFoundError, ServableError
+from servable.errors import NotFoundError, ServableError, Unauthenticated
 from servable.frameworks.base import STREAMS
 from servable.protocols.openapi import FORMATS_PATH, Described, document
 from servable.protocols.openapi_formats import formats_document
+from servable.protocols.openapi_security import guarded
+from servable.security.callers import NOBODY, Caller
 from servable.server import pages
-from servable.server.desk import json_response
+from servable.server.desk import Desk, caller_of, json_response
+from servable.server.formats.base import OpenRoute
+from servable.server.gate import Gate
 from servable.server.mounts import prefix_of
-from servable.serving.host import Host
 from servable.serving.live import Cold, Live, ModelStatus
 from servable.serving.table import Table
 
@@ -28,36 +31,22 @@ _encode = msgspec.json.encode
 _DESCRIBED_COLD = 200
 
 
-#: Gives the figures of a server in the Prometheus text format.
-Figures = Callable[[], Awaitable[bytes]]
+#: Signs of life, which are also answered without a key.
+SIGNS = ("/", "/healthz", "/readyz")
+#: Documents that are kept: callers who see other models get other ones.
+_KEPT = 8
 
 
-class Readiness(Protocol):
-    """Says whether new requests should be sent here."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether they should."""
-        ...
-
-
-def routes(
-    readiness: Readiness, host: Host, version: str, figures: Figures, predict_route: str = ""
-) -> list[Route]:
+def routes(desk: Desk, gate: Gate) -> list[Route]:
     """The routes of a server.
 
     Args:
-        readiness: asked by ``/readyz``.
-        host: the live models.
-        version: of Servable.
-        figures: what ``/metrics`` answers.
-        predict_route: one more address for predictions, which a setting names.
+        desk: what they read from.
+        gate: says whether keys are wanted.
     """
-    looks = _Looks(readiness, host, version, figures, predict_route)
+    looks = _Looks(desk, gate)
+    signs = dict(zip(SIGNS, (looks.landing, looks.health, looks.readiness), strict=True))
     table = {
-        "/": looks.landing,
-        "/healthz": looks.health,
-        "/readyz": looks.readiness,
         "/metrics": looks.metrics,
         "/openapi.json": looks.openapi,
         FORMATS_PATH: looks.formats,
@@ -67,21 +56,21 @@ def routes(
         "/models/{name}": looks.model,
         "/models/{name}/report": looks.report,
     }
-    return [Route(path, handler, methods=["GET"]) for path, handler in table.items()]
+    return [
+        *(OpenRoute(path, handler, methods=["GET"]) for path, handler in signs.items()),
+        *(Route(path, handler, methods=["GET"]) for path, handler in table.items()),
+    ]
 
 
 class _Looks:
     """The handlers; they share what they read from."""
 
-    def __init__(
-        self, readiness: Readiness, host: Host, version: str, figures: Figures, predict_route: str
-    ) -> None:
-        self._predict_route = predict_route
-        self._readiness = readiness
-        self._host = host
-        self._version = version
-        self._figures = figures
-        self._document: tuple[tuple[tuple[Described, ...], str], bytes] | None = None
+    def __init__(self, desk: Desk, gate: Gate) -> None:
+        self._desk = desk
+        self._gate = gate
+        self._host = desk.host
+        self._version = desk.version
+        self._documents: deque[tuple[tuple[tuple[Described, ...], str, bool], bytes]] = deque(maxlen=_KEPT)
 
     async def landing(self, request: Request) -> Response:
         """The page that links everything; for a client that does not ask for a page, a sign of life.
@@ -92,49 +81,66 @@ class _Looks:
             answer = json_response({"status": "alive"})
             answer.headers["vary"] = "accept"
             return answer
-        table = self._host.table
-        reports = frozenset(name for name, live in table.models.items() if _has_report(live))
+        caller, table = caller_of(request), self._host.table
+        if caller is NOBODY:
+            raise Unauthenticated(browser=True)
+        reports = frozenset(
+            name for name, live in table.models.items() if _has_report(live) and caller.may("read", name)
+        )
         origin = f"{request.url.scheme}://{request.url.netloc}"
         place = pages.Place(origin, prefix_of(request.scope))
-        return _html(pages.landing_page(table, reports, place), pages.STILL_POLICY)
+        seen = tuple(self._desk.statuses(caller))
+        return _html(pages.landing_page(table, seen, reports, place), pages.STILL_POLICY)
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""
         return json_response({"status": "ok"})
 
-    async def readiness(self, _request: Request) -> Response:
-        """Whether every model is ready, and what is not."""
-        ready = self._readiness.ready
+    async def readiness(self, request: Request) -> Response:
+        """Whether every model is ready, and what is not, as far as the caller sees it."""
+        ready = self._desk.ready
         waiting = [
             {"model": status.model, "version": status.version, "state": status.state, "reason": status.reason}
-            for status in self._host.table.statuses
+            for status in self._desk.statuses(caller_of(request))
             if status.state in ("loading", "failed")
         ]
         return json_response({"ready": ready, "not_live": waiting}, 200 if ready else 503)
 
-    async def metrics(self, _request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """Figures for Prometheus: the sum over all HTTP processes of this server."""
-        return Response(await self._figures(), media_type=self._host.metrics.content_type)
+        figures = await self._desk.figures(caller_of(request))
+        return Response(figures, media_type=self._host.metrics.content_type)
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document; made anew when other models are described than the last time."""
-        described, prefix = await self._described(), prefix_of(request.scope)
-        if self._document is None or self._document[0] != (described, prefix):
-            made = await asyncio.to_thread(lambda: _encode(document(described, self._version, prefix)))
-            self._document = ((described, prefix), made)
-        return Response(self._document[1], media_type="application/json")
+        described, prefix = await self._described(caller_of(request)), prefix_of(request.scope)
+        keyed = self._gate.access.keyed
+        for known, made in self._documents:
+            if known == (described, prefix, keyed):
+                return Response(made, media_type="application/json")
+
+        def make() -> bytes:
+            whole = document(described, self._version, prefix)
+            return _encode(guarded(whole, SIGNS) if keyed else whole)
+
+        made = await asyncio.to_thread(make)
+        self._documents.append(((described, prefix, keyed), made))
+        return Response(made, media_type="application/json")
 
     async def formats(self, request: Request) -> Response:
         """The OpenAPI document of the other wire formats."""
-        table = self._host.table
-        names = sorted({*table.models, *(cold.model for cold in table.cold.values())})
+        names = list(self._desk.models(caller_of(request)))
         # A choice among very many is none.
         offered = names if len(names) <= _DESCRIBED_COLD else ()
-        prefix = prefix_of(request.scope)
-        return json_response(formats_document(offered, self._version, prefix, self._predict_route))
+        chosen = self._desk.settings.predict_route
+        return json_response(formats_document(offered, self._version, prefix_of(request.scope), chosen))
 
-    async def _described(self) -> tuple[Described, ...]:
-        """The loaded models, and of the others as many as a document bears, without loading them."""
+    async def _described(self, caller: Caller) -> tuple[Described, ...]:
+        """The loaded models, and of the others as many as a document bears, without loading them.
+
+        Args:
+            caller: who does not see them is not told of them.
+        """
         table = self._host.table
         default = table.default_name
         found = [
@@ -142,9 +148,9 @@ class _Looks:
                 live.model, live.version, live.signature, live.model == default, live.streams,
                 _divided(table, live.model),
             )
-            for live in table.models.values()
+            for live in table.models.values() if caller.may("see", live.model)
         ]  # fmt: skip
-        colds = {cold.model: cold for cold in table.cold.values()}
+        colds = {cold.model: cold for cold in table.cold.values() if caller.may("see", cold.model)}
         for name in sorted(colds)[:_DESCRIBED_COLD]:
             cold = colds[name]
             # What cannot be read is not described; calling it says why.
@@ -167,15 +173,16 @@ class _Looks:
 
     async def models(self, request: Request) -> Response:
         """Every wanted version and its state."""
-        table = self._host.table
-        default = table.default_name or None
+        table, seen = self._host.table, self._desk.statuses(caller_of(request))
+        default = table.default_name if any(each.model == table.default_name for each in seen) else None
         prefix = prefix_of(request.scope)
-        listed = [_summary(status, table, prefix) for status in table.statuses]
+        listed = [_summary(status, table, prefix) for status in seen]
         return json_response({"models": listed, "default": default})
 
     async def model(self, request: Request) -> Response:
         """One model with its signature; a cold one stays cold."""
-        live, prefix = self._host.find(request.path_params["name"]), prefix_of(request.scope)
+        live = self._desk.find(caller_of(request), request.path_params["name"])
+        prefix = prefix_of(request.scope)
         if isinstance(live, Cold):
             manifest, signature = await self._host.outline(live)
             return json_response(
@@ -210,7 +217,7 @@ class _Looks:
 
     async def report(self, request: Request) -> Response:
         """The evaluation report of a model, which is loaded for it."""
-        live = self._host.find(request.path_params["name"])
+        live = self._desk.find(caller_of(request), request.path_params["name"], "read")
         if isinstance(live, Cold):
             live = await live.warm()
         if not _has_report(live):

@@ -43,6 +43,7 @@ class Shared:
         changed: is told how many connections are open whenever that changes.
 
     Attributes:
+        scheme: of the addresses that callers use.
         now: seconds of the loop's clock, read a few times a second, because reading it for every request
             would cost more than it tells.
         draining: whether connections end with their next answer.
@@ -62,6 +63,7 @@ class Shared:
         self.application = application
         self.limits = settings
         self.server = server
+        self.scheme = settings.scheme
         self.dates = Dates()
         self.now = 0.0
         self.draining = False

@@ -14,8 +14,9 @@ import contextlib
 import mmap
 import os
 import socket
+import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 #: How often in a row a process lets another go first, and the seconds between two looks.
 _PASSES = 4
@@ -25,6 +26,8 @@ _FULL_S = 0.1
 #: Seconds between two looks of a process that is not ready whether another one still is.
 _OTHERS_S = 0.05
 _BACKLOG = 2048
+#: Seconds for the last words on an encrypted connection.
+_SHUT_S = 2.0
 #: On the board: does not accept; accepts where nobody is ready.
 _ABSENT, _LOADING = -1, -2
 
@@ -135,6 +138,28 @@ class Place:
             self._board.write(self._number, self._connections + self._opening)
 
 
+class Secure(NamedTuple):
+    """How connections are encrypted.
+
+    Attributes:
+        context: of TLS; None for connections without.
+        within_s: seconds within which a client must have agreed on the encryption.
+    """
+
+    context: ssl.SSLContext | None = None
+    within_s: float = 10.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the event loop is told."""
+        if self.context is None:
+            return {}
+        return {"ssl": self.context, "ssl_handshake_timeout": self.within_s, "ssl_shutdown_timeout": _SHUT_S}
+
+
+PLAIN = Secure()
+
+
 class Accepting(Protocol):
     """What accepts connections until it is closed.
 
@@ -153,10 +178,12 @@ class Accepting(Protocol):
         ...
 
 
-async def accept_alone(listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+async def accept_alone(
+    listening: socket.socket, factory: Callable[[], asyncio.Protocol], secure: Secure = PLAIN
+) -> Accepting:
     """Accept everything that comes."""
     loop = asyncio.get_running_loop()
-    return _Alone(await loop.create_server(factory, sock=listening, backlog=_BACKLOG))
+    return _Alone(await loop.create_server(factory, sock=listening, backlog=_BACKLOG, **secure.options))
 
 
 class _Alone:
@@ -182,13 +209,19 @@ class Acceptor:
         listening: the socket, not blocking; stays the caller's.
         factory: makes the protocol of a connection.
         place: of this process.
+        secure: how they are encrypted.
     """
 
     in_turn = True
 
     def __init__(
-        self, listening: socket.socket, factory: Callable[[], asyncio.Protocol], place: Place
+        self,
+        listening: socket.socket,
+        factory: Callable[[], asyncio.Protocol],
+        place: Place,
+        secure: Secure = PLAIN,
     ) -> None:
+        self._secure = secure
         self._loop = asyncio.get_running_loop()
         self._listening = listening
         self._factory = factory
@@ -242,7 +275,7 @@ class Acceptor:
         with contextlib.suppress(OSError):
             if connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(self._factory, connection)
+            await self._loop.connect_accepted_socket(self._factory, connection, **self._secure.options)
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening)

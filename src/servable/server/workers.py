@@ -21,7 +21,7 @@ from servable.errors import ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge
 from servable.runtime.sharing import ALONE, Sharing
-from servable.server.turns import Accepting, Acceptor, Place, accept_alone
+from servable.server.turns import Accepting, Acceptor, Place, Secure, accept_alone
 from servable.settings import ServerSettings
 
 _log = logger("workers")
@@ -154,12 +154,15 @@ class Link(Protocol):
         """
         ...
 
-    async def accept(self, listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+    async def accept(
+        self, listening: socket.socket, factory: Callable[[], asyncio.Protocol], secure: Secure
+    ) -> Accepting:
         """Accept this process's share of the connections.
 
         Args:
             listening: the socket; stays the caller's.
             factory: makes the protocol of a connection.
+            secure: how they are encrypted.
         """
         ...
 
@@ -186,9 +189,11 @@ class NoLink:
         """Its own figures are all there are."""
         return own
 
-    async def accept(self, listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+    async def accept(
+        self, listening: socket.socket, factory: Callable[[], asyncio.Protocol], secure: Secure
+    ) -> Accepting:
         """All of them."""
-        return await accept_alone(listening, factory)
+        return await accept_alone(listening, factory, secure)
 
     async def change(self, reference: str, load: bool) -> None:
         """There are no others."""
@@ -293,9 +298,11 @@ class ParentLink:
             self._asked = {number: each for number, each in self._asked.items() if each is not answer}
         return merge([own, self._others])
 
-    async def accept(self, listening: socket.socket, factory: Callable[[], asyncio.Protocol]) -> Accepting:
+    async def accept(
+        self, listening: socket.socket, factory: Callable[[], asyncio.Protocol], secure: Secure
+    ) -> Accepting:
         """See ``Link``: in turn with the others."""
-        return Acceptor(listening, factory, self._place)
+        return Acceptor(listening, factory, self._place, secure)
 
     async def change(self, reference: str, load: bool) -> None:
         """See ``Link``."""

@@ -7,11 +7,16 @@ from typing import Any
 
 import msgspec
 
+from servable.client.credentials import KEY_VARIABLE, key_of, trust_of
+from servable.errors import RemoteError
 from servable.monitoring.intervals import Estimate
 from servable.workflows.running_outcomes import RunningModel, RunningServer, RunningShadow
 
 #: Seconds within which a server that is asked has to answer.
 ASK_TIMEOUT_S = 2.0
+
+#: Statuses of a server that wants another key, and their codes.
+_REFUSED = {401: "unauthenticated", 403: "forbidden"}
 
 #: A metric's labels and value, as they stand in the text format.
 Sample = tuple[Mapping[str, str], float]
@@ -19,13 +24,20 @@ Samples = Mapping[str, Sequence[Sample]]
 
 
 def ask(url: str) -> RunningServer | None:
-    """What the server at an address says about itself; None when no server of ours answers there."""
+    """What the server at an address says about itself; None when no server of ours answers there.
+
+    Raises:
+        RemoteError: it wants another API key.
+    """
     import httpx  # Here, because it takes longer to import than the other verbs take to answer.
 
     base = url.rstrip("/")
     try:
-        with httpx.Client(timeout=ASK_TIMEOUT_S) as client:
+        with httpx.Client(timeout=ASK_TIMEOUT_S, headers=_key(), verify=trust_of(None)) as client:
             listed, figures, ready = (client.get(base + path) for path in ("/models", "/metrics", "/readyz"))
+        refused = next((each for each in (listed, figures) if each.status_code in _REFUSED), None)
+        if refused is not None:
+            raise _closed(refused.status_code, base)
         if not listed.is_success or not figures.is_success:
             return None
         models = msgspec.json.decode(listed.content, type=_Listed).models
@@ -33,6 +45,19 @@ def ask(url: str) -> RunningServer | None:
     except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError, ValueError):
         # Anything but proper answers means the same to the person who asks: no server of ours is there.
         return None
+
+
+def _key() -> dict[str, str]:
+    key = key_of(None)
+    return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def _closed(status: int, url: str) -> RemoteError:
+    return RemoteError(
+        f"{url} shows how it is only to a key with the scope read; put one into {KEY_VARIABLE}.",
+        status=status,
+        remote_code=_REFUSED[status],
+    )
 
 
 class _Listed(msgspec.Struct):

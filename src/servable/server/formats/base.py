@@ -40,6 +40,10 @@ def reference_of(parts: Mapping[str, str | None]) -> str:
     return f"{name}@{alias}" if alias else name
 
 
+class OpenRoute(Route):
+    """An address that also answers callers without a key: a sign of life, which says nothing of any model."""
+
+
 class Streaming(NamedTuple):
     """How requests at a door are answered piece by piece.
 

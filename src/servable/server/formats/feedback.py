@@ -11,7 +11,7 @@ from servable.monitoring.feedback import JSON, FeedbackRow, read_feedback
 from servable.monitoring.labels import Outcomes
 from servable.protocols.base import media_type_of
 from servable.protocols.codecs import canonical
-from servable.server.desk import Desk, json_response, request_id_of
+from servable.server.desk import Desk, caller_of, json_response, request_id_of
 from servable.tensors import Body
 
 #: Bodies of at most so many bytes are read in the event loop: that takes less than to ask a thread.
@@ -27,8 +27,8 @@ class _Feedback:
     async def take(self, request: Request) -> Response:
         """Check and keep the rows of a body."""
         reference = request.path_params["name"]
-        model = self._desk.find(reference).model
-        outcomes = Outcomes(await self._desk.signature(reference))
+        model = self._desk.find(caller_of(request), reference, "feedback").model
+        outcomes = Outcomes(await self._desk.signature(caller_of(request), reference))
         plain = media_type_of(dict(request.scope["headers"]))
         form = canonical(plain) if plain else JSON
         body = await self._desk.body_of(request)

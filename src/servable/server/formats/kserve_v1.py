@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from servable.errors import ModelNotReady, NotOffered
 from servable.protocols.tfserving_metadata import State, version_status
-from servable.server.desk import Desk, json_response
+from servable.security.callers import Caller
+from servable.server.desk import Desk, caller_of, json_response
 from servable.server.formats.base import Format
 from servable.server.formats.openai import card_of
 from servable.server.formats.tfserving import MODELS, STYLE, served
@@ -35,18 +36,18 @@ class _Looks:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def models(self, _request: Request) -> Response:
+    async def models(self, request: Request) -> Response:
         """The models that take requests, for KServe and for OpenAI."""
-        found = self._desk.models()
+        found = self._desk.models(caller_of(request))
         cards = list(map(card_of, found.values()))
         return json_response({"models": list(found), "object": "list", "data": cards})
 
     async def model(self, request: Request) -> Response:
         """Whether a model is ready, for KServe, TensorFlow Serving and OpenAI."""
-        reference = served(request.path_params)
-        known = version_statuses(self._desk, reference)
+        reference, caller = served(request.path_params), caller_of(request)
+        known = version_statuses(self._desk, caller, reference)
         try:
-            found = self._desk.find(reference)
+            found = self._desk.find(caller, reference)
         except ModelNotReady as error:
             name = _name_of(reference)
             content = {"name": name, "ready": False, "model_version_status": known, "error": error.message}
@@ -56,19 +57,19 @@ class _Looks:
 
     async def explain(self, request: Request) -> Response:
         """There are no explanations."""
-        found = self._desk.find(served(request.path_params))
+        found = self._desk.find(caller_of(request), served(request.path_params))
         raise NotOffered(f"{found.model}:{found.version} gives no explanations; ask it with :predict.")
 
 
-def version_statuses(desk: Desk, reference: str) -> list[dict[str, Any]]:
+def version_statuses(desk: Desk, caller: Caller, reference: str) -> list[dict[str, Any]]:
     """What became of the versions that a reference means; a name alone means all of them.
 
     Raises:
-        ServableError: as ``Host.find``, unless something is known of a model that is not ready.
+        ServableError: as ``Desk.find``, unless something is known of a model that is not ready.
     """
-    statuses = desk.host.table.statuses
+    statuses = desk.statuses(caller)
     try:
-        found = desk.find(reference)
+        found = desk.find(caller, reference)
     except ModelNotReady:
         known = [_version(status) for status in statuses if status.model == _name_of(reference)]
         if not known:

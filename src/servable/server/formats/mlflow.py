@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from servable.server.desk import Desk
-from servable.server.formats.base import Door, Format
+from servable.server.desk import Desk, caller_of
+from servable.server.formats.base import Door, Format, OpenRoute
 from servable.server.formats.sagemaker import INVOCATIONS_STYLE, choose, targeted
 
 _STYLE = INVOCATIONS_STYLE
@@ -34,25 +34,27 @@ def _routes(desk: Desk) -> list[Route]:
 
     async def model_ping(request: Request) -> Response:
         """The same of one model; a cold one is ready to be loaded."""
-        desk.find(request.path_params["name"])
+        desk.find(caller_of(request), request.path_params["name"])
         return await health(request)
 
     async def version(_request: Request) -> Response:
         return Response(desk.version, media_type="text/plain")
 
     async def model_version(request: Request) -> Response:
-        desk.find(request.path_params["name"])
+        desk.find(caller_of(request), request.path_params["name"])
         return await version(request)
 
+    signs = {"/ping": ping, "/health": health}
     table = {
-        "/ping": ping,
-        "/health": health,
         "/version": version,
         "/models/{name}/ping": model_ping,
         "/models/{name}/health": model_ping,
         "/models/{name}/version": model_version,
     }
-    return [Route(path, handler, methods=["GET"]) for path, handler in table.items()]
+    return [
+        *(OpenRoute(path, handler, methods=["GET"]) for path, handler in signs.items()),
+        *(Route(path, handler, methods=["GET"]) for path, handler in table.items()),
+    ]
 
 
 FORMAT = Format(

@@ -15,8 +15,9 @@ from servable.protocols import oip_metadata as metadata
 from servable.protocols.base import Head
 from servable.protocols.oip_answers import error_body
 from servable.protocols.oip_envelope import read_slowly
-from servable.server.desk import Desk, json_response
-from servable.server.formats.base import Door, Format, reference_of
+from servable.security.scopes import Need
+from servable.server.desk import Desk, caller_of, json_response
+from servable.server.formats.base import Door, Format, OpenRoute, reference_of
 from servable.server.piece_answers import streaming
 from servable.server.problems import Style
 from servable.serving.live import Live, ModelStatus
@@ -57,8 +58,6 @@ def routes(desk: Desk) -> list[Route]:
     gets: dict[str, Handler] = {
         "/v2": looks.server,
         "/v2/": looks.server,
-        "/v2/health/live": looks.live,
-        "/v2/health/ready": looks.ready,
         "/v2/models": looks.models,
         "/v2/models/stats": looks.statistics,
         "/v2/logging": _unserved(_NO_LOGGING),
@@ -87,7 +86,11 @@ def routes(desk: Desk) -> list[Route]:
         posts[f"/v2/{kind}sharedmemory/unregister"] = _nothing_registered
         posts[f"/v2/{kind}sharedmemory/region/{{region}}/unregister"] = _nothing_registered
         posts[f"/v2/{kind}sharedmemory/region/{{region}}/register"] = _unserved(_NO_MEMORY)
-    return [_route(path, gets.get(path), posts.get(path)) for path in {**gets, **posts}]
+    signs = {"/v2/health/live": looks.live, "/v2/health/ready": looks.ready}
+    return [
+        *(OpenRoute(path, handler, methods=["GET"]) for path, handler in signs.items()),
+        *(_route(path, gets.get(path), posts.get(path)) for path in {**gets, **posts}),
+    ]
 
 
 def _route(path: str, get: Handler | None, post: Handler | None) -> Route:
@@ -122,34 +125,34 @@ class _Looks:
         ready = self._desk.ready
         return json_response({"ready": ready}, 200 if ready else 503)
 
-    async def models(self, _request: Request) -> Response:
+    async def models(self, request: Request) -> Response:
         """The names that are served."""
-        return json_response({"models": sorted({status.model for status in _served(self._desk)})})
+        return json_response({"models": sorted({status.model for status in _served(self._desk, request)})})
 
     async def model(self, request: Request) -> Response:
         """What a model takes and gives; a cold one stays cold."""
         reference = reference_of(request.path_params)
-        found = self._desk.find(reference)
-        versions = {status.version for status in _served(self._desk) if status.model == found.model}
-        signature = await self._desk.signature(reference)
+        found = self._desk.find(caller_of(request), reference)
+        versions = {status.version for status in _served(self._desk, request) if status.model == found.model}
+        signature = await self._desk.signature(caller_of(request), reference)
         return json_response(
             metadata.model_metadata(found.model, sorted(versions | {found.version}), signature)
         )
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model answers; a cold one does, unless it could not be loaded."""
-        found = self._desk.find(reference_of(request.path_params))
+        found = self._desk.find(caller_of(request), reference_of(request.path_params))
         ready = isinstance(found, Live) or not found.failure
         return json_response({"name": found.model, "ready": ready}, 200 if ready else 503)
 
     async def config(self, request: Request) -> Response:
         """The configuration of a model; a cold one stays cold."""
         reference = reference_of(request.path_params)
-        found = self._desk.find(reference)
+        found = self._desk.find(caller_of(request), reference)
         return json_response(
             metadata.model_config(
                 found.model,
-                await self._desk.signature(reference),
+                await self._desk.signature(caller_of(request), reference),
                 max_rows=self._desk.settings.max_rows,
                 # What is not loaded has not said yet whether its rows may share a run.
                 batched=isinstance(found, Live) and found.loaded.batching.shared,
@@ -159,10 +162,11 @@ class _Looks:
     async def statistics(self, request: Request) -> Response:
         """What was counted: of one model, or of all that are served."""
         if "name" in request.path_params:
-            found = self._desk.find(reference_of(request.path_params))
+            found = self._desk.find(caller_of(request), reference_of(request.path_params), "read")
             wanted = [(found.model, found.version)]
         else:
-            wanted = [(status.model, status.version) for status in _served(self._desk)]
+            served = _served(self._desk, request, "read")
+            wanted = [(status.model, status.version) for status in served]
         totals = await self._desk.totals()
         known = {(each.model, each.version): each for each in totals.models}
         figures = [known.get(key) or ModelFigures(model=key[0], version=key[1]) for key in wanted]
@@ -180,7 +184,7 @@ class _Repository:
         wish = await self._object(request)
         entries = [
             metadata.index_entry(status.model, status.version, status.state, status.reason)
-            for status in self._desk.host.table.statuses
+            for status in self._desk.statuses(caller_of(request))
         ]
         if wish.get("ready"):
             entries = [entry for entry in entries if entry["state"] == metadata.READY]
@@ -194,16 +198,14 @@ class _Repository:
                 "Models and their configuration are not taken from a call; register them with servable add "
                 "or servable train, then deploy them with servable deploy."
             )
-        return json_response(
-            {"name": await self._desk.change(self._deployed(request), load=True), "load": True}
-        )
+        name = await self._desk.change(caller_of(request), self._deployed(request), load=True)
+        return json_response({"name": name, "load": True})
 
     async def unload(self, request: Request) -> Response:
         """Let go of the memory of a model that is loaded on demand."""
         await self._object(request)
-        return json_response(
-            {"name": await self._desk.change(self._deployed(request), load=False), "unload": True}
-        )
+        name = await self._desk.change(caller_of(request), self._deployed(request), load=False)
+        return json_response({"name": name, "unload": True})
 
     def _deployed(self, request: Request) -> str:
         """The reference that a call means.
@@ -214,7 +216,7 @@ class _Repository:
         """
         name = request.path_params["name"]
         try:
-            self._desk.find(name)
+            self._desk.find(caller_of(request), name, "deploy")
         except ModelNotFound as error:
             raise InputError(
                 f"{error.message} Deploy a registered model with: servable deploy NAME."
@@ -227,9 +229,9 @@ class _Repository:
         return read_slowly(body, self._desk.settings.max_depth) if body.strip() else {}
 
 
-def _served(desk: Desk) -> list[ModelStatus]:
-    """The versions that answer, if need be after a cold start."""
-    return [status for status in desk.host.table.statuses if status.state in ("live", "cold")]
+def _served(desk: Desk, request: Request, need: Need = "see") -> list[ModelStatus]:
+    """The versions that answer, if need be after a cold start, of the models that a caller sees."""
+    return [status for status in desk.statuses(caller_of(request), need) if status.state in ("live", "cold")]
 
 
 def _unserved(why: str) -> Handler:

@@ -19,7 +19,7 @@ from servable.artifact.signature import Signature
 from servable.protocols.base import Codec, CodecLimits, Head, PieceCodec
 from servable.protocols.openai import EmbeddingsCodec, error_body, model_entry, model_of
 from servable.protocols.openai_text import CHAT, COMPLETION, TextCodec, wants_pieces
-from servable.server.desk import Desk, json_response, request_id_of
+from servable.server.desk import Desk, caller_of, json_response, request_id_of
 from servable.server.formats.base import Format
 from servable.server.piece_answers import PiecesResponse, begin_at
 from servable.server.problems import Style
@@ -73,12 +73,12 @@ def _asking(desk: Desk, choose: _Choice) -> Callable[[Request], Awaitable[Respon
 
 def _pieces(desk: Desk, name: str, body: Body, request: Request, choose: _Choice) -> Response:
     """The answer as events, each as soon as its text is there."""
-    head, request_id = dict(request.scope["headers"]), request_id_of(request)
+    head, request_id, caller = dict(request.scope["headers"]), request_id_of(request), caller_of(request)
 
     def codec(live: Live, head: Head) -> PieceCodec:
         return cast(PieceCodec, choose(live, head))
 
-    made = PiecesResponse(lambda: begin_at(desk, name, body, head, request_id, codec))
+    made = PiecesResponse(lambda: begin_at(desk, caller, name, body, head, request_id, codec))
     return cast(Response, made)
 
 
@@ -91,11 +91,12 @@ def card_of(found: Live | Cold) -> dict[str, Any]:
 
 
 def _routes(desk: Desk) -> list[Route]:
-    async def models(_request: Request) -> Response:
-        return json_response({"object": "list", "data": list(map(card_of, desk.models().values()))})
+    async def models(request: Request) -> Response:
+        seen = desk.models(caller_of(request)).values()
+        return json_response({"object": "list", "data": list(map(card_of, seen))})
 
     async def model(request: Request) -> Response:
-        return json_response(card_of(desk.find(request.path_params["name"])))
+        return json_response(card_of(desk.find(caller_of(request), request.path_params["name"])))
 
     table = {
         "/embeddings": _asking(desk, _embeddings),

@@ -19,7 +19,7 @@ from servable.protocols.base import Codec, CodecLimits, Head
 from servable.protocols.mlflow import error_body
 from servable.protocols.sagemaker import InvocationsCodec
 from servable.protocols.versioned import Versioned
-from servable.server.desk import Desk, request_id_of
+from servable.server.desk import Desk, caller_of, request_id_of
 from servable.server.formats.base import Door, Format, by_path
 from servable.server.problems import Style, problem
 from servable.serving.live import Live
@@ -69,13 +69,13 @@ def _routes(desk: Desk) -> list[Route]:
             # Nobody wants a model loaded: the address is the native one, and the verb is not.
             raise refused
         try:
-            desk.find(_name_in(body))
+            desk.find(caller_of(request), _name_in(body), "deploy")
         except NotFoundError:
             raise refused from None
         raise ConflictError("A model of this name is loaded already; deploy versions with: servable deploy.")
 
     async def unload(request: Request) -> Response:
-        desk.find(request.path_params["name"])
+        desk.find(caller_of(request), request.path_params["name"], "deploy")
         raise MethodNotAllowed(
             "Models are not unloaded over HTTP; take this one out of service with: servable undeploy NAME.",
             ["GET"],

@@ -14,7 +14,7 @@ from servable.protocols.base import Codec, Head, Maker
 from servable.protocols.tfserving import ClassifyCodec, PredictCodec, RegressCodec, error_body
 from servable.protocols.tfserving_metadata import metadata
 from servable.protocols.versioned import Versioned
-from servable.server.desk import Desk, json_response
+from servable.server.desk import Desk, caller_of, json_response
 from servable.server.formats.base import Door, Format, reference_of
 from servable.server.problems import Style
 from servable.serving.live import Live
@@ -53,14 +53,15 @@ class _Looks:
     async def metadata(self, request: Request) -> Response:
         """What a model takes and gives; a cold one stays cold."""
         reference = served(request.path_params)
-        found = self._desk.find(reference)
-        signature = await self._desk.signature(reference)
+        found = self._desk.find(caller_of(request), reference)
+        signature = await self._desk.signature(caller_of(request), reference)
         content = metadata(found.model, found.version, signature)
         return json_response(content)
 
-    async def metrics(self, _request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """The same figures as at ``/metrics``."""
-        return Response(await self._desk.figures(), media_type=self._desk.host.metrics.content_type)
+        figures = await self._desk.figures(caller_of(request))
+        return Response(figures, media_type=self._desk.host.metrics.content_type)
 
 
 def _routes(desk: Desk) -> list[Route]:

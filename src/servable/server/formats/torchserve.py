@@ -10,7 +10,7 @@ from starlette.routing import Route
 from servable.errors import NotOffered
 from servable.protocols.base import Head
 from servable.protocols.torchserve import TorchServeCodec, error_body
-from servable.server.desk import Desk
+from servable.server.desk import Desk, caller_of
 from servable.server.formats.base import Door, Format, reference_of
 from servable.server.formats.tfserving import made_by
 from servable.server.problems import Style
@@ -32,7 +32,7 @@ def _asked(found: re.Match[str], _head: Head) -> str:
 def _routes(desk: Desk) -> list[Route]:
     async def explain(request: Request) -> Response:
         """There are no explanations."""
-        found = desk.find(_reference(request.path_params))
+        found = desk.find(caller_of(request), _reference(request.path_params))
         raise NotOffered(f"{found.model}:{found.version} gives no explanations; use /predictions.")
 
     return [

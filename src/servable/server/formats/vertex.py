@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from servable.protocols.tfserving import PredictCodec
 from servable.server.desk import Desk
-from servable.server.formats.base import Door, Format
+from servable.server.formats.base import Door, Format, OpenRoute
 from servable.server.formats.tfserving import STYLE, made_by
 from servable.settings import ServerSettings
 
@@ -25,7 +25,7 @@ def _routes(desk: Desk) -> list[Route]:
         return JSONResponse({"ready": desk.ready}, 200 if desk.ready else 503)
 
     route = desk.settings.health_route
-    return [Route(route, health, methods=["GET"])] if route else []
+    return [OpenRoute(route, health, methods=["GET"])] if route else []
 
 
 FORMAT = Format("Vertex AI", routes=_routes, style=STYLE, chosen=_doors, leads=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from servable.errors import InputError, ServableError
 from servable.protocols.base import VERSION_HEADER
+from servable.security.callers import Caller
 from servable.server.checks import too_large
 from servable.server.http import Exchange, Headers, HttpRequest, PlainReply
 from servable.server.http2_stream import Carrier, Stream
@@ -159,7 +160,7 @@ class UnaryCall(Call):
         carrier: Carrier,
         number: int,
         request: HttpRequest,
-        method: Callable[[bytes], Awaitable[bytes]],
+        method: Callable[[bytes, Caller], Awaitable[bytes]],
         request_id: str,
     ) -> None:
         super().__init__(carrier, number, request)
@@ -179,7 +180,7 @@ class UnaryCall(Call):
                     self.request.headers.get(b"grpc-encoding", b""),
                 )
                 message = await asyncio.to_thread(unpack, message, encoding, most)
-            answer = await self._method(bytes(message))
+            answer = await self._method(bytes(message), self.request.caller)
         except Exception as error:  # noqa: BLE001 - the border of the call: the caller gets a clean answer, the log the cause
             self.application.refuse(error, self, self._request_id, style=STYLE)
         else:

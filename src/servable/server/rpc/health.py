@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from servable.errors import ModelNotReady, RequestMalformed, ServableError
+from servable.errors import AccessError, ModelNotReady, RequestMalformed, ServableError
 from servable.protocols.oip_messages import HEALTH_PACKAGE, PACKAGE, SERVICE, messages
+from servable.security.callers import Caller
 from servable.server.desk import Desk
 from servable.server.http import HttpRequest
 from servable.server.http2_stream import Carrier
@@ -30,14 +31,20 @@ def asked(message: bytes) -> str:
     return name
 
 
-def status_of(desk: Desk, service: str) -> int:
-    """How a service, or the model of that name, is."""
+def status_of(desk: Desk, caller: Caller, service: str) -> int:
+    """How a service, or the model of that name, is.
+
+    Raises:
+        Unauthenticated: a model is asked for without a key.
+    """
     if service in _SERVICES:
         return SERVING if desk.ready else NOT_SERVING
     try:
-        found: Live | Cold = desk.find(service)
+        found: Live | Cold = desk.find(caller, service)
     except ModelNotReady:
         return NOT_SERVING
+    except AccessError:
+        raise
     except ServableError:
         return SERVICE_UNKNOWN
     return SERVING if found is not None and desk.ready else NOT_SERVING
@@ -66,10 +73,12 @@ class Watch(StreamCall):
         """Which service."""
         # Whatever is wrong with the message is the caller's to know.
         try:
-            self._service = asked(bytes(self.unpacked(message)) if packed else message)
+            service = asked(bytes(self.unpacked(message)) if packed else message)
+            status_of(self._desk, self.request.caller, service)
         except ServableError as error:
             self.refuse(error)
             return
+        self._service = service
         self._tell()
 
     def end(self) -> None:
@@ -93,20 +102,20 @@ class Watch(StreamCall):
     def _tell(self) -> None:
         if self._service is None:
             return
-        status = status_of(self._desk, self._service)
+        status = status_of(self._desk, self.request.caller, self._service)
         if status != self._known:
             self._known = status
             self.send(answer(status))
 
 
-def check(desk: Desk) -> Callable[[bytes], Any]:
+def check(desk: Desk) -> Callable[[bytes, Caller], Any]:
     """The method ``Check``."""
 
-    async def method(message: bytes) -> bytes:
-        status = status_of(desk, asked(message))
+    async def method(message: bytes, caller: Caller) -> bytes:
+        status = status_of(desk, caller, asked(message))
         if status == SERVICE_UNKNOWN:
             # By the service's definition an unknown service is an error here, and a status in Watch.
-            desk.find(asked(message))
+            desk.find(caller, asked(message))
         return answer(status)
 
     return method

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple, Protocol, cast
 from servable.protocols.base import VERSION_HEADER, Head, Maker, PieceCodec
 from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
+from servable.security.callers import Caller
 from servable.server import checks as check
 from servable.server.desk import Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats.base import reference_of
+from servable.server.gate import Gate
 from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
@@ -78,14 +80,16 @@ class Inference:
     Args:
         application: words the errors.
         desk: finds models, and knows the limits.
+        gate: knows callers.
         spoken: how they are asked for.
     """
 
-    def __init__(self, application: Handler, desk: Desk, spoken: Spoken) -> None:
+    def __init__(self, application: Handler, desk: Desk, gate: Gate, spoken: Spoken) -> None:
         settings = desk.settings
         self._maker, self._reference, self._leading = spoken
         self._application = application
         self._desk = desk
+        self._gate = gate
         self._host = desk.host
         self._most = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
@@ -96,14 +100,19 @@ class Inference:
         #: Gives the id under which a call is answered and logged, by its headers.
         self.request_id = RequestIds().of
 
-    def check(self, request: HttpRequest) -> None:
+    def check(self, request: HttpRequest, open_to_all: bool) -> None:
         """What every call must pass.
+
+        Args:
+            request: is told who asks.
+            open_to_all: whether the method also answers callers without a key.
 
         Raises:
             ServableError: it does not.
         """
         for passes in self._checks:
             passes(request)
+        request.caller = self._gate.caller(request.headers, open_to_all)
 
     def begin(
         self, message: Body, packed: bool, request: HttpRequest, reply: Reply, sink: Sink | None = None
@@ -124,7 +133,7 @@ class Inference:
             if not _UNUSUAL.isdisjoint(head):
                 limit = check.limit_of(head, limit)
                 weight = check.weight_of(head)
-            live = None if packed else self._live(message, head)
+            live = None if packed else self._live(request.caller, message, head)
             if live is None:
                 return Later(self._prepare(message, packed, request, reply, sink, request_id, limit, weight))
             if sink is not None and live.streams:
@@ -136,7 +145,7 @@ class Inference:
         prediction.begin(message, head)
         return prediction
 
-    def _live(self, message: Body, head: Head) -> Live | None:
+    def _live(self, caller: Caller, message: Body, head: Head) -> Live | None:
         """The model that answers a message; None when it must be loaded first.
 
         Raises:
@@ -146,17 +155,18 @@ class Inference:
             self._table = self._host.table
             self._known.clear()
         if VERSION_HEADER in head:
-            wished = self._host.meant(self._reference(message), head)
+            wished = self._desk.meant(caller, self._reference(message), head)
             return wished if isinstance(wished, Live) else None
         first = self._leading(message)
         known = self._known.get(first)
         if known is None:
-            found = self._host.target(self._reference(message))
+            found = self._desk.target(caller, self._reference(message))
             if isinstance(found, Cold):
                 return None
             known = found
             if first and len(self._known) < _KNOWN:
                 self._known[first] = known
+        caller.require("predict", known.model)
         return known if isinstance(known, Live) else known.pick(head)
 
     async def _prepare(
@@ -177,7 +187,8 @@ class Inference:
                 encoding = request.headers.get(b"grpc-encoding", b"")
                 message = await asyncio.to_thread(unpack, message, encoding, self._most)
             spent = asyncio.get_running_loop().time() - started
-            live = await self._desk.live(self._reference(message), request.headers, limit - spent)
+            reference = self._reference(message)
+            live = await self._desk.live(request.caller, reference, request.headers, limit - spent)
             codec = live.codec_by(self._maker)
             if sink is not None and live.streams:
                 return self._stream(live, message, request, sink, request_id, weight)

@@ -14,6 +14,7 @@ from servable.protocols.oip_messages import (
     messages,
 )
 from servable.server.desk import Desk
+from servable.server.gate import Gate
 from servable.server.http import Handler, HttpRequest
 from servable.server.http2_stream import Carrier, Stream
 from servable.server.rpc import control, health, tensorflow
@@ -23,6 +24,15 @@ from servable.server.rpc.inference import OPEN_INFERENCE, Inference
 from servable.server.rpc.reflection import Reflection
 from servable.server.rpc.streams import InferStream
 
+#: Methods that also answer callers without a key: signs of life, of a server and not of a model.
+OPEN = frozenset(
+    f"/{service}/{name}".encode()
+    for service, names in {
+        f"{PACKAGE}.{SERVICE}": ("ServerLive", "ServerReady"),
+        f"{HEALTH_PACKAGE}.{HEALTH_SERVICE}": ("Check", "Watch"),
+    }.items()
+    for name in names
+)
 Opener = Callable[[Carrier, int, HttpRequest], Stream]
 
 
@@ -32,14 +42,15 @@ class Calls:
     Args:
         application: words the errors.
         desk: finds models.
+        gate: knows callers.
     """
 
-    def __init__(self, application: Handler, desk: Desk) -> None:
+    def __init__(self, application: Handler, desk: Desk, gate: Gate) -> None:
         # Made now, so that no call waits for it.
         messages()
         self._desk = desk
-        self._inference = Inference(application, desk, OPEN_INFERENCE)
-        self._tensorflow = Inference(application, desk, tensorflow.SPOKEN)
+        self._inference = Inference(application, desk, gate, OPEN_INFERENCE)
+        self._tensorflow = Inference(application, desk, gate, tensorflow.SPOKEN)
         self._openers = self._table()
 
     def open(self, carrier: Carrier, number: int, request: HttpRequest) -> Stream:
@@ -57,7 +68,7 @@ class Calls:
             ))  # fmt: skip
         opener = self._openers.get(request.target)
         try:
-            self._inference.check(request)
+            self._inference.check(request, request.target in OPEN)
             if opener is None or request.method != b"POST":
                 raise MethodNotAllowed(
                     "There is no such method here; reflection lists those that there are.", []

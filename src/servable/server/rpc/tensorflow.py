@@ -1,6 +1,6 @@
 """TensorFlow Serving's services: how ``Predict`` is read, and the methods that are no predictions."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf import json_format  # type: ignore[import-untyped]
@@ -8,6 +8,7 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 from servable.protocols.tfserving_grpc import PredictGrpcCodec, model_of, parts_of
 from servable.protocols.tfserving_messages import MODEL_SERVICE, PACKAGE, PREDICTION_SERVICE, messages
 from servable.protocols.tfserving_metadata import metadata
+from servable.security.callers import Caller
 from servable.server.desk import Desk
 from servable.server.formats.base import reference_of
 from servable.server.formats.kserve_v1 import version_statuses
@@ -36,13 +37,13 @@ SPOKEN = Spoken(PredictGrpcCodec, _reference, _unknown)
 def methods(desk: Desk) -> dict[str, Method]:
     """The other methods by address."""
 
-    def answering(name: str, fill: Callable[[Any, Any], Any]) -> Method:
+    def answering(name: str, fill: Callable[[Any, Any, Caller], Awaitable[None]]) -> Method:
         return method_of(messages(), f"{PACKAGE}.{name}", fill)
 
-    async def described(request: Any, answer: Any) -> None:
+    async def described(request: Any, answer: Any, caller: Caller) -> None:
         reference = reference_of(parts_of(request.model_spec))
-        found = desk.find(reference)
-        content = metadata(found.model, found.version, await desk.signature(reference))
+        found = desk.find(caller, reference)
+        content = metadata(found.model, found.version, await desk.signature(caller, reference))
         signatures = messages()[f"{PACKAGE}.SignatureDefMap"]()
         # What the service definition does not have is for callers over HTTP.
         json_format.ParseDict(content["metadata"][_SIGNATURES], signatures, ignore_unknown_fields=True)
@@ -51,8 +52,8 @@ def methods(desk: Desk) -> dict[str, Method]:
         held.type_url = f"type.googleapis.com/{PACKAGE}.SignatureDefMap"
         held.value = signatures.SerializeToString()
 
-    async def told(request: Any, answer: Any) -> None:
-        statuses = version_statuses(desk, reference_of(parts_of(request.model_spec)))
+    async def told(request: Any, answer: Any, caller: Caller) -> None:
+        statuses = version_statuses(desk, caller, reference_of(parts_of(request.model_spec)))
         json_format.ParseDict({"model_version_status": statuses}, answer)
 
     return {

@@ -1,0 +1,59 @@
+"""The part of an OpenAPI document that says which key a server wants. Pure."""
+
+from collections.abc import Collection
+from typing import Any
+
+Schema = dict[str, Any]
+
+_SCHEMES: Schema = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, `sv_...`."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
+_WANTED: list[Schema] = [{"bearer": []}, {"apiKey": []}]
+_CHALLENGE: Schema = {
+    "description": "How a key is sent.",
+    "schema": {"type": "string", "examples": ['Bearer realm="servable"']},
+}
+_REFUSALS = {
+    "401": "There is no API key, or none that is valid.",
+    "403": "The key does not allow this.",
+}
+
+
+def guarded(document: Schema, signs: Collection[str]) -> Schema:
+    """A document of a server that wants keys.
+
+    Args:
+        document: of the same server without keys; left as it is.
+        signs: addresses that are also answered without a key.
+    """
+    components = dict(document["components"])
+    components["securitySchemes"] = _SCHEMES
+    components["headers"] = {**components.get("headers", {}), "WwwAuthenticate": _CHALLENGE}
+    paths = {
+        path: item if path in signs else {verb: _guarded(part) for verb, part in item.items()}
+        for path, item in document["paths"].items()
+    }
+    return {**document, "paths": paths, "components": components}
+
+
+def _guarded(operation: Any) -> Any:
+    """An operation with what it wants; what is no operation, such as a list of parameters, is left."""
+    if not isinstance(operation, dict) or "responses" not in operation:
+        return operation
+    responses = operation["responses"] | {
+        status: {
+            "description": said,
+            "headers": {
+                "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
+                **(
+                    {"WWW-Authenticate": {"$ref": "#/components/headers/WwwAuthenticate"}}
+                    if status == "401"
+                    else {}
+                ),
+            },
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+        for status, said in _REFUSALS.items()
+    }
+    return {**operation, "security": _WANTED, "responses": dict(sorted(responses.items()))}

@@ -1,0 +1,118 @@
+"""Who asks: what one caller may do with which model. Pure.
+
+To a caller who may do nothing at all with a model it does not exist: the error is the same one, in the same
+words, as for a name that nobody has.
+"""
+
+from collections.abc import Iterable
+
+from servable.errors import Forbidden, ModelNotFound, ServableError, Unauthenticated
+from servable.security.scopes import EVERY_MODEL, Need, Scope, allowed
+
+_VERBS: dict[Need, str] = {
+    "see": "see",
+    "predict": "ask",
+    "feedback": "give feedback to",
+    "read": "read the figures of",
+    "deploy": "load or unload",
+    "admin": "administer",
+}
+
+
+class Caller:
+    """A caller whose key was checked. Belongs to one event loop.
+
+    Args:
+        name: who it is, for the log.
+        scopes: what it may do.
+    """
+
+    __slots__ = ("_known", "_scopes", "name")
+
+    def __init__(self, name: str, scopes: Iterable[Scope]) -> None:
+        self.name = name
+        self._scopes = tuple(scopes)
+        #: Answers that were given before, about models that exist, so that there is an end to them.
+        self._known: dict[tuple[Need, str], bool] = {}
+
+    def may(self, need: Need, model: str = EVERY_MODEL) -> bool:
+        """Whether the caller may do something with a model that exists, or with all."""
+        key = (need, model)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = allowed(self._scopes, need, model)
+        return known
+
+    def require(self, need: Need, model: str = EVERY_MODEL) -> None:
+        """See ``may``.
+
+        Raises:
+            Forbidden: it sees the model and may not do that.
+            ModelNotFound: it does not even see it.
+        """
+        if self.may(need, model):
+            return
+        if model == EVERY_MODEL:
+            raise Forbidden(f"This needs a key that may {_VERBS[need]} every model, with the scope {need}:*.")
+        if not self.may("see", model):
+            raise self.hidden(model)
+        raise Forbidden(f"This key may not {_VERBS[need]} {model}; it needs the scope {need}:{model}.")
+
+    def worded(self, error: ServableError, model: str) -> ServableError:
+        """Why a model was not found, as this caller may know it.
+
+        Args:
+            error: why; it may name other models.
+            model: the name that was asked for; the empty one means the default.
+        """
+        if allowed(self._scopes, "see", EVERY_MODEL):
+            return error
+        if isinstance(error, ModelNotFound) or not model or not allowed(self._scopes, "see", model):
+            return self.hidden(model)
+        return error
+
+    def hidden(self, model: str) -> ServableError:
+        """What is said of a model that the caller does not see, or that is not there."""
+        return ModelNotFound(
+            f"There is no model {model[:128]!r} that this key may see." if model
+            else "There is no model that this key may see and that needs no name."
+        )  # fmt: skip
+
+
+class _Everybody(Caller):
+    """Whoever asks a server that wants no keys."""
+
+    def may(self, need: Need, model: str = EVERY_MODEL) -> bool:
+        """Everything."""
+        return True
+
+    def require(self, need: Need, model: str = EVERY_MODEL) -> None:
+        """Everything is allowed."""
+
+    def worded(self, error: ServableError, model: str) -> ServableError:
+        """Everything is said."""
+        return error
+
+
+class _Nobody(Caller):
+    """Whoever asks for signs of life without a key, where keys are wanted."""
+
+    def may(self, need: Need, model: str = EVERY_MODEL) -> bool:
+        """Nothing."""
+        return False
+
+    def require(self, need: Need, model: str = EVERY_MODEL) -> None:
+        """Nothing is allowed.
+
+        Raises:
+            Unauthenticated: always.
+        """
+        raise Unauthenticated()
+
+    def hidden(self, model: str) -> ServableError:
+        """Nothing is said without a key."""
+        return Unauthenticated()
+
+
+EVERYBODY: Caller = _Everybody("anybody", ())
+NOBODY: Caller = _Nobody("nobody", ())

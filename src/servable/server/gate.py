@@ -1,0 +1,217 @@
+"""Who asks: the one place where a caller is told by the headers of a request.
+
+A home without any key is one for development: everybody may do everything, and only on an address that
+nobody else reaches (``settings.check_exposure``). From its first key on every request needs one that is
+valid, whatever becomes of the keys later. What a caller may then do with which model is decided in
+``security.callers`` and asked for where models are found, in ``desk``.
+"""
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from servable.errors import ServableError, Unauthenticated
+from servable.logs import fields, logger
+from servable.protocols.base import Head
+from servable.registry.keys_reader import KeysReader, open_keys_reader
+from servable.security.callers import EVERYBODY, NOBODY, Caller
+from servable.security.keys import KeyRecord, matches, shown
+from servable.settings import ServerSettings
+
+_log = logger("server")
+#: Seconds between two looks at the keys: one that is revoked is refused everywhere within a second.
+_LOOK_S = 0.25
+#: Headers of valid keys of which is remembered whose they are.
+_KNOWN = 10_000
+_wall = time.time
+_SAME_SITE = frozenset({b"same-origin", b"none"})
+
+
+class Access(Protocol):
+    """Tells callers by the headers of their requests. Belongs to one event loop."""
+
+    #: Whether keys are needed at all.
+    keyed: bool
+
+    def caller(self, head: Head) -> Caller:
+        """Who asks.
+
+        Raises:
+            Unauthenticated: no valid key.
+        """
+        ...
+
+
+class OpenAccess:
+    """Everybody may do everything."""
+
+    keyed = False
+
+    def caller(self, head: Head) -> Caller:
+        """Anybody."""
+        return EVERYBODY
+
+
+class KeyAccess:
+    """Callers are told by API keys.
+
+    Args:
+        records: every key.
+        now: the wall clock, in seconds since 1970.
+    """
+
+    keyed = True
+
+    def __init__(self, records: Sequence[KeyRecord], now: Callable[[], float] = _wall) -> None:
+        self._now = now
+        self._records = {record.id: record for record in records if not record.revoked_at}
+        self._callers = {key: Caller(record.name, record.scopes) for key, record in self._records.items()}
+        self._ends = {
+            key: datetime.fromisoformat(record.expires_at).timestamp() if record.expires_at else float("inf")
+            for key, record in self._records.items()
+        }
+        #: What a valid key looks like in a header, whose it is, and until when.
+        self._known: dict[bytes, tuple[Caller, float]] = {}
+
+    def caller(self, head: Head) -> Caller:
+        """Whose key came with a request.
+
+        Raises:
+            Unauthenticated: none, or none that is valid.
+        """
+        given = head.get(b"authorization")
+        if given is None:
+            given = head.get(b"x-api-key")
+            if given is None:
+                raise Unauthenticated(browser=_from_browser(head))
+        known = self._known.get(given)
+        if known is None:
+            known = self._found(given, head)
+        if known[1] <= self._now():
+            raise Unauthenticated(shown=True, browser=_from_browser(head))
+        return known[0]
+
+    def _found(self, given: bytes, head: Head) -> tuple[Caller, float]:
+        text, lasting = _key_in(given, head)
+        parts = shown(text)
+        record = None if parts is None else self._records.get(parts.id)
+        if not matches(parts, record) or record is None:
+            raise Unauthenticated(shown=True, browser=_from_browser(head))
+        found = self._callers[record.id], self._ends[record.id]
+        if lasting and len(self._known) < _KNOWN:
+            self._known[given] = found
+        return found
+
+
+class Gate:
+    """What is wanted of callers now; follows the registry. Belongs to one event loop.
+
+    Args:
+        settings: which registry, and whether keys are wanted at all.
+
+    Attributes:
+        access: asked for every request.
+
+    Raises:
+        StorageFailed: the registry cannot be read.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.access: Access = OpenAccess()
+        self._reader: KeysReader | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._token = -1
+        self._records: tuple[KeyRecord, ...] = ()
+        self._failing = False
+        if not settings.insecure:
+            self._reader = open_keys_reader(Path(settings.home), settings.database_url)
+            self._take(self._read(self._reader))
+
+    def caller(self, head: Head, open_to_all: bool = False) -> Caller:
+        """Who asks.
+
+        Args:
+            head: the headers of the request.
+            open_to_all: whether what is asked for is also shown without a key.
+
+        Raises:
+            Unauthenticated: no valid key, and one is needed.
+        """
+        try:
+            return self.access.caller(head)
+        except Unauthenticated:
+            if open_to_all:
+                return NOBODY
+            raise
+
+    async def follow(self) -> None:
+        """Follow changes of the keys until cancelled."""
+        if self._reader is None:
+            return
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-keys")
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                self._take(await loop.run_in_executor(self._thread, self._read, self._reader))
+            except ServableError as error:
+                # Those who were let in stay so: a database that is away must not stop every prediction.
+                if not self._failing:
+                    _log.error(
+                        "keys cannot be read; those known so far count", extra=fields(reason=error.message)
+                    )
+                self._failing = True
+
+    def _read(self, reader: KeysReader) -> tuple[KeyRecord, ...] | None:
+        """Every key, when anything changed since the last time."""
+        token = reader.token()
+        if token == self._token:
+            return None
+        records = reader.keys()
+        self._token = token
+        return records
+
+    def _take(self, records: tuple[KeyRecord, ...] | None) -> None:
+        self._failing = False
+        if not records or records == self._records:
+            return
+        self._records = records
+        self.access = KeyAccess(records)
+
+    def close(self) -> None:
+        """Give back the registry."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+        if self._reader is not None:
+            self._reader.close()
+
+
+def _key_in(given: bytes, head: Head) -> tuple[str, bool]:
+    """The key in a header, empty for none, and whether the header alone says that it is one.
+
+    A browser asks a person for a name and a password and shows them again with every request, also those
+    that a page of somebody else makes; so a password counts only where the browser says, or does not deny,
+    that the request comes from the same place.
+    """
+    kind, _, rest = given.partition(b" ")
+    scheme = kind.lower()
+    if scheme == b"basic" and rest:
+        if head.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
+            return "", False
+        try:
+            decoded = base64.b64decode(rest.strip(), validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            return "", False
+        return decoded.partition(":")[2], False
+    value = rest if scheme == b"bearer" and rest else given
+    return value.strip().decode("latin-1"), True
+
+
+def _from_browser(head: Head) -> bool:
+    return b"text/html" in head.get(b"accept", b"")

@@ -1,0 +1,178 @@
+"""Every method of gRPC against every kind of key, and keys that come and go while a server runs."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import grpc
+import servable
+from servable.errors import RemoteError
+from servable.protocols.oip_messages import (
+    HEALTH_PACKAGE,
+    HEALTH_SERVICE,
+    PACKAGE,
+    REFLECTION_PACKAGES,
+    REFLECTION_SERVICE,
+    REFUSED,
+    SERVICE,
+    messages,
+)
+from servable.registry.home import open_home
+from servable.security.scopes import parse_scopes
+from serving.making import publish_iris
+
+#: What a caller needs for each method: ``any`` valid key, ``sign`` none at all.
+POLICY = {
+    "ServerLive": "sign",
+    "ServerReady": "sign",
+    "ServerMetadata": "any",
+    "ModelReady": "any",
+    "ModelMetadata": "see",
+    "ModelConfig": "see",
+    "ModelStatistics": "read",
+    "RepositoryIndex": "any",
+    "RepositoryModelLoad": "deploy",
+    "RepositoryModelUnload": "deploy",
+    "ModelInfer": "predict",
+    "ModelStreamInfer": "predict",
+    **dict.fromkeys(REFUSED, "any"),
+}
+SCOPES = {
+    "predict:iris": {"any", "see", "predict"},
+    "read:iris": {"any", "see", "read"},
+    "deploy:iris": {"any", "see", "read", "deploy"},
+    "admin": {"any", "see", "read", "deploy", "predict"},
+    "admin:other": {"any"},
+}
+OPEN, CLOSED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+
+
+class Scene:
+    """A running server and its keys."""
+
+    def __init__(self, home: Path, url: str, keys: dict[str, str]) -> None:
+        self.home, self.url, self.keys = home, url, keys
+
+    def status(self, path: str, request: bytes, key: str | None, stream: bool = False) -> grpc.StatusCode:
+        """What a call ends with."""
+        metadata = [] if key is None else [("authorization", f"Bearer {key}")]
+        with grpc.insecure_channel(self.url.removeprefix("http://")) as channel:
+            try:
+                if stream:
+                    list(channel.stream_stream(path)(iter([request]), metadata=metadata, timeout=20))
+                else:
+                    channel.unary_unary(path)(request, metadata=metadata, timeout=20)
+            except grpc.RpcError as error:
+                return error.code()  # type: ignore[no-any-return]
+            return grpc.StatusCode.OK
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    home = tmp_path_factory.mktemp("keyed") / "home"
+    publish_iris(home)
+    with open_home(home) as place:
+        keys = {
+            scope: place.keys.create(f"k{at}", parse_scopes([scope])).text for at, scope in enumerate(SCOPES)
+        }
+        keys["revoked"] = place.keys.create("gone", parse_scopes(["admin"])).text
+        place.keys.revoke("gone")
+        keys["expired"] = place.keys.create("late", parse_scopes(["admin"]), timedelta(0)).text
+    keys["wrong"] = "secret"
+    with servable.serve(home=home, port=0, background=True) as server:
+        yield Scene(home, server.url, keys)
+
+
+def request_of(name: str) -> bytes:
+    if name in REFUSED:
+        return b""
+    made: Any = messages()[f"{PACKAGE}.{name.replace('Stream', '')}Request"]()
+    for field in ("name", "model_name"):
+        if field in {each.name for each in made.DESCRIPTOR.fields}:
+            setattr(made, field, "iris")
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def test_every_method_has_a_policy() -> None:
+    file: Any = messages()[f"{PACKAGE}.ModelInferRequest"].DESCRIPTOR.file
+    assert {method.name for method in file.services_by_name[SERVICE].methods} | set(REFUSED) == set(POLICY)
+
+
+@pytest.mark.parametrize("kind", [None, "wrong", "expired", "revoked"])
+def test_without_a_valid_key_only_signs_of_life_are_answered(scene: Scene, kind: str | None) -> None:
+    key = None if kind is None else scene.keys[kind]
+    for name, need in POLICY.items():
+        path = f"/{PACKAGE}.{SERVICE}/{name}"
+        status = scene.status(path, request_of(name), key, name == "ModelStreamInfer")
+        assert status == (grpc.StatusCode.OK if need == "sign" else OPEN), name
+    for package in REFLECTION_PACKAGES:
+        path = f"/{package}.{REFLECTION_SERVICE}/ServerReflectionInfo"
+        assert scene.status(path, b"", key, stream=True) == OPEN
+    assert scene.status("/nothing/Here", b"", key) == OPEN
+    check = f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Check"
+    asked = messages()["grpc.health.v1.HealthCheckRequest"]
+    assert scene.status(check, b"", key) == grpc.StatusCode.OK
+    assert scene.status(check, asked(service="iris").SerializeToString(), key) == OPEN
+    assert scene.status(check, asked(service="siri").SerializeToString(), key) == OPEN
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_key_opens_what_its_scope_says(scene: Scene, scope: str) -> None:
+    met = SCOPES[scope]
+    for name, need in POLICY.items():
+        path, stream = f"/{PACKAGE}.{SERVICE}/{name}", name == "ModelStreamInfer"
+        if stream:
+            continue  # Each answer of a stream says for itself what is wrong with its request.
+        status = scene.status(path, request_of(name), scene.keys[scope])
+        if need in ("sign", *met):
+            assert status not in (OPEN, CLOSED), name
+        elif "see" in met:
+            assert status == CLOSED, name
+        else:
+            assert status == grpc.StatusCode.NOT_FOUND, name
+
+
+def within_a_second(true: Callable[[], bool]) -> float:
+    started = time.monotonic()
+    while not true():
+        assert time.monotonic() - started < 1.0
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+def test_keys_come_and_go_within_a_second(scene: Scene) -> None:
+    made = servable.create_key("new", ["predict:iris"], home=scene.home)
+    row = {"sepal length (cm)": 5.1}
+
+    def status() -> int:
+        headers = {"authorization": f"Bearer {made.key}"}
+        return httpx.post(f"{scene.url}/models/iris/predict", json=row, headers=headers).status_code
+
+    within_a_second(lambda: status() != 401)
+    turned = servable.rotate_key("new", overlap="1h", home=scene.home)
+    assert turned.until
+    assert status() != 401
+    servable.revoke_key(made.row.id, home=scene.home)
+    within_a_second(lambda: status() == 401)
+    assert [key.state for key in servable.keys(home=scene.home) if key.name == "new"] == ["revoked", "active"]
+
+
+def test_the_client_takes_the_key_of_the_environment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    with servable.Client(scene.url) as client, pytest.raises(RemoteError, match="wants an API key") as caught:
+        client.models()
+    assert caught.value.remote_code == "unauthenticated"
+    monkeypatch.setenv("SERVABLE_API_KEY", scene.keys["read:iris"])
+    with servable.Client(scene.url) as client:
+        assert [model.name for model in client.models()] == ["iris"]
+    with servable.Client(scene.url, api_key="") as client, pytest.raises(RemoteError):
+        client.models()
+    with pytest.raises(RemoteError, match="scope read"):
+        servable.status(url=scene.url, home=scene.home)
+    monkeypatch.setenv("SERVABLE_API_KEY", scene.keys["admin"])
+    assert servable.status(url=scene.url, home=scene.home).reachable
