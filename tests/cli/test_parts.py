@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from servable.cli import options, payload, tables
+from servable.cli import cells, options, payload
 from servable.cli.progress import RichProgress
 from servable.errors import DataError, FileMissing, InputError, SettingInvalid
 from servable.workflows.intake import is_path, name_of
@@ -130,11 +130,11 @@ def test_paths_and_names(text, expected):
     [(None, "-"), (8.25e-6, "8.2 µs"), (0.0165, "16.5 ms"), (2.0, "2.0 s")],
 )
 def test_durations(seconds, text):
-    assert tables.duration(seconds) == text
+    assert cells.duration(seconds) == text
 
 
 def test_numbers():
-    assert [tables.number(value) for value in (None, 0.87, 123456.0)] == ["-", "0.8700", "123,456.0"]
+    assert [cells.number(value) for value in (None, 0.87, 123456.0)] == ["-", "0.8700", "123,456.0"]
 
 
 def test_progress_without_a_terminal_is_one_line_for_each_stage():

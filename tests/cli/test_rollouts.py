@@ -10,6 +10,7 @@ from servable.registry.home import open_home
 from servable.registry.rollout_records import Counts
 from servable.rollout.controller import follow
 from servable.testing import FakeClock
+from training.reading import words
 
 
 @pytest.fixture
@@ -57,6 +58,59 @@ def test_the_evidence_is_shown_with_its_intervals_and_the_end_has_an_exit_code(i
         assert ended.exit_code == 5
     assert json.loads(ended.stdout)["state"] == "rolled_back"
     assert "Error rate 50 %" in invoke("rollout", "churn").stdout
+
+
+def test_a_rollout_is_written_as_a_page(invoke, filled: Path, tmp_path: Path) -> None:
+    invoke("deploy", "churn:2", "--canary", "5,50")
+    page = tmp_path / "rollout.html"
+    shown = invoke("rollout", "churn", "--report", page)
+    assert (shown.exit_code, "→ 5 %" in shown.stdout, str(page.name) in shown.stderr) == (0, True, True)
+    assert "churn: version 2 against 1" in words(page.read_text(encoding="utf-8"))
+    ended = invoke("rollout", "churn", "--abort", "--follow", "--report", page, "--json")
+    assert ended.exit_code == 5
+    assert "A person ended it." in words(page.read_text(encoding="utf-8"))
+
+
+def test_what_a_decision_puts_an_end_to_is_said(invoke, filled: Path) -> None:
+    def first(*words: object) -> str:
+        done = invoke(*words)
+        assert done.exit_code == 0, done.stderr
+        return " ".join(done.stdout.split())
+
+    canary = ("deploy", "churn:2", "--canary", "5,50")
+    said = first(*canary)
+    assert "it goes on by itself while it is no worse; back at once: servable rollback churn" in said
+    assert "v1 95 % v2 5 % (canary, step 1 of 2)" in " ".join(invoke("status").stdout.split())
+    said = first("rollback", "churn")
+    assert said.startswith(
+        "The canary of churn:2 was ended. churn:1 answers all requests, the default model."
+    )
+    shown = " ".join(invoke("rollout", "churn").stdout.split())
+    assert "cancelled" in shown
+    assert "✗ 5 %" in shown
+    assert "Shares" not in shown
+    first(*canary)
+    said = first("deploy", "churn", "--split", "1=1,2=1")
+    assert said.startswith(
+        "The canary of churn:2 was ended. churn:1 is deployed, the default model. Traffic v1"
+    )
+    assert "Its requests were divided by hand." in invoke("rollout", "churn").stdout
+    # Another division ends nothing.
+    assert first("deploy", "churn", "--split", "1=2,2=1").startswith("churn:1 is deployed")
+    said = first("rollback", "churn")
+    assert said.startswith(
+        "The division of the requests among versions 1 and 2 was ended. churn:1 answers all"
+    )
+    first("deploy", "churn:3", "--shadow")
+    said = first("deploy", "churn:2")
+    assert said.startswith("The shadow of churn:3 was ended. churn:2 is deployed in place of version 1")
+    first("deploy", "churn", "--bandit", "3")
+    taken = invoke("deploy", "churn:3", "--canary", "5")
+    assert "A bandit of churn:3 against version 2 goes on already" in " ".join(taken.stderr.split())
+    assert first("undeploy", "churn") == "The bandit of churn:3 was ended. churn is no longer deployed."
+    first("deploy", "churn:1")
+    assert first("deploy", "churn:2").startswith("churn:2 is deployed in place of version 1")
+    assert first("rollback", "churn").startswith("churn:1 is deployed in place of version 2")
 
 
 def test_a_shadow_and_a_bandit_begin(invoke, filled: Path) -> None:

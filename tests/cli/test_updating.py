@@ -13,6 +13,7 @@ from servable.cli import exits
 from servable.cli.main import app
 from servable.registry.home import open_home
 from servable.registry.schedules import ScheduleRecord, keep_schedule
+from training.reading import words
 from updating.making import rows, write_traffic
 
 
@@ -67,11 +68,20 @@ def test_a_schedule_is_waited_for_and_shown(shops: Path) -> None:
         assert said in " ".join(shown.stdout.split()), shown.stdout
 
 
-def test_a_refusal_is_a_verdict(shops: Path) -> None:
+def test_a_refusal_is_a_verdict_and_has_its_page(shops: Path, tmp_path: Path) -> None:
     write_traffic(shops, "shops", rows(300, seed=3), first=0)
-    done = ran(shops, "shops", "--json")
+    page = tmp_path / "turn.html"
+    done = ran(shops, "shops", "--json", "--report", str(page))
     assert done.exit_code == exits.VERDICT
     assert json.loads(done.stdout)["turn"]["state"] == "refused"
+    assert "refused by the gate" in words(page.read_text(encoding="utf-8"))
+    page.unlink()
+    again = ran(shops, "shops", "--turn", "1", "--report", str(page))
+    assert (again.exit_code, "refused: accuracy" in again.stdout, "Report" in again.stderr) == (0, True, True)
+    assert "The gate refused the new version" in words(page.read_text(encoding="utf-8"))
+    told = ran(shops, "shops", "--history", "--json", "--report", str(page))
+    assert (len(json.loads(told.stdout)), told.stderr) == (1, "")
+    assert "One turn since" in words(page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +95,8 @@ def test_a_refusal_is_a_verdict(shops: Path) -> None:
         (("shops", "--metric", "goodness"), exits.USAGE, "'goodness' is no metric"),
         (("shops",), exits.INPUT, "0 labelled rows"),
         (("shops", "--deploy", "later"), exits.USAGE, "later"),
+        (("shops", "--turn", "3"), exits.NOT_FOUND, "shops has no turn 3"),
+        (("shops", "--history", "--report", "/nowhere/at/all.html"), exits.UNAVAILABLE, "writing the report"),
     ],
 )
 def test_what_cannot_be_done_is_said(words: tuple[str, ...], code: int, said: str, shops: Path) -> None:

@@ -16,8 +16,10 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
+import servable
 from servable.cli.main import app
 from servable.client import Client
+from servable.registry.home import open_home
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +135,21 @@ def test_add_takes_in_an_onnx_file(invoke, home, tmp_path):
 
 
 def test_names_complete_from_the_home(invoke, home, monkeypatch):
-    from servable.cli.options import complete_model
+    from servable.cli.options import complete_model, complete_reference
 
     monkeypatch.setenv("SERVABLE_HOME", str(home))
     assert "flower" in complete_model("flo")
     assert complete_model("zzz") == []
+    assert complete_reference("flo") == complete_model("flo")
+    newest = servable.describe("flower", home=home).version
+    assert complete_reference("flower:") == [f"flower:{number}" for number in range(newest, 0, -1)]
+    assert complete_reference("flower:1")[-1] == "flower:1"
+    assert complete_reference("flower@no") == complete_reference("zzz:") == []
+    with open_home(home) as place:
+        place.models.set_alias("flower", "champion", 1)
+    assert complete_reference("flower@ch") == ["flower@champion"]
     monkeypatch.setenv("SERVABLE_HOME", str(home / "missing"))
-    assert complete_model("") == []
+    assert complete_model("") == complete_reference("flower:") == []
 
 
 class Served:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 
@@ -103,6 +104,9 @@ def test_shares_keys_and_testers(three: Path, serve: Serve, call: Call) -> None:
     status, _, body = caller.post("/models/iris/predict", {"input": ROW}, {"x-servable-version": "3"})
     assert (status, body["error"]["code"]) == (404, "version_not_found")
     assert shares(url, three) == {1: ("live", 0.7), 2: ("live", 0.3)}
+    offered = httpx.get(f"{url}/openapi.json").json()["components"]["parameters"]
+    assert offered["iris.Version"]["schema"]["enum"] == [1, 2]
+    assert offered["iris.Key"]["name"] == "X-Customer"
     # A canary that is raised takes customers over and gives none back.
     servable.deploy("iris", split={1: 20, 2: 80}, home=three)
     eventually(lambda: shares(url, three)[2] == ("live", 0.8))

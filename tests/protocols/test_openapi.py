@@ -214,6 +214,41 @@ def test_errors_are_documented(api: dict[str, Any]) -> None:
         assert all(content["schema"] for each in described.values() for content in each["content"].values())
 
 
+def test_a_caller_may_choose_a_version_or_stay_with_one() -> None:
+    models = [
+        Described("income", 3, SIGNATURE, True, True, versions=(3, 4), key="X-Customer"),
+        Described("pixel", 1, TENSOR, False, key="x-request-id"),
+    ]
+    api = json.loads(json.dumps(document(models, "1")))
+
+    def sent(path: str) -> dict[str, Any]:
+        parameters = api["paths"][path]["post"]["parameters"]
+        return {each["name"]: each for each in (target(api, each["$ref"]) for each in parameters)}
+
+    for path in ("/predict", "/models/income/predict", "/models/income/versions/3/predict",
+                 "/models/income/stream", "/stream"):  # fmt: skip
+        assert sent(path)["X-Servable-Version"]["schema"] == {"type": "integer", "enum": [3, 4]}
+        assert sent(path)["X-Customer"]["schema"] == {"type": "string"}
+        assert not any(each["required"] for each in sent(path).values())
+    pixel = sent("/models/pixel/predict")
+    assert pixel["X-Servable-Version"]["schema"]["enum"] == [1]
+    # A header that is listed already is not listed twice.
+    assert sorted(pixel) == [
+        "X-Request-Id", "X-Request-Priority", "X-Request-Timeout-Ms", "X-Servable-Version",
+    ]  # fmt: skip
+    alone = document([Described("m", 1, TENSOR, False)], "1")["components"]["parameters"]
+    assert alone["m.Key"]["name"] == "X-Servable-Key"
+
+
+def test_the_headers_that_name_who_answered_are_documented(api: dict[str, Any]) -> None:
+    responses = api["paths"]["/models/income/predict"]["post"]["responses"]
+    assert {"X-Model-Name", "X-Model-Version"} <= set(responses["200"]["headers"])
+    named = {status for status, each in responses.items() if "X-Servable-Version" in each["headers"]}
+    assert named == {"422", "500", "503", "504"}
+    version = target(api, responses["500"]["headers"]["X-Servable-Version"]["$ref"])
+    assert version["schema"] == {"type": "integer", "minimum": 1}
+
+
 def test_a_mounted_server_says_where_it_is() -> None:
     assert document([], "1")["servers"] == [{"url": "/"}]
     assert document([], "1", "/ml")["servers"] == [{"url": "/ml"}]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from servable.errors import StorageFailed
-from servable.registry.findings_reader import Finding, FindingsReader
+from servable.registry.findings_reader import FindingsReader
 from servable.registry.home import Home
+from servable.registry.records import Finding
 from servable.testing import FakeClock
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.markup import escape
 
-from servable.cli.tables import plain_table
+from servable.cli.cells import plain_table
 
 if TYPE_CHECKING:
     from servable.monitoring.drift_records import ColumnDrift, DriftReport, Point

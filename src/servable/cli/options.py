@@ -31,6 +31,24 @@ def complete_model(incomplete: str) -> list[str]:
         return []
 
 
+def complete_reference(incomplete: str) -> list[str]:
+    """Models that start so; after ``churn:`` its versions, the newest first, after ``churn@`` its aliases."""
+    from servable.errors import ServableError
+    from servable.workflows.look import models
+
+    for mark in (":", "@"):
+        name, found, _ = incomplete.partition(mark)
+        if not found:
+            continue
+        try:
+            row = next((row for row in models() if row.model == name), None)
+        except (ServableError, OSError):
+            return []
+        ends = () if row is None else range(row.latest, 0, -1) if mark == ":" else sorted(row.aliases)
+        return [said for end in ends if (said := f"{name}{mark}{end}").startswith(incomplete)]
+    return complete_model(incomplete)
+
+
 Home = Annotated[
     Path | None,
     typer.Option(
@@ -43,12 +61,16 @@ Home = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the outcome as one line of JSON.", rich_help_panel=COMMON)
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Also write it as a page of HTML.", show_default=False),
+]
 Reference = Annotated[
     str,
     typer.Argument(
         metavar="NAME[:V|@ALIAS]",
         help="A model, one of its versions, or an alias.",
-        autocompletion=complete_model,
+        autocompletion=complete_reference,
         show_default=False,
     ),
 ]

@@ -1,10 +1,10 @@
-"""How good served answers were, as Rich tables. Pure."""
+"""How good served answers were, as Rich cells. Pure."""
 
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
-from servable.cli import tables
+from servable.cli import cells
 
 if TYPE_CHECKING:
     from servable.monitoring.intervals import Estimate
@@ -15,7 +15,7 @@ def live_quality(known: "VersionQuality", title: str) -> RenderableType:
     """How good served answers were, over all and over the newest labels."""
     whole, recent = known.whole, known.recent
     numeric = (f"all: {_labels(whole)}", f"newest: {_labels(recent)}")
-    table = tables.plain_table(title, "metric", *numeric, right=numeric)
+    table = cells.plain_table(title, "metric", *numeric, right=numeric)
     for metric, estimate in whole.metrics.items():
         table.add_row(metric, _estimate(estimate), _estimate(recent.metrics.get(metric)))
     return table
@@ -41,7 +41,5 @@ def _estimate(estimate: "Estimate | None") -> str:
     if estimate is None:
         return "-"
     if estimate.low is None or estimate.high is None:
-        return tables.number(estimate.value)
-    return (
-        f"{tables.number(estimate.value)} ({tables.number(estimate.low)} to {tables.number(estimate.high)})"
-    )
+        return cells.number(estimate.value)
+    return f"{cells.number(estimate.value)} ({cells.number(estimate.low)} to {cells.number(estimate.high)})"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.markup import escape
 
-from servable.cli.tables import plain_table
+from servable.cli.cells import plain_table
 from servable.rollout.plan import in_unit
+from servable.rollout.starting import BANDIT, CANARY
 
 if TYPE_CHECKING:
     from servable.rollout.evidence import Comparison
@@ -51,7 +52,14 @@ def begun(found: "RolloutOutcome") -> Iterator[RenderableType]:
     name = escape(found.model)
     yield f"[bold green]The {found.kind} of {name}:{found.challenger}[/bold green] has begun."
     yield escape(found.events[0].reason)
-    yield f"Servers of this home follow it by themselves; see how it fares: servable rollout {name} --follow"
+    yield f"Look     servable rollout {name} --follow"
+    if found.kind == CANARY:
+        yield f"Next     it goes on by itself while it is no worse; back at once: servable rollback {name}"
+    else:
+        then = "the best of them" if found.kind == BANDIT else "it"
+        yield f"Next     it goes on until you end it: servable rollout {name} --advance deploys {then},"
+        yield f"         servable rollout {name} --abort leaves version {found.champion}"
+    yield "Running servers of this home take it up by themselves; without one: servable serve"
 
 
 def watched(outcome: "WatchOutcome") -> Iterator[RenderableType]:
@@ -68,6 +76,8 @@ def _step(found: "RolloutOutcome", number: int) -> str:
         return f"[green]✓ {share}[/green]"
     if number > found.step:
         return f"[dim]{share}[/dim]"
+    if found.state == "cancelled":
+        return f"[dim]✗ {share}[/dim]"
     return f"[red]✗ {share}[/red]" if found.state == "rolled_back" else f"[bold]→ {share}[/bold]"
 
 

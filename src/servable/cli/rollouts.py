@@ -113,6 +113,7 @@ def rollout(
     follow: Annotated[
         bool, typer.Option("--follow", help="Show it until it ends; exit code 5 when it went back.")
     ] = False,
+    report: options.Report = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -120,10 +121,14 @@ def rollout(
 
     Without an option it only looks. With --json --follow there is a line for every change.
 
+    --report writes a page with the evidence of each step and how it grew; with --follow at the end.
+
     Example: [bold]servable rollout churn --follow[/bold], [bold]servable rollout churn --abort[/bold]
+
+    Example: [bold]servable rollout churn --report rollout.html[/bold]
     """
     from servable.cli import rollout_tables
-    from servable.workflows.rollouts import change_rollout, show_rollout
+    from servable.workflows.rollouts import change_rollout, ended_badly, show_rollout
 
     given = {"advance": advance, "hold": hold, "resume": resume, "abort": abort}
     actions = [action for action, said in given.items() if said]
@@ -131,14 +136,16 @@ def rollout(
         raise SettingInvalid(f"--{actions[0]} and --{actions[1]} exclude each other; give one.")
     screen = Screen(as_json=as_json)
     for action in actions:
-        found = change_rollout(name, action, home=home)  # type: ignore[arg-type]
-        if not follow:
-            screen.show(found, rollout_tables.rollout)
-            return
+        change_rollout(name, action, home=home)  # type: ignore[arg-type]
     if follow:
         _follow(screen, lambda: show_rollout(name, home=home))
-        return
-    screen.show(show_rollout(name, home=home), rollout_tables.rollout)
+    found = show_rollout(name, report=report, home=home)
+    if not follow:
+        screen.show(found, rollout_tables.rollout)
+    if report is not None:
+        screen.note(f"Report   {report}")
+    if follow and ended_badly(found):
+        raise typer.Exit(exits.VERDICT)
 
 
 def watch(
@@ -165,18 +172,13 @@ def watch(
 
 
 def _follow(screen: Screen, look: "Callable[[], RolloutOutcome]") -> None:
-    """Show a rollout as it changes until it ends.
-
-    Raises:
-        typer.Exit: the challenger went back.
-    """
+    """Show a rollout as it changes until it ends."""
     import time
 
     from rich.console import Group
     from rich.live import Live
 
     from servable.cli import rollout_tables
-    from servable.workflows.rollouts import ended_badly
 
     found = look()
     if screen.as_json:
@@ -192,5 +194,3 @@ def _follow(screen: Screen, look: "Callable[[], RolloutOutcome]") -> None:
                 time.sleep(_LOOK_S)
                 found = look()
                 live.update(Group(*rollout_tables.rollout(found)))
-    if ended_badly(found):
-        raise typer.Exit(exits.VERDICT)

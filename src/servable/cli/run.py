@@ -201,6 +201,9 @@ def _share(text: str | None) -> float | None:
 def rollback(name: options.Name, home: options.Home = None, as_json: options.AsJson = False) -> None:
     """Go back to the version that was served before.
 
+    While requests are divided, or a canary, shadow or bandit goes on, that is ended and the deployed version
+    answers all requests; a second time goes back to the version before it.
+
     Example: [bold]servable rollback churn[/bold]
     """
     from servable.cli import tables

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.markup import escape
 
+from servable.cli.cells import duration, plain_table
 from servable.cli.quality_tables import quality_in_brief
-from servable.cli.tables import duration, plain_table
 from servable.cli.wording import alarms, percent, planned, shares
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def status(state: "Status") -> Iterator[RenderableType]:
 
 def _traffic(row: "DeploymentRow") -> str:
     said = [shares(row.shares)] if row.shares else []
-    return "  ".join([*said, *([f"v{row.shadow} shadow"] if row.shadow else [])])
+    shared = "  ".join([*said, *([f"v{row.shadow} shadow"] if row.shadow else [])])
+    # A shadow says itself what it is.
+    return f"{shared}  ({row.rollout})" if row.rollout and not row.shadow else shared
 
 
 def _captured(share: float | None) -> str:

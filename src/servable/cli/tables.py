@@ -1,14 +1,14 @@
 """Outcomes as Rich tables. Pure: a record in, something to print out."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.panel import Panel
-from rich.table import Table
 
+from servable.cli.cells import duration, number, plain_table
+from servable.cli.quality_tables import live_quality
 from servable.cli.wording import alarms, percent, planned, shares, wishes
 
 if TYPE_CHECKING:
@@ -32,33 +32,6 @@ _UNBOUNDED = 1e300
 _COLUMNS_SHOWN = 40
 #: A table of answers by class is printed up to so many classes, whose names are cut here.
 _MOST_CLASSES, _CLASS_WIDTH = 12, 12
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the unit that a person reads best; a dash for None."""
-    if seconds is None:
-        return "-"
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.1f} µs"
-    if seconds < 1.0:
-        return f"{seconds * 1e3:.1f} ms"
-    return f"{seconds:.1f} s"
-
-
-def number(value: float | None) -> str:
-    """A metric with four digits after the point; large values with fewer."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
-
-
-def plain_table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
-    """An empty table; the columns in ``right`` are aligned to the right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    numeric = set(right)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left")
-    return table
 
 
 def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
@@ -237,6 +210,8 @@ def optimized(outcome: "OptimizeOutcome") -> Iterator[RenderableType]:
 def deployed(outcome: "DeployOutcome") -> Iterator[RenderableType]:
     """What should be served now."""
     name = escape(outcome.model)
+    if outcome.ended:
+        yield escape(f"{outcome.ended[0].upper()}{outcome.ended[1:]} was ended.")
     if outcome.version is None:
         yield f"{name} is no longer deployed."
         return
@@ -247,7 +222,8 @@ def deployed(outcome: "DeployOutcome") -> Iterator[RenderableType]:
         return
     before = f" in place of version {outcome.previous}" if outcome.previous is not None else ""
     default = ", the default model" if outcome.default else ""
-    yield f"[bold green]{name}:{outcome.version}[/bold green] is deployed{before}{default}."
+    does = "is deployed" if before or outcome.shares or not outcome.ended else "answers all requests"
+    yield f"[bold green]{name}:{outcome.version}[/bold green] {does}{before}{default}."
     if outcome.shares:
         yield f"Traffic  {shares(outcome.shares)}"
     if outcome.policy:
@@ -314,8 +290,6 @@ def description(about: "Description") -> Iterator[RenderableType]:
     if about.metrics:
         yield metrics(about.metrics)
     if about.quality is not None and about.quality.whole.metrics:
-        from servable.cli.quality_tables import live_quality  # Here, because it uses this module.
-
         yield live_quality(about.quality, "Live quality, by the outcomes that came back")
     yield variants(about.variants)
     yield placements(about.variants)

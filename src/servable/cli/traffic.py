@@ -94,7 +94,7 @@ def _traffic(outcome: "TrafficOutcome") -> "Iterator[RenderableType]":
     """What was captured, by version, and the newest rows."""
     from rich.markup import escape
 
-    from servable.cli.tables import plain_table
+    from servable.cli.cells import plain_table
 
     name = escape(outcome.model)
     if not outcome.versions:

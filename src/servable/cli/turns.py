@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.markup import escape
 
-from servable.cli.tables import duration, number, plain_table
+from servable.cli.cells import duration, number, plain_table
 
 if TYPE_CHECKING:
     from servable.registry.turns import TurnRecord
@@ -22,15 +22,20 @@ def updated(outcome: "UpdateOutcome") -> Iterator[RenderableType]:
     if outcome.turn is None:
         yield f"No turn is due for {escape(outcome.model)}: {escape(outcome.reason)}."
         return
-    turn = outcome.turn
-    yield f"Turn {turn.id} of {escape(turn.model)}, because: {escape(outcome.reason)}"
+    yield from made(outcome.turn)
+
+
+def made(turn: "TurnRecord") -> Iterator[RenderableType]:
+    """One turn: why, step by step, and what came of it."""
+    yield f"Turn {turn.id} of {escape(turn.model)}, because: {escape(str(turn.record.get('reason', '')))}"
     table = plain_table("", "step", "outcome", "took", right=["took"])
     for step in _STEPS:
         said = turn.record.get(step)
         if said is not None:
             table.add_row(step, escape(told(step, said)), duration(said.get("seconds")))
     yield table
-    yield f"{_state(turn.state)}: {escape(outcome.said)}"
+    said = turn.record.get("said") or f"it came to {turn.step or 'its beginning'}"
+    yield f"{_state(turn.state)}: {escape(str(said))}"
 
 
 def history(turns: "Sequence[TurnRecord]") -> Iterator[RenderableType]:

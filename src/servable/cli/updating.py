@@ -10,6 +10,7 @@ from servable.cli.output import Screen
 
 if TYPE_CHECKING:
     from servable.updating.options import UpdateOptions
+    from servable.updating.update import UpdateOutcome
 
 WHEN, ROWS, GATE = "When", "Rows", "Gate"
 Every = Annotated[
@@ -141,6 +142,19 @@ NoTune = Annotated[
     typer.Option("--no-tune", help="Do not search session options.", rich_help_panel=options.SERVING),
 ]
 History = Annotated[bool, typer.Option("--history", help="Show the last turns and make none.")]
+Turn = Annotated[
+    int | None,
+    typer.Option("--turn", min=1, metavar="NUMBER", help="Show this turn and make none.", show_default=False),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Also write a page of HTML: about the turn, or with --history or --watch about all turns.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -176,6 +190,8 @@ def update(
     no_tune: NoTune = False,
     online: Online = False,
     history: History = False,
+    turn: Turn = None,
+    report: Report = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -188,7 +204,8 @@ def update(
     [bold]servable update churn --watch --every 1d --labels 5000 --drift[/bold]
     [bold]servable update churn --watch --cron "0 3 * * 1" --timezone Europe/Berlin[/bold]
     [bold]servable update churn --watch --online --labels 500[/bold]
-    [bold]servable update churn --history[/bold]
+    [bold]servable update churn --history --report turns.html[/bold]
+    [bold]servable update churn --turn 7 --report turn.html[/bold]
     """
     from servable.updating.gate import GateRules
     from servable.updating.options import UpdateOptions
@@ -197,8 +214,8 @@ def update(
     from servable.updating.window import Window
 
     screen = Screen(as_json=as_json)
-    if history:
-        _tell(name, screen, home)
+    if history or turn is not None:
+        _tell(name, turn, screen, report, home)
         return
     span_s = seconds_of(every) if every else 0.0
     if cron:
@@ -217,20 +234,36 @@ def update(
         refit=not no_refit, online=online, tune=not no_tune,
     )  # fmt: skip
     if watch:
-        _watch(name, asked, screen, poll, home)
+        _watch(name, asked, screen, poll, report, home)
     else:
-        _turn(name, asked, screen, home)
+        _turn(name, asked, screen, report, home)
 
 
-def _tell(name: str, screen: Screen, home: Path | None) -> None:
-    """Show the turns that were made."""
+def _tell(name: str, number: int | None, screen: Screen, report: Path | None, home: Path | None) -> None:
+    """Show a turn, or those that were made."""
     from servable.cli import turns
-    from servable.updating.update import history
+    from servable.updating.update import history, made
 
-    screen.show(history(name, home=home), turns.history)
+    if number is None:
+        screen.show(history(name, home=home), turns.history)
+    else:
+        screen.show(made(name, number, home=home), turns.made)
+    if report is not None:
+        _write(name, number, screen, report, home)
 
 
-def _turn(name: str, asked: "UpdateOptions", screen: Screen, home: Path | None) -> None:
+def _write(name: str, number: int | None, screen: Screen, report: Path, home: Path | None) -> None:
+    """Write the page of a turn, or of all turns."""
+    from servable.updating.reports import write_history, write_turn
+
+    if number is None:
+        write_history(name, report, home=home)
+    else:
+        write_turn(name, number, report, home=home)
+    screen.note(f"Report   {report}")
+
+
+def _turn(name: str, asked: "UpdateOptions", screen: Screen, report: Path | None, home: Path | None) -> None:
     """Make a turn if one is due, and end with the verdict's exit code where the gate said no."""
     from servable.cli import turns
     from servable.updating.update import update
@@ -238,11 +271,20 @@ def _turn(name: str, asked: "UpdateOptions", screen: Screen, home: Path | None) 
     with screen.progress() as progress:
         outcome = update(name, asked, home=home, progress=progress)
     screen.show(outcome, turns.updated)
+    if report is not None and outcome.turn is not None:
+        _write(name, outcome.turn.id, screen, report, home)
     if outcome.turn is not None and outcome.turn.state == "refused":
         raise typer.Exit(exits.VERDICT)
 
 
-def _watch(name: str, asked: "UpdateOptions", screen: Screen, poll: float, home: Path | None) -> None:
+def _watch(
+    name: str,
+    asked: "UpdateOptions",
+    screen: Screen,
+    poll: float,
+    report: Path | None,
+    home: Path | None,
+) -> None:
     """Watch until a signal comes; a turn that runs is finished first, a second signal ends it at once."""
     import signal
     import threading
@@ -267,7 +309,10 @@ def _watch(name: str, asked: "UpdateOptions", screen: Screen, poll: float, home:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    watch(
-        name, asked, home=home, poll_s=poll, ended=over,
-        told=lambda outcome: screen.show(outcome, turns.updated),
-    )  # fmt: skip
+
+    def tell(outcome: "UpdateOutcome") -> None:
+        screen.show(outcome, turns.updated)
+        if report is not None:
+            _write(name, None, screen, report, home)
+
+    watch(name, asked, home=home, poll_s=poll, ended=over, told=tell)

@@ -10,6 +10,7 @@ from servable.protocols.answer_forms import JSON
 from servable.protocols.native_schema import example_row
 from servable.protocols.openapi_bodies import other_answers, other_bodies, pieces
 from servable.protocols.openapi_feedback import feedback_paths, feedback_schemas
+from servable.protocols.openapi_headers import ANSWERED, KEY, VERSION, choices, parameters
 from servable.protocols.openapi_models import PIECE, ModelSchemas, bare, component, reference
 
 Schema = dict[str, Any]
@@ -33,19 +34,10 @@ _ERRORS = {
 }
 
 
+#: What may go wrong after a version was asked.
+_REACHED = ("422", "500", "503", "504")
 #: What any request may meet, whatever it asks for.
 _ALWAYS = ("405", "408", "421", "431", "500")
-_HEADERS: Schema = {
-    "Allow": {"description": "The verbs that the address takes.", "schema": {"type": "string"}},
-    "RequestId": {
-        "description": "Under which the server logged the request.",
-        "schema": {"type": "string"},
-    },
-    "RetryAfter": {
-        "description": "Seconds after which another try has a chance.",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-}
 
 
 class Described(NamedTuple):
@@ -58,6 +50,8 @@ class Described(NamedTuple):
         default: whether ``POST /predict`` means it.
         streams: whether it answers in pieces.
         divided: how its requests are divided among versions, in a sentence; empty when they are not.
+        versions: all live versions, among which the header of the version may choose.
+        key: the header whose value keeps a caller with one version.
     """
 
     model: str
@@ -66,6 +60,8 @@ class Described(NamedTuple):
     default: bool
     streams: bool = False
     divided: str = ""
+    versions: tuple[int, ...] = ()
+    key: str = KEY
 
 
 def document(models: Sequence[Described], server_version: str, prefix: str = "") -> Schema:
@@ -78,10 +74,12 @@ def document(models: Sequence[Described], server_version: str, prefix: str = "")
     """
     paths: Schema = {}
     schemas: Schema = {"Error": _error_schema(), **_fixed_schemas()}
+    headers = parameters()
     for described in models:
         made = ModelSchemas(described.model, described.version, described.signature)
         schemas.update(made.all(streams=described.streams))
         schemas.update(feedback_schemas(described.model, described.signature))
+        headers.update(_choices(described))
         paths.update(_paths_of(described))
     paths.update(_fixed_paths())
     return {
@@ -101,7 +99,7 @@ def document(models: Sequence[Described], server_version: str, prefix: str = "")
             {"name": "server", "description": "What is served, and how the server is."},
         ],
         "paths": paths,
-        "components": {"schemas": schemas, "parameters": _parameters(), "headers": _HEADERS},
+        "components": {"schemas": schemas, "parameters": headers, "headers": ANSWERED},
     }
 
 
@@ -165,7 +163,9 @@ def _predict(described: Described, operation_id: str, summary: str, answers: Sch
         "operationId": operation_id,
         "summary": summary,
         "tags": [described.model],
-        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in _parameters()],
+        "parameters": [
+            {"$ref": f"#/components/parameters/{name}"} for name in (*parameters(), *_choices(described))
+        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -179,45 +179,30 @@ def _predict(described: Described, operation_id: str, summary: str, answers: Sch
         "responses": {
             "200": {
                 "description": "The answer.",
-                "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
+                "headers": {
+                    "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
+                    "X-Model-Name": {"$ref": "#/components/headers/ModelName"},
+                    "X-Model-Version": {"$ref": "#/components/headers/ModelVersion"},
+                },
                 "content": answers,
             },
-            **_error_responses(_ERRORS),
+            **_error_responses(_ERRORS, reached=True),
         },
     }
 
 
-def _parameters() -> Schema:
-    """The headers that every prediction understands."""
-    headers: dict[str, tuple[str, Schema]] = {
-        "X-Request-Id": (
-            "Kept in the answer and in the log when it is up to 128 letters, digits and . _ : - "
-            "and else replaced by one of the server's.",
-            {"type": "string"},
-        ),
-        "X-Request-Timeout-Ms": (
-            "Milliseconds after which an answer is of no use.",
-            {"type": "integer", "minimum": 1, "maximum": 999_999_999_999},
-        ),
-        "X-Request-Priority": (
-            "The share of the request when there is a queue.",
-            {"type": "string", "enum": ["high", "normal", "low"]},
-        ),
-    }
-    return {
-        name.removeprefix("X-Request-"): {
-            "name": name,
-            "in": "header",
-            "required": False,
-            "description": description,
-            "schema": schema,
-        }
-        for name, (description, schema) in headers.items()
-    }
+def _choices(described: Described) -> Schema:
+    """The headers by which the version of a model is chosen."""
+    return choices(described.model, described.versions or (described.version,), described.key)
 
 
-def _error_responses(statuses: Iterable[str]) -> Schema:
-    """What may go wrong, as ``responses`` of an operation."""
+def _error_responses(statuses: Iterable[str], *, reached: bool = False) -> Schema:
+    """What may go wrong, as ``responses`` of an operation.
+
+    Args:
+        statuses: which.
+        reached: whether a request may have reached a version by then.
+    """
     more = {"405": "Allow", "503": "RetryAfter", "504": "RetryAfter"}
     found: Schema = {}
     for status in sorted(statuses):
@@ -225,6 +210,8 @@ def _error_responses(statuses: Iterable[str]) -> Schema:
         if status in more:
             name = {"RetryAfter": "Retry-After"}.get(more[status], more[status])
             headers[name] = {"$ref": f"#/components/headers/{more[status]}"}
+        if reached and status in _REACHED:
+            headers[VERSION] = {"$ref": "#/components/headers/ServableVersion"}
         content = {"application/json": {"schema": reference("Error")}}
         found[status] = {"description": _ERRORS[status], "headers": headers, "content": content}
     return found

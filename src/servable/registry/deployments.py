@@ -18,6 +18,8 @@ from servable.registry.state import State, current_change
 
 #: How many versions a deployment remembers to roll back to.
 REMEMBERED = 20
+#: Why a rollout ended that a division took the place of.
+_DIVIDED = "Its requests were divided by hand."
 
 
 class Deployments:
@@ -105,17 +107,16 @@ class Deployments:
         for named in (version, *traffic.versions):
             resolve_version(connection, model, named)
         present = _deployment(connection, model)
-        values: dict[str, Any] = {
-            "generation": current_change(connection),
-            "traffic": msgspec.to_builtins(traffic),
-        }
+        stored = msgspec.to_builtins(traffic)
+        values: dict[str, Any] = {"generation": current_change(connection), "traffic": stored}
         if policy is not None or wishes:
             values["policy"] = _policy(present, policy, wishes or {})
         if default is not None:
             values["is_default"] = default
         if default:
             connection.execute(update(tables.deployments).values(is_default=False))
-        cancel(connection, model, f"Version {version} was deployed by hand.", now)
+        by_hand = f"Version {version} was deployed by hand."
+        cancel(connection, model, by_hand if traffic == WHOLE else _DIVIDED, now)
         if present is None:
             _begin(connection, values | {"model": model, "version": version, "since": now})
         else:
@@ -151,7 +152,7 @@ class Deployments:
         for version in traffic.versions:
             resolve_version(connection, model, version)
         now = timestamp(self._clock.now())
-        cancel(connection, model, "Its requests were divided by hand.", now, but=rollout)
+        cancel(connection, model, _DIVIDED, now, but=rollout)
         stored = msgspec.to_builtins(traffic)
         _change(connection, model, {"traffic": stored, "generation": current_change(connection)})
         return _existing(connection, model)

@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select
 
 from servable.clock import Clock, timestamp
 from servable.registry import tables
-from servable.registry.findings_reader import Finding
+from servable.registry.records import Finding
 from servable.registry.state import State
 
 

@@ -6,36 +6,18 @@ A home's SQLite file is read with the standard library alone, for the reason tha
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from servable.errors import StorageFailed
 from servable.registry.failures import BUSY_SECONDS, database_error
-from servable.registry.records import DATABASE
+from servable.registry.records import DATABASE, Finding
 
 if TYPE_CHECKING:
     from servable.registry.home import Home
 
 _READ = "SELECT model, version, kind, updated_at, value FROM findings WHERE kind = ? ORDER BY model, version"
-
-
-class Finding(NamedTuple):
-    """One thing that is known of one version.
-
-    Attributes:
-        model: its name.
-        version: which one; 0 for what concerns the model as a whole.
-        kind: what it is about: ``quality``, ``drift`` ...
-        updated_at: when it was found, ISO 8601 in UTC.
-        value: plain values as JSON has them; what they mean is up to the kind.
-    """
-
-    model: str
-    version: int
-    kind: str
-    updated_at: str
-    value: dict[str, Any]
 
 
 class FindingsReader:

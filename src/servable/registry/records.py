@@ -1,6 +1,6 @@
 """The rows of the registry, as everybody else sees them: frozen, complete, safe to share."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -144,3 +144,21 @@ class DeploymentRecord(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     policy: dict[str, Any] = {}
     traffic: Traffic = WHOLE
+
+
+class Finding(NamedTuple):
+    """One thing that is known of one version.
+
+    Attributes:
+        model: its name.
+        version: which one; 0 for what concerns the model as a whole.
+        kind: what it is about: ``quality``, ``drift`` ...
+        updated_at: when it was found, ISO 8601 in UTC.
+        value: plain values as JSON has them; what they mean is up to the kind.
+    """
+
+    model: str
+    version: int
+    kind: str
+    updated_at: str
+    value: dict[str, Any]

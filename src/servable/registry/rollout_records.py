@@ -71,6 +71,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     evidence: dict[str, Any] = {}
 
 
+class Look(msgspec.Struct, frozen=True, array_like=True):
+    """What was known at one moment, kept for the pictures of how the evidence grew.
+
+    Attributes:
+        at: when, in seconds since 1970.
+        step: the step of that moment, from 0.
+        measures: by measure the champion as it was seen, the ends of its interval, and the challenger with
+            the ends of its own; None for what is unknown or without bound.
+    """
+
+    at: float
+    step: int = 0
+    measures: dict[str, tuple[float | None, ...]] = {}
+
+
 class Course(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a rollout stands.
 
@@ -83,6 +98,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         begun: what had been counted by version when it began.
         looked_at: when the weights were last made from evidence, in seconds since 1970.
         events: the story, oldest first.
+        looks: how the evidence grew, oldest first; ``rollout.looks`` says how many are kept.
     """
 
     spec: dict[str, Any] = {}
@@ -93,6 +109,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     begun: dict[int, Counts] = {}
     looked_at: float = 0.0
     events: tuple[Event, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     def told(self, event: Event) -> "Course":
         """With one event more."""

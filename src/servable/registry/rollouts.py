@@ -81,8 +81,8 @@ class Rollouts:
         other = going_on(connection, record.model)
         if other is not None:
             raise ConflictError(
-                f"A rollout of {record.model} goes on already, from version {other.champion} to "
-                f"{other.challenger}; end it with: servable rollout {record.model} --abort"
+                f"A {other.kind} of {record.model}:{other.challenger} against version {other.champion} goes "
+                f"on already; end it with: servable rollout {record.model} --abort"
             )
         table, now = tables.rollouts, timestamp(self._clock.now())
         _forget(connection, record.model)
@@ -170,6 +170,7 @@ def cancel(connection: Connection, model: str, reason: str, now: str, but: int =
     if record is None or record.id == but:
         return
     course = record.course.told(Event(at=now, decision="cancel", step=record.course.step, reason=reason))
+    course = msgspec.structs.replace(course, weights={})
     _save(connection, msgspec.structs.replace(record, state=CANCELLED, ended_at=now, course=course))
 
 

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from servable.clock import Clock, timestamp
-from servable.errors import ConflictError
+from servable.errors import ConflictError, NotFoundError
 from servable.registry import tables
 from servable.registry.models import missing_model
 from servable.registry.state import State
@@ -128,6 +128,23 @@ class Turns:
         """The turn of a model that is not over; None if there is none."""
         with self._state.reading() as connection:
             return _unfinished(connection, model)
+
+    def get(self, model: str, number: int) -> TurnRecord:
+        """A turn of a model.
+
+        Raises:
+            NotFoundError: it has no such turn.
+        """
+        table = tables.turns
+        with self._state.reading() as connection:
+            row = connection.execute(
+                select(table).where(table.c.model == model, table.c.id == number)
+            ).first()
+        if row is None:
+            raise NotFoundError(
+                f"{model} has no turn {number}; servable update {model} --history lists its turns."
+            )
+        return _turn(row)
 
     def newest(self, model: str, count: int = 20) -> tuple[TurnRecord, ...]:
         """The last turns of a model, the newest first."""

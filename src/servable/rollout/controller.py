@@ -29,6 +29,7 @@ from servable.registry.rollout_records import (
 )
 from servable.rollout.evidence import Evidence
 from servable.rollout.gathering import gather, moment
+from servable.rollout.looks import due, with_look
 from servable.rollout.outcomes import Finding, Outcomes, captured
 from servable.rollout.plan import Advance, Decision, Hold, Promote, RollBack, Step, plan
 from servable.rollout.spec import read_spec
@@ -94,8 +95,7 @@ def _turn(home: Home, clock: Clock, record: RolloutRecord, outcomes: Finding) ->
     evidence = known(home, clock, record, outcomes)
     decision = decide(record, evidence, clock.now().timestamp())
     if isinstance(decision, Hold):
-        if decision.cause not in ("held", record.course.events[-1].cause):
-            _note(home, clock, record, decision, evidence)
+        _wait(home, clock, record, decision, evidence)
         return
     with home.state.writing() as connection:
         present = home.rollouts.get(record.id, connection)
@@ -103,17 +103,27 @@ def _turn(home: Home, clock: Clock, record: RolloutRecord, outcomes: Finding) ->
             apply(home, clock, present, decision, connection, evidence)
 
 
-def _note(home: Home, clock: Clock, record: RolloutRecord, hold: Hold, evidence: Evidence) -> None:
-    """Tell in the story why nothing is changed; after the patience a person is waited for."""
+def _wait(home: Home, clock: Clock, record: RolloutRecord, hold: Hold, evidence: Evidence) -> None:
+    """Keep what is known and tell in the story why nothing is changed, each when it is time.
+
+    After the patience a person is waited for.
+    """
+    course, now, state = record.course, clock.now().timestamp(), record.state
+    if due(course, read_spec(course.spec).every_s, now):
+        course = with_look(course, hold.comparisons, now)
+    told = hold.cause not in ("held", record.course.events[-1].cause)
+    if told:
+        event = _event(clock, record, "hold", hold.reason, shown(hold, evidence), cause=hold.cause)
+        course = course.told(event)
+        state = HELD if hold.cause == "patience" else state
+    if course is record.course:
+        return
     with home.state.aside() as connection:
         if home.rollouts.get(record.id, connection) != record:
             return
-        event = _event(clock, record, "hold", hold.reason, shown(hold, evidence), cause=hold.cause)
-        state = HELD if hold.cause == "patience" else record.state
-        home.rollouts.save(
-            msgspec.structs.replace(record, state=state, course=record.course.told(event)), connection
-        )
-    _log.info("a rollout waits", extra=fields(model=record.model, reason=hold.reason))
+        home.rollouts.save(msgspec.structs.replace(record, state=state, course=course), connection)
+    if told:
+        _log.info("a rollout waits", extra=fields(model=record.model, reason=hold.reason))
 
 
 def apply(
@@ -143,6 +153,7 @@ def apply(
     replace, now = msgspec.structs.replace, clock.now()
     name = {Advance: "advance", Promote: "promote", RollBack: "roll_back"}[type(decision)]
     told = record.course.told(_event(clock, record, name, decision.reason, shown(decision, evidence)))
+    told = with_look(told, decision.comparisons, now.timestamp())
     if isinstance(decision, Advance):
         share = read_spec(told.spec).steps[told.step + 1]
         weights = canary_weights(record.champion, record.challenger, share)
@@ -182,11 +193,12 @@ def _cancelled(
     """End a rollout whose champion is deployed no longer."""
     found = "nothing is" if deployment is None else f"version {deployment.version} is"
     reason = f"Version {record.champion} is deployed no longer, {found}."
+    told = record.course.told(_event(clock, record, "cancel", reason, {}))
     after = msgspec.structs.replace(
         record,
         state=CANCELLED,
         ended_at=timestamp(clock.now()),
-        course=record.course.told(_event(clock, record, "cancel", reason, {})),
+        course=msgspec.structs.replace(told, weights={}),
     )
     home.rollouts.save(after, connection)
     return after

@@ -50,7 +50,8 @@ def weigh(home: Home, clock: Clock, record: RolloutRecord, outcomes: Mapping[int
             step=0,
             reason=f"By the rewards so far: {said}.",
             evidence={
-                "rewards": {str(version): [each.count, each.mean] for version, each in rewards.items()}
+                "rewards": {str(version): [each.count, each.mean] for version, each in rewards.items()},
+                "shares": {str(version): share for version, share in shares.items()},
             },
         )
         after = replace(after.told(event), weights=shares)

@@ -51,7 +51,7 @@ class Child:
     """
 
     def __init__(
-        self, owner: Owner, spec: ChildSpec, name: str, limits: ChildLimits, start: Start = Spawned
+        self, owner: "Owner[Child]", spec: ChildSpec, name: str, limits: ChildLimits, start: Start = Spawned
     ) -> None:
         self.state = State.STARTING
         self.about: Ready | None = None

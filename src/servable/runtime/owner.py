@@ -1,23 +1,22 @@
 """Who keeps model processes, as each of them sees it."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeVar
 
 from servable.errors import ServableError
 from servable.runtime.executor import Outcome
 from servable.runtime.spawning import Batch
 
-if TYPE_CHECKING:
-    from servable.runtime.children import Child
+Child = TypeVar("Child", contravariant=True)
 
 
-class Owner(Protocol):
-    """Who keeps children."""
+class Owner(Protocol[Child]):
+    """Who keeps children; ``Child`` is the type of those."""
 
-    def ready(self, child: "Child") -> None:
+    def ready(self, child: Child) -> None:
         """It loaded its model and waits."""
         ...
 
-    def ended(self, child: "Child", batch: Batch, outcome: Outcome) -> None:
+    def ended(self, child: Child, batch: Batch, outcome: Outcome) -> None:
         """A batch ended, or a stream began; the child is idle, or gone."""
         ...
 
@@ -29,6 +28,6 @@ class Owner(Protocol):
         """Whoever keeps the process for several put another one in its place."""
         ...
 
-    def gone(self, child: "Child", error: ServableError) -> None:
+    def gone(self, child: Child, error: ServableError) -> None:
         """It is dead or will be in a moment; called exactly once, before its batch ends."""
         ...

@@ -16,6 +16,7 @@ from servable.errors import NotFoundError, ServableError, Unauthenticated
 from servable.frameworks.base import STREAMS
 from servable.protocols.openapi import FORMATS_PATH, Described, document
 from servable.protocols.openapi_formats import formats_document
+from servable.protocols.openapi_headers import KEY
 from servable.protocols.openapi_security import guarded
 from servable.security.callers import NOBODY, Caller
 from servable.server import pages
@@ -146,7 +147,8 @@ class _Looks:
         found = [
             Described(
                 live.model, live.version, live.signature, live.model == default, live.streams,
-                _divided(table, live.model),
+                _divided(table, live.model), tuple(table.versions(live.model)),
+                live.wanted.policy.sticky or KEY,
             )
             for live in table.models.values() if caller.may("see", live.model)
         ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from servable.monitoring.drift_records import ColumnDrift, Picture, Point
-from servable.training.figures import LEGEND, LINE, MUTED, SERIES, brief, cut, svg
+from servable.training.figures import LEGEND, LINE, MUTED, SERIES, brief, cut, dated_axis, svg
 
 _LONGEST_LABEL = 16
 
@@ -97,12 +97,7 @@ def _along(axes: Any, dated: bool) -> None:
         axes.set_xlabel("row")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: brief(value)))
         return
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(maxticks=5)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.xaxis.get_offset_text().set_color(MUTED)
+    dated_axis(axes)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(color=LINE, linewidth=0.7)
 

@@ -1,20 +1,21 @@
 """The report about drift: one HTML file that holds everything it shows, for people."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from servable.monitoring.drift_records import ColumnDrift, DriftReport, Point
 from servable.training import drift_figures
-from servable.training.wording import capital, number, percent
+from servable.training.pages import drawn, rendered
+from servable.training.wording import capital, moment_text, number, percent
 
 #: Drifted columns that have pictures; the rest stand in the table alone.
 MOST_PICTURES = 24
-_STATES = {"drift": "drift", "over": "over", "steady": "steady", "unknown": "no values"}
-_SIDES = {
+#: States of a column in words.
+STATES = {"drift": "drift", "over": "over", "steady": "steady", "unknown": "no values"}
+#: What a column is about, in words.
+SIDES = {
     "quality": "how wrong",
     "output": "answer",
     "input": "input",
@@ -33,13 +34,11 @@ class Pictured(NamedTuple):
 
 def render(report: DriftReport) -> str:
     """The report as one self-contained HTML page."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        number=number, percent=percent, count=lambda n: f"{n:,}", state=_STATES.get, side=_SIDES.get
-    )
-    return environment.get_template("drift.html.j2").render(
+    return rendered(
+        "drift.html.j2",
         report=report,
+        states=STATES,
+        sides=SIDES,
         verdict=verdict(report),
         cards=cards(report),
         pictured=pictured(report),
@@ -113,13 +112,8 @@ def _listed(names: Sequence[str]) -> str:
 def since_text(column: ColumnDrift) -> str:
     """When a column's drift began: a moment where that is known, else a row."""
     if column.since:
-        return _moment(column.since)
+        return moment_text(column.since)
     return "–" if column.since_row is None else f"row {column.since_row:,}"
-
-
-def _moment(text: str) -> str:
-    """A moment as a person reads it; a row stays as it is."""
-    return text.replace("T", " ").removesuffix(":00Z").removesuffix("Z")
 
 
 def effect_text(column: ColumnDrift, point: Point | None) -> str:
@@ -154,18 +148,15 @@ def pictured(report: DriftReport) -> list[Pictured]:
             limit = limits.wrong if column.kind == "category" else limits.error
         shown = drift_figures.compared(column, column.picture) if column.picture is not None else ""
         line = drift_figures.timeline(column, limit)
-        found.append(Pictured(column, said_of(column), _drawn(shown), _drawn(line)))
+        found.append(Pictured(column, said_of(column), drawn(shown), drawn(line)))
     return found
-
-
-def _drawn(svg: str) -> Markup:
-    return Markup(svg)  # noqa: S704 - drawn by matplotlib, which escapes every label
 
 
 def said_of(column: ColumnDrift) -> str:
     """What became of a drifted column, in one line."""
     strongest = column.strongest
-    parts = [f"since {since_text(column)}" + (f", over at {_moment(column.until)}" if column.until else "")]
+    over = f", over at {moment_text(column.until)}" if column.until else ""
+    parts = [f"since {since_text(column)}{over}"]
     if strongest is not None:
         if strongest.wasserstein is not None and column.side != "quality":
             parts.append(f"moved by {number(strongest.wasserstein)} standard deviations at most")

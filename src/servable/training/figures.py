@@ -192,6 +192,17 @@ def _legend_above(axes: Any, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, **LEGEND)
 
 
+def dated_axis(axes: Any) -> None:
+    """A horizontal axis of moments, in UTC."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    # With more marks at least, there are spans for which it finds no interval, and it warns.
+    locator = AutoDateLocator(minticks=2, maxticks=5)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.get_offset_text().set_color(MUTED)
+
+
 def cut(label: str) -> str:
     """A class's name as it fits a legend."""
     return label if len(label) <= 30 else f"{label[:29]}…"

@@ -5,10 +5,8 @@ The numbers come from an ``Evaluation``, so they are those of ``evaluation.json`
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import msgspec
 from markupsafe import Markup
 
@@ -21,16 +19,13 @@ from servable.training.crossval import CandidateResult
 from servable.training.evaluate import HEADLINE, Evaluation
 from servable.training.measures import HIGHER_IS_BETTER
 from servable.training.outcome import TrainingResult
+from servable.training.pages import drawn, rendered
 from servable.training.wording import (
     SHARES,
     TITLES,
     capital,
-    difference_text,
     gap_text,
     metric_text,
-    number,
-    percent,
-    seconds_text,
     tie,
 )
 
@@ -131,19 +126,9 @@ def render(
             trained form), ``worst_difference``, ``timings`` (seconds by number of
             rows, as text), ``note``, ``loss`` (None but for lossy forms) and ``kept``.
     """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        number=number,
-        metric=metric_text,
-        percent=percent,
-        seconds=seconds_text,
-        gap=gap_text,
-        difference=difference_text,
-        count=lambda n: f"{n:,}",
-    )
     evaluation = report.evaluation
-    return environment.get_template("report.html.j2").render(
+    return rendered(
+        "report.html.j2",
         report=report,
         evaluation=evaluation,
         signature=report.signature,
@@ -349,7 +334,7 @@ def pictures(report: Report) -> list[Picture]:
 
 
 def _picture(title: str, svg: str, hint: str) -> Picture:
-    return Picture(title, Markup(svg), hint)  # noqa: S704 - drawn by matplotlib, which escapes every label
+    return Picture(title, drawn(svg), hint)
 
 
 def _classifier(evaluation: Evaluation) -> list[Picture]:

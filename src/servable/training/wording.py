@@ -1,6 +1,7 @@
 """How the report says numbers: in the digits and units that a person reads."""
 
 import math
+import re
 
 #: Metrics by their names for people.
 TITLES: dict[str, str] = {
@@ -37,10 +38,22 @@ SHARES = frozenset(
 #: Metrics in the unit of the target, or without a bound.
 _IN_UNITS = frozenset({"rmse", "mae", "median_ae", "calinski_harabasz"})
 
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?")
+
 
 def capital(text: str) -> str:
     """The text with a capital first letter and the others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def moment_text(text: str) -> str:
+    """A moment in UTC as a person reads it; what is none stays as it is."""
+    found = _MOMENT.match(text)
+    return (
+        text
+        if found is None
+        else f"{found[1]} {found[2]}" + (found[3] if found[3] not in (None, ":00") else "")
+    )
 
 
 def number(value: float | int | None) -> str:

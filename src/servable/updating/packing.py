@@ -1,4 +1,4 @@
-"""The package of a new version: fitted with the newest rows, compiled, proven, and timed."""
+"""The step that makes the package of a new version: fitted with the newest rows, compiled, proven, timed."""
 
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from servable.optimization.measure import time_predictor
 from servable.runtime.model import variant_of
 from servable.tensors import Arrays
 from servable.updating import gate, learning, window
+from servable.updating.steps import Stepped, Work
 from servable.workflows.losses import allowance
 from servable.workflows.outcomes import VariantRow
 from servable.workflows.packaging import Contents, Proving, filled
@@ -23,13 +24,22 @@ from servable.workflows.samples import Sample
 if TYPE_CHECKING:
     from servable.training.data import Problem
     from servable.training.evaluate import Evaluation
-    from servable.updating.steps import Work
 
 #: Seconds that each of both is timed for.
 _TIMED_S = 0.15
 
 
-def fill(work: "Work") -> Manifest:
+def optimised(work: Work) -> Stepped:
+    """Compile and prove the new version, after it was fitted with the newest rows too, and time it."""
+    made = fill(work)
+    verdict = timed(work)
+    said = {"serving": made.serving, "timing": list(verdict.reasons), "refitted": work.options.refit}
+    if not verdict.passed:
+        return Stepped(said, "refused", "; ".join(verdict.reasons))
+    return Stepped(said)
+
+
+def fill(work: Work) -> Manifest:
     """Put everything of the new version into the staging folder.
 
     Raises:
@@ -79,7 +89,7 @@ def fill(work: "Work") -> Manifest:
     return work.staging.keep_package(lambda folder: filled(folder, contents, progress=work.progress))
 
 
-def timed(work: "Work") -> gate.Verdict:
+def timed(work: Work) -> gate.Verdict:
     """Whether the new version answers quickly enough, in the form that serves, beside the present one."""
     folder, head = work.staging.package()
     work.progress.begin("Time it beside the present version")
@@ -111,7 +121,7 @@ def _all(problem: "Problem") -> Any:
     return np.arange(problem.size, dtype=np.int64)
 
 
-def _told(work: "Work") -> Recipe:
+def _told(work: Work) -> Recipe:
     """The recipe of the new version: the same, and what it learned from besides."""
     said = work.record["collect"]
     until = said["until"] if work.options.refit else said["learned_until"]
@@ -123,7 +133,7 @@ def _told(work: "Work") -> Recipe:
     )
 
 
-def _recipe(work: "Work", problem: "Problem", rows: int) -> dict[str, Any]:
+def _recipe(work: Work, problem: "Problem", rows: int) -> dict[str, Any]:
     """How the new version was made, in the words of a training."""
     from servable.training.outcome import libraries
 
@@ -139,7 +149,7 @@ def _recipe(work: "Work", problem: "Problem", rows: int) -> dict[str, Any]:
     }
 
 
-def _source(work: "Work") -> dict[str, Any]:
+def _source(work: Work) -> dict[str, Any]:
     """Where the rows came from."""
     said = work.record["collect"]
     before = {key: value for key, value in work.package.manifest.source.items() if key != "traffic"}
@@ -147,7 +157,7 @@ def _source(work: "Work") -> dict[str, Any]:
 
 
 def _report(
-    work: "Work", problem: "Problem", found: "Evaluation", seen: Any, variants: tuple[VariantRow, ...]
+    work: Work, problem: "Problem", found: "Evaluation", seen: Any, variants: tuple[VariantRow, ...]
 ) -> str:
     """The report of the new version, with that of the present one to compare with."""
     from servable.training import report

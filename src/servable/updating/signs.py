@@ -38,6 +38,20 @@ def signs(home: Home, version: VersionRecord) -> Signs:
     return Signs(drifted(drift), worse(quality, version.metrics))
 
 
+def drifting(home: Home, version: VersionRecord) -> list[dict[str, Any]]:
+    """The columns that were found in drift, as a turn's record keeps them.
+
+    Raises:
+        StorageFailed: the database does not answer.
+    """
+    kept = ("name", "side", "since", "since_row", "effect")
+    return [
+        {key: column[key] for key in kept if key in column}
+        for column in _found(home, version, "drift").get("columns", ())
+        if column.get("state") == "drift"
+    ]
+
+
 def _found(home: Home, version: VersionRecord, kind: str) -> Mapping[str, Any]:
     """The finding of a kind about a version; nothing where there is none."""
     findings = home.findings.of(kind, version.model)

@@ -20,7 +20,7 @@ from servable.registry.home import Home, publish
 from servable.registry.records import WHOLE, VersionRecord
 from servable.registry.rollout_records import RolloutRecord
 from servable.registry.turns import TurnState
-from servable.updating import collect, gate, learning, packing, window
+from servable.updating import collect, gate, learning, window
 from servable.updating.options import UpdateOptions
 from servable.updating.staging import Challenger, Staging
 from servable.workflows.rollouts import Wish, begin
@@ -202,16 +202,6 @@ def gated(work: Work) -> Stepped:
     return Stepped(said)
 
 
-def optimised(work: Work) -> Stepped:
-    """Compile and prove the new version, after it was fitted with the newest rows too, and time it."""
-    made = packing.fill(work)
-    verdict = packing.timed(work)
-    said = {"serving": made.serving, "timing": list(verdict.reasons), "refitted": work.options.refit}
-    if not verdict.passed:
-        return Stepped(said, "refused", "; ".join(verdict.reasons))
-    return Stepped(said)
-
-
 def registered(work: Work) -> Stepped:
     """Make it the next version; one that this turn registered before a kill is found again."""
     note = f"Turn {work.turn}: {work.reason}"
@@ -285,18 +275,6 @@ def rollout_of(home: Home, champion: VersionRecord, version: int) -> RolloutReco
         if record.champion == champion.version and record.challenger == version:
             return record
     return None
-
-
-#: What is done in each step of ``plan.STEPS``.
-ACTIONS: dict[str, Callable[[Work], Stepped]] = {
-    "collect": collected,
-    "train": trained,
-    "evaluate": evaluated,
-    "gate": gated,
-    "optimise": optimised,
-    "register": registered,
-    "deploy": deployed,
-}
 
 
 def _check_classes(problem: Any, rows: Any) -> None:

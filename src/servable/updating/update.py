@@ -18,10 +18,11 @@ from servable.registry.records import WHOLE, VersionRecord
 from servable.registry.rollout_records import PROMOTED, ROLLED_BACK
 from servable.registry.turns import TurnRecord, Turns, TurnState
 from servable.updating import collect, gate, staging, steps
+from servable.updating.actions import ACTIONS
 from servable.updating.lock import alone
 from servable.updating.options import UpdateOptions, restored, stored
 from servable.updating.plan import Due, Seen, Triggers, due, left, next_turn
-from servable.updating.signs import Signs, signs
+from servable.updating.signs import Signs, drifting, signs
 from servable.workflows.homes import opened
 
 
@@ -83,6 +84,7 @@ def update(
             turn = turns.begin(name, {
                 "reason": verdict.reason, "options": stored(asked), "champion": champion.version,
                 "signs": found._asdict(),
+                "drifting": drifting(place, champion),
             })  # fmt: skip
         turn = _Course(place, turns, turn, watched, now, check).run()
         return UpdateOutcome(
@@ -104,6 +106,23 @@ def history(name: str, *, count: int = 20, home: str | Path | None = None) -> tu
     with opened(home) as place:
         place.models.get(name)
         return Turns(place.state, SystemClock()).newest(name, count)
+
+
+def made(name: str, number: int, *, home: str | Path | None = None) -> TurnRecord:
+    """One turn of a model.
+
+    Args:
+        name: the model.
+        number: of the turn.
+        home: the folder of the registry; looked up when None.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        NotFoundError: it has no such turn.
+    """
+    with opened(home) as place:
+        place.models.get(name)
+        return Turns(place.state, SystemClock()).get(name, number)
 
 
 class Looked(NamedTuple):
@@ -261,7 +280,7 @@ class _Course:
 
     def _step(self, step: str) -> None:
         started = time.monotonic()
-        found = steps.ACTIONS[step](self._work())
+        found = ACTIONS[step](self._work())
         said = {**found.said, "seconds": round(time.monotonic() - started, 3)}
         record = {**self._turn.record, step: said}
         if found.why:
@@ -307,4 +326,4 @@ class _Course:
 def _upto(step: str) -> tuple[str, ...]:
     """The steps up to one, itself among them."""
     rest = left(step)
-    return tuple(each for each in steps.ACTIONS if each not in rest)
+    return tuple(each for each in ACTIONS if each not in rest)

@@ -30,47 +30,30 @@ class Change(NamedTuple):
 
 
 def deploy(
-    reference: str,
-    *,
-    default: bool = False,
-    executor: Placement | None = None,
-    device: str | None = None,
-    processes: int | None = None,
-    share: bool | None = None,
-    spares: int | None = None,
-    threads: int | None = None,
-    run_limit_s: float | None = None,
-    max_batch: int | None = None,
-    cache: str | int | None = None,
-    cache_age_s: float | None = None,
-    pin: bool | None = None,
-    split: Mapping[int, float] | None = None,
-    sticky: str | None = None,
-    capture: float | Literal["off"] | None = None,
-    reset_policy: bool = False,
-    canary: str | Sequence[float] | None = None,
-    every: str | float | None = None,
-    min_requests: int | None = None,
-    max_error_rate: float | None = None,
-    patience: str | float | None = None,
-    shadow: bool = False,
-    mirror: float | None = None,
-    bandit: Sequence[int] | None = None,
-    home: str | Path | None = None,
-) -> DeployOutcome:
+    reference: str, *, default: bool = False,
+    executor: Placement | None = None, device: str | None = None, processes: int | None = None,
+    share: bool | None = None, spares: int | None = None, threads: int | None = None,
+    run_limit_s: float | None = None, max_batch: int | None = None, cache: str | int | None = None,
+    cache_age_s: float | None = None, pin: bool | None = None, split: Mapping[int, float] | None = None,
+    sticky: str | None = None, capture: float | Literal["off"] | None = None, reset_policy: bool = False,
+    canary: str | Sequence[float] | None = None, every: str | float | None = None,
+    min_requests: int | None = None, max_error_rate: float | None = None,
+    patience: str | float | None = None, shadow: bool = False, mirror: float | None = None,
+    bandit: Sequence[int] | None = None, home: str | Path | None = None,
+) -> DeployOutcome:  # fmt: skip
     """Let a version be served. Every file of its package is verified first.
 
-    What is said about how it is served stays for the model's later versions; what is not said (None)
-    stays as it was. Without any of it, measurement at load decides.
+    What is said about how it is served stays for the model's later versions; what is not said (None) stays as
+    it was. Without any of it, measurement at load decides. ``registry.policy.Policy`` tells more of each of
+    these, ``workflows.rollouts.Wish`` of those about a rollout.
 
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
         default: whether ``POST /predict`` means this model from now on.
         executor: where it runs: ``inline``, ``thread``, ``process``, or ``auto`` for by measurement.
-        device: what computes it: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for the fastest that is there.
-            One that is not there means the processor, and ``servable status`` says so.
-        processes: child processes, where it runs in processes: for each HTTP process, or for all that share.
-        share: whether all HTTP processes use the same child processes; those on a GPU do unless it is said.
+        device: what computes it: ``cpu``, ``cuda:1``, or ``auto``; one that is not there means the processor.
+        processes: child processes, for each HTTP process or for all that share.
+        share: whether all HTTP processes use the same child processes; on a GPU they do unless it is said.
         spares: processes more that are kept ready to stand in at once for one that died.
         threads: batches at once, where it runs in threads; 0 for by measurement.
         run_limit_s: seconds after which a run in a child counts as hung and the child is replaced.
@@ -78,18 +61,13 @@ def deploy(
         cache: size of the cache of answers, in bytes or such as ``64MiB``; 0 for none.
         cache_age_s: seconds for which a kept answer is given.
         pin: whether it is never unloaded to make room for others.
-        split: divides the requests: version to weight, such as ``{3: 95, 4: 5}``; a ``reference`` without a
-            version then leaves the deployed version what it is, which answers in place of any that cannot.
-            Empty ends a division. None lets the one version answer everything.
-        sticky: the header whose value decides which version answers while requests are divided, so that one
-            caller always meets the same; empty for ``X-Servable-Key``.
-        capture: share of the requests that are recorded with their answers, 0 to 1; 0 or ``off`` for none.
-            What is recorded lies in the home, as ``docs/monitoring.md`` says.
+        split: version to weight, such as ``{3: 95, 4: 5}``; empty ends a division, None lets one version
+            answer all. Without one in ``reference`` the deployed one stays, and answers for any that cannot.
+        sticky: the header whose value keeps a caller with one version; empty for ``X-Servable-Key``.
+        capture: share of the requests that are recorded in the home with their answers; ``off`` for none.
         reset_policy: forget first whatever was said in earlier deployments.
-        canary: let it take over step by step instead of at once: shares of the requests in percent, rising,
-            or a text such as ``1,5,25,100``. A version that is worse goes back by itself.
-        every: time that a step lasts at least, in seconds or such as ``10m``; with a bandit the time between
-            two changes of the shares.
+        canary: let it take over in steps of so many percent; a version that is worse goes back by itself.
+        every: time of a step, or between two changes of a bandit, in seconds or such as ``10m``.
         min_requests: requests that a step needs.
         max_error_rate: share of failed requests above which it goes back, whatever the version before does.
         patience: time after which a step that could not be passed waits for a person.
@@ -100,8 +78,7 @@ def deploy(
 
     Raises:
         InputError: the reference is none.
-        ModelNotFound: there is no such model.
-        VersionNotFound: it has no such version or alias.
+        NotFoundError: there is no such model, version or alias.
         SettingInvalid: a value that cannot be used; nothing was changed.
         DependencyMissing: capturing without pyarrow; nothing was changed.
         ConflictError: a rollout of a model that is not deployed, or of which another one goes on.
@@ -128,11 +105,31 @@ def _deployed(reference: str, change: Change, home: str | Path | None) -> Deploy
         record, traffic = _meant(place, reference, change.split)
         for version in {record.version, *traffic.versions}:
             place.package(place.models.resolve(f"{record.model}:{version}"))
-        return _outcome(place.deployments.deploy(
+        before, ended = place.deployments.get(record.model), _going_on(place, record.model, traffic)
+        after = place.deployments.deploy(
             record.model, record.version,
             default=True if change.default else None, policy={} if change.reset_policy else None,
             wishes=change.wishes, traffic=traffic,
-        ))  # fmt: skip
+        )  # fmt: skip
+        return _outcome(after, before, ended)
+
+
+def _going_on(place: Home, model: str, traffic: Traffic = WHOLE) -> str:
+    """What an end is put to when a person decides about a model's requests; empty for nothing.
+
+    Args:
+        place: an open home.
+        model: its name.
+        traffic: how the requests are divided from then on.
+    """
+    for record in place.rollouts.going_on():
+        if record.model == model:
+            return f"the {record.kind} of {model}:{record.challenger}"
+    present = place.deployments.get(model)
+    if present is None or not present.traffic.shares or traffic.shares:
+        return ""
+    versions = sorted(share.version for share in present.traffic.shares)
+    return f"the division of the requests among versions {' and '.join(map(str, versions))}"
 
 
 def shares_of(traffic: Traffic) -> dict[int, float]:
@@ -186,6 +183,8 @@ def _rollout(reference: str, wish: "Wish", home: str | Path | None, *, also: boo
 def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:
     """Go back to the version deployed before; a second time goes back one more.
 
+    While requests are divided, or a rollout goes on, only that is ended: the deployed version answers all.
+
     Args:
         name: a deployed model.
         home: the folder of the registry; looked up when None.
@@ -195,16 +194,10 @@ def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:
         ConflictError: it is not deployed, or there is nothing to go back to.
     """
     with opened(home) as place:
-        before = place.deployments.get(name)
+        before, ended = place.deployments.get(name), _going_on(place, name)
         after = place.deployments.rollback(name)
-        return DeployOutcome(
-            model=name,
-            version=after.version,
-            previous=before.version if before is not None else None,
-            default=after.default,
-            policy=after.policy,
-            shares=shares_of(after.traffic),
-        )
+        left = before.version if before is not None and before.version != after.version else None
+        return msgspec.structs.replace(_outcome(after, ended=ended), previous=left)
 
 
 def undeploy(name: str, *, home: str | Path | None = None) -> DeployOutcome:
@@ -219,8 +212,9 @@ def undeploy(name: str, *, home: str | Path | None = None) -> DeployOutcome:
         ConflictError: it is not deployed.
     """
     with opened(home) as place:
+        ended = _going_on(place, name)
         record = place.deployments.undeploy(name)
-        return DeployOutcome(model=name, version=None, previous=record.version, default=False)
+        return DeployOutcome(model=name, version=None, previous=record.version, default=False, ended=ended)
 
 
 def _said(**wishes: object) -> dict[str, object]:
@@ -228,12 +222,18 @@ def _said(**wishes: object) -> dict[str, object]:
     return {name: value for name, value in wishes.items() if value is not None}
 
 
-def _outcome(record: DeploymentRecord) -> DeployOutcome:
+def _outcome(
+    record: DeploymentRecord, before: DeploymentRecord | None = None, ended: str = ""
+) -> DeployOutcome:
+    previous = record.previous[-1] if record.previous else None
+    # Where only a division ended, the version took nobody's place.
+    stayed = bool(ended) and before is not None and before.version == record.version
     return DeployOutcome(
         model=record.model,
         version=record.version,
-        previous=record.previous[-1] if record.previous else None,
+        previous=None if stayed else previous,
         default=record.default,
         policy=record.policy,
         shares=shares_of(record.traffic),
+        ended=ended,
     )

@@ -12,6 +12,7 @@ from servable.monitoring.standing import known
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
 from servable.registry.records import DeploymentRecord, ModelRecord
+from servable.registry.rollout_records import HELD, RolloutRecord
 from servable.registry.schedules import schedules
 from servable.runtime.placement import found_here, place
 from servable.workflows.deploy import shares_of
@@ -67,6 +68,7 @@ def status(*, home: str | Path | None = None, url: str | None = None) -> Status:
 def _desired(home: str | Path | None) -> Status:
     with opened(home) as place:
         found, planned = known(place.findings.of), schedules(place.findings)
+        rollouts = {record.model: _rollout(record) for record in place.rollouts.going_on()}
         rows = tuple(
             DeploymentRow(
                 model=record.model,
@@ -78,6 +80,7 @@ def _desired(home: str | Path | None) -> Status:
                 policy=record.policy,
                 shares=shares_of(record.traffic),
                 shadow=record.traffic.shadow or None,
+                rollout=rollouts.get(record.model, ""),
                 quality=found.quality.get((record.model, record.version)),
                 drift=found.drift.get((record.model, record.version)),
                 firing=firing_rows(found.alerts, record.model),
@@ -86,6 +89,13 @@ def _desired(home: str | Path | None) -> Status:
             for record in place.deployments.all()
         )
         return Status(home=str(place.path), deployments=rows)
+
+
+def _rollout(record: RolloutRecord) -> str:
+    """A rollout that goes on, in a few words."""
+    steps = len(record.course.spec.get("steps", ()))
+    step = f", step {record.course.step + 1} of {steps}" if steps else ""
+    return f"{record.kind}{step}" + (", held" if record.state == HELD else "")
 
 
 def describe(reference: str, *, home: str | Path | None = None) -> Description:

@@ -192,7 +192,8 @@ class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of ``deploy``, ``rollback`` and ``undeploy``; ``version`` is None after undeploy.
 
     ``policy`` is how it is to be served, as far as that differs from the defaults; ``shares`` is what part of
-    the requests each version gets while they are divided, together 1; ``rollout`` is the one that was begun.
+    the requests each version gets while they are divided, together 1; ``rollout`` is the one that was begun;
+    ``ended`` names the rollout or the division to which this put an end, empty for none.
     """
 
     model: str
@@ -202,6 +203,7 @@ class DeployOutcome(msgspec.Struct, frozen=True, kw_only=True):
     policy: dict[str, Any] = {}
     shares: dict[int, float] = {}
     rollout: RolloutOutcome | None = None
+    ended: str = ""
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,7 +228,8 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     While its requests are divided, ``shares`` says what part each version gets, together 1; ``shadow`` is
     the version that gets copies of them. ``quality`` says how good its served answers were, ``drift`` what
     became of its columns, ``firing`` which alerts fire for any version of the model; ``schedule`` when a
-    watch updates it next, None where none goes by time.
+    watch updates it next, None where none goes by time; ``rollout`` the rollout that goes on, such as
+    ``canary, step 2 of 4``.
     """
 
     model: str
@@ -238,6 +241,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, kw_only=True):
     policy: dict[str, Any] = {}
     shares: dict[int, float] = {}
     shadow: int | None = None
+    rollout: str = ""
     quality: VersionQuality | None = None
     drift: VersionDrift | None = None
     firing: tuple[AlertRow, ...] = ()

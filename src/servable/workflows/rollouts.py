@@ -16,6 +16,7 @@ from servable.rollout.spec import Spec, made_spec, read_spec, seconds_of_text, s
 from servable.rollout.starting import BANDIT, start_bandit, start_canary, start_shadow
 from servable.workflows.homes import opened
 from servable.workflows.rollout_outcomes import RolloutOutcome
+from servable.workflows.sources import need_extra
 
 Action = Literal["advance", "hold", "resume", "abort"]
 
@@ -110,19 +111,34 @@ def begin(home: Home, reference: str, wish: Wish) -> RolloutOutcome:
     return outcome(home, start_canary(home, clock, version.model, version.version, spec))
 
 
-def show_rollout(name: str, *, home: str | Path | None = None) -> RolloutOutcome:
+def show_rollout(
+    name: str, *, report: str | Path | None = None, home: str | Path | None = None
+) -> RolloutOutcome:
     """The rollout of a model that goes on, or its last one: steps, evidence, what follows and why.
 
     Args:
         name: a model.
+        report: where to write it as a page for people; None writes none.
         home: the folder of the registry; looked up when None.
 
     Raises:
         ModelNotFound: there is no such model.
         NotFoundError: it never had a rollout.
+        DependencyMissing: the page needs the extra ``train``.
+        StorageFull: no space left for the page.
+        StorageFailed: the page cannot be written, or the registry does not answer.
     """
+    if report is not None:
+        need_extra()
     with opened(home) as place:
-        return latest(place, name)
+        record = newest(place, name)
+        found = outcome(place, record)
+    if report is not None:
+        from servable.training.pages import write
+        from servable.workflows.rollout_page import render
+
+        write(report, render(found, record.course.looks))
+    return found
 
 
 def change_rollout(name: str, action: Action, *, home: str | Path | None = None) -> RolloutOutcome:
@@ -148,8 +164,13 @@ def change_rollout(name: str, action: Action, *, home: str | Path | None = None)
         return outcome(place, steer(place, SystemClock(), name, action))
 
 
-def latest(home: Home, name: str) -> RolloutOutcome:
-    """As ``show_rollout``, of an open home."""
+def newest(home: Home, name: str) -> RolloutRecord:
+    """The rollout of a model that goes on, or its last one.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        NotFoundError: it never had a rollout.
+    """
     home.models.resolve(name)
     records = home.rollouts.of(name)
     if not records:
@@ -157,7 +178,7 @@ def latest(home: Home, name: str) -> RolloutOutcome:
             f"There was no rollout of {name}; begin one with: "
             f"servable deploy {name}:VERSION --canary 1,5,25,100"
         )
-    return outcome(home, records[0])
+    return records[0]
 
 
 def outcome(home: Home, record: RolloutRecord) -> RolloutOutcome:
