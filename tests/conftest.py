@@ -60,11 +60,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.fixture(scope="session", autouse=True)
 def short_timings() -> Iterator[None]:
-    """Forms are timed for a third as long: no test asks which of two that are almost as fast is faster."""
+    """Forms are timed for a tenth as long: no test asks which of two that are almost as fast is faster."""
     from servable.optimization import measure
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "BUDGET", 0.1)
+        patch.setattr(measure, "BUDGET", 0.03)
         yield
 
 

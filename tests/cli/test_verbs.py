@@ -36,7 +36,7 @@ def work(tmp_path_factory) -> Path:
         "--name",
         "flower",
         "--time-budget",
-        "1",
+        "0.1",
     ]
     for seed in (0, 1):
         done = runner.invoke(app, [*train, "--model", "logistic", "--seed", str(seed), "--deploy", "--json"])

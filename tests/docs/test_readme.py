@@ -59,8 +59,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(line: str) -> str:
     """A line with little time for searches: that it runs is asked here, not how good the model becomes."""
-    line = line.replace("--time-budget 20", "--time-budget 2")
-    return line.replace("servable select", "servable select --time-budget 2")
+    line = line.replace("--time-budget 20", "--time-budget 0.1")
+    return line.replace("servable select", "servable select --time-budget 0.1")
 
 
 class Shell:

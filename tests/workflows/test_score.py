@@ -68,7 +68,7 @@ def mixed_home(mixed: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) ->
         target="left",
         name="churn",
         model="logistic",
-        time_budget_s=1,
+        time_budget_s=0.1,
         home=home,
     )
     return home
