@@ -17,9 +17,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from typer.testing import CliRunner
 
 import servable
+from cli.conftest import invoked
 from e2e.conftest import free_port, servable_command
 from servable.cli.main import app
 
@@ -99,7 +99,7 @@ class Shell:
     def say(self, words: list[str]) -> None:
         if "call" in words:
             words = [*words, "--url", f"http://127.0.0.1:{self.port}"]
-        done = CliRunner(env=self.environment).invoke(app, words)
+        done = invoked(words, self.environment)
         assert done.exit_code == 0, f"{words}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         if "feedback" in words:
