@@ -6,6 +6,9 @@ STAMP := $(VENV)/.setup-stamp
 ALL := .venv-all
 ALL_STAMP := $(ALL)/.setup-stamp
 
+# Tests and measurements start hundreds of processes; each would compile every module again, half a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-all setup-system run test test-all lint bench soak lock clean
 

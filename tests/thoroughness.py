@@ -3,7 +3,7 @@
 import os
 
 #: ``make soak`` sets it to more than 1.
-SHARE = float(os.environ.get("SERVABLE_TEST_EXAMPLES", "0.4"))
+SHARE = float(os.environ.get("SERVABLE_TEST_EXAMPLES", "0.25"))
 
 
 def examples(count: int) -> int:

@@ -1,5 +1,6 @@
 """The command in a process of its own, and inside this one."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,9 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
+
+from servable.logs import ROOT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def invoked(words: list[str], environment: dict[str, str], **options: object) -> Result:
+    """What becomes of a verb in this process. The stream that it logs to ends with it; nobody keeps it."""
+    from servable.cli.main import app
+
+    try:
+        return CliRunner(env=environment).invoke(app, words, **options)
+    finally:
+        for name in (ROOT, "asyncio"):
+            logging.getLogger(name).handlers.clear()
 
 
 @pytest.fixture
@@ -42,13 +56,11 @@ def command(surroundings: dict[str, str], tmp_path: Path) -> Command:
 @pytest.fixture
 def invoke(surroundings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Runs ``servable`` in this process: quicker, same boundary."""
-    from servable.cli.main import app
-
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("SERVABLE_")]:
         monkeypatch.delenv(name)
 
     def run(*arguments: object, **options: object):
-        return CliRunner(env=surroundings).invoke(app, [str(one) for one in arguments], **options)
+        return invoked([str(one) for one in arguments], surroundings, **options)
 
     return run

@@ -14,6 +14,8 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from serving.making import publish_iris
+
 
 @pytest.fixture
 def iris_csv(tmp_path: Path) -> Path:
@@ -152,8 +154,8 @@ def test_a_model_file_that_is_not_there(invoke):
         ["serve", "nobody", "--port", 0],
     ],
 )
-def test_an_unknown_model(invoke, home, iris_pickle, arguments):
-    invoke("add", iris_pickle, "--name", "iris", "--trust", "--json")
+def test_an_unknown_model(invoke, home, arguments):
+    publish_iris(home)
     assert_refused(invoke(*arguments), 4, "nobody")
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("river", reason="streams are followed with river, of the ext
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("drift") / "home"
-    servable.train(flowers(), target="kind", name="iris", model="logistic", time_budget_s=2, home=home)
+    servable.train(flowers(), target="kind", name="iris", model="logistic", time_budget_s=0.1, home=home)
     return home
 
 

@@ -102,7 +102,16 @@ def test_traffic_feedback_and_quality(invoke, served, tmp_path):
 def test_private_columns_are_checked_before_anything_is_made(invoke, home, tmp_path):
     rows = "".join(f"{number % 9},{number % 2},{'yes' if number % 2 else 'no'}\n" for number in range(60))
     (tmp_path / "data.csv").write_text("age,even,answer\n" + rows)
-    arguments = ("train", tmp_path / "data.csv", "--target", "answer", "--name", "odd", "--time-budget", "2")
+    arguments = (
+        "train",
+        tmp_path / "data.csv",
+        "--target",
+        "answer",
+        "--name",
+        "odd",
+        "--time-budget",
+        "0.1",
+    )
     done = invoke(*arguments, "--private", "agee=drop")
     assert done.exit_code == 2
     assert "no column 'agee' to keep private; did you mean age?" in " ".join(done.stderr.split())

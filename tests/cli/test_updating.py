@@ -22,7 +22,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shops")
     rows(300, seed=1).to_csv(folder / "shops.csv", index=False)
     servable.train(
-        folder / "shops.csv", target="label", name="shops", model="logistic", time_budget_s=1, deploy=True,
+        folder / "shops.csv", target="label", name="shops", model="logistic", time_budget_s=0.1, deploy=True,
         home=folder / "home",
     )  # fmt: skip
     return folder / "home"

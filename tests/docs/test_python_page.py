@@ -48,8 +48,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shortened(block: str, port: int) -> str:
     """A block with a short time budget, a free port, and no server in the foreground."""
-    block = block.replace('name="churn")\nprint', 'name="churn", time_budget_s=2)\nprint')
-    block = block.replace("time_budget_s=30", "time_budget_s=2").replace("8000", str(port))
+    block = block.replace('name="churn")\nprint', 'name="churn", time_budget_s=0.1)\nprint')
+    block = block.replace("time_budget_s=30", "time_budget_s=0.1").replace("8000", str(port))
     return re.sub(r"^servable\.serve\(\).*$", "", block, flags=re.MULTILINE)
 
 

@@ -19,7 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import servable
+from cli.conftest import invoked
 from e2e.conftest import free_port, servable_command
+from servable.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.zh.md")
@@ -59,55 +61,55 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(line: str) -> str:
     """A line with little time for searches: that it runs is asked here, not how good the model becomes."""
-    line = line.replace("--time-budget 20", "--time-budget 2")
-    return line.replace("servable select", "servable select --time-budget 2")
+    line = line.replace("--time-budget 20", "--time-budget 0.1")
+    return line.replace("servable select", "servable select --time-budget 0.1")
 
 
 class Shell:
-    """Runs README lines in one folder; servers go to the background and end when the next one starts."""
+    """Runs README lines in one folder; servers go to the background and end when the next one starts.
+
+    Every other verb runs in this process, which has imported already what each would import anew.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
         self.server: subprocess.Popen[str] | None = None
         self.before = ""
-        self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "SERVABLE_PORT": str(self.port),
-            "NO_COLOR": "1",
-        }
+        self.environment = os.environ | {"SERVABLE_PORT": str(self.port), "NO_COLOR": "1"}
 
     def type(self, line: str) -> None:
         words = shlex.split(shortened(line.replace("8000", str(self.port))))
-        if words[0] == "servable":
-            words = servable_command(*words[1:])
-        if "serve" in words:
-            self.stop()
-            self.server = subprocess.Popen(
-                words, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
-            )
-            with servable.Client(f"http://127.0.0.1:{self.port}") as client:
-                client.wait_until_ready(timeout_s=60)
-            return
-        if "call" in words:
-            words += ["--url", f"http://127.0.0.1:{self.port}"]
-        run = subprocess.run(
-            words,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
+        if words[:2] == ["servable", "serve"]:
+            self.serve(words[1:])
+        elif words[0] == "servable":
+            self.say(words[1:])
+        else:
+            self.ask(words)
+        self.before = line
+
+    def serve(self, words: list[str]) -> None:
+        self.stop()
+        self.server = subprocess.Popen(
+            servable_command(*words), cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
         )
-        assert run.returncode == 0, f"{line}\n{run.stdout}\n{run.stderr}"
-        assert "Traceback" not in run.stderr
-        if words[0] == "curl":
-            answer = json.loads(run.stdout)
-            assert answer.get("prediction", answer.get("predictions", [""])[0]) == "setosa"
+        with servable.Client(f"http://127.0.0.1:{self.port}") as client:
+            client.wait_until_ready(timeout_s=60)
+
+    def say(self, words: list[str]) -> None:
+        if "call" in words:
+            words = [*words, "--url", f"http://127.0.0.1:{self.port}"]
+        done = invoked(words, self.environment)
+        assert done.exit_code == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
         if "feedback" in words:
             self.captured()
-        self.before = line
+
+    def ask(self, words: list[str]) -> None:
+        run = subprocess.run(words, cwd=self.folder, capture_output=True, text=True, timeout=180, check=False)
+        assert run.returncode == 0, f"{words}\n{run.stdout}\n{run.stderr}"
+        answer = json.loads(run.stdout)
+        assert answer.get("prediction", answer.get("predictions", [""])[0]) == "setosa"
 
     def captured(self) -> None:
         """Say the line before again until its request is captured: a reader types slower than this."""
@@ -128,7 +130,10 @@ class Shell:
 
 
 @pytest.fixture
-def shell(desk: Path) -> Iterator[Shell]:
+def shell(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    monkeypatch.chdir(desk)
+    for name in [name for name in os.environ if name.startswith("SERVABLE_")]:
+        monkeypatch.delenv(name)
     running = Shell(desk)
     yield running
     running.stop()
@@ -172,8 +177,6 @@ def test_both_languages_have_the_same_commands() -> None:
 
 
 def test_the_table_of_verbs_is_complete() -> None:
-    from servable.cli.main import app
-
     verbs = {
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     }

@@ -152,7 +152,7 @@ def test_a_model_gets_better_and_goes_back(
     file = tmp_path / "shops.csv"
     rows(300, seed=1).to_csv(file, index=False)
     said("train", str(file), "--target", "label", "--name", "shops", "--model", "logistic",
-        "--time-budget", "1", *here)  # fmt: skip
+        "--time-budget", "0.1", *here)  # fmt: skip
     servable.deploy("shops", capture=1.0, home=home)
     url = serve(home)
     frame = drifted(AT_ONCE * TIMES)

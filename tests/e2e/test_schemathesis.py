@@ -64,7 +64,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("schemathesis")
     home = folder / "home"
     servable.train(
-        customers(), target="churned", name="churn", model="logistic", time_budget_s=1, home=home, deploy=True
+        customers(),
+        target="churned",
+        name="churn",
+        model="logistic",
+        time_budget_s=0.1,
+        home=home,
+        deploy=True,
     )
     publish_iris(home, report=REPORT, default=True)
     publish_heavy(home, "value", width=8, layers=1)

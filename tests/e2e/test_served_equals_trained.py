@@ -56,7 +56,7 @@ def test_every_held_out_row_is_answered_over_http_as_by_the_trained_pipeline(
     """How good the model is, is asked for elsewhere; here it is trained for a moment."""
     path = shared_data / file
     outcome = servable.train(
-        path, target=target, name="real", model="lightgbm", time_budget_s=3, home=home, deploy=True
+        path, target=target, name="real", model="lightgbm", time_budget_s=0.1, home=home, deploy=True
     )
     assert outcome.serving.startswith("onnx")
     package = open_package(Path(outcome.package))

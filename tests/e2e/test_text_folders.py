@@ -23,7 +23,9 @@ def kept(folder: Path) -> Path:
 
 def test_a_folder_of_texts_becomes_an_api(tmp_path: Path, home: Path, serve: Serve):
     folder = kept(tmp_path / "opinions")
-    outcome = servable.train(folder, name="opinions", model="words", time_budget_s=10, deploy=True, home=home)
+    outcome = servable.train(
+        folder, name="opinions", model="words", time_budget_s=0.1, deploy=True, home=home
+    )
     assert (outcome.rows_train, outcome.rows_holdout) == (180, 60)
     assert outcome.metrics["accuracy"] > 0.95
     assert outcome.serving == "text"
@@ -42,7 +44,7 @@ def test_a_folder_of_texts_becomes_an_api(tmp_path: Path, home: Path, serve: Ser
 
 
 def test_families_are_compared_on_what_is_not_set_aside(tmp_path: Path):
-    board = servable.select(kept(tmp_path / "opinions"), models=["words"], folds=2, time_budget_s=10)
+    board = servable.select(kept(tmp_path / "opinions"), models=["words"], folds=2, time_budget_s=1)
     assert {entry.name for entry in board.entries} == {"dummy", "words"}
     assert (board.target, board.rows_total, board.metric) == ("label", 240, "accuracy")
 

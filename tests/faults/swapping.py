@@ -14,17 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 import pytest
 
 from faults.load import Answer, Client, Served
-from faults.misbehaving import Misbehaving
-from servable.artifact.manifest import Manifest, Variant
-from servable.artifact.package import write_signature
+from faults.misbehaving import write_model
 from servable.registry.home import open_home, publish
 from servable.registry.records import Traffic
-from servable.testing import fake_signature
 from serving.making import BIAS, CLASSES, EXAMPLE, expected
 from serving.making_checked import Checked, publish_checked
 
@@ -164,17 +160,7 @@ def publish_damaged(home: Path) -> int:
 def publish_misbehaving(home: Path, loading: str) -> int:
     """It hangs (``slow``) or crashes (``segfault``) while it is loaded."""
     with open_home(home) as opened, opened.packages.staging() as folder:
-        write_signature(folder, fake_signature(4))
-        joblib.dump(Misbehaving(loading), folder / "model.joblib")
-        options = {"style": "array", "executes": True}
-        variant = Variant(name="trained", format="sklearn", path="model.joblib", options=options)
-        manifest = Manifest(
-            model=NAME,
-            created_at="2026-01-31T12:00:00Z",
-            framework="sklearn",
-            variants=(variant,),
-            trusted=True,
-        )
+        manifest = write_model(folder, NAME, loading, columns=4)
         return publish(opened, folder, manifest).version
 
 

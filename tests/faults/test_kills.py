@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from faults.load import Client, Load, Served, family, percentile, serving
-from faults.misbehaving import EXIT, RAISE, WEDGE, make_package
+from faults.misbehaving import write_model
+from faults.misbehaving_model import EXIT, RAISE, WEDGE
 from faults.test_workers import figure
-from servable.artifact.package import open_package
 from servable.registry.home import open_home, publish
 
 PATH = "/models/sum/predict"
@@ -26,17 +26,11 @@ FAULTS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, "loop")
 
 
 @pytest.fixture
-def misbehaving_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def misbehaving_home(home: Path) -> Path:
     """A home whose one deployment runs in two processes and does what rows tell it."""
-    tests = str(Path(__file__).parents[1])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")]))
-    spec = make_package(tmp_path / "package")
-    manifest = open_package(spec.folder, digest=spec.digest).manifest
     with open_home(home) as opened:
         with opened.packages.staging() as folder:
-            for file in manifest.files:
-                (folder / file.path).write_bytes((spec.folder / file.path).read_bytes())
-            record = publish(opened, folder, manifest)
+            record = publish(opened, folder, write_model(folder, "sum"))
         wishes = {"executor": "process", "processes": 2, "run_limit_s": RUN_LIMIT_S}
         opened.deployments.deploy(record.model, record.version, wishes=wishes)
     return home

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from faults import misbehaving as bad
+from faults import misbehaving_model as bad
+from faults.misbehaving import make_package
 from runtime import graphs
 from runtime.test_process import opened, rows, run, total, until
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ModelNotReady, PoisonRequest
@@ -58,7 +59,7 @@ def group_is_gone(pid: int) -> bool:
 def test_whatever_a_model_does_the_next_batch_is_answered(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    spec = bad.make_package(tmp_path / "package")
+    spec = make_package(tmp_path / "package")
 
     async def work() -> None:
         limits = ChildLimits(run_s=1.0, tick_s=0.05, heartbeat_s=0.5, memory_bytes=512 * 2**20)
@@ -91,7 +92,7 @@ def test_whatever_a_model_does_the_next_batch_is_answered(
 
 @pytest.mark.slow
 def test_a_model_that_is_wedged_or_swollen_after_its_run_is_replaced(tmp_path: Path) -> None:
-    spec = bad.make_package(tmp_path / "package")
+    spec = make_package(tmp_path / "package")
 
     async def work() -> None:
         limits = ChildLimits(run_s=5.0, tick_s=0.05, heartbeat_s=0.3, memory_bytes=400 * 2**20)
@@ -119,7 +120,7 @@ def test_a_model_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     }
 
     async def one(loading: str, error: Any, sentence: str, limits: ChildLimits) -> None:
-        spec = bad.make_package(tmp_path / loading, loading)
+        spec = make_package(tmp_path / loading, loading)
         with pytest.raises(error, match=sentence):
             await ProcessExecutor(spec, name="sum", limits=limits).open()
 

@@ -77,7 +77,7 @@ def classified() -> TrainingResult:
     iris = datasets.load_iris(as_frame=True).frame
     names = {0: "$50K", 1: "<script>alert(1)</script>", 2: "_三"}
     frame = iris.assign(target=iris["target"].map(names), **{"<b>extra</b>": [f"id {n}" for n in range(150)]})
-    return train(infer(frame, "target"), time_budget_s=1)
+    return train(infer(frame, "target"), time_budget_s=0.1)
 
 
 def test_a_classifier_report_shows_everything(classified):
@@ -128,7 +128,7 @@ def test_previous_version_and_variants_are_compared(classified):
 
 def test_a_regression_report():
     frame = datasets.load_diabetes(as_frame=True).frame
-    result = train(infer(frame, "target"), model="ridge", time_budget_s=1)
+    result = train(infer(frame, "target"), model="ridge", time_budget_s=0.1)
     page = render(report_of(result, title="progress"))
     found = checked(page)
     assert_self_contained(page)
@@ -138,7 +138,7 @@ def test_a_regression_report():
 
 def test_a_clustering_report():
     points, _ = datasets.make_blobs(120, centers=3, random_state=0)
-    result = train(infer(pd.DataFrame(points, columns=["a", "b"]), None), time_budget_s=1)
+    result = train(infer(pd.DataFrame(points, columns=["a", "b"]), None), time_budget_s=0.1)
     found = checked(render(report_of(result, title="groups")))
     assert "What is typical of each cluster" in found.text
 

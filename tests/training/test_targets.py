@@ -9,7 +9,7 @@ from servable.training.search import train
 
 pytestmark = pytest.mark.slow
 #: Seconds for a search: few in every run, and more in the long one.
-BUDGETS_S = pytest.mark.parametrize("budget_s", [8, pytest.param(20, marks=pytest.mark.soak)])
+BUDGETS_S = pytest.mark.parametrize("budget_s", [4, pytest.param(20, marks=pytest.mark.soak)])
 
 
 @BUDGETS_S

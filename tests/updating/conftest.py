@@ -21,7 +21,7 @@ def finished_shops(shops_csv: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A home with ``shops:1``, a logistic regression that is deployed; copy it before changing it."""
     home = tmp_path_factory.mktemp("shops") / "home"
     servable.train(
-        shops_csv, target="label", name="shops", model="logistic", time_budget_s=1, deploy=True, home=home
+        shops_csv, target="label", name="shops", model="logistic", time_budget_s=0.1, deploy=True, home=home
     )
     return home
 

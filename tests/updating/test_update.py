@@ -270,7 +270,7 @@ def test_slices_are_compared(slices: Any, turned: Path) -> None:
 
 def test_a_model_learns_on_from_where_it_is(shops_csv: Path, home: Path) -> None:
     servable.train(
-        shops_csv, target="label", name="shops", model="sgd", time_budget_s=1, deploy=True, home=home
+        shops_csv, target="label", name="shops", model="sgd", time_budget_s=0.1, deploy=True, home=home
     )
     write_traffic(home, "shops", rows(600, seed=2, turned=True), first=0)
     outcome = update("shops", UpdateOptions(tune=False, online=True), home=home)

@@ -31,7 +31,7 @@ def iris_csv(iris: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def finished_home(iris_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with ``iris:1``, a logistic regression; copy it before changing it."""
     home = tmp_path_factory.mktemp("finished") / "home"
-    servable.train(iris_csv, target="species", name="iris", model="logistic", time_budget_s=2, home=home)
+    servable.train(iris_csv, target="species", name="iris", model="logistic", time_budget_s=0.1, home=home)
     return home
 
 

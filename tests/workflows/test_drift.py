@@ -104,7 +104,7 @@ def test_columns_that_never_varied_are_watched_although_the_model_does_not_take_
 ) -> None:
     home = tmp_path / "home"
     frame = iris.assign(site="north", lamp=4.5)
-    servable.train(frame, target="species", name="iris", model="logistic", time_budget_s=2, home=home)
+    servable.train(frame, target="species", name="iris", model="logistic", time_budget_s=0.1, home=home)
     rows = served(frame, 400)
     rows.loc[200:, "site"] = "south"
     rows.loc[300:, "lamp"] = 5.0
@@ -230,7 +230,7 @@ def test_the_break_in_the_electricity_market_is_found_at_its_row_with_its_column
     frame = pd.read_csv(shared_data / "electricity_elec2" / "elec2.csv")
     home = tmp_path / "home"
     servable.train(
-        frame.iloc[:7248], target="class", name="elec", model="lightgbm", time_budget_s=2, home=home
+        frame.iloc[:7248], target="class", name="elec", model="lightgbm", time_budget_s=0.1, home=home
     )
     rest = frame.iloc[7248:]
     found = drift("elec", rest, window="336", home=home, limits=Limits())

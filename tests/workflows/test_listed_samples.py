@@ -135,7 +135,7 @@ def test_a_table_with_a_column_of_paths_stays_a_table_for_other_models(index: Pa
         target="colour",
         name="who",
         model="logistic",
-        time_budget_s=2,
+        time_budget_s=0.1,
         home=home,
         kinds={"file": "category"},
     )

@@ -136,7 +136,7 @@ def test_a_table_is_trained_and_quantised_and_the_report_shows_it(
         target="digit",
         name="digits",
         model="mlp",
-        time_budget_s=3,
+        time_budget_s=0.1,
         max_loss="accuracy=0.1",
         home=home,
     )

@@ -39,7 +39,7 @@ def reviews() -> pd.DataFrame:
 def texts_home(reviews: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("texts") / "home"
     outcome = servable.train(
-        reviews, target="label", name="reviews", model="words", time_budget_s=10, home=home
+        reviews, target="label", name="reviews", model="words", time_budget_s=0.1, home=home
     )
     assert outcome.serving == "text"
     assert [(column.name, column.kind) for column in outcome.columns] == [("review", "text")]

@@ -51,7 +51,7 @@ def test_the_fastest_equal_form_serves_and_the_trained_one_stays(finished_home: 
 def test_a_data_frame_is_as_good_as_a_file(iris: pd.DataFrame, home: Path) -> None:
     seen = RecordedProgress()
     outcome = servable.train(
-        iris, target="species", name="frame", model="logistic", time_budget_s=1, home=home, progress=seen
+        iris, target="species", name="frame", model="logistic", time_budget_s=0.1, home=home, progress=seen
     )
     assert outcome.version == 1
     assert outcome.rows_train + outcome.rows_holdout == 150
@@ -61,7 +61,13 @@ def test_a_data_frame_is_as_good_as_a_file(iris: pd.DataFrame, home: Path) -> No
 
 def test_the_next_version_is_compared_with_the_one_before(iris: pd.DataFrame, trained_home: Path) -> None:
     outcome = servable.train(
-        iris, target="species", name="iris", model="logistic", time_budget_s=1, home=trained_home, deploy=True
+        iris,
+        target="species",
+        name="iris",
+        model="logistic",
+        time_budget_s=0.1,
+        home=trained_home,
+        deploy=True,
     )
     assert outcome.version == 2
     assert outcome.deployed
@@ -104,7 +110,7 @@ def test_pictures_are_served_as_measured(tmp_path: Path, home: Path) -> None:
 
 def test_clusters_need_no_target(iris: pd.DataFrame, home: Path) -> None:
     rows = iris.drop(columns="species")
-    outcome = servable.train(rows, name="groups", time_budget_s=3, home=home)
+    outcome = servable.train(rows, name="groups", time_budget_s=0.1, home=home)
     assert outcome.task == "clustering"
     assert outcome.metrics["silhouette"] > 0.3
     verdict = servable.evaluate("groups", rows, minimums={"silhouette": 0.3, "davies_bouldin": 5}, home=home)
@@ -115,7 +121,9 @@ def test_regression_is_found_from_the_target(home: Path) -> None:
     from sklearn.datasets import load_diabetes
 
     frame = load_diabetes(as_frame=True).frame
-    outcome = servable.train(frame, target="target", name="sugar", model="ridge", time_budget_s=2, home=home)
+    outcome = servable.train(
+        frame, target="target", name="sugar", model="ridge", time_budget_s=0.1, home=home
+    )
     assert outcome.task == "regression"
     assert outcome.metrics["r2"] > 0.3
     assert any(row.chosen and row.name.startswith("onnx") for row in outcome.variants)
@@ -164,7 +172,9 @@ def test_select_shows_score_beside_the_cost_of_a_row_as_served(iris_csv: Path) -
 def test_deploy_rollback_undeploy_are_desired_state(trained_home: Path, iris: pd.DataFrame) -> None:
     first = servable.deploy("iris", home=trained_home)
     assert (first.version, first.previous, first.default) == (1, None, True)
-    servable.train(iris, target="species", name="iris", model="logistic", time_budget_s=1, home=trained_home)
+    servable.train(
+        iris, target="species", name="iris", model="logistic", time_budget_s=0.1, home=trained_home
+    )
     second = servable.deploy("iris:2", home=trained_home)
     assert (second.version, second.previous) == (2, 1)
     back = servable.rollback("iris", home=trained_home)

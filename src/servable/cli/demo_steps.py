@@ -26,7 +26,8 @@ TARGET = "diagnosis"
 _HELD_OUT = 5
 #: What the model has to reach on those rows; a linear model reaches 0.95 and more.
 _MIN_ACCURACY = 0.9
-_SEARCH_SECONDS = 8.0
+#: Seconds for each of the two searches.
+SEARCH_S = 8.0
 _TOLERANCE = 1e-4
 
 
@@ -118,7 +119,7 @@ class Demo:
 
         self._title("Compare candidates by cross-validation")
         with self._screen.progress() as progress:
-            board = select(data, target=TARGET, folds=3, time_budget_s=_SEARCH_SECONDS, progress=progress)
+            board = select(data, target=TARGET, folds=3, time_budget_s=SEARCH_S, progress=progress)
         self._screen.out.print(next(tables.leaderboard(board)))
         return board.entries[0].name
 
@@ -133,7 +134,7 @@ class Demo:
                 target=TARGET,
                 name=NAME,
                 model=candidate,
-                time_budget_s=_SEARCH_SECONDS,
+                time_budget_s=SEARCH_S,
                 tolerance=_TOLERANCE,
                 home=self._home,
                 progress=progress,

@@ -117,7 +117,7 @@ def _until(row: "KeyRow") -> str:
 def _listed(rows: "Sequence[KeyRow]") -> "Iterator[RenderableType]":
     from rich.markup import escape
 
-    from servable.cli.tables import plain_table
+    from servable.cli.cells import plain_table
 
     if not rows:
         yield "There is no key, so that everybody who reaches a server of this home may call it."

@@ -152,7 +152,7 @@ def test_families_compete_and_opinions_are_learned(frame):
 
 def test_a_trained_model_is_measured_beside_baselines_and_says_why():
     found = problem(english())
-    result = tasks.train(found, model="words", time_budget_s=30, seed=1)
+    result = tasks.train(found, model="words", time_budget_s=1, seed=1)
     assert (result.adapter, result.baseline, result.recipe["estimator"]) == ("sklearn", "words", "words")
     assert result.evaluation.metrics["accuracy"] > 0.9
     assert set(result.evaluation.baselines) == {"dummy", "words"}
@@ -173,7 +173,7 @@ def test_a_trained_model_is_measured_beside_baselines_and_says_why():
 def test_a_column_beside_the_texts_is_used():
     frame = english().assign(stars=[5.0 if label == "good" else 1.0 for label in english()["label"]])
     frame["review"] = [f"nothing is said of it in number {place} at all" for place in range(160)]
-    result = tasks.train(problem(frame, kinds={"review": "text"}), model="words", time_budget_s=30)
+    result = tasks.train(problem(frame, kinds={"review": "text"}), model="words", time_budget_s=1)
     assert result.evaluation.metrics["accuracy"] == 1.0
     assert result.evaluation.importance[0].name == "stars"
 
@@ -193,7 +193,7 @@ def test_trees_that_see_no_text_show_what_the_texts_are_worth():
 
 def test_numbers_are_predicted_from_texts():
     frame = english().assign(label=[float(len(text)) + 0.5 for text in english()["review"]])
-    result = tasks.train(problem(frame), time_budget_s=30)
+    result = tasks.train(problem(frame), time_budget_s=1)
     assert result.signature.task == "regression"
     assert result.evaluation.metrics["r2"] > 0.3
     assert result.evaluation.telling == []
@@ -217,7 +217,7 @@ def test_a_family_that_does_not_exist_is_named_with_those_that_do():
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed here")
 def test_without_torch_the_network_is_left_out_with_a_note():
-    result = tasks.train(problem(english()), time_budget_s=20)
+    result = tasks.train(problem(english()), time_budget_s=1)
     assert "recurrent" not in names(result.leaderboard)
     assert any("PyTorch" in note for note in result.notes)
     with pytest.raises(DependencyMissing, match=r"servable\[torch\]"):
