@@ -186,7 +186,7 @@ def differing(rows: int, gain: float, seed: int) -> tuple[Any, Any]:
 def test_false_refusals_stay_below_the_share_that_was_asked_for() -> None:
     """Where the newer one is favoured, an equal one is refused in one of ten, a clearly worse one always.
 
-    The table of decision 0039 was made with these pairs.
+    The table of decision 0048 was made with these pairs.
     """
     passed = dict.fromkeys((0.0, -0.1), 0)
     for gain in passed:
