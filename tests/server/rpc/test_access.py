@@ -12,6 +12,7 @@ import pytest
 import grpc
 import servable
 from servable.errors import RemoteError
+from servable.protocols import tfserving_messages as tensorflow
 from servable.protocols.oip_messages import (
     HEALTH_PACKAGE,
     HEALTH_SERVICE,
@@ -42,6 +43,12 @@ POLICY = {
     "ModelStreamInfer": "predict",
     **dict.fromkeys(REFUSED, "any"),
 }
+#: The same for the services of TensorFlow Serving, by address.
+TENSORFLOW = {
+    f"/{tensorflow.PACKAGE}.{tensorflow.PREDICTION_SERVICE}/Predict": "predict",
+    f"/{tensorflow.PACKAGE}.{tensorflow.PREDICTION_SERVICE}/GetModelMetadata": "see",
+    f"/{tensorflow.PACKAGE}.{tensorflow.MODEL_SERVICE}/GetModelStatus": "see",
+}
 SCOPES = {
     "predict:iris": {"any", "see", "predict"},
     "read:iris": {"any", "see", "read"},
@@ -49,7 +56,7 @@ SCOPES = {
     "admin": {"any", "see", "read", "deploy", "predict"},
     "admin:other": {"any"},
 }
-OPEN, CLOSED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+UNKNOWN_CALLER, NOT_ALLOWED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 
 
 class Scene:
@@ -99,7 +106,18 @@ def request_of(name: str) -> bytes:
     return data
 
 
+def tensorflow_request(path: str) -> bytes:
+    name = path.rpartition("/")[2]
+    made: Any = tensorflow.messages()[f"{tensorflow.PACKAGE}.{name}Request"]()
+    made.model_spec.name = "iris"
+    data: bytes = made.SerializeToString()
+    return data
+
+
 def test_every_method_has_a_policy() -> None:
+    other: Any = tensorflow.messages()[f"{tensorflow.PACKAGE}.PredictRequest"].DESCRIPTOR.file
+    named = {method.name for service in other.services_by_name.values() for method in service.methods}
+    assert {path.rpartition("/")[2] for path in TENSORFLOW} >= named
     file: Any = messages()[f"{PACKAGE}.ModelInferRequest"].DESCRIPTOR.file
     assert {method.name for method in file.services_by_name[SERVICE].methods} | set(REFUSED) == set(POLICY)
 
@@ -110,16 +128,18 @@ def test_without_a_valid_key_only_signs_of_life_are_answered(scene: Scene, kind:
     for name, need in POLICY.items():
         path = f"/{PACKAGE}.{SERVICE}/{name}"
         status = scene.status(path, request_of(name), key, name == "ModelStreamInfer")
-        assert status == (grpc.StatusCode.OK if need == "sign" else OPEN), name
+        assert status == (grpc.StatusCode.OK if need == "sign" else UNKNOWN_CALLER), name
+    for path in TENSORFLOW:
+        assert scene.status(path, tensorflow_request(path), key) == UNKNOWN_CALLER, path
     for package in REFLECTION_PACKAGES:
         path = f"/{package}.{REFLECTION_SERVICE}/ServerReflectionInfo"
-        assert scene.status(path, b"", key, stream=True) == OPEN
-    assert scene.status("/nothing/Here", b"", key) == OPEN
+        assert scene.status(path, b"", key, stream=True) == UNKNOWN_CALLER
+    assert scene.status("/nothing/Here", b"", key) == UNKNOWN_CALLER
     check = f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Check"
     asked = messages()["grpc.health.v1.HealthCheckRequest"]
     assert scene.status(check, b"", key) == grpc.StatusCode.OK
-    assert scene.status(check, asked(service="iris").SerializeToString(), key) == OPEN
-    assert scene.status(check, asked(service="siri").SerializeToString(), key) == OPEN
+    assert scene.status(check, asked(service="iris").SerializeToString(), key) == UNKNOWN_CALLER
+    assert scene.status(check, asked(service="siri").SerializeToString(), key) == UNKNOWN_CALLER
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -129,13 +149,18 @@ def test_a_key_opens_what_its_scope_says(scene: Scene, scope: str) -> None:
         path, stream = f"/{PACKAGE}.{SERVICE}/{name}", name == "ModelStreamInfer"
         if stream:
             continue  # Each answer of a stream says for itself what is wrong with its request.
-        status = scene.status(path, request_of(name), scene.keys[scope])
-        if need in ("sign", *met):
-            assert status not in (OPEN, CLOSED), name
-        elif "see" in met:
-            assert status == CLOSED, name
-        else:
-            assert status == grpc.StatusCode.NOT_FOUND, name
+        expect(need, met, scene.status(path, request_of(name), scene.keys[scope]), name)
+    for path, need in TENSORFLOW.items():
+        expect(need, met, scene.status(path, tensorflow_request(path), scene.keys[scope]), path)
+
+
+def expect(need: str, met: set[str], status: grpc.StatusCode, name: str) -> None:
+    if need in ("sign", *met):
+        assert status not in (UNKNOWN_CALLER, NOT_ALLOWED, grpc.StatusCode.NOT_FOUND), name
+    elif "see" in met:
+        assert status == NOT_ALLOWED, name
+    else:
+        assert status == grpc.StatusCode.NOT_FOUND, name
 
 
 def within_a_second(true: Callable[[], bool]) -> float:
