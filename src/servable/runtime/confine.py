@@ -42,8 +42,7 @@ _SHORTAGE = (
 #: Between 0 and 1000; the server stays at 0.
 _KILLED_FIRST = "500"
 #: Priorities from 0 to 19, of a process that stands back while it loads and of one that is loaded. A load
-#: takes seconds of a processor, and with much less than half a share it would not come to an end where others
-#: are busy.
+#: takes seconds of a processor: with much less than half a share it would not end on a busy machine.
 _LOW, _LOWEST = 3, 19
 #: Tries to set the priority of a session, and seconds between two: ordinary users may ten times a second.
 _TRIES, _AGAIN_S = 5, 0.2
