@@ -16,7 +16,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def invoked(words: list[str], environment: dict[str, str], **options: object) -> Result:
-    """What becomes of a verb in this process. The stream that it logs to ends with it; nobody keeps it."""
+    """What becomes of a verb in this process. What it logs to ends with it, and nobody keeps that."""
     from servable.cli.main import app
 
     try:
