@@ -1,10 +1,10 @@
 """Captures requests and their answers while they are served, and keeps feedback.
 
-What the event loop does for a captured request is to append its arrays to a page in memory: two microseconds,
-nothing that waits, and no object that stays (``monitoring.pages``). A page that is full, or as old as the
-interval, is handed over to a thread, which makes a segment of it. Memory is bounded in rows and bytes; what
-does not fit, and what the disk does not take, is dropped and counted, and serving goes on. Feedback is
-different: it is acknowledged only when it is durable (``monitoring.journal``).
+What the event loop does for a captured request is to append its arrays to a page in memory: a few
+microseconds, nothing that waits, and no object that stays (``monitoring.pages``). A page that is full, or as
+old as the interval, is handed over to a thread, which makes a segment of it. Memory is bounded in rows and
+bytes; what does not fit, and what the disk does not take, is dropped and counted, and serving goes on.
+Feedback is different: it is acknowledged only when it is durable (``monitoring.journal``).
 """
 
 import asyncio
