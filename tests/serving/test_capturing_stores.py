@@ -17,7 +17,7 @@ from servable.serving.answer import answer
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.serving.live import Live
-from servable.settings import ServerSettings
+from servable.settings import load_settings
 from serving.making import publish_iris
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -36,7 +36,7 @@ def serve(home: Path, *ids: str, label: str = "") -> tuple[int, int]:
     """Answer a request of each id, and keep a label of it; how many rows were captured and lost."""
 
     async def inside() -> tuple[int, int]:
-        host = Host(RegistrySource(home), Metrics("test"), ServerSettings(home=str(home)))
+        host = Host(RegistrySource(home), Metrics("test"), load_settings({"home": str(home)}))
         await host.reconcile()
         live = host.find("iris")
         assert isinstance(live, Live)
