@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coverage import Coverage
 from hypothesis import settings
 
 from thoroughness import examples
@@ -56,6 +57,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if folder_of(item) in FROM_OUTSIDE or any(map(item.get_closest_marker, REPEATED)):
             item.add_marker("no_cover")
+
+
+# Of several counters in one process the others go on while pytest-cov lets its own pause. A worker would have two
+# more: one as a process that was started, and one that pytest-cov begins before it knows that it is in a worker.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Workers are not processes that tests start."""
+    os.environ.pop(COUNT_IN_CHILDREN, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A worker counts once."""
+    counter = Coverage.current()
+    if counter is not None and hasattr(session.config, "workerinput"):
+        counter.stop()
 
 
 @pytest.hookimpl(wrapper=True)
