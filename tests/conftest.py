@@ -59,8 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("no_cover")
 
 
-# Of several counters in one process the others go on while pytest-cov lets its own pause. A worker would have two
-# more: one as a process that was started, and one that pytest-cov begins before it knows that it is in a worker.
+# Of several counters in one process the others go on while pytest-cov lets its own pause. A worker would have
+# two more: one as a process that was started, and one that pytest-cov begins before it knows where it is.
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
     """Workers are not processes that tests start."""
