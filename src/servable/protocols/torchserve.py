@@ -47,6 +47,8 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "route_not_found": (404, "ResourceNotFoundException"),
         "model_not_found": (404, "ModelNotFoundException"),
         "version_not_found": (404, "ModelVersionNotFoundException"),
+        "unauthenticated": (401, "InvalidKeyException"),
+        "forbidden": (403, "InvalidKeyException"),
         "method_not_allowed": (405, "MethodNotAllowedException"),
         "not_acceptable": (406, "BadRequestException"),
         "not_offered": (501, "NotImplementedException"),

@@ -123,7 +123,8 @@ async def bounded(
         if isinstance(pool, LoadThread):
             pool.leave(bound.key, job)
 
-    job = loop.run_in_executor(pool, run)
+    submitted = None if pool is None else pool.submit(run)
+    job = loop.run_in_executor(None, run) if submitted is None else asyncio.wrap_future(submitted)
     started = asyncio.ensure_future(begun.wait())
     try:
         either: set[asyncio.Future[Any]] = {job, started}
@@ -134,6 +135,9 @@ async def bounded(
         if begun.is_set():
             left_behind()
         else:
+            # At once and not with the next turn of the loop: another thread may be about to begin it.
+            if submitted is not None:
+                submitted.cancel()
             job.cancel()
         raise
     finally:
