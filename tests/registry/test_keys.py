@@ -1,5 +1,6 @@
 """Keys in a registry: made, rotated, revoked, read by servers."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -101,3 +102,13 @@ def test_a_home_that_is_not_there_has_no_keys(tmp_path: Path) -> None:
         with open_home(tmp_path / "none") as place:
             place.keys.create("ci", SCOPES)
         assert len(reader.keys()) == 1
+
+
+def test_a_home_of_an_older_form_is_brought_to_todays(home: Path) -> None:
+    with open_home(home):
+        pass
+    with closing(sqlite3.connect(home / "registry.db")) as connection, connection:
+        connection.execute("DROP TABLE keys")
+        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+    with closing(open_keys_reader(home)) as reader:
+        assert reader.keys() == ()

@@ -98,12 +98,11 @@ def revoke(name: _Key, home: options.Home = None, as_json: options.AsJson = Fals
 
 def _made(outcome: "NewKeyOutcome") -> "Iterator[RenderableType]":
     from rich.markup import escape
+    from rich.text import Text
 
     row = outcome.row
     yield f"Key [bold]{escape(row.name)}[/bold] allows {escape(', '.join(row.scopes))} {_until(row)}"
     # Alone on its line and never broken, so that it can be copied whole.
-    from rich.text import Text
-
     yield Text(outcome.key, no_wrap=True, overflow="ignore")
     yield "It is shown this once. Send it as the header [bold]Authorization: Bearer KEY[/bold]."
     if outcome.until:

@@ -11,6 +11,7 @@ import msgspec
 
 from servable.errors import InputError, StorageFailed
 from servable.registry.failures import BUSY_SECONDS, database_error
+from servable.registry.reader import bring_up_to_date
 from servable.registry.records import DATABASE
 from servable.security.keys import KeyRecord
 from servable.security.scopes import parse_scope
@@ -39,16 +40,20 @@ class KeysReader(Protocol):
 
 
 def open_keys_reader(home: Path, database_url: str = "") -> KeysReader:
-    """The keys of an existing home.
+    """The keys of a home, which may not exist yet; one of an older form is brought to today's.
 
     Args:
         home: the folder.
         database_url: where the database is, if not in the folder.
 
     Raises:
-        StorageFailed: the database cannot be read.
+        StorageFailed: the database cannot be read or brought up to date.
     """
-    return _HomeKeys(home, database_url) if database_url else _FileKeys(home / DATABASE)
+    if database_url:
+        return _HomeKeys(home, database_url)
+    if (home / DATABASE).is_file():
+        bring_up_to_date(home, create=False)
+    return _FileKeys(home / DATABASE)
 
 
 class _FileKeys:

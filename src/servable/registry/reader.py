@@ -101,12 +101,25 @@ def open_reader(home: Path, *, database_url: str = "", create: bool = True) -> R
         FileMissing: there is no home and none may be made.
         StorageFailed: the database cannot be read.
     """
-    file = home / DATABASE
     if not database_url:
-        if not _is_current(file):
-            _made_current(home, create)
+        bring_up_to_date(home, create=create)
         return SqliteReader(home)
     return HomeReader(home, database_url, create)
+
+
+def bring_up_to_date(home: Path, *, create: bool) -> None:
+    """See to it that the SQLite file of a home has today's form.
+
+    Args:
+        home: the folder.
+        create: whether a home may be made where there is none.
+
+    Raises:
+        FileMissing: there is no home and none may be made.
+        StorageFailed: the database cannot be read or written.
+    """
+    if not _is_current(home / DATABASE):
+        _made_current(home, create)
 
 
 class SqliteReader:
