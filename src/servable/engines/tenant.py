@@ -25,7 +25,7 @@ from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import Snapshot
 from servable.server.app import Application
-from servable.server.gate import Gate
+from servable.server.authentication import Authentication
 from servable.server.refusing import refuse
 from servable.serving.desired import RegistrySource
 from servable.serving.held import failed, held
@@ -164,8 +164,8 @@ class Tenant:
         host.metrics.held = lambda: held(host.table)
         host.metrics.failed = lambda: failed(host.table)
         try:
-            gate = await asyncio.to_thread(Gate, settings)
-            application = Application(host, settings, version, gate=gate)
+            authentication = await asyncio.to_thread(Authentication, settings)
+            application = Application(host, settings, version, authentication=authentication)
             await host.reconcile()
         except BaseException:
             await host.close()
@@ -177,7 +177,9 @@ class Tenant:
         # What embeds models starts no processes of its own accord, so somebody else has to watch.
         self._beside = Beside(settings, figures, watch=False)
         loop = asyncio.get_running_loop()
-        self._following = tuple(map(loop.create_task, (host.run(), self._beside.run(), gate.follow())))
+        self._following = tuple(
+            map(loop.create_task, (host.run(), self._beside.run(), authentication.follow()))
+        )
         self._application = application
         _log.info("ready" if host.ready else "started", extra=fields(home=settings.home))
 
@@ -210,7 +212,7 @@ class Tenant:
         if self._beside is not None:
             await self._beside.close()
         await application.host.close()
-        application.gate.close()
+        application.authentication.close()
 
 
 class Keeper:

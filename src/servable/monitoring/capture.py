@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.artifact.signature import Capture, Field, Signature
+from servable.monitoring.capture_pages import Columns, Page, Taken, output_rules
 from servable.monitoring.labels import label_text
 from servable.monitoring.metrics import OK
-from servable.monitoring.pages import Columns, Page, Taken, output_rules
 from servable.tensors import NUMBERS, PREDICTION, STRINGS, Arrays
 
 #: Most requests that do not look alike of which a table is made at once.

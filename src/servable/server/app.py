@@ -18,12 +18,12 @@ from servable.logs import fields, logger
 from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
 from servable.server import checks as check
+from servable.server.authentication import Authentication
 from servable.server.cycle import split_target
 from servable.server.desk import CALLER, COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
-from servable.server.gate import Gate
 from servable.server.http import Exchange, HttpRequest, Reply
 from servable.server.mounts import limited, routed, target_of
 from servable.server.problems import NATIVE, Style, problem
@@ -59,7 +59,7 @@ class Application:
         settings: limits and host names.
         version: of Servable, for the documentation page.
         link: to the other processes of the server, whose figures belong to the sum.
-        gate: knows callers; None for one that reads the registry once.
+        authentication: knows callers; None for one that reads the registry once.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class Application:
         settings: ServerSettings,
         version: str,
         link: Link | None = None,
-        gate: Gate | None = None,
+        authentication: Authentication | None = None,
     ) -> None:
         self.host = host
         self.draining = False
         self._checks = check.checks(settings)
         self._max_body = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
-        self.gate = gate or Gate(settings)
+        self.authentication = authentication or Authentication(settings)
         link = link or NoLink()
         self._desk = Desk(host, settings, version, link, lambda: self.ready)
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
         #: Every address for predictions.
         self.doors = doors_of(settings)
-        every = list(format_routes(self._desk, routes(self._desk, self.gate)))
+        every = list(format_routes(self._desk, routes(self._desk, self.authentication)))
         #: Every address that is no door for predictions.
         self.routes: tuple[Route, ...] = tuple(every)
         self._signs = frozenset(route.path for route in every if isinstance(route, OpenRoute))
@@ -128,7 +128,7 @@ class Application:
         try:
             for passes in self._checks:
                 passes(request)
-            request.caller = caller = self.gate.access.caller(request.headers)
+            request.caller = caller = self.authentication.present.caller(request.headers)
             if known is None:
                 known = self._find(cast(Asked, asked), request)
             else:
@@ -233,7 +233,7 @@ class Application:
         # A server without callers of gRPC never loads the library of its messages.
         from servable.server.rpc.table import Calls
 
-        self._calls = Calls(self, self._desk, self.gate)
+        self._calls = Calls(self, self._desk, self.authentication)
 
     def call(self, carrier: "Carrier", number: int, request: HttpRequest) -> "Stream":
         """Begin a call; see ``http.Handler``."""
@@ -288,7 +288,7 @@ class Application:
             for passes in self._checks:
                 passes(request)
             path = split_target(request.target)[0]
-            request.caller = state[CALLER] = self.gate.caller(request.headers, path in self._signs)
+            request.caller = state[CALLER] = self.authentication.caller(request.headers, path in self._signs)
             asked = asked_for(path, request.headers, self.doors)
             if asked is not None:
                 body = await read_body(receive, self._max_body)

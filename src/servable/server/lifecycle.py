@@ -22,8 +22,8 @@ from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import Snapshot, requests
 from servable.server.app import Application
+from servable.server.authentication import Authentication
 from servable.server.exposure import check_exposure
-from servable.server.gate import Gate
 from servable.server.listener import Listener
 from servable.server.tls import certificate_of
 from servable.server.workers import Link, NoLink
@@ -114,8 +114,8 @@ class ServerLife:
             self.host = Host(source, Metrics(version), settings, sharing=self._link.sharing)
             self.host.metrics.held = lambda: held(self.host.table)
             self.host.metrics.failed = lambda: failed(self.host.table)
-            self._gate = Gate(settings)
-            self.application = Application(self.host, settings, version, self._link, self._gate)
+            self._authentication = Authentication(settings)
+            self.application = Application(self.host, settings, version, self._link, self._authentication)
         except BaseException:
             self._socket.close()
             raise
@@ -147,7 +147,9 @@ class ServerLife:
             if self._link.patient:
                 await self._listener.open()
             self._listener.ready()
-            following = asyncio.gather(self.host.run(), self._gate.follow(), self._certificate.follow())
+            following = asyncio.gather(
+                self.host.run(), self._authentication.follow(), self._certificate.follow()
+            )
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():
                 started.set_result(None)
@@ -193,7 +195,7 @@ class ServerLife:
             with contextlib.suppress(asyncio.CancelledError, ServableError):
                 await following
         await self.host.close()
-        self._gate.close()
+        self._authentication.close()
         _log.info("stopped", extra=fields(requests=requests(self.host.metrics.snapshot())))
 
 

@@ -20,9 +20,9 @@ from servable.protocols.openapi_headers import KEY
 from servable.protocols.openapi_security import guarded
 from servable.security.callers import NOBODY, Caller
 from servable.server import pages
+from servable.server.authentication import Authentication
 from servable.server.desk import Desk, caller_of, json_response
 from servable.server.formats.base import OpenRoute
-from servable.server.gate import Gate
 from servable.server.mounts import prefix_of
 from servable.serving.live import Cold, Live, ModelStatus
 from servable.serving.table import Table
@@ -38,14 +38,14 @@ SIGNS = ("/", "/healthz", "/readyz")
 _KEPT = 8
 
 
-def routes(desk: Desk, gate: Gate) -> list[Route]:
+def routes(desk: Desk, authentication: Authentication) -> list[Route]:
     """The routes of a server.
 
     Args:
         desk: what they read from.
-        gate: says whether keys are wanted.
+        authentication: says whether keys are wanted.
     """
-    looks = _Looks(desk, gate)
+    looks = _Looks(desk, authentication)
     signs = dict(zip(SIGNS, (looks.landing, looks.health, looks.readiness), strict=True))
     table = {
         "/metrics": looks.metrics,
@@ -66,9 +66,9 @@ def routes(desk: Desk, gate: Gate) -> list[Route]:
 class _Looks:
     """The handlers; they share what they read from."""
 
-    def __init__(self, desk: Desk, gate: Gate) -> None:
+    def __init__(self, desk: Desk, authentication: Authentication) -> None:
         self._desk = desk
-        self._gate = gate
+        self._authentication = authentication
         self._host = desk.host
         self._version = desk.version
         self._documents: deque[tuple[tuple[tuple[Described, ...], str, bool], bytes]] = deque(maxlen=_KEPT)
@@ -115,7 +115,7 @@ class _Looks:
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document; made anew when other models are described than the last time."""
         described, prefix = await self._described(caller_of(request)), prefix_of(request.scope)
-        keyed = self._gate.access.keyed
+        keyed = self._authentication.present.keyed
         for known, made in self._documents:
             if known == (described, prefix, keyed):
                 return Response(made, media_type="application/json")

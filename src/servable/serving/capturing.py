@@ -1,8 +1,8 @@
 """Captures requests and their answers while they are served, and keeps feedback.
 
 What the event loop does for a captured request is to append its arrays to a page in memory: a few
-microseconds, nothing that waits, and no object that stays (``monitoring.pages``). A page that is full, or as
-old as the interval, is handed over to a thread, which makes a segment of it. Memory is bounded in rows and
+microseconds, nothing that waits, and no object that stays (``monitoring.capture_pages``). A page that is
+full, or as old as the interval, is handed over to a thread, which makes a segment of it. Memory is bounded in rows and
 bytes; what does not fit, and what the disk does not take, is dropped and counted, and serving goes on.
 Feedback is different: it is acknowledged only when it is durable (``monitoring.journal``).
 """
@@ -25,10 +25,10 @@ from servable.clock import Clock
 from servable.errors import ServableError, StorageFailed, UnavailableError
 from servable.logs import fields, logger
 from servable.monitoring.capture import PredictionTable
+from servable.monitoring.capture_pages import Page, Taken, scope_of
 from servable.monitoring.feedback import FeedbackRow
 from servable.monitoring.journal import Journal, settle_orphans
 from servable.monitoring.metrics import OK, Meter
-from servable.monitoring.pages import Page, Taken, scope_of
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live, Tap

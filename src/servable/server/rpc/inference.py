@@ -9,10 +9,10 @@ from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.security.callers import Caller
 from servable.server import checks as check
+from servable.server.authentication import Authentication
 from servable.server.desk import Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats.base import reference_of
-from servable.server.gate import Gate
 from servable.server.http import Exchange, Handler, HttpRequest, Reply
 from servable.server.rpc.framing import STYLE, unpack
 from servable.serving.answer import Prediction
@@ -80,16 +80,18 @@ class Inference:
     Args:
         application: words the errors.
         desk: finds models, and knows the limits.
-        gate: knows callers.
+        authentication: knows callers.
         spoken: how they are asked for.
     """
 
-    def __init__(self, application: Handler, desk: Desk, gate: Gate, spoken: Spoken) -> None:
+    def __init__(
+        self, application: Handler, desk: Desk, authentication: Authentication, spoken: Spoken
+    ) -> None:
         settings = desk.settings
         self._maker, self._reference, self._leading = spoken
         self._application = application
         self._desk = desk
-        self._gate = gate
+        self._authentication = authentication
         self._host = desk.host
         self._most = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
@@ -112,7 +114,7 @@ class Inference:
         """
         for passes in self._checks:
             passes(request)
-        request.caller = self._gate.caller(request.headers, open_to_all)
+        request.caller = self._authentication.caller(request.headers, open_to_all)
 
     def begin(
         self, message: Body, packed: bool, request: HttpRequest, reply: Reply, sink: Sink | None = None

@@ -13,8 +13,8 @@ from servable.protocols.oip_messages import (
     SERVICE,
     messages,
 )
+from servable.server.authentication import Authentication
 from servable.server.desk import Desk
-from servable.server.gate import Gate
 from servable.server.http import Handler, HttpRequest
 from servable.server.http2_stream import Carrier, Stream
 from servable.server.rpc import control, health, tensorflow
@@ -42,15 +42,15 @@ class Calls:
     Args:
         application: words the errors.
         desk: finds models.
-        gate: knows callers.
+        authentication: knows callers.
     """
 
-    def __init__(self, application: Handler, desk: Desk, gate: Gate) -> None:
+    def __init__(self, application: Handler, desk: Desk, authentication: Authentication) -> None:
         # Made now, so that no call waits for it.
         messages()
         self._desk = desk
-        self._inference = Inference(application, desk, gate, OPEN_INFERENCE)
-        self._tensorflow = Inference(application, desk, gate, tensorflow.SPOKEN)
+        self._inference = Inference(application, desk, authentication, OPEN_INFERENCE)
+        self._tensorflow = Inference(application, desk, authentication, tensorflow.SPOKEN)
         self._openers = self._table()
 
     def open(self, carrier: Carrier, number: int, request: HttpRequest) -> Stream:

@@ -33,7 +33,7 @@ _wall = time.time
 _SAME_SITE = frozenset({b"same-origin", b"none"})
 
 
-class Access(Protocol):
+class Authenticator(Protocol):
     """Tells callers by the headers of their requests. Belongs to one event loop."""
 
     #: Whether keys are needed at all.
@@ -48,7 +48,7 @@ class Access(Protocol):
         ...
 
 
-class OpenAccess:
+class NoAuthentication:
     """Everybody may do everything."""
 
     keyed = False
@@ -58,7 +58,7 @@ class OpenAccess:
         return EVERYBODY
 
 
-class KeyAccess:
+class KeyAuthentication:
     """Callers are told by API keys.
 
     Args:
@@ -109,21 +109,21 @@ class KeyAccess:
         return found
 
 
-class Gate:
+class Authentication:
     """What is wanted of callers now; follows the registry. Belongs to one event loop.
 
     Args:
         settings: which registry, and whether keys are wanted at all.
 
     Attributes:
-        access: asked for every request.
+        present: asked for every request; another one when the keys have changed.
 
     Raises:
         StorageFailed: the registry cannot be read.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self.access: Access = OpenAccess()
+        self.present: Authenticator = NoAuthentication()
         self._reader: KeysReader | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._token = -1
@@ -144,7 +144,7 @@ class Gate:
             Unauthenticated: no valid key, and one is needed.
         """
         try:
-            return self.access.caller(head)
+            return self.present.caller(head)
         except Unauthenticated:
             if open_to_all:
                 return NOBODY
@@ -182,7 +182,7 @@ class Gate:
         if not records or records == self._records:
             return
         self._records = records
-        self.access = KeyAccess(records)
+        self.present = KeyAuthentication(records)
 
     def close(self) -> None:
         """Give back the registry."""

@@ -56,7 +56,7 @@ class Taken(NamedTuple):
     places: Sequence[int] | None = None
 
 
-class Scope(NamedTuple):
+class CaptureScope(NamedTuple):
     """What is captured of the requests to one version. See ``scope_of``.
 
     Attributes:
@@ -100,7 +100,7 @@ class Scope(NamedTuple):
         return taken._replace(arrays=arrays, answers=answers, size=size + _REQUEST_BYTES)
 
 
-def scope_of(signature: Signature) -> Scope:
+def scope_of(signature: Signature) -> CaptureScope:
     """What is captured of the requests to a version with this signature."""
     packed = tuple(name for name in (NUMBERS, STRINGS) if signature.packed(name))
     tensors = []
@@ -114,7 +114,7 @@ def scope_of(signature: Signature) -> Scope:
     texts = {field.name for field in signature.outputs if field.dtype in STRING_DTYPES}
     if signature.answer.dtype in STRING_DTYPES:
         texts.add(PREDICTION)
-    return Scope(packed, tuple(tensors), frozenset(dropped), frozenset(texts))
+    return CaptureScope(packed, tuple(tensors), frozenset(dropped), frozenset(texts))
 
 
 def output_rules(signature: Signature) -> dict[str, Capture]:
@@ -303,7 +303,7 @@ class NoColumns(Columns):
         return 0
 
 
-def columns_like(scope: Scope, given: Arrays, answers: Arrays, rows: int) -> Columns:
+def columns_like(scope: CaptureScope, given: Arrays, answers: Arrays, rows: int) -> Columns:
     """Empty columns for requests like this one; ones that take none where its arrays have no fixed form.
 
     Args:
@@ -340,7 +340,7 @@ class Page:
 
     __slots__ = ("_scope", "columns", "others", "rows", "share", "size")
 
-    def __init__(self, scope: Scope, share: float) -> None:
+    def __init__(self, scope: CaptureScope, share: float) -> None:
         self._scope = scope
         self.share = share
         self.columns: Columns | None = None

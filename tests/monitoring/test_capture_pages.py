@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servable.artifact.signature import Field, Signature, with_captures
-from servable.monitoring.pages import MOST_ROW_BYTES, Columns, Page, Scope, Taken, columns_like, scope_of
+from servable.monitoring.capture_pages import (
+    MOST_ROW_BYTES,
+    CaptureScope,
+    Columns,
+    Page,
+    Taken,
+    columns_like,
+    scope_of,
+)
 from servable.tensors import Arrays
 
 TABLE = Signature(
@@ -149,7 +157,9 @@ def test_a_page_learns_from_its_first_answer() -> None:
 
 
 def test_a_copy_holds_what_is_captured_and_no_memory_of_others() -> None:
-    scope = Scope(("numbers",), (("window", np.dtype("float32")),), frozenset({"probabilities"}), frozenset())
+    scope = CaptureScope(
+        ("numbers",), (("window", np.dtype("float32")),), frozenset({"probabilities"}), frozenset()
+    )
     given, answered = inputs(2), answers(2)
     taken = scope.copied(Taken(given, 2, "r", answered, "ok", 0.1, 1.0, 0))
     given["numbers"][:] = answered["prediction"][:] = 9
