@@ -3,8 +3,8 @@
 What the event loop does for a captured request is to append its arrays to a page in memory: a few
 microseconds, nothing that waits, and no object that stays (``monitoring.capture_pages``). A page that is
 full, or as old as the interval, is handed over to a thread, which makes a segment of it. Memory is bounded
-in rows and bytes; what does not fit, and what the disk does not take, is dropped and counted, and serving goes on.
-Feedback is different: it is acknowledged only when it is durable (``monitoring.journal``).
+in rows and bytes; what does not fit, and what the disk does not take, is dropped and counted, and serving
+goes on. Feedback is different: it is acknowledged only when it is durable (``monitoring.journal``).
 """
 
 import asyncio
