@@ -25,6 +25,7 @@ from servable.errors import (
 from servable.monitoring.metrics import Meter
 from servable.runtime.confine import look_at
 from servable.runtime.executor import Outcome, run_batch
+from servable.runtime.framing import Standing
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 
 QUICK = ChildLimits(run_s=0.4, tick_s=0.05, heartbeat_s=0.5)
@@ -90,6 +91,33 @@ def test_a_child_says_how_it_is(spec: ChildSpec) -> None:
             statistics = executor.statistics()
             assert (statistics.kind, statistics.slots, statistics.processes) == ("process", 2, 2)
             assert await total(executor, 1.0, 2.0) == 3.0
+
+    run(work())
+
+
+def test_one_that_takes_the_place_of_another_behind_all_others_stands_there_from_its_start(
+    spec: ChildSpec,
+) -> None:
+    def children() -> set[int]:
+        return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+    async def work() -> None:
+        async with opened(spec._replace(behind=Standing.BEHIND)) as executor:
+            (first,) = executor.pids
+            assert os.sched_getscheduler(first) == os.SCHED_IDLE
+            others = children()
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: bool(children() - others))
+            (second,) = children() - others
+            # It has not loaded its model yet.
+            assert executor.pids == ()
+            assert os.sched_getscheduler(second) == os.SCHED_IDLE
+            # Nor does anybody wait for it at the end.
+            asked = asyncio.create_task(total(executor, 1.0, 2.0))
+            await asyncio.sleep(0)
+            await executor.close()
+            with pytest.raises(ModelNotReady, match="closed before it was loaded again"):
+                await asked
 
     run(work())
 

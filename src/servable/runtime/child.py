@@ -47,6 +47,7 @@ from servable.runtime.framing import (
     Kind,
     Load,
     Ready,
+    Standing,
     head,
     read_frame,
 )
@@ -232,8 +233,11 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
         ServableError: the package or the model cannot be used, and why.
     """
     started = time.perf_counter()
-    if load.behind:
+    if load.behind is Standing.BEHIND:
         stand_back()
+    elif load.behind is Standing.FAR_BEHIND:
+        # Its server has put its first thread there already; its session and other threads follow.
+        stand_far_back()
     sys.path.extend(path for path in load.paths if path not in sys.path)
     # A driver of GPUs takes far more addresses than memory, so there only resident memory is watched.
     bounded = not may_use_gpu(load.device)

@@ -17,8 +17,9 @@ import msgspec
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ModelNotReady, ServableError
 from servable.runtime.arena import Area
 from servable.runtime.child import IN_FRAME
+from servable.runtime.confine import send_far_back
 from servable.runtime.executor import Outcome
-from servable.runtime.framing import Failed, Frame, FrameBuffer, Kind, Load, Ready, broken, encode
+from servable.runtime.framing import Failed, Frame, FrameBuffer, Kind, Load, Ready, Standing, broken, encode
 from servable.runtime.outbox import Outbox
 from servable.runtime.owner import Owner
 from servable.runtime.packing import Packed, unpack
@@ -84,6 +85,8 @@ class Child:
         self._outbox = Outbox(self._socket, lambda: self._end_of_socket(unread=True))
         self._loop.add_reader(self._socket.fileno(), self._readable)
         memory, paths = limits.memory_bytes, tuple(sys.path)
+        if spec.behind is Standing.FAR_BEHIND and self.pid:
+            send_far_back(self.pid)
         load = Load(
             str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share, spec.behind
         )

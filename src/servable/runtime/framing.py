@@ -133,6 +133,20 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     mixes: bool = False
 
 
+class Standing(IntEnum):
+    """Where a model process stands among those that want a processor.
+
+    Attributes:
+        LEVEL: with all others.
+        BEHIND: a little behind while it loads, so that it comes to an end with it; far behind afterwards.
+        FAR_BEHIND: it runs only where nobody else wants the processor, from its first instruction on.
+    """
+
+    LEVEL = 0
+    BEHIND = 1
+    FAR_BEHIND = 2
+
+
 class Load(msgspec.Struct, frozen=True, array_like=True):
     """Meta of LOAD.
 
@@ -144,7 +158,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
         paths: where the server imports from; the child imports from there as well.
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: for a keeper, who loads it in processes of its own; None for a model process.
-        behind: whether the process stands back behind all others, as far as it goes once it is loaded.
+        behind: where the process stands among those that want a processor.
     """
 
     folder: str
@@ -154,7 +168,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     paths: tuple[str, ...]
     device: str = "auto"
     share: Share | None = None
-    behind: bool = False
+    behind: Standing = Standing.LEVEL
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):

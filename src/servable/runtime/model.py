@@ -33,7 +33,7 @@ from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching, as_declared, batching_elsewhere, batching_of
 from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
 from servable.runtime.footprint import give_back, resident_bytes
-from servable.runtime.framing import Share
+from servable.runtime.framing import Share, Standing
 from servable.runtime.load_thread import Bound, bounded
 from servable.runtime.placement import Placed, found_here, place
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
@@ -300,7 +300,13 @@ def _children(
     name, memory = package.manifest.model, limits.process_memory
     device = policy.device if variant.format in ON_GPUS else PROCESSOR
     run_s = limits.run_limit_s if policy.run_limit_s is None else policy.run_limit_s
-    spec = ChildSpec(package.folder, package.digest, variant.name, device, behind=limits.behind)
+    spec = ChildSpec(
+        package.folder,
+        package.digest,
+        variant.name,
+        device,
+        behind=Standing.BEHIND if limits.behind else Standing.LEVEL,
+    )
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
     if limits.behind:
         # Whoever gets no processor for a while does not hang.

@@ -23,6 +23,7 @@ from servable.frameworks.devices import Placed
 from servable.logs import fields, logger
 from servable.runtime.children import Child
 from servable.runtime.executor import Done, ExecutorStatistics, Outcome, Pieces
+from servable.runtime.framing import Standing
 from servable.runtime.remote import Remote
 from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, Spawned, Start, State
 from servable.tensors import Arrays
@@ -160,6 +161,9 @@ class ProcessExecutor:
 
     async def close(self) -> None:
         """Wait for what is running, let every child end, and end by force those that do not."""
+        if self._spec.behind is not Standing.LEVEL:
+            # A child that gets no processor would keep them for minutes, and they are nobody's answers.
+            self._give_up(ModelNotReady(f"{self._name} was closed before it was loaded again."))
         if self._running and not self._closed:
             self._quiet = self._quiet or asyncio.Event()
             await self._quiet.wait()
@@ -279,10 +283,12 @@ class ProcessExecutor:
         """Start as many children as are missing, unless a pause is kept."""
         if self._again is not None or self._closed:
             return
-        wanted = self.slots if self._opening is not None else self.slots + self._spares
+        opening = self._opening is not None
+        wanted = self.slots if opening else self.slots + self._spares
+        spec = self._spec if opening else self._spec.replacing()
         while len(self._children) < wanted:
             try:
-                child = Child(self, self._spec, self._name, self._limits, self._start)
+                child = Child(self, spec, self._name, self._limits, self._start)
             except OSError as error:
                 self._start_failed(
                     StorageFailed(f"No process can be started for {self._name} ({error.strerror}).")
@@ -303,10 +309,14 @@ class ProcessExecutor:
         lasting = not isinstance(error, ModelDied) or self._failed_starts >= _MOST_FAILURES
         if lasting and not any(child.started for child in self._children):
             self._unable = ModelNotReady(f"No process of {self._name} can be started: {error.message}")
-            waiting, self._waiting = self._waiting, deque()
-            for batch in waiting:
-                self._settle(batch.done, Outcome(None, self._unable))
+            self._give_up(self._unable)
         self._pause(self._failed_starts)
+
+    def _give_up(self, error: ServableError) -> None:
+        """Answer those that wait for a child with an error."""
+        waiting, self._waiting = self._waiting, deque()
+        for batch in waiting:
+            self._settle(batch.done, Outcome(None, error))
 
     def _pause(self, times: int) -> None:
         """Start nothing for a while, longer each time."""

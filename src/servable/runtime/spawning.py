@@ -15,7 +15,7 @@ import msgspec
 
 from servable.runtime.confine import Look, look_at
 from servable.runtime.executor import Done
-from servable.runtime.framing import Share
+from servable.runtime.framing import Share, Standing
 from servable.runtime.remote import Remote
 from servable.tensors import Arrays
 
@@ -29,7 +29,7 @@ class ChildSpec(NamedTuple):
         variant: its name.
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: what a keeper must know to hold it for several servers; None where it is held for one.
-        behind: whether it stands back behind all other processes, as far as it goes once it is loaded.
+        behind: where it stands among those that want a processor.
     """
 
     folder: Path
@@ -37,7 +37,11 @@ class ChildSpec(NamedTuple):
     variant: str
     device: str = "auto"
     share: Share | None = None
-    behind: bool = False
+    behind: Standing = Standing.LEVEL
+
+    def replacing(self) -> "ChildSpec":
+        """The same for a child that takes the place of another: nobody waits for one that stands behind."""
+        return self if self.behind is Standing.LEVEL else self._replace(behind=Standing.FAR_BEHIND)
 
 
 class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
