@@ -79,7 +79,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     oidc_audience: str = _setting("", "What tokens must name as their audience (aud).")
     oidc_jwks: str = _setting(
         "",
-        "File or https address of the keys that sign tokens (JWKS). Empty: the issuer is asked where they are.",
+        "File or https address of the keys that sign tokens (JWKS). Empty: the issuer tells where they are.",
     )
     oidc_scope_claim: str = _setting(
         "scope", "Claim with scopes, roles or groups, such as realm_access.roles."

@@ -36,8 +36,6 @@ def peer_of(certificate: Mapping[str, Any] | None) -> Peer:
     # Of several common names it is unclear which one an authority has checked.
     names = [f"cn:{common[0]}"] if len(common) == 1 else []
     names += [
-        f"{_KINDS[kind]}:{value}"
-        for kind, value in certificate.get("subjectAltName", ())
-        if kind in _KINDS
+        f"{_KINDS[kind]}:{value}" for kind, value in certificate.get("subjectAltName", ()) if kind in _KINDS
     ]
     return Peer(tuple(dict.fromkeys(names)), float(ssl.cert_time_to_seconds(certificate["notAfter"])))

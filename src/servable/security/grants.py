@@ -49,7 +49,7 @@ def _scopes(key: str, value: Any, name: str) -> tuple[Scope, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise SettingInvalid(
-            f"{key[:60]!r} in {name} must have a scope or a list of scopes, such as [\"predict:income\"]."
+            f'{key[:60]!r} in {name} must have a scope or a list of scopes, such as ["predict:income"].'
         )
     try:
         return parse_scopes(texts)
@@ -60,11 +60,7 @@ def _scopes(key: str, value: Any, name: str) -> tuple[Scope, ...]:
 def granted(grants: Grants, names: Iterable[str]) -> tuple[Scope, ...]:
     """What somebody with these names may do; nothing when none of them is known."""
     wanted = tuple(names)
-    found = (
-        scopes
-        for pattern, scopes in grants.items()
-        if any(_means(pattern, name) for name in wanted)
-    )
+    found = (scopes for pattern, scopes in grants.items() if any(_means(pattern, name) for name in wanted))
     return tuple(dict.fromkeys(scope for scopes in found for scope in scopes))
 
 

@@ -194,7 +194,7 @@ def verify(token: str, head: TokenHead, keys: KeySet, rules: Rules) -> Verified:
 
 
 def _object(part: str) -> dict[str, Any] | None:
-    """A part of a token as the object that it is; None when it is none, or one that can be read in two ways."""
+    """A part of a token as the object that it is; None when it is none, or can be read in two ways."""
     try:
         text = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode("utf-8")
         read = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)

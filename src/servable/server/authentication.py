@@ -1,4 +1,4 @@
-"""Who asks: the one place where a caller is told by the headers of a request, or the certificate of its connection.
+"""Who asks: the one place where a caller is told, by a request's headers or its connection's certificate.
 
 A home without any key is one for development: everybody may do everything, and only on an address that
 nobody else reaches (``settings.check_exposure``). From its first key on every request needs one that is

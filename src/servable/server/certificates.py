@@ -25,7 +25,7 @@ class Certificates(Protocol):
     wanted: bool
 
     def caller(self, peer: Peer) -> Caller | None:
-        """Who is at the other end of a connection; None when its certificate allows nothing, or there is none."""
+        """Who is at the other end of a connection; None when no certificate allows anything."""
         ...
 
     async def follow(self) -> None:

@@ -58,7 +58,7 @@ class GrantsFile:
         return parse_grants(content_of(self._file, MOST_BYTES), self._file.name)
 
     def look(self) -> bool:
-        """Look once; whether other grants count from now on. Of a file that cannot be used the old ones do."""
+        """Look once; whether other grants count from now on. Of an unusable file the old ones do."""
         seen = stamps([self._file])
         if seen == self._seen:
             return False
