@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from security.issuing import AUDIENCE, ISSUER, Issuer
 
+from security.issuing import AUDIENCE, ISSUER, Issuer
 from servable.errors import SettingInvalid, Unauthenticated
 from servable.security.grants import parse_grants
 from servable.security.tokens import LEEWAY_S, KeySet, Rules, Verified, head_of, parse_keys, verify
@@ -17,6 +17,13 @@ MINE, OTHER = Issuer(), Issuer()
 KEYS = parse_keys(MINE.jwks)
 RULES = Rules(ISSUER, AUDIENCE)
 VALID = MINE.token()
+FORGED = MINE.forged(OTHER, "http://127.0.0.1:1")
+CLAIMS = ("scope", "exp", "nbf", "iat", "aud", "iss", "sub", "jti")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
 
 
 def checked(token: str, rules: Rules = RULES, keys: KeySet = KEYS) -> Verified | None:
@@ -60,10 +67,9 @@ def test_headers_that_change_nothing(head: dict[str, Any]) -> None:
     assert checked(MINE.token(head=head)) is not None
 
 
-@pytest.mark.parametrize("kind", MINE.forged(OTHER, "http://127.0.0.1:1"))
+@pytest.mark.parametrize("kind", FORGED)
 def test_forged_tokens_are_refused(kind: str) -> None:
-    token = MINE.forged(OTHER, "http://127.0.0.1:1")[kind]
-    assert checked(token) is None
+    assert checked(FORGED[kind]) is None
     assert checked(VALID) is not None
 
 
@@ -80,14 +86,10 @@ def test_any_text_is_refused_and_nothing_is_raised(text: str) -> None:
     assert checked(text) is None
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
-def test_any_claim_of_a_signed_token_is_taken_calmly(value: Any) -> None:
-    token = MINE.token(scope=value)
-    found = checked(token)
-    assert found is None or all(str(scope) for scope in found.scopes)
-    for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti"):
-        checked(MINE.token(**{claim: value}))
+@given(st.sampled_from(CLAIMS), ANYTHING)
+def test_any_claim_of_a_signed_token_is_taken_calmly(claim: str, value: Any) -> None:
+    found = checked(MINE.token(**{claim: value}))
+    assert found is None or found.name.startswith("oidc:")
 
 
 @pytest.mark.parametrize(

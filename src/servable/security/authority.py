@@ -1,7 +1,7 @@
 """A certificate authority of one's own for development, and what it issues. Pure but for new random keys.
 
-The authority can only vouch for the hosts that it was made for (name constraints), so that a copy of its
-key is of no use for any other place. Everything is short-lived.
+Of hosts with names the authority can only vouch for those that it was made for (name constraints), so that a
+copy of its key is of no use for other sites. Everything is short-lived.
 """
 
 import ipaddress
@@ -74,12 +74,11 @@ def new_authority(hosts: Sequence[str], now: datetime) -> Issued:
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = _named("Servable development authority")
-    permitted = [_as_subtree(host) for host in hosts]
-    usage = _usage(signs=True)
+    permitted = _names(hosts)
     builder = (
         _builder(name, name, key.public_key(), now, timedelta(days=AUTHORITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_usage(signs=True), critical=True)
         .add_extension(x509.NameConstraints(permitted, None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
@@ -101,7 +100,7 @@ def vouches(authority: bytes, hosts: Sequence[str], now: datetime) -> bool:
         return False
     permitted = constraints.permitted_subtrees or []
     lasts = found.not_valid_after_utc >= now + timedelta(days=DAYS)
-    return lasts and all(_as_subtree(host) in permitted for host in hosts)
+    return lasts and all(name in permitted for name in _names(hosts))
 
 
 def issue(authority: Issued, now: datetime, *, hosts: Sequence[str] = (), client: str = "") -> Issued:
@@ -181,12 +180,12 @@ def _as_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _as_subtree(host: str) -> x509.GeneralName:
-    """The hosts that an authority may name: this one, and those below its name."""
-    try:
-        return x509.IPAddress(ipaddress.ip_network(host))
-    except ValueError:
-        return x509.DNSName(host)
+def _names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    """Those of the hosts that have names.
+
+    Addresses are left out: the TLS of gRPC refuses every authority that is limited to some.
+    """
+    return [name for name in map(_as_name, hosts) if isinstance(name, x509.DNSName)]
 
 
 def _signed(
