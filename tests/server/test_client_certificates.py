@@ -48,16 +48,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(tmp_path_factory.mktemp("clients"))
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "workers"])
-def served(
-    request: pytest.FixtureRequest, files: Files, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, str]]:
-    """The address of a server that takes certificates and keys, and a key."""
+@pytest.fixture(scope="module")
+def served(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The address of a server of two processes that takes certificates and keys, and a key."""
     home = tmp_path_factory.mktemp("served") / "home"
     publish_iris(home)
     with open_home(home) as place:
         key = place.keys.create("ci", parse_scopes(["read"])).text
-    given = files.settings(workers=request.param)
+    given = files.settings(workers=2)
     with servable.serve(home=home, port=0, background=True, **given) as server:
         yield server.url, key
 

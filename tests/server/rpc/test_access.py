@@ -1,5 +1,6 @@
 """Every method of gRPC against every kind of key, and keys that come and go while a server runs."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -186,6 +187,63 @@ def test_keys_come_and_go_within_a_second(scene: Scene) -> None:
     servable.revoke_key(made.row.id, home=scene.home)
     within_a_second(lambda: status() == 401)
     assert [key.state for key in servable.keys(home=scene.home) if key.name == "new"] == ["revoked", "active"]
+
+
+class Open:
+    """A call that stays open, as somebody with a key or without."""
+
+    def __init__(self, scene: Scene, path: str, request: bytes, key: str | None) -> None:
+        self._channel = grpc.insecure_channel(scene.url.removeprefix("http://"))
+        self._done = threading.Event()
+        metadata = [] if key is None else [("authorization", f"Bearer {key}")]
+        self._call = self._channel.stream_stream(path)(self._requests(request), metadata=metadata, timeout=20)
+        next(iter(self._call))
+
+    def _requests(self, request: bytes) -> Iterator[bytes]:
+        yield request
+        self._done.wait()
+
+    @property
+    def over(self) -> bool:
+        return bool(self._call.done())
+
+    def close(self) -> grpc.StatusCode:
+        """End it from this side; what it ended with."""
+        self._done.set()
+        self._call.cancel()
+        code: grpc.StatusCode = self._call.code()
+        self._channel.close()
+        return code
+
+
+WATCH = f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Watch"
+STREAMS = {
+    "watch": (WATCH, b"\x0a\x04iris"),
+    "infer": (f"/{PACKAGE}.{SERVICE}/ModelStreamInfer", request_of("ModelInfer")),
+    "reflection": (f"/{REFLECTION_PACKAGES[0]}.{REFLECTION_SERVICE}/ServerReflectionInfo", b"\x3a\x00"),
+}
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_open_streams_end_with_their_key(scene: Scene, end: str) -> None:
+    with open_home(scene.home) as place:
+        lasts = timedelta(seconds=1.5) if end == "expired" else None
+        key = place.keys.create(f"stays-{end}", parse_scopes(["predict:iris"]), lasts).text
+    path = f"/{PACKAGE}.{SERVICE}/ServerMetadata"
+    within_a_second(lambda: scene.status(path, b"", key) == grpc.StatusCode.OK)
+    opened = [Open(scene, path, request, key) for path, request in STREAMS.values()]
+    others = [Open(scene, path, request, scene.keys["admin"]) for path, request in STREAMS.values()]
+    others.append(Open(scene, WATCH, b"", None))
+    assert not any(call.over for call in opened)
+    if end == "revoked":
+        servable.revoke_key("stays-revoked", home=scene.home)
+    started = time.monotonic()
+    while not all(call.over for call in opened):
+        assert time.monotonic() - started < 3
+        time.sleep(0.01)
+    assert [call.close() for call in opened] == [UNKNOWN_CALLER] * len(opened)
+    assert not any(call.over for call in others)
+    assert [call.close() for call in others] == [grpc.StatusCode.CANCELLED] * len(others)
 
 
 def test_the_client_takes_the_key_of_the_environment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
