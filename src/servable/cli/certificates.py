@@ -70,13 +70,18 @@ def dev(
 
 def _made(outcome: "CertificateOutcome") -> "Iterator[RenderableType]":
     from rich.markup import escape
+    from rich.text import Text
 
     yield f"A certificate for [bold]{escape(', '.join(outcome.hosts))}[/bold] is valid until {outcome.until}."
     if outcome.new_authority:
         yield f"Its authority is new; clients must trust {escape(outcome.ca)}."
     asks = f" --tls-client-ca {outcome.ca}" if outcome.clients else ""
-    yield escape(f"Serve with:  servable serve --tls-cert {outcome.cert} --tls-key {outcome.key}{asks}")
-    yield escape(f'Call with:   servable.Client("https://localhost:8000", ca="{outcome.ca}")')
-    yield escape(f"        or:  export SSL_CERT_FILE={outcome.ca}")
+    lines = [
+        f"Serve with:  servable serve --tls-cert {outcome.cert} --tls-key {outcome.key}{asks}",
+        f'Call with:   servable.Client("https://localhost:8000", ca="{outcome.ca}")',
+        f"        or:  export SSL_CERT_FILE={outcome.ca}",
+    ]
     for each in outcome.clients:
-        yield escape(f'Client {each.name}: cert="{each.cert}", or export SERVABLE_CLIENT_CERT={each.cert}')
+        lines.append(f'Client {each.name}: cert="{each.cert}", or export SERVABLE_CLIENT_CERT={each.cert}')
+    # Never broken, so that they can be copied whole.
+    yield from (Text(line, no_wrap=True, overflow="ignore") for line in lines)
