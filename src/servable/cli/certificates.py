@@ -81,7 +81,9 @@ def _made(outcome: "CertificateOutcome") -> "Iterator[RenderableType]":
         f'Call with:   servable.Client("https://localhost:8000", ca="{outcome.ca}")',
         f"        or:  export SSL_CERT_FILE={outcome.ca}",
     ]
-    for each in outcome.clients:
-        lines.append(f'Client {each.name}: cert="{each.cert}", or export SERVABLE_CLIENT_CERT={each.cert}')
+    lines += [
+        f'Client {each.name}: cert="{each.cert}", or export SERVABLE_CLIENT_CERT={each.cert}'
+        for each in outcome.clients
+    ]
     # Never broken, so that they can be copied whole.
-    yield from (Text(line, no_wrap=True, overflow="ignore") for line in lines)
+    yield from (Text(line, no_wrap=True) for line in lines)
