@@ -18,6 +18,7 @@ KEYS = parse_keys(MINE.jwks)
 RULES = Rules(ISSUER, AUDIENCE)
 VALID = MINE.token()
 FORGED = MINE.forged(OTHER, "http://127.0.0.1:1")
+MEMBERS = ("kid", "kty", "crv", "n", "e", "x", "y", "alg", "use", "key_ops")
 CLAIMS = ("scope", "exp", "nbf", "iat", "aud", "iss", "sub", "jti")
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -149,6 +150,12 @@ def test_keys_that_are_not_for_tokens_are_passed_over() -> None:
         ("ed", "EdDSA"),
     }
     assert KEYS.public == parse_keys(MINE.jwks).public != parse_keys(OTHER.jwks).public
+
+
+@given(st.sampled_from([0, 4, 7]), st.sampled_from(MEMBERS), ANYTHING)
+def test_any_member_of_a_key_is_taken_calmly(at: int, member: str, value: Any) -> None:
+    found = parse_keys(json.dumps({"keys": [{**MINE.keys[at], member: value}, MINE.keys[2]]}).encode())
+    assert ("only-256", "RS256") in found.keys
 
 
 @pytest.mark.parametrize(

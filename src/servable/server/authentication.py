@@ -137,8 +137,9 @@ class KeyAuthentication:
             # Tokens come and go: first those that are over make room.
             now = self._now()
             self._known = {text: known for text, known in self._known.items() if known[1] > now}
-        if len(self._known) < _KNOWN:
-            self._known[given] = found
+            if len(self._known) >= _KNOWN:
+                self._known = {}
+        self._known[given] = found
 
 
 class Authentication:

@@ -163,6 +163,6 @@ def _fetch(address: str) -> bytes:
                 body += piece
                 if len(body) > _MOST_BYTES or time.monotonic() > ends:
                     raise ServerUnreachable(f"{address} answers with too much, or too slowly.")
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise ServerUnreachable(f"{address} cannot be reached ({type(error).__name__}).") from error
     return bytes(body)

@@ -129,7 +129,7 @@ class SignedTokens:
     ) -> None:
         try:
             keys = await loop.run_in_executor(thread, self._source.load)
-        except ServableError as error:
+        except Exception as error:  # noqa: BLE001 - what an issuer answers must not end the following of its keys
             self._complain(error)
             return
         if keys.public != self._keys.public:
@@ -137,8 +137,9 @@ class SignedTokens:
             _log.info("other keys of tokens are used", extra=fields(keys=len(keys.keys)))
             changed()
 
-    def _complain(self, error: ServableError) -> None:
-        _log.error("the keys of tokens cannot be loaded", extra=fields(reason=error.message))
+    def _complain(self, error: Exception) -> None:
+        reason = error.message if isinstance(error, ServableError) else type(error).__name__
+        _log.error("the keys of tokens cannot be loaded; the last ones count", extra=fields(reason=reason))
 
 
 def check_tokens(settings: ServerSettings) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import grpc
 import servable
+from security.issuing import AUDIENCE, ISSUER, Issuer
 from servable.errors import RemoteError
 from servable.protocols import tfserving_messages as tensorflow
 from servable.protocols.oip_messages import (
@@ -57,6 +58,9 @@ SCOPES = {
     "admin": {"any", "see", "read", "deploy", "predict"},
     "admin:other": {"any"},
 }
+#: Scopes that come in tokens as well.
+IN_TOKENS = ("predict:iris", "read:iris", "admin:other")
+MINE, OTHER = Issuer(), Issuer()
 UNKNOWN_CALLER, NOT_ALLOWED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -92,7 +96,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         place.keys.revoke("gone")
         keys["expired"] = place.keys.create("late", parse_scopes(["admin"]), timedelta(0)).text
     keys["wrong"] = "secret"
-    with servable.serve(home=home, port=0, background=True) as server:
+    keys |= {f"token {scope}": MINE.token(scope=scope) for scope in IN_TOKENS}
+    keys |= {
+        "forged": OTHER.token(scope="admin:*"),
+        "late": MINE.token(exp=1),
+        "token of no scope": MINE.token(scope=""),
+    }
+    (home / "jwks.json").write_bytes(MINE.jwks)
+    given = {"oidc_issuer": ISSUER, "oidc_audience": AUDIENCE, "oidc_jwks": str(home / "jwks.json")}
+    with servable.serve(home=home, port=0, background=True, **given) as server:
         yield Scene(home, server.url, keys)
 
 
@@ -123,7 +135,7 @@ def test_every_method_has_a_policy() -> None:
     assert {method.name for method in file.services_by_name[SERVICE].methods} | set(REFUSED) == set(POLICY)
 
 
-@pytest.mark.parametrize("kind", [None, "wrong", "expired", "revoked"])
+@pytest.mark.parametrize("kind", [None, "wrong", "expired", "revoked", "forged", "late"])
 def test_without_a_valid_key_only_signs_of_life_are_answered(scene: Scene, kind: str | None) -> None:
     key = None if kind is None else scene.keys[kind]
     for name, need in POLICY.items():
@@ -143,16 +155,16 @@ def test_without_a_valid_key_only_signs_of_life_are_answered(scene: Scene, kind:
     assert scene.status(check, asked(service="siri").SerializeToString(), key) == UNKNOWN_CALLER
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_a_key_opens_what_its_scope_says(scene: Scene, scope: str) -> None:
-    met = SCOPES[scope]
+@pytest.mark.parametrize("kind", [*SCOPES, *(f"token {scope}" for scope in IN_TOKENS), "token of no scope"])
+def test_a_caller_gets_what_the_scope_says(scene: Scene, kind: str) -> None:
+    met = SCOPES.get(kind.removeprefix("token "), {"any"})
     for name, need in POLICY.items():
         path, stream = f"/{PACKAGE}.{SERVICE}/{name}", name == "ModelStreamInfer"
         if stream:
             continue  # Each answer of a stream says for itself what is wrong with its request.
-        expect(need, met, scene.status(path, request_of(name), scene.keys[scope]), name)
+        expect(need, met, scene.status(path, request_of(name), scene.keys[kind]), name)
     for path, need in TENSORFLOW.items():
-        expect(need, met, scene.status(path, tensorflow_request(path), scene.keys[scope]), path)
+        expect(need, met, scene.status(path, tensorflow_request(path), scene.keys[kind]), path)
 
 
 def expect(need: str, met: set[str], status: grpc.StatusCode, name: str) -> None:
