@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 from servable import __version__
 from servable.cli import (
     build,
+    certificates,
     demo,
     drift,
     exits,
@@ -85,7 +86,20 @@ def _root(
     """Options of the command itself."""
 
 
-for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating, keys):
+for group in (
+    demo,
+    build,
+    updating,
+    run,
+    rollouts,
+    scoring,
+    look,
+    traffic,
+    drift,
+    generating,
+    keys,
+    certificates,
+):
     group.register(app)
 
 
