@@ -17,6 +17,7 @@ from servable.cli import (
     generating,
     keys,
     look,
+    privacy,
     rollouts,
     run,
     scoring,
@@ -99,6 +100,7 @@ for group in (
     generating,
     keys,
     certificates,
+    privacy,
 ):
     group.register(app)
 

@@ -22,6 +22,7 @@ from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
 from servable.registry.rollouts import Rollouts
 from servable.registry.state import State, open_state
+from servable.registry.subjects import Subjects
 
 
 class Home:
@@ -37,6 +38,7 @@ class Home:
         rollouts: changes of versions in steps.
         leases: who may act alone.
         keys: API keys.
+        subjects: data keys of those whom captured rows are about.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -49,6 +51,7 @@ class Home:
         self.rollouts = Rollouts(state, clock)
         self.leases = Leases(state, clock)
         self.keys = Keys(state, clock)
+        self.subjects = Subjects(state, clock)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"
