@@ -109,6 +109,7 @@ def test_a_home_of_an_older_form_is_brought_to_todays(home: Path) -> None:
         pass
     with closing(sqlite3.connect(home / "registry.db")) as connection, connection:
         connection.execute("DROP TABLE keys")
+        connection.execute("DROP TABLE quota_use")
         connection.execute("UPDATE alembic_version SET version_num = '0002'")
     with closing(open_keys_reader(home)) as reader:
         assert reader.keys() == ()

@@ -18,6 +18,7 @@ from servable.registry.findings import Findings
 from servable.registry.keys import Keys
 from servable.registry.leases import Leases
 from servable.registry.models import Models, packages_in_use, resolve_version
+from servable.registry.quotas import Quotas
 from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
 from servable.registry.rollouts import Rollouts
@@ -37,6 +38,7 @@ class Home:
         rollouts: changes of versions in steps.
         leases: who may act alone.
         keys: API keys.
+        quotas: what was taken out of those of the keys.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -49,6 +51,7 @@ class Home:
         self.rollouts = Rollouts(state, clock)
         self.leases = Leases(state, clock)
         self.keys = Keys(state, clock)
+        self.quotas = Quotas(state)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"

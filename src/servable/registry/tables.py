@@ -7,6 +7,7 @@ something changed.
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -32,6 +33,7 @@ __all__ = [
     "leases",
     "metadata",
     "models",
+    "quota_use",
     "revisions",
     "rollouts",
     "turns",
@@ -181,4 +183,14 @@ keys = Table(
     Column("created_at", String(32), nullable=False),
     Column("expires_at", String(32), nullable=False),
     Column("revoked_at", String(32), nullable=False),
+    Column("limits", JSON, nullable=False, default=dict, server_default="{}"),
+)
+
+# How many requests of a day servers have taken out of the quota of a key's name.
+quota_use = Table(
+    "quota_use",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("taken", BigInteger, nullable=False),
 )

@@ -20,7 +20,7 @@ from servable.security.certificates import NO_PEER
 from servable.server.certificates import peer_at
 from servable.server.cycle import Cycle
 from servable.server.filling import BodyFiller, worth_lending
-from servable.server.http import Exchange, Headers, HttpRequest, head_bytes
+from servable.server.http import Exchange, Headers, HttpRequest, address_of, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
 from servable.server.shared import Shared
 
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_address",
         "_ahead",
         "_current",
         "_cycle",
@@ -65,8 +66,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._reader = RequestReader(shared.limits, self._complete)
+        self._reader = RequestReader(shared.limits, self._complete, self._admit)
         self._current = self._reader.request
+        self._address = ""
         self._ahead: deque[HttpRequest] | None = None
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
@@ -89,6 +91,7 @@ class Connection(asyncio.Protocol):
         """A client came."""
         self._transport = cast(asyncio.Transport, transport)
         self._peer = peer_at(transport)
+        self._address = address_of(transport)
         if not self._shared.opened(self):
             # Beyond the limit it ends at once, so that those before it stay usable.
             self._deaf = True
@@ -98,7 +101,8 @@ class Connection(asyncio.Protocol):
         """The client left; nobody waits for what is being answered."""
         self._shared.closed(self)
         self._deaf = True
-        self._ahead = None
+        self._drop()
+        self._current.release()
         if self._exchange is not None:
             self._exchange.cancel()
             self._exchange = None
@@ -125,6 +129,11 @@ class Connection(asyncio.Protocol):
             self._phase = reader.arriving
             self._since = self._shared.now
         if self._phase == BODY:
+            refusal = reader.request.refusal
+            if refusal is not None:
+                # Whoever is not let in sends the rest of the body to nobody.
+                self._refuse(refusal)
+                return
             if reader.expects:
                 reader.expects = False
                 self._transport.write(_CONTINUE)
@@ -202,6 +211,17 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ one request after another
 
+    def _admit(self, request: HttpRequest) -> None:
+        request.address, request.peer = self._address, self._peer
+        self._shared.application.admit(request)
+
+    def _drop(self) -> None:
+        """Nothing is answered any more of what came or is coming after the present request."""
+        self._reader.request.release()
+        for request in self._ahead or ():
+            request.release()
+        self._ahead = None
+
     def _complete(self, request: HttpRequest) -> None:
         # Those that came before and have not begun stay before it.
         if self._phase < BUSY and self._writable and not self._ahead:
@@ -217,7 +237,6 @@ class Connection(asyncio.Protocol):
     def _hand_over(self, request: HttpRequest) -> None:
         self._phase = BUSY
         self._current = request
-        request.peer = self._peer
         shared = self._shared
         exchange = shared.application.handle(request, self)
         if exchange is None:
@@ -249,6 +268,7 @@ class Connection(asyncio.Protocol):
         self._hand_over(request)
 
     def _answered(self, *, keep: bool) -> None:
+        self._current.release()
         self._exchange = None
         self._cycle = None
         self._since = self._shared.now
@@ -256,10 +276,12 @@ class Connection(asyncio.Protocol):
             self._phase = self._reader.arriving
             if self._ahead:
                 self._next()
+            elif self._phase == BODY and self._reader.request.refusal is not None:
+                self._refuse(self._reader.request.refusal)
             return
         self._phase = LINGER
         self._deaf = True
-        self._ahead = None
+        self._drop()
         self._transport.close()
 
     # ------------------------------------------------------------------ answers
@@ -325,7 +347,7 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ ends
 
-    def _refuse(self, error: ServableError) -> None:
+    def _refuse(self, error: BaseException) -> None:
         """Answer what cannot be understood or came too slowly, and end the connection."""
         self._deaf = True
         if self._phase == LINGER or self._transport.is_closing():
@@ -343,9 +365,10 @@ class Connection(asyncio.Protocol):
         self._shared.application.reject(error, self._current, self)
 
     def _linger(self) -> None:
+        self._current.release()
         self._exchange = None
         self._cycle = None
-        self._ahead = None
+        self._drop()
         self._deaf = True
         self._phase = LINGER
         self._since = self._shared.now
