@@ -166,7 +166,7 @@ class Application:
         head = request.headers
         limit, weight = self._limit_s, 1.0
         packed = False
-        waits = request.ticket is not None and request.ticket.waits
+        waits = request.ticket.waits
         if not _UNUSUAL.isdisjoint(head):
             limit = check.limit_of(head, limit)
             weight = check.weight_of(head)
@@ -200,8 +200,7 @@ class Application:
         """
         started = asyncio.get_running_loop().time()
         try:
-            if request.ticket is not None:
-                await request.ticket.granted()
+            await request.ticket.granted()
             body, encoding = request.body, request.headers.get(b"content-encoding", b"").lower()
             if encoding not in _IDENTITY:
                 body = await asyncio.to_thread(decompress, encoding.decode("latin-1"), body, self._max_body)
@@ -320,8 +319,7 @@ class Application:
             if not admitted:
                 self.admission.admit(request, self._is_sign)
             state[CALLER] = request.caller
-            if request.ticket is not None:
-                await request.ticket.granted()
+            await request.ticket.granted()
             asked = asked_for(split_target(request.target)[0], request.headers, self.doors)
             if asked is not None:
                 body = await read_body(receive, self._max_body)

@@ -23,6 +23,7 @@ from servable.server.filling import BodyFiller, worth_lending
 from servable.server.http import Exchange, Headers, HttpRequest, address_of, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
 from servable.server.shared import Shared
+from servable.server.upgrading import become_http2
 
 #: Phases besides those of the reader. BUSY: a request is being answered. LINGER: the last answer was
 #: written, and the client has not closed yet.
@@ -120,7 +121,7 @@ class Connection(asyncio.Protocol):
                 self._current.keep_alive = False
                 self._deaf = True
                 if reader.http2:
-                    self._become_http2(reader.http2)
+                    become_http2(self, self._shared, self._transport, reader.http2)
                     return
         except ServableError as error:
             self._refuse(error)
@@ -179,35 +180,6 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         self._transport.set_protocol(protocol)
         self._transport.resume_reading()
-
-    # ------------------------------------------------------------------ another protocol
-
-    def _become_http2(self, came: bytes) -> None:
-        """Speak HTTP/2 from now on, as soon as everything for it is imported."""
-        loading = self._shared.load_http2()
-        if loading is None:
-            self._speak_http2(came)
-            return
-        self._transport.pause_reading()
-        loading.add_done_callback(lambda done: self._loaded_http2(done, came))
-
-    def _loaded_http2(self, done: "asyncio.Future[None]", came: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        if done.cancelled() or done.exception() is not None:
-            self._transport.abort()
-            return
-        self._transport.resume_reading()
-        self._speak_http2(came)
-
-    def _speak_http2(self, came: bytes) -> None:
-        """Hand the transport over to a connection that speaks HTTP/2, with everything that came."""
-        from servable.server.http2 import Http2Connection
-
-        successor = Http2Connection(self._shared, self._transport)
-        self._shared.replaced(self, successor)
-        self._transport.set_protocol(successor)
-        successor.begin(came)
 
     # ------------------------------------------------------------------ one request after another
 

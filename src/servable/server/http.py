@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from servable.security.callers import NOBODY, Caller
 from servable.security.certificates import NO_PEER, Peer
-from servable.server.allowances import Ticket
+from servable.server.allowances import FREE, Ticket
 from servable.server.problems import NATIVE, Style
 from servable.tensors import Body
 
@@ -40,7 +40,7 @@ class HttpRequest:
         caller: who asks; whoever checks the key sets it, and until then nothing is allowed.
         peer: who is at the other end of the connection, by a certificate.
         address: of the client; empty when it has none.
-        ticket: of a request that was let in; None before that.
+        ticket: of a request that was let in.
         refusal: why it was not let in.
     """
 
@@ -60,13 +60,12 @@ class HttpRequest:
         self.caller: Caller = NOBODY
         self.peer: Peer = NO_PEER
         self.address = ""
-        self.ticket: Ticket | None = None
+        self.ticket: Ticket = FREE
         self.refusal: BaseException | None = None
 
     def release(self) -> None:
         """It was answered, or nobody waits for the answer; again does nothing."""
-        if self.ticket is not None:
-            self.ticket.release()
+        self.ticket.release()
 
 
 class Reply(Protocol):

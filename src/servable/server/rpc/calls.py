@@ -183,8 +183,7 @@ class UnaryCall(Call):
 
     async def _run(self) -> None:
         try:
-            if self.request.ticket is not None:
-                await self.request.ticket.granted()
+            await self.request.ticket.granted()
             message, packed = self.whole()
             if packed:
                 most, encoding = (

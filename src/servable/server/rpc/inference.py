@@ -10,7 +10,7 @@ from servable.protocols.oip_grpc_wire import leading
 from servable.security.callers import Caller
 from servable.server import checks as check
 from servable.server.admission import Admission
-from servable.server.allowances import FREE, Ticket
+from servable.server.allowances import Ticket
 from servable.server.desk import Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats.base import reference_of
@@ -124,7 +124,7 @@ class Inference:
         request_id = self.request_id(request.headers)
         try:
             head = request.headers
-            ticket = request.ticket or FREE if sink is None else self._admission.message(request)
+            ticket = request.ticket if sink is None else self._admission.message(request)
             limit, weight = self._limit_s, 1.0
             if not _UNUSUAL.isdisjoint(head):
                 limit = check.limit_of(head, limit)
