@@ -38,6 +38,8 @@
     ├── UnavailableError        try again later (the only branch with ``retryable`` true)
     │   ├── ModelNotReady
     │   ├── Overloaded          the queue is full; carries the seconds after which to try again
+    │   ├── LimitReached        a limit of the caller's key or address; likewise
+    │   │   ├── RateLimited, ConcurrencyLimited, QuotaExhausted, TooManyFailures
     │   ├── DeadlineExceeded    the time that the caller gave is over
     │   ├── ModelDied           the model's process died while it ran
     │   ├── ServerStopping
@@ -189,6 +191,7 @@ class Unauthenticated(AccessError, code="unauthenticated"):
             if shown
             else "This server wants an API key, in the header Authorization: Bearer KEY or X-API-Key: KEY."
         )
+        self.shown = shown
         self.browser = browser
 
 
@@ -280,6 +283,51 @@ class Overloaded(UnavailableError, code="overloaded"):
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class LimitReached(UnavailableError, code="limit_reached"):
+    """A limit of the key or the address that asks is reached; others are answered.
+
+    Args:
+        retry_after_s: seconds after which another try has a chance.
+        amount: how much the limit allows; 0 when it is not known.
+        window_s: in how many seconds; 0 for at once.
+    """
+
+    #: The limit's name in the headers of the answer.
+    policy: ClassVar[str] = "limit"
+
+    def __init__(
+        self, message: str, retry_after_s: float = 1.0, *, amount: int = 0, window_s: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.amount = amount
+        self.window_s = window_s
+
+
+class RateLimited(LimitReached, code="rate_limited"):
+    """More requests in a short time than the key, or the address, may send."""
+
+    policy = "rate"
+
+
+class ConcurrencyLimited(LimitReached, code="concurrency_limited"):
+    """More requests at once than the key, or the address, may have."""
+
+    policy = "concurrency"
+
+
+class QuotaExhausted(LimitReached, code="quota_exhausted"):
+    """The key has used up what it may ask in a day of UTC."""
+
+    policy = "quota"
+
+
+class TooManyFailures(LimitReached, code="too_many_failures"):
+    """The address has shown too many keys that are not valid; a valid one is answered all the same."""
+
+    policy = "failures"
 
 
 class DeadlineExceeded(UnavailableError, code="deadline_exceeded"):

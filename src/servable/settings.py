@@ -120,6 +120,20 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     keep_alive_s: float = _setting(
         75.0, "Seconds that a connection without a request stays open.", least=0.1, most=86_400
     )
+    rate_per_address: str = _setting(
+        "", "Requests of one address whose callers show no key, such as 100/s; empty: as many as come."
+    )
+    concurrency_per_address: int = _setting(
+        0,
+        "Requests at once of one address whose callers show no key. 0: as many as come.",
+        least=0,
+        most=1_000_000,
+    )
+    failures_per_address: str = _setting(
+        "60/min",
+        "Invalid keys that one address other than this machine may show before it is told to wait; "
+        "valid ones are answered all the same. Empty: as many as come.",
+    )
     request_timeout_s: float = _setting(
         60.0, "Longest a request may take when its caller asks for nothing less.", least=0.001, most=86_400
     )

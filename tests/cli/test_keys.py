@@ -28,11 +28,29 @@ def test_the_life_of_a_key(invoke: Invoke) -> None:
     assert [row["state"] for row in rows] == ["revoked", "revoked"]
 
 
+def test_the_limits_of_a_key(invoke: Invoke) -> None:
+    limits = ("--rate", "100/s", "--quota", "1M/day", "--concurrency", "16")
+    made = invoke("keys", "create", "--name", "app", "--scope", "predict", *limits)
+    assert "at 100/s, 1,000,000/day, 16 at once and does not expire" in " ".join(made.stdout.split())
+    turned = invoke("keys", "rotate", "app", "--json")
+    rows = json.loads(invoke("keys", "list", "--json").stdout)
+    assert len(rows) == 2
+    for row in (*rows, json.loads(turned.stdout)["row"]):
+        assert (row["rate"], row["quota"], row["concurrency"]) == ("100/s", 1_000_000, 16)
+        assert row["used_today"] == 0
+    listed = " ".join(invoke("keys", "list").stdout.split())
+    assert "limits" in listed
+    assert "today" in listed
+
+
 def test_what_cannot_be_done_is_one_sentence(invoke: Invoke) -> None:
     for words, code, said in (
         (("create", "--name", "a", "--scope", "write:x"), 3, "'write:x' is no scope"),
         (("create", "--name", "a b", "--scope", "read"), 3, "no name of a key"),
         (("create", "--name", "a", "--scope", "read", "--expires", "soon"), 2, "--expires is a span of time"),
+        (("create", "--name", "a", "--scope", "read", "--rate", "fast"), 3, "'fast' is no rate"),
+        (("create", "--name", "a", "--scope", "read", "--quota", "5/s"), 3, "'5/s' is no quota"),
+        (("create", "--name", "a", "--scope", "read", "--concurrency", "0"), 3, "from 1 to 1000000"),
         (("revoke", "nobody"), 4, "There is no key 'nobody'"),
         (("rotate", "nobody"), 4, "There is no active key 'nobody'"),
     ):

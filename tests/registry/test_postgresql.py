@@ -8,6 +8,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +20,10 @@ from registry.adding import add
 from servable.errors import ConflictError, VersionNotFound
 from servable.registry.home import Home, open_home
 from servable.registry.listening import ChangeToken
+from servable.registry.quotas import open_quotas
 from servable.registry.reader import open_reader
+from servable.security.limits import Limits, Rate
+from servable.security.scopes import parse_scopes
 
 URL = os.environ.get("SERVABLE_TEST_POSTGRESQL", "")
 
@@ -118,3 +123,18 @@ def test_a_reader_whose_connection_breaks_listens_again(opened: Home) -> None:
         while token.read() != opened.change_token():
             assert time.monotonic() < deadline
     token.close()
+
+
+def test_servers_that_take_from_a_quota_at_once_take_all_and_no_more(opened: Home) -> None:
+    name = f"k-{uuid4().hex}"
+
+    def take_all(_: int) -> int:
+        with closing(open_quotas(opened.path, URL)) as store:
+            return sum(iter(lambda: store.take(name, 20_000, 200), 0))
+
+    with ThreadPoolExecutor(4) as servers:
+        assert sum(servers.map(take_all, range(4))) == 200
+    opened.quotas.give_back(name, 20_000, 50)
+    assert opened.quotas.used(20_000)[name] == 150
+    limits = Limits(Rate(5, 1), 200, 3)
+    assert opened.keys.create(name, parse_scopes(["read"]), limits=limits).record in opened.keys.all()

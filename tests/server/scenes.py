@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from servable.errors import ServableError
+from servable.errors import ServableError, Unauthenticated
+from servable.server.exchanges import AT_ONCE
 from servable.server.http import HttpRequest, Reply
 from servable.server.problems import STATUS
 
@@ -42,9 +43,16 @@ class Application:
         self.breaks = False
         self._version = version
 
+    def admit(self, request: HttpRequest) -> None:
+        if request.target == b"/not-let-in":
+            request.refusal = Unauthenticated()
+
     def handle(self, request: HttpRequest, reply: Reply) -> Exchange | None:
         if request.target == b"/asgi":
             return None
+        if request.refusal is not None:
+            self.refuse(request.refusal, reply)
+            return AT_ONCE
         exchange = Exchange(request, reply)
         self.exchanges.append(exchange)
         if request.target == b"/now":

@@ -399,3 +399,23 @@ def test_a_server_that_others_reach_wants_keys(home: Path, keyed: tuple[Path, An
     check_exposure(ServerSettings(home=str(keyed[0]), host="0.0.0.0"))
     with pytest.raises(SettingInvalid, match="servable keys create"):
         check_exposure(ServerSettings(home=str(home), host="0.0.0.0"))
+
+
+def test_an_address_that_tries_keys_is_told_to_wait_and_valid_keys_behind_it_are_not(walk: Walk) -> None:
+    async def course(_: httpx.AsyncClient, scene: Scene) -> None:
+        transport = httpx.ASGITransport(scene.application, client=("192.0.2.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as away:
+            found = [
+                (await away.get("/models", headers=scene.headers["wrong"])).status_code for _ in range(70)
+            ]
+            assert found[:60] == [401] * 60
+            assert found[-5:] == [429] * 5
+            told = await away.get("/models", headers=scene.headers["near"])
+            assert told.json()["error"]["code"] == "too_many_failures"
+            assert int(told.headers["retry-after"]) >= 1
+            # Whoever shows none tries none.
+            assert (await away.get("/models")).status_code == 401
+            assert (await away.get("/models", headers=scene.headers["admin"])).status_code == 200
+            assert (await away.get("/readyz", headers=scene.headers["wrong"])).status_code == 200
+
+    walk(course)

@@ -328,3 +328,31 @@ def test_a_client_that_leaves_an_answer_in_pieces() -> None:
         assert not scene.transport.take().endswith(b"0\r\n\r\n")
 
     play(course)
+
+
+def test_whoever_is_not_let_in_gets_no_place_for_a_body() -> None:
+    async def course(scene: Scene) -> None:
+        scene.say(b"POST /not-let-in HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n")
+        assert scene.transport.take().startswith(b"HTTP/1.1 401")
+        assert scene.application.exchanges == []
+        scene.say(b"x" * 50_000)
+        assert scene.transport.take() == b""
+        other, transport = scene.connect()
+        other.data_received(
+            b"POST /not-let-in HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        )
+        assert transport.take().startswith(b"HTTP/1.1 401")
+
+    play(course)
+
+
+def test_whoever_is_not_let_in_stays_when_nothing_more_is_to_come() -> None:
+    async def course(scene: Scene) -> None:
+        scene.say(get("/not-let-in") + get("/now"))
+        await turns()
+        written = scene.transport.take()
+        assert written.startswith(b"HTTP/1.1 401")
+        assert written.endswith(b"now")
+        assert scene.application.refused == ["unauthenticated"]
+
+    play(course)

@@ -443,3 +443,16 @@ def test_garbage_ends_the_connection_and_nothing_else(pieces: list[bytes]) -> No
         assert isinstance(scene.connection, Http2Connection)
 
     play(course)
+
+
+def test_whoever_is_not_let_in_is_told_before_the_body_comes() -> None:
+    async def course(scene: Scene) -> None:
+        scene.ask(b"/not-let-in", end=False)
+        events = scene.hear()
+        assert statuses(events) == [401]
+        assert scene.application.exchanges == []
+        # The connection goes on.
+        scene.ask(b"/now")
+        assert statuses(scene.hear()) == [200]
+
+    play(course)

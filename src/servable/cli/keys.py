@@ -45,20 +45,47 @@ def create(
         ),
     ],
     expires: Annotated[str, typer.Option(help=_Expires)] = "never",
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/s",
+            help="Most requests in a second, or with N/min or N/h in a longer time, of which all may come at "
+            "once.",
+            show_default="any number",
+        ),
+    ] = None,
+    quota: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/day", help="Most requests in a day of UTC, such as 1M/day.", show_default="any number"
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", help="Most requests at once.", show_default="any number")
+    ] = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a key. It is shown once and stored nowhere.
 
+    Its limits hold for all servers of the home together where they say a day, else for each server.
+
     Example: [bold]servable keys create --name ci --scope predict:income --scope read --expires 90d[/bold]
+
+    Example: [bold]servable keys create --name app --scope predict --rate 100/s --quota 1M/day[/bold]
     """
     from servable.workflows.keys import create_key
 
-    Screen(as_json=as_json).show(create_key(name, scope, expires=expires, home=home), _made)
+    outcome = create_key(
+        name, scope, expires=expires, rate=rate, quota=quota, concurrency=concurrency, home=home
+    )
+    Screen(as_json=as_json).show(outcome, _made)
 
 
 def list_keys(home: options.Home = None, as_json: options.AsJson = False) -> None:
-    """List the keys of the home; the keys themselves are stored nowhere.
+    """List the keys of the home with their limits and the use of their quotas today.
+
+    The keys themselves are stored nowhere.
 
     Example: [bold]servable keys list[/bold]
     """
@@ -76,7 +103,7 @@ def rotate(
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a key in place of another, which stays valid for a while.
+    """Make a key in place of another, with its limits; the other stays valid for a while.
 
     Example: [bold]servable keys rotate ci --overlap 2h[/bold]
     """
@@ -101,12 +128,21 @@ def _made(outcome: "NewKeyOutcome") -> "Iterator[RenderableType]":
     from rich.text import Text
 
     row = outcome.row
-    yield f"Key [bold]{escape(row.name)}[/bold] allows {escape(', '.join(row.scopes))} {_until(row)}"
+    allowed = escape(", ".join(row.scopes))
+    yield f"Key [bold]{escape(row.name)}[/bold] allows {allowed} {_limits(row)}{_until(row)}"
     # Alone on its line and never broken, so that it can be copied whole.
     yield Text(outcome.key, no_wrap=True, overflow="ignore")
     yield "It is shown this once. Send it as the header [bold]Authorization: Bearer KEY[/bold]."
     if outcome.until:
         yield f"The key before it is valid until {outcome.until}."
+
+
+def _limits(row: "KeyRow") -> str:
+    """What a key may ask, in words that a space follows; empty for anything."""
+    found = [row.rate] if row.rate else []
+    found += [f"{row.quota:,}/day"] if row.quota else []
+    found += [f"{row.concurrency} at once"] if row.concurrency else []
+    return f"at {', '.join(found)} " if found else ""
 
 
 def _until(row: "KeyRow") -> str:
@@ -122,11 +158,14 @@ def _listed(rows: "Sequence[KeyRow]") -> "Iterator[RenderableType]":
         yield "There is no key, so that everybody who reaches a server of this home may call it."
         yield "Make one with: servable keys create --name NAME --scope predict:MODEL"
         return
-    table = plain_table("Keys", "name", "id", "allows", "state", "made", "expires")
+    table = plain_table("Keys", "name", "id", "allows", "limits", "today", "state", "made", "expires")
     for row in rows:
         state = f"[{_STATES[row.state]}]{row.state}[/]"
         scopes = escape(", ".join(row.scopes))
-        table.add_row(escape(row.name), row.id, scopes, state, row.created_at, row.expires_at or "never")
+        limits = _limits(row).removeprefix("at ").strip() or "none"
+        today = f"{row.used_today:,} of {row.quota:,}" if row.quota else ""
+        ends = row.expires_at or "never"
+        table.add_row(escape(row.name), row.id, scopes, limits, today, state, row.created_at, ends)
     yield table
 
 

@@ -14,6 +14,7 @@ from msgspec import structs
 from servable.errors import ServableError
 from servable.monitoring.totals import Snapshot
 from servable.runtime.poison import PoisonArea
+from servable.server.limit_area import LimitArea
 from servable.server.turns import Board
 from servable.server.workers import (
     Ask,
@@ -54,11 +55,13 @@ class Common(NamedTuple):
         mailbox: descriptor of the way to the keeper of shared models.
         board: of connections.
         poison: the rows that killed a model.
+        limits: what is counted of limited callers.
     """
 
     mailbox: int
     board: Board
     poison: PoisonArea
+    limits: LimitArea
 
 
 class Child:
@@ -138,6 +141,7 @@ class Child:
             await self._ended.wait()
             await self._channel.close()
             self._board.leave(self._start.place)
+            self._common.limits.left(self._start.place)
             self._began.set()
             for waiting in self._told.values():
                 waiting.set()
@@ -149,7 +153,7 @@ class Child:
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         common = self._common
-        memory = (common.board.descriptor, common.poison.descriptor)
+        memory = (common.board.descriptor, common.poison.descriptor, common.limits.shared)
         descriptors = (theirs.fileno(), self._listening.fileno(), common.mailbox, *memory)
         # -P: the working directory must not lend its files as modules. A process group of its own: the
         # terminal's Ctrl-C is for the parent alone.

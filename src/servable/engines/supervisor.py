@@ -21,6 +21,7 @@ from servable.monitoring.totals import Snapshot, merge, past, process_figures, r
 from servable.runtime.poison import PoisonArea
 from servable.server.exposure import check_exposure
 from servable.server.lifecycle import bind, url_of
+from servable.server.limit_area import LimitArea
 from servable.server.tls import certificate_of
 from servable.server.turns import Board
 from servable.server.workers import ASK_S, Change, Changed, Start, share
@@ -64,6 +65,7 @@ class Supervisor:
         # Twice as many as workers: one that ends and its successor may both be there for a while.
         self._board = Board.create(2 * settings.workers + 1)
         self._poison = PoisonArea.create()
+        self._limits = LimitArea.create(self._board.places)
         self._keeping = Keeping(settings, logs=logs)
         self._places: list[Child | None] = [None] * settings.workers
         self._children: set[Child] = set()
@@ -199,7 +201,7 @@ class Supervisor:
             patient=self._up,
             logs=self._logs,
         )
-        common = Common(self._keeping.descriptor, self._board, self._poison)
+        common = Common(self._keeping.descriptor, self._board, self._poison, self._limits)
         child = Child(start, self._socket, common)
         self._children.add(child)
         task = asyncio.create_task(self._see_through(child))
@@ -291,6 +293,7 @@ class Supervisor:
         await self._keeping.close()
         self._board.close()
         self._poison.close()
+        self._limits.close()
         _log.info("all workers stopped", extra=fields(requests=requests(self._past)))
 
 

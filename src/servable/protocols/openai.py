@@ -20,7 +20,9 @@ from servable.artifact.signature import Field, Signature
 from servable.errors import (
     ConflictError,
     FieldProblem,
+    LimitReached,
     ModelNotFound,
+    QuotaExhausted,
     RequestInvalid,
     RequestMalformed,
     ServableError,
@@ -266,5 +268,7 @@ def error_body(error: ServableError, request_id: str) -> bytes:
     code = "model_not_found" if isinstance(error, VersionNotFound) else error.code
     theirs = error.retryable or error.code in ("model_failed", "internal_error")
     kind = "server_error" if theirs else "invalid_request_error"
+    if isinstance(error, LimitReached):
+        kind = "insufficient_quota" if isinstance(error, QuotaExhausted) else "requests"
     content = {"message": error.message, "type": kind, "param": parameter, "code": code}
     return _encode({"error": content})

@@ -10,7 +10,7 @@ from servable.protocols.answer_forms import JSON
 from servable.protocols.native_schema import example_row
 from servable.protocols.openapi_bodies import other_answers, other_bodies, pieces
 from servable.protocols.openapi_feedback import feedback_paths, feedback_schemas
-from servable.protocols.openapi_headers import ANSWERED, KEY, VERSION, choices, parameters
+from servable.protocols.openapi_headers import ANSWERED, KEY, LIMITS, VERSION, choices, parameters
 from servable.protocols.openapi_models import PIECE, ModelSchemas, bare, component, reference
 
 Schema = dict[str, Any]
@@ -28,6 +28,7 @@ _ERRORS = {
     "421": "A host name to which this server does not answer.",
     "422": "Values that do not fit the signature; every one is named in `details`.",
     "431": "More headers, or more bytes of them, than this server allows.",
+    "429": "A limit of the key or the address is reached; try again after `Retry-After`.",
     "500": "The model or the server failed.",
     "503": "The model is not ready, or the queue is full; try again after `Retry-After`.",
     "504": "The time was over before the answer.",
@@ -37,7 +38,7 @@ _ERRORS = {
 #: What may go wrong after a version was asked.
 _REACHED = ("422", "500", "503", "504")
 #: What any request may meet, whatever it asks for.
-_ALWAYS = ("405", "408", "421", "431", "500")
+_ALWAYS = ("405", "408", "421", "429", "431", "500")
 
 
 class Described(NamedTuple):
@@ -203,13 +204,15 @@ def _error_responses(statuses: Iterable[str], *, reached: bool = False) -> Schem
         statuses: which.
         reached: whether a request may have reached a version by then.
     """
-    more = {"405": "Allow", "503": "RetryAfter", "504": "RetryAfter"}
+    more = {"405": "Allow", "429": "RetryAfter", "503": "RetryAfter", "504": "RetryAfter"}
     found: Schema = {}
     for status in sorted(statuses):
         headers: Schema = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
         if status in more:
             name = {"RetryAfter": "Retry-After"}.get(more[status], more[status])
             headers[name] = {"$ref": f"#/components/headers/{more[status]}"}
+        if status == "429":
+            headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in LIMITS}
         if reached and status in _REACHED:
             headers[VERSION] = {"$ref": "#/components/headers/ServableVersion"}
         content = {"application/json": {"schema": reference("Error")}}

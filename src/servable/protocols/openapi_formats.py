@@ -26,6 +26,7 @@ _ERRORS = {
     "415": "A content type or an encoding of the body that is not read here.",
     "421": "A host name to which this server does not answer.",
     "431": "More headers, or more bytes of them, than this server allows.",
+    "429": "A limit of the key or the address is reached; try again after `Retry-After`.",
     "500": "The model or the server failed.",
     "501": "What is asked is not served here.",
     "503": "The model is not ready, or the queue is full; try again after `Retry-After`.",

@@ -37,7 +37,17 @@ ANSWERED: Schema = {
         "description": "Seconds after which another try has a chance.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    "RateLimit": {
+        "description": "What is left of the limit that was reached (`r`), and seconds until more is (`t`).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "The limit that was reached: how much (`q`) in how many seconds (`w`).",
+        "schema": {"type": "string"},
+    },
 }
+#: Those of an answer that says that a limit is reached.
+LIMITS = ("RateLimit", "RateLimit-Policy")
 
 
 def parameters() -> Schema:

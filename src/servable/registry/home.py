@@ -18,6 +18,7 @@ from servable.registry.findings import Findings
 from servable.registry.keys import Keys
 from servable.registry.leases import Leases
 from servable.registry.models import Models, packages_in_use, resolve_version
+from servable.registry.quotas import Quotas
 from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
 from servable.registry.rollouts import Rollouts
@@ -39,6 +40,7 @@ class Home:
         leases: who may act alone.
         keys: API keys.
         subjects: data keys of those whom captured rows are about.
+        quotas: what was taken out of those of the keys.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -52,6 +54,7 @@ class Home:
         self.leases = Leases(state, clock)
         self.keys = Keys(state, clock)
         self.subjects = Subjects(state, clock)
+        self.quotas = Quotas(state)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"

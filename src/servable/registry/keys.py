@@ -13,6 +13,7 @@ from servable.registry import tables
 from servable.registry.keys_reader import record_of
 from servable.registry.state import State
 from servable.security.keys import KeyRecord, new_key
+from servable.security.limits import NO_LIMITS, Limits
 from servable.security.scopes import Scope
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
@@ -26,6 +27,14 @@ class MadeKey(NamedTuple):
     text: str
 
 
+class KeyTerms(NamedTuple):
+    """What a new key is made with: its name, what it allows, and how much of it."""
+
+    name: str
+    scopes: tuple[Scope, ...]
+    limits: Limits
+
+
 class Keys:
     """The API keys of one registry. Safe to share between threads and processes.
 
@@ -37,13 +46,16 @@ class Keys:
         self._state = state
         self._clock = clock
 
-    def create(self, name: str, scopes: Sequence[Scope], lasting: timedelta | None = None) -> MadeKey:
+    def create(
+        self, name: str, scopes: Sequence[Scope], lasting: timedelta | None = None, limits: Limits = NO_LIMITS
+    ) -> MadeKey:
         """Make a key; running servers take it within a second.
 
         Args:
             name: for people.
             scopes: what it allows.
             lasting: for how long; None for ever.
+            limits: how much it may ask.
 
         Raises:
             InputError: the name cannot be used, or the time is none.
@@ -61,10 +73,10 @@ class Keys:
                     f"There is a key {name} already; replace it with: servable keys rotate {name}, or choose "
                     "another name."
                 )
-            return _made(connection, name, scopes, now, _end(now, lasting))
+            return _made(connection, KeyTerms(name, tuple(scopes), limits), now, _end(now, lasting))
 
     def rotate(self, name: str, overlap: timedelta, lasting: timedelta | None = None) -> MadeKey:
-        """Make a key in place of the active ones of its name, which stay valid for a while.
+        """Make a key in place of the active ones of its name, with their limits; they stay valid for a while.
 
         Args:
             name: of the key, or its id.
@@ -87,7 +99,9 @@ class Keys:
             for key in old:
                 kept = min(key.expires_at or last, last)
                 connection.execute(update(tables.keys).where(_COLUMNS.id == key.id).values(expires_at=kept))
-            return _made(connection, newest.name, newest.scopes, now, _end(now, lasting))
+            return _made(
+                connection, KeyTerms(newest.name, newest.scopes, newest.limits), now, _end(now, lasting)
+            )
 
     def revoke(self, name: str) -> tuple[KeyRecord, ...]:
         """Make keys invalid, within a second on every running server.
@@ -117,14 +131,16 @@ class Keys:
             return _read(connection, None)
 
 
-def _made(
-    connection: Connection, name: str, scopes: Sequence[Scope], now: datetime, end: datetime | None
-) -> MadeKey:
+def _made(connection: Connection, terms: KeyTerms, now: datetime, end: datetime | None) -> MadeKey:
     made = new_key()
     record = KeyRecord(
-        made.id, name, made.salt, made.digest, tuple(scopes), timestamp(now), timestamp(end) if end else ""
-    )
-    values = record._asdict() | {"scopes": [str(scope) for scope in scopes]}
+        made.id, terms.name, made.salt, made.digest, terms.scopes, timestamp(now),
+        timestamp(end) if end else "", limits=terms.limits,
+    )  # fmt: skip
+    values = record._asdict() | {
+        "scopes": [str(scope) for scope in terms.scopes],
+        "limits": terms.limits.texts(),
+    }
     connection.execute(insert(tables.keys).values(values))
     return MadeKey(record, made.text)
 

@@ -14,13 +14,17 @@ from servable.registry.failures import BUSY_SECONDS, database_error
 from servable.registry.reader import bring_up_to_date
 from servable.registry.records import DATABASE
 from servable.security.keys import KeyRecord
+from servable.security.limits import limits_of
 from servable.security.scopes import parse_scope
 
 if TYPE_CHECKING:
     from servable.registry.home import Home
 
 _NUMBER = "SELECT number FROM changes"
-_READ = "SELECT id, name, salt, digest, scopes, created_at, expires_at, revoked_at FROM keys ORDER BY number"
+_READ = (
+    "SELECT id, name, salt, digest, scopes, created_at, expires_at, revoked_at, limits FROM keys "
+    "ORDER BY number"
+)
 
 
 class KeysReader(Protocol):
@@ -119,6 +123,7 @@ def record_of(
     created_at: str,
     expires_at: str,
     revoked_at: str,
+    limits: str | dict[str, Any],
 ) -> KeyRecord:
     """A row of the table as a record.
 
@@ -128,6 +133,8 @@ def record_of(
     try:
         texts = msgspec.json.decode(scopes, type=list[str]) if isinstance(scopes, str) else scopes
         parsed = tuple(map(parse_scope, texts))
+        known = msgspec.json.decode(limits, type=dict[str, Any]) if isinstance(limits, str) else limits
+        limited = limits_of(known)
     except (msgspec.MsgspecError, InputError) as error:
         raise StorageFailed(f"The registry holds a damaged key {name}: {error}.") from error
-    return KeyRecord(key_id, name, salt, digest, parsed, created_at, expires_at, revoked_at)
+    return KeyRecord(key_id, name, salt, digest, parsed, created_at, expires_at, revoked_at, limited)

@@ -34,6 +34,7 @@ __all__ = [
     "leases",
     "metadata",
     "models",
+    "quota_use",
     "revisions",
     "rollouts",
     "subject_keys",
@@ -184,6 +185,16 @@ keys = Table(
     Column("created_at", String(32), nullable=False),
     Column("expires_at", String(32), nullable=False),
     Column("revoked_at", String(32), nullable=False),
+    Column("limits", JSON, nullable=False, default=dict, server_default="{}"),
+)
+
+# How many requests of a day servers have taken out of the quota of a key's name.
+quota_use = Table(
+    "quota_use",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("taken", BigInteger, nullable=False),
 )
 
 # Data keys of the subjects of captured rows, wrapped and in hexadecimal; a subject is named by a keyed hash.

@@ -7,6 +7,7 @@ words, as for a name that nobody has.
 from collections.abc import Iterable
 
 from servable.errors import Forbidden, ModelNotFound, ServableError, Unauthenticated
+from servable.security.limits import NO_LIMITS, Limits
 from servable.security.scopes import EVERY_MODEL, Need, Scope, allowed
 
 _VERBS: dict[Need, str] = {
@@ -25,12 +26,14 @@ class Caller:
     Args:
         name: who it is, for the log.
         scopes: what it may do.
+        limits: how much; they hold for all callers of its name together.
     """
 
-    __slots__ = ("_known", "_scopes", "name")
+    __slots__ = ("_known", "_scopes", "limits", "name")
 
-    def __init__(self, name: str, scopes: Iterable[Scope]) -> None:
+    def __init__(self, name: str, scopes: Iterable[Scope], limits: Limits = NO_LIMITS) -> None:
         self.name = name
+        self.limits = limits
         self._scopes = tuple(scopes)
         #: Answers that were given before, about models that exist, so that there is an end to them.
         self._known: dict[tuple[Need, str], bool] = {}

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 from zlib import crc32
 
+from servable.security.limits import NO_LIMITS, Limits
 from servable.security.scopes import Scope
 
 PREFIX = "sv"
@@ -34,6 +35,7 @@ class KeyRecord(NamedTuple):
         created_at: ISO 8601 in UTC.
         expires_at: likewise, from when it is not valid; empty for never.
         revoked_at: likewise; empty while it is not revoked.
+        limits: how much it may ask; they hold for all keys of its name together.
     """
 
     id: str
@@ -44,6 +46,7 @@ class KeyRecord(NamedTuple):
     created_at: str
     expires_at: str = ""
     revoked_at: str = ""
+    limits: Limits = NO_LIMITS
 
     def state(self, now: datetime) -> str:
         """``active``, ``expired`` or ``revoked``."""

@@ -20,13 +20,15 @@ from servable.protocols.compression import decompress
 from servable.security.callers import NOBODY
 from servable.security.certificates import NO_PEER
 from servable.server import checks as check
+from servable.server.admission import Admission
 from servable.server.authentication import Authentication
-from servable.server.cycle import split_target
+from servable.server.cycle import ADMITTED, split_target
 from servable.server.desk import CALLER, COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
 from servable.server.http import PEER, Exchange, HttpRequest, Reply
+from servable.server.limits import Limiter
 from servable.server.mounts import limited, routed, target_of
 from servable.server.problems import NATIVE, Style, problem
 from servable.server.replies import AsgiReply, read_body
@@ -74,11 +76,12 @@ class Application:
     ) -> None:
         self.host = host
         self.draining = False
-        self._checks = check.checks(settings)
         self._max_body = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
         self.authentication = authentication or Authentication(settings)
         link = link or NoLink()
+        #: The door that every request passes.
+        self.admission = Admission(settings, self.authentication, Limiter(settings, link.limits))
         self._desk = Desk(host, settings, version, link, lambda: self.ready)
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
@@ -98,19 +101,35 @@ class Application:
         """Whether new requests should be sent here."""
         return self.host.ready and not self.draining
 
+    # ------------------------------------------------------------------ who is let in
+
+    def admit(self, request: HttpRequest) -> None:
+        """Let a request in, or keep why not; see ``http.Handler``."""
+        try:
+            self.admission.admit(request, self._is_sign)
+        except Exception as error:  # noqa: BLE001 - the outermost border: the caller gets a clean answer, the log the cause
+            request.refusal = error
+
+    def _is_sign(self, target: bytes) -> bool:
+        # What is known is a door for predictions.
+        return target not in self._known and split_target(target)[0] in self._signs
+
     # ------------------------------------------------------------------ predictions
 
     def handle(self, request: HttpRequest, reply: Reply) -> Exchange | None:
         """Begin to answer a prediction.
 
         Args:
-            request: whole.
+            request: whole, and let in or refused by ``admit``.
             reply: told what came of it, perhaps before this returns.
 
         Returns:
             What can be cancelled; None when the request is no prediction, or one that is answered piece
             by piece, and then nothing was done.
         """
+        if request.refusal is not None:
+            self.refuse(request.refusal, reply, self._ids.of(request.headers), style=self._style(request))
+            return AT_ONCE
         if self.host.table is not self._table:
             self._table = self.host.table
             self._known.clear()
@@ -128,9 +147,7 @@ class Application:
             return None
         request_id = self._ids.of(request.headers)
         try:
-            for passes in self._checks:
-                passes(request)
-            request.caller = caller = self.authentication.present.caller(request.headers, request.peer)
+            caller = request.caller
             if known is None:
                 known = self._find(cast(Asked, asked), request)
             else:
@@ -149,16 +166,17 @@ class Application:
         head = request.headers
         limit, weight = self._limit_s, 1.0
         packed = False
+        waits = request.ticket.waits
         if not _UNUSUAL.isdisjoint(head):
             limit = check.limit_of(head, limit)
             weight = check.weight_of(head)
             packed = head.get(b"content-encoding", b"").lower() not in _IDENTITY
             if VERSION_HEADER in head:
                 target = self._desk.meant(request.caller, self._asked(request).reference, head)
-        if packed or not isinstance(target, Live):
+        if packed or waits or not isinstance(target, Live):
             if isinstance(target, Split):
                 target = target.pick(head)
-            if packed or isinstance(target, Cold):
+            if packed or waits or isinstance(target, Cold):
                 return Later(self._prepare(target, request, reply, request_id, limit, weight))
         codec = door.codec(target, head)
         if isinstance(codec, Heavy) and codec.heavy(request.body, head):
@@ -176,12 +194,13 @@ class Application:
         limit: float,
         weight: float,
     ) -> Prediction | None:
-        """Unpack the body, load the model, and read what takes long to read.
+        """Wait for the quota, unpack the body, load the model, and read what takes long to read.
 
         Between finding the model and making the prediction nothing can come.
         """
         started = asyncio.get_running_loop().time()
         try:
+            await request.ticket.granted()
             body, encoding = request.body, request.headers.get(b"content-encoding", b"").lower()
             if encoding not in _IDENTITY:
                 body = await asyncio.to_thread(decompress, encoding.decode("latin-1"), body, self._max_body)
@@ -235,7 +254,7 @@ class Application:
         # A server without callers of gRPC never loads the library of its messages.
         from servable.server.rpc.table import Calls
 
-        self._calls = Calls(self, self._desk, self.authentication)
+        self._calls = Calls(self, self._desk, self.admission)
 
     def call(self, carrier: "Carrier", number: int, request: HttpRequest) -> "Stream":
         """Begin a call; see ``http.Handler``."""
@@ -277,7 +296,7 @@ class Application:
 
     def reject(self, error: BaseException, request: HttpRequest, reply: Reply) -> None:
         """Answer a request that could not be taken in whole; see ``http.Handler``."""
-        self.refuse(error, reply, close=True, style=self._style(request))
+        self.refuse(error, reply, self._ids.of(request.headers), close=True, style=self._style(request))
 
     def _style(self, request: HttpRequest) -> Style:
         path = split_target(request.target)[0]
@@ -291,19 +310,17 @@ class Application:
         if scope["type"] != "http":
             await _not_http(scope, receive, send)
             return
-        request = _request_of(scope)
+        request, admitted = _request_of(scope)
         reply = AsgiReply(self, send, request, head_only=scope["method"] == "HEAD")
         request_id = self._ids.of(request.headers)
         state: dict[str, Any] = {"request_id": request_id}
         try:
             request.style = self._style(request)
-            for passes in self._checks:
-                passes(request)
-            path = split_target(request.target)[0]
-            request.caller = state[CALLER] = self.authentication.caller(
-                request.headers, request.peer, open_to_all=path in self._signs
-            )
-            asked = asked_for(path, request.headers, self.doors)
+            if not admitted:
+                self.admission.admit(request, self._is_sign)
+            state[CALLER] = request.caller
+            await request.ticket.granted()
+            asked = asked_for(split_target(request.target)[0], request.headers, self.doors)
             if asked is not None:
                 body = await read_body(receive, self._max_body)
                 if body is None:
@@ -322,6 +339,9 @@ class Application:
         except Exception as error:  # noqa: BLE001 - as in handle
             self.refuse(error, reply, request_id, style=request.style, counted=COUNTED in state)
             await reply.sent(None)
+        finally:
+            if not admitted:
+                request.release()
 
     async def _stream(
         self, asked: Asked, request: HttpRequest, request_id: str, receive: Any, send: Any
@@ -345,15 +365,21 @@ class Application:
         await self._router(own_scope, receive, send_with_headers)
 
 
-def _request_of(scope: Mapping[str, Any]) -> HttpRequest:
+def _request_of(scope: Mapping[str, Any]) -> tuple[HttpRequest, bool]:
+    """The request of a scope, and whether a connection of our own has let it in already."""
     request = HttpRequest()
+    given = (scope.get("state") or {}).get(ADMITTED)
+    client = scope.get("client")
+    request.address = str(client[0]) if client else ""
+    if isinstance(given, HttpRequest):
+        request.caller, request.ticket = given.caller, given.ticket
     request.method = scope["method"].encode("ascii")
     request.target = target_of(scope)
     request.peer = scope.get(PEER, NO_PEER)
     for name, value in scope["headers"]:
         before = request.headers.get(name)
         request.headers[name] = value if before is None else before + b", " + value
-    return request
+    return request, isinstance(given, HttpRequest)
 
 
 def _from_starlette(error: HTTPException) -> ServableError:

@@ -88,7 +88,9 @@ class KeyAuthentication:
         self._tokens = tokens or NoTokens()
         self._certificates = certificates or NoCertificates()
         self._records = {record.id: record for record in records if not record.revoked_at}
-        self._callers = {key: Caller(record.name, record.scopes) for key, record in self._records.items()}
+        self._callers = {
+            key: Caller(record.name, record.scopes, record.limits) for key, record in self._records.items()
+        }
         self._ends = {
             key: datetime.fromisoformat(record.expires_at).timestamp() if record.expires_at else float("inf")
             for key, record in self._records.items()

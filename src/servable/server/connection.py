@@ -20,9 +20,10 @@ from servable.security.certificates import NO_PEER
 from servable.server.certificates import peer_at
 from servable.server.cycle import Cycle
 from servable.server.filling import BodyFiller, worth_lending
-from servable.server.http import Exchange, Headers, HttpRequest, head_bytes
+from servable.server.http import Exchange, Headers, HttpRequest, address_of, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
 from servable.server.shared import Shared
+from servable.server.upgrading import become_http2
 
 #: Phases besides those of the reader. BUSY: a request is being answered. LINGER: the last answer was
 #: written, and the client has not closed yet.
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_address",
         "_ahead",
         "_current",
         "_cycle",
@@ -65,8 +67,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._reader = RequestReader(shared.limits, self._complete)
+        self._reader = RequestReader(shared.limits, self._complete, self._admit)
         self._current = self._reader.request
+        self._address = ""
         self._ahead: deque[HttpRequest] | None = None
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
@@ -89,6 +92,7 @@ class Connection(asyncio.Protocol):
         """A client came."""
         self._transport = cast(asyncio.Transport, transport)
         self._peer = peer_at(transport)
+        self._address = address_of(transport)
         if not self._shared.opened(self):
             # Beyond the limit it ends at once, so that those before it stay usable.
             self._deaf = True
@@ -98,7 +102,8 @@ class Connection(asyncio.Protocol):
         """The client left; nobody waits for what is being answered."""
         self._shared.closed(self)
         self._deaf = True
-        self._ahead = None
+        self._drop()
+        self._current.release()
         if self._exchange is not None:
             self._exchange.cancel()
             self._exchange = None
@@ -116,7 +121,7 @@ class Connection(asyncio.Protocol):
                 self._current.keep_alive = False
                 self._deaf = True
                 if reader.http2:
-                    self._become_http2(reader.http2)
+                    become_http2(self, self._shared, self._transport, reader.http2)
                     return
         except ServableError as error:
             self._refuse(error)
@@ -125,6 +130,11 @@ class Connection(asyncio.Protocol):
             self._phase = reader.arriving
             self._since = self._shared.now
         if self._phase == BODY:
+            refusal = reader.request.refusal
+            if refusal is not None:
+                # Whoever is not let in sends the rest of the body to nobody.
+                self._refuse(refusal)
+                return
             if reader.expects:
                 reader.expects = False
                 self._transport.write(_CONTINUE)
@@ -171,36 +181,18 @@ class Connection(asyncio.Protocol):
         self._transport.set_protocol(protocol)
         self._transport.resume_reading()
 
-    # ------------------------------------------------------------------ another protocol
-
-    def _become_http2(self, came: bytes) -> None:
-        """Speak HTTP/2 from now on, as soon as everything for it is imported."""
-        loading = self._shared.load_http2()
-        if loading is None:
-            self._speak_http2(came)
-            return
-        self._transport.pause_reading()
-        loading.add_done_callback(lambda done: self._loaded_http2(done, came))
-
-    def _loaded_http2(self, done: "asyncio.Future[None]", came: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        if done.cancelled() or done.exception() is not None:
-            self._transport.abort()
-            return
-        self._transport.resume_reading()
-        self._speak_http2(came)
-
-    def _speak_http2(self, came: bytes) -> None:
-        """Hand the transport over to a connection that speaks HTTP/2, with everything that came."""
-        from servable.server.http2 import Http2Connection
-
-        successor = Http2Connection(self._shared, self._transport)
-        self._shared.replaced(self, successor)
-        self._transport.set_protocol(successor)
-        successor.begin(came)
-
     # ------------------------------------------------------------------ one request after another
+
+    def _admit(self, request: HttpRequest) -> None:
+        request.address, request.peer = self._address, self._peer
+        self._shared.application.admit(request)
+
+    def _drop(self) -> None:
+        """Nothing is answered any more of what came or is coming after the present request."""
+        self._reader.request.release()
+        for request in self._ahead or ():
+            request.release()
+        self._ahead = None
 
     def _complete(self, request: HttpRequest) -> None:
         # Those that came before and have not begun stay before it.
@@ -217,7 +209,6 @@ class Connection(asyncio.Protocol):
     def _hand_over(self, request: HttpRequest) -> None:
         self._phase = BUSY
         self._current = request
-        request.peer = self._peer
         shared = self._shared
         exchange = shared.application.handle(request, self)
         if exchange is None:
@@ -249,6 +240,7 @@ class Connection(asyncio.Protocol):
         self._hand_over(request)
 
     def _answered(self, *, keep: bool) -> None:
+        self._current.release()
         self._exchange = None
         self._cycle = None
         self._since = self._shared.now
@@ -256,10 +248,12 @@ class Connection(asyncio.Protocol):
             self._phase = self._reader.arriving
             if self._ahead:
                 self._next()
+            elif self._phase == BODY and self._reader.request.refusal is not None:
+                self._refuse(self._reader.request.refusal)
             return
         self._phase = LINGER
         self._deaf = True
-        self._ahead = None
+        self._drop()
         self._transport.close()
 
     # ------------------------------------------------------------------ answers
@@ -325,7 +319,7 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ ends
 
-    def _refuse(self, error: ServableError) -> None:
+    def _refuse(self, error: BaseException) -> None:
         """Answer what cannot be understood or came too slowly, and end the connection."""
         self._deaf = True
         if self._phase == LINGER or self._transport.is_closing():
@@ -343,9 +337,10 @@ class Connection(asyncio.Protocol):
         self._shared.application.reject(error, self._current, self)
 
     def _linger(self) -> None:
+        self._current.release()
         self._exchange = None
         self._cycle = None
-        self._ahead = None
+        self._drop()
         self._deaf = True
         self._phase = LINGER
         self._since = self._shared.now

@@ -9,6 +9,8 @@ from servable.logs import logger
 from servable.server.http import PEER, Handler, Headers, HttpRequest
 
 _log = logger("server")
+#: In the state of a request that was let in already: the request.
+ADMITTED = "admitted"
 _DROPPED = frozenset({b"content-length", b"date", b"connection", b"transfer-encoding"})
 
 
@@ -136,7 +138,7 @@ def scope_of(request: HttpRequest, addresses: Mapping[str, Any]) -> dict[str, An
         "query_string": query,
         "root_path": "",
         "headers": list(request.headers.items()),
-        "state": {},
+        "state": {ADMITTED: request},
         PEER: request.peer,
         **addresses,
     }

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from servable.security.callers import NOBODY, Caller
 from servable.security.certificates import NO_PEER, Peer
+from servable.server.allowances import FREE, Ticket
 from servable.server.problems import NATIVE, Style
 from servable.tensors import Body
 
@@ -38,9 +39,15 @@ class HttpRequest:
         style: how errors are worded for this caller; whoever finds out what is asked sets it.
         caller: who asks; whoever checks the key sets it, and until then nothing is allowed.
         peer: who is at the other end of the connection, by a certificate.
+        address: of the client; empty when it has none.
+        ticket: of a request that was let in.
+        refusal: why it was not let in.
     """
 
-    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "peer", "repeated", "style", "target")
+    __slots__ = (
+        "address", "body", "caller", "headers", "keep_alive", "method", "peer", "refusal", "repeated",
+        "style", "target", "ticket",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.method = b""
@@ -52,6 +59,13 @@ class HttpRequest:
         self.style: Style = NATIVE
         self.caller: Caller = NOBODY
         self.peer: Peer = NO_PEER
+        self.address = ""
+        self.ticket: Ticket = FREE
+        self.refusal: BaseException | None = None
+
+    def release(self) -> None:
+        """It was answered, or nobody waits for the answer; again does nothing."""
+        self.ticket.release()
 
 
 class Reply(Protocol):
@@ -96,6 +110,14 @@ class Exchange(Protocol):
 
 class Handler(Protocol):
     """What answers requests: the application."""
+
+    def admit(self, request: HttpRequest) -> None:
+        """Let a request in when its headers are there; one that is not let in keeps the ``refusal``.
+
+        Args:
+            request: its headers, and the address of its client.
+        """
+        ...
 
     def handle(self, request: HttpRequest, reply: Reply) -> Exchange | None:
         """Begin to answer a prediction; None when the request is something else and must be called."""
@@ -194,6 +216,12 @@ class PlainReply:
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other whole answer; see ``Reply``."""
         raise NotImplementedError
+
+
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """The address of the client at the other end; empty when it has none."""
+    client = transport.get_extra_info("peername")
+    return str(client[0]) if isinstance(client, tuple) else ""
 
 
 class Dates:

@@ -177,6 +177,7 @@ class Http2Connection(Sending, asyncio.Protocol):
         streams = tuple(self._streams.values())
         self._streams.clear()
         for stream in streams:
+            stream.request.release()
             stream.lost()
 
     def pause_writing(self) -> None:
@@ -202,6 +203,7 @@ class Http2Connection(Sending, asyncio.Protocol):
         self._last = number
         self._opened += 1
         request = HttpRequest()
+        request.address = self.address
         request.method = event.method
         request.target = event.target
         request.peer = self._peer

@@ -6,7 +6,7 @@ from typing import Any
 import zttp
 
 from servable.server.certificates import peer_at
-from servable.server.http import Headers
+from servable.server.http import Headers, address_of
 from servable.server.http2_stream import INTERNAL_ERROR, Stream
 from servable.server.shared import Shared
 from servable.tensors import Body
@@ -25,6 +25,7 @@ class Sending:
     Attributes:
         application: answers.
         limits: on sizes and speeds.
+        address: of the client.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Sending:
         "_streams",
         "_transport",
         "_writable",
+        "address",
         "application",
         "limits",
     )
@@ -55,6 +57,7 @@ class Sending:
         self._shared = shared
         self._transport = transport
         self._peer = peer_at(transport)
+        self.address = address_of(transport)
         self._loop = asyncio.get_running_loop()
         self._protocol = zttp.Connection(zttp.SERVER, zttp.HTTP2)
         self._streams: dict[int, Stream] = {}
@@ -209,6 +212,7 @@ class Sending:
             self._loop.call_soon(self._flush)
 
     def _forget(self, stream: Stream) -> None:
+        stream.request.release()
         if stream.size:
             self.taken(stream, stream.size)
         stream.arriving = False

@@ -6,7 +6,7 @@ is a plain HTTP request, answered like one over HTTP/1.1; calls of gRPC are in `
 
 from typing import Any, Protocol
 
-from servable.errors import RequestTimeout, ServableError
+from servable.errors import RequestTimeout
 from servable.server.checks import too_large
 from servable.server.cycle import Cycle
 from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply
@@ -22,6 +22,7 @@ class Carrier(Protocol):
 
     application: Handler
     limits: ServerSettings
+    address: str
 
     @property
     def now(self) -> float:
@@ -119,7 +120,7 @@ class Stream:
         """The client does not want it any more."""
         raise NotImplementedError
 
-    def refuse(self, error: ServableError) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Answer what cannot be understood, is too large or comes too slowly."""
         raise NotImplementedError
 
@@ -161,6 +162,12 @@ class HttpStream(PlainReply, Stream):
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
 
+    def begin(self) -> None:
+        """The headers are there: whoever is not let in sends the body to nobody."""
+        self.application.admit(self.request)
+        if self.request.refusal is not None:
+            self.refuse(self.request.refusal)
+
     def data(self, data: bytes) -> None:
         """A piece of the body."""
         if self.size > self.carrier.limits.max_body_bytes:
@@ -187,7 +194,7 @@ class HttpStream(PlainReply, Stream):
         if self._cycle is not None:
             self._cycle.disconnect()
 
-    def refuse(self, error: ServableError) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Answer with an error before the request is whole."""
         self.application.reject(error, self.request, self)
 

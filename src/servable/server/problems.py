@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from servable.errors import MethodNotAllowed, Overloaded, ServableError, Unauthenticated
+from servable.errors import LimitReached, MethodNotAllowed, Overloaded, ServableError, Unauthenticated
 from servable.protocols.base import VERSION_HEADER
 from servable.protocols.native import error_body
 
@@ -35,6 +35,11 @@ STATUS: dict[str, int] = {
     "unavailable": 503,
     "model_not_ready": 503,
     "overloaded": 503,
+    "limit_reached": 429,
+    "rate_limited": 429,
+    "concurrency_limited": 429,
+    "quota_exhausted": 429,
+    "too_many_failures": 429,
     "deadline_exceeded": 504,
     "model_died": 503,
     "server_stopping": 503,
@@ -102,8 +107,23 @@ def problem(error: BaseException, request_id: str, style: Style = NATIVE) -> Pro
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", _CHALLENGE + (_ASK if error.browser else b"")))
     if error.retryable:
-        seconds = math.ceil(error.retry_after_s) if isinstance(error, Overloaded) else RETRY_AFTER_S
-        headers.append((b"retry-after", str(max(1, seconds)).encode("ascii")))
+        seconds = RETRY_AFTER_S
+        if isinstance(error, Overloaded | LimitReached):
+            seconds = max(1, math.ceil(error.retry_after_s))
+        headers.append((b"retry-after", b"%d" % seconds))
+        if isinstance(error, LimitReached) and error.amount:
+            headers.extend(_limit_headers(error, seconds))
     status = STATUS[error.code]
     status = style.statuses.get(status, status)
     return Problem(status, error.code, style.body(error, request_id), tuple(headers))
+
+
+def _limit_headers(error: LimitReached, seconds: int) -> tuple[tuple[bytes, bytes], ...]:
+    """The limit that was reached, as the draft "RateLimit header fields for HTTP" writes it.
+
+    Source: draft-ietf-httpapi-ratelimit-headers-11; both fields are lists of strings with parameters.
+    """
+    window = f";w={error.window_s}" if error.window_s else ';qu="concurrent-requests"'
+    policy = f'"{error.policy}";q={error.amount}{window}'
+    state = f'"{error.policy}";r=0;t={seconds}'
+    return (b"ratelimit-policy", policy.encode("ascii")), (b"ratelimit", state.encode("ascii"))

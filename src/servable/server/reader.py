@@ -31,6 +31,7 @@ class RequestReader:
     Args:
         limits: on headers and bodies.
         take: is given every whole request, in order.
+        admit: is given every request when its headers are there, and may set its ``refusal``.
 
     Attributes:
         arriving: how far the request that arrives has come.
@@ -41,6 +42,7 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_admit",
         "_chunk",
         "_fresh",
         "_head_size",
@@ -57,9 +59,15 @@ class RequestReader:
         "request",
     )
 
-    def __init__(self, limits: ServerSettings, take: Callable[[HttpRequest], None]) -> None:
+    def __init__(
+        self,
+        limits: ServerSettings,
+        take: Callable[[HttpRequest], None],
+        admit: Callable[[HttpRequest], None] = lambda _: None,
+    ) -> None:
         self._limits = limits
         self._take = take
+        self._admit = admit
         self._parser = httptools.HttpRequestParser(self)
         self._parts: list[bytes] = []
         self._head_size = 0
@@ -177,13 +185,16 @@ class RequestReader:
         self.arriving = BODY
         if b"expect" in headers:
             self.expects = headers[b"expect"].lower() == b"100-continue"
+        self._admit(request)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self.body_size += len(body)
         if self.body_size > self._limits.max_body_bytes:
             self._refuse(too_large(self._limits.max_body_bytes))
-        self._parts.append(body)
+        if self.request.refusal is None:
+            # The body of one that is refused is of no use to anybody.
+            self._parts.append(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""

@@ -22,6 +22,7 @@ from servable.runtime.mailbox import hand_over
 from servable.runtime.poison import PoisonArea
 from servable.runtime.sharing import Sharing
 from servable.server.lifecycle import ServerLife, settle_in
+from servable.server.limit_area import LimitArea
 from servable.server.turns import Board, Place
 from servable.server.workers import Channel, Failed, ParentLink, Ready, Start, ToWorker
 from servable.serving.changes import change
@@ -34,8 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one worker.
 
     Args:
-        arguments: five descriptors, of the private socket, the listening socket, the way to the keeper of
-            shared models, the board of connections and the area of poison; and the parent's id.
+        arguments: six descriptors, of the private socket, the listening socket, the way to the keeper of
+            shared models, the board of connections, the area of poison and that of limits; and the parent's
+            id.
 
     Returns:
         The exit status.
@@ -53,10 +55,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class _Memory(NamedTuple):
-    """Descriptors of what all workers share: the board of connections, the area of poison."""
+    """Descriptors of what all workers share: the board of connections, the areas of poison and of limits."""
 
     board: int
     poison: int
+    limits: int
 
 
 def _end_with(parent: int) -> None:
@@ -82,7 +85,8 @@ async def _live(
         place = Place(Board(memory.board, start.places), start.place)
         poisons = PoisonArea(memory.poison).of
         sharing = Sharing(start.workers, partial(hand_over, mailbox), poisons)
-        link = ParentLink(channel, place, patient=start.patient, sharing=sharing)
+        limits = LimitArea(memory.limits, start.places, start.place)
+        link = ParentLink(channel, place, patient=start.patient, limits=limits, sharing=sharing)
         await _serve(channel, start, listening, link)
     except ServableError as error:
         channel.send(Failed(error.code, error.message))

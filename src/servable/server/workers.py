@@ -21,6 +21,7 @@ from servable.errors import ServableError, ServerStopping
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge
 from servable.runtime.sharing import ALONE, Sharing
+from servable.server.limit_area import LimitArea
 from servable.server.turns import Accepting, Acceptor, Place, Secure, accept_alone
 from servable.settings import ServerSettings
 
@@ -145,6 +146,8 @@ class Link(Protocol):
     patient: bool
     #: How models are shared with the others.
     sharing: Sharing
+    #: What all of them count of limited callers.
+    limits: LimitArea
 
     async def totals(self, own: Snapshot) -> Snapshot:
         """The figures of all processes together, fresh or not older than the last report.
@@ -184,6 +187,9 @@ class NoLink:
 
     patient = False
     sharing = ALONE
+
+    def __init__(self) -> None:
+        self.limits = LimitArea()
 
     async def totals(self, own: Snapshot) -> Snapshot:
         """Its own figures are all there are."""
@@ -262,6 +268,7 @@ class ParentLink:
         channel: to the parent.
         place: on the board of connections.
         patient: whether others answer already.
+        limits: what all of them count of limited callers; of this process alone when None.
         sharing: how models are shared with the others.
         wait_s: how long a scrape waits for the others' figures.
     """
@@ -272,11 +279,13 @@ class ParentLink:
         place: Place,
         *,
         patient: bool,
+        limits: LimitArea | None = None,
         sharing: Sharing = ALONE,
         wait_s: float = ASK_S,
     ) -> None:
         self.patient = patient
         self.sharing = sharing
+        self.limits = limits or LimitArea()
         self._channel = channel
         self._place = place
         self._wait_s = wait_s

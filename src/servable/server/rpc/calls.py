@@ -12,6 +12,7 @@ from servable.server.http import Exchange, Headers, HttpRequest, PlainReply
 from servable.server.http2_stream import Carrier, Stream
 from servable.server.rpc.framing import (
     ACCEPTS,
+    DETAILS,
     DONE,
     HEADS,
     PREFIX,
@@ -20,11 +21,13 @@ from servable.server.rpc.framing import (
     failed,
     frame,
     message_of,
+    retry_details,
     unpack,
 )
 from servable.server.rpc.inference import Inference
 from servable.tensors import Body
 
+_LIMITED = 429
 #: Longer compressed messages are unpacked away from the event loop.
 UNPACK_HERE = 65_536
 
@@ -74,7 +77,7 @@ class Call(PlainReply, Stream):
             self._exchange.cancel()
             self._exchange = None
 
-    def refuse(self, error: ServableError) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Answer before the call is whole."""
         self.application.refuse(error, self, style=STYLE)
 
@@ -102,7 +105,8 @@ class Call(PlainReply, Stream):
         """An error: nothing but trailers."""
         self._exchange = None
         self._parts = []
-        self.carrier.send_whole(self, 200, [*HEADS, ACCEPTS, *failed(status, body), *_told(headers)], b"")
+        told = [*_told(headers), *_details(status, headers, body)]
+        self.carrier.send_whole(self, 200, [*HEADS, ACCEPTS, *failed(status, body), *told], b"")
 
 
 def _told(headers: Headers) -> Headers:
@@ -114,6 +118,12 @@ def _told(headers: Headers) -> Headers:
         elif name == b"retry-after":
             told.append((b"grpc-retry-pushback-ms", value + b"000"))
     return told
+
+
+def _details(status: int, headers: Headers, body: bytes) -> Headers:
+    """What a client is told of a limit beyond the status: when to try again."""
+    after = next((value for name, value in headers if name == b"retry-after"), b"")
+    return [(DETAILS, retry_details(status, body, int(after)))] if after and status == _LIMITED else []
 
 
 class InferCall(Call):
@@ -173,6 +183,7 @@ class UnaryCall(Call):
 
     async def _run(self) -> None:
         try:
+            await self.request.ticket.granted()
             message, packed = self.whole()
             if packed:
                 most, encoding = (

@@ -3,6 +3,7 @@
 Source: the description of gRPC over HTTP/2.
 """
 
+import base64
 import gzip
 import re
 import zlib
@@ -43,6 +44,9 @@ MEDIA_TYPES = frozenset({MEDIA_TYPE, b"application/grpc+proto"})
 HEADS = ((b"content-type", MEDIA_TYPE),)
 ACCEPTS = (b"grpc-accept-encoding", b"identity,deflate,gzip")
 DONE = ((b"grpc-status", b"0"),)
+#: Carries a ``google.rpc.Status``.
+DETAILS = b"grpc-status-details-bin"
+_RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
 #: Bytes before each message: whether it is compressed, and its length.
 PREFIX = 5
 #: Messages shorter than this are not worth compressing.
@@ -114,3 +118,31 @@ def failed(status: int, message: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """
     text = _ESCAPED.sub(lambda found: b"%%%02X" % found[0][0], message)
     return ((b"grpc-status", b"%d" % CODES.get(status, INTERNAL)), (b"grpc-message", text))
+
+
+def retry_details(status: int, message: bytes, seconds: int) -> bytes:
+    """The trailer ``DETAILS`` of a call to be tried again: a ``google.rpc.Status`` with a ``RetryInfo``.
+
+    Args:
+        status: of HTTP.
+        message: in UTF-8.
+        seconds: after which another try has a chance.
+    """
+    # Fields by number: the seconds of a Duration in RetryInfo.retry_delay, an Any in Status.details.
+    retry = _field(1, b"\x08" + _varint(seconds))
+    details = _field(1, _RETRY_INFO) + _field(2, retry)
+    whole = b"\x08" + _varint(CODES.get(status, INTERNAL)) + _field(2, message) + _field(3, details)
+    return base64.b64encode(whole).rstrip(b"=")
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

@@ -9,7 +9,8 @@ from servable.protocols.oip_grpc import OipGrpcCodec, model_of
 from servable.protocols.oip_grpc_wire import leading
 from servable.security.callers import Caller
 from servable.server import checks as check
-from servable.server.authentication import Authentication
+from servable.server.admission import Admission
+from servable.server.allowances import Ticket
 from servable.server.desk import Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats.base import reference_of
@@ -74,47 +75,39 @@ class Spoken(NamedTuple):
     leading: Callable[[Body], bytes]
 
 
+class _Late(NamedTuple):
+    """A message that cannot be answered at once: packed, for a model to load, or for a quota to wait for."""
+
+    message: Body
+    packed: bool
+    request: HttpRequest
+    ticket: Ticket
+
+
 class Inference:
     """Begins predictions. Belongs to one event loop.
 
     Args:
         application: words the errors.
         desk: finds models, and knows the limits.
-        authentication: knows callers.
+        admission: lets messages of streams in.
         spoken: how they are asked for.
     """
 
-    def __init__(
-        self, application: Handler, desk: Desk, authentication: Authentication, spoken: Spoken
-    ) -> None:
+    def __init__(self, application: Handler, desk: Desk, admission: Admission, spoken: Spoken) -> None:
         settings = desk.settings
         self._maker, self._reference, self._leading = spoken
         self._application = application
         self._desk = desk
-        self._authentication = authentication
+        self._admission = admission
         self._host = desk.host
         self._most = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
         self._stream_limit_s = settings.stream_timeout_s
-        self._checks = check.checks(settings)
         self._table: Table | None = None
         self._known: dict[bytes, Live | Split] = {}
         #: Gives the id under which a call is answered and logged, by its headers.
         self.request_id = RequestIds().of
-
-    def check(self, request: HttpRequest, open_to_all: bool) -> None:
-        """What every call must pass.
-
-        Args:
-            request: is told who asks.
-            open_to_all: whether the method also answers callers without a key.
-
-        Raises:
-            ServableError: it does not.
-        """
-        for passes in self._checks:
-            passes(request)
-        request.caller = self._authentication.caller(request.headers, request.peer, open_to_all=open_to_all)
 
     def begin(
         self, message: Body, packed: bool, request: HttpRequest, reply: Reply, sink: Sink | None = None
@@ -131,13 +124,15 @@ class Inference:
         request_id = self.request_id(request.headers)
         try:
             head = request.headers
+            ticket = request.ticket if sink is None else self._admission.message(request)
             limit, weight = self._limit_s, 1.0
             if not _UNUSUAL.isdisjoint(head):
                 limit = check.limit_of(head, limit)
                 weight = check.weight_of(head)
-            live = None if packed else self._live(request.caller, message, head)
+            live = None if packed or ticket.waits else self._live(request.caller, message, head)
             if live is None:
-                return Later(self._prepare(message, packed, request, reply, sink, request_id, limit, weight))
+                late = _Late(message, packed, request, ticket)
+                return Later(self._prepare(late, reply, sink, request_id, limit, weight))
             if sink is not None and live.streams:
                 return self._stream(live, message, request, sink, request_id, weight)
             prediction = Prediction(live, live.codec_by(self._maker), request_id, reply, limit, weight)
@@ -173,18 +168,21 @@ class Inference:
 
     async def _prepare(
         self,
-        message: Body,
-        packed: bool,
-        request: HttpRequest,
+        late: _Late,
         reply: Reply,
         sink: Sink | None,
         request_id: str,
         limit: float,
         weight: float,
     ) -> Exchange | None:
-        """Unpack the message and load the model; the prediction begins where nothing can come between."""
+        """Wait for the quota, unpack the message and load the model.
+
+        The prediction begins where nothing can come between.
+        """
         started = asyncio.get_running_loop().time()
+        message, packed, request, ticket = late
         try:
+            await ticket.granted()
             if packed:
                 encoding = request.headers.get(b"grpc-encoding", b"")
                 message = await asyncio.to_thread(unpack, message, encoding, self._most)

@@ -13,7 +13,7 @@ from servable.protocols.oip_messages import (
     SERVICE,
     messages,
 )
-from servable.server.authentication import Authentication
+from servable.server.admission import Admission
 from servable.server.desk import Desk
 from servable.server.http import Handler, HttpRequest
 from servable.server.http2_stream import Carrier, Stream
@@ -42,15 +42,16 @@ class Calls:
     Args:
         application: words the errors.
         desk: finds models.
-        authentication: knows callers.
+        admission: lets calls in.
     """
 
-    def __init__(self, application: Handler, desk: Desk, authentication: Authentication) -> None:
+    def __init__(self, application: Handler, desk: Desk, admission: Admission) -> None:
         # Made now, so that no call waits for it.
         messages()
         self._desk = desk
-        self._inference = Inference(application, desk, authentication, OPEN_INFERENCE)
-        self._tensorflow = Inference(application, desk, authentication, tensorflow.SPOKEN)
+        self._admission = admission
+        self._inference = Inference(application, desk, admission, OPEN_INFERENCE)
+        self._tensorflow = Inference(application, desk, admission, tensorflow.SPOKEN)
         self._openers = self._table()
 
     def open(self, carrier: Carrier, number: int, request: HttpRequest) -> Stream:
@@ -68,7 +69,7 @@ class Calls:
             ))  # fmt: skip
         opener = self._openers.get(request.target)
         try:
-            self._inference.check(request, request.target in OPEN)
+            self._admission.admit(request, OPEN.__contains__)
             if opener is None or request.method != b"POST":
                 raise MethodNotAllowed(
                     "There is no such method here; reflection lists those that there are.", []
