@@ -1,4 +1,4 @@
-"""What is known against the packages of the locks, by pip-audit, less what was looked at and does not matter here."""
+"""What pip-audit knows against the packages of the locks, less what was looked at and does not matter here."""
 
 import json
 import subprocess
@@ -58,7 +58,9 @@ def ignored(table: Mapping[str, Any]) -> list[Ignored]:
         if not (isinstance(name, str) and name and isinstance(reason, str) and reason.strip()):
             raise ValueError(f"{IGNORED.name}: every finding has an id and a reason, unlike {entry}.")
         if type(until) is not date:
-            raise ValueError(f"{IGNORED.name}: {name} has a day until which it is ignored, such as 2027-06-30.")
+            raise ValueError(
+                f"{IGNORED.name}: {name} has a day until which it is ignored, such as 2027-06-30."
+            )
         found.append(Ignored(name, reason, until))
     return found
 
@@ -128,8 +130,12 @@ def audit(today: date) -> int:
     for entry in known:
         if today > entry.until:
             print(f"{entry.name} was ignored until {entry.until}: look again whether {entry.reason}")
-    print(f"{len(left)} findings, {len(found) - len(left)} ignored with a reason in requirements/{IGNORED.name}.")
+    print(
+        f"{len(left)} findings, {len(found) - len(left)} ignored with a reason in requirements/{IGNORED.name}."
+    )
     if unknown:
-        print(f"{len(unknown)} packages were not checked, because the service does not know them: "
-              f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
+        print(
+            f"{len(unknown)} packages were not checked, because the service does not know them: "
+            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}"
+        )
     return 1 if left else 2 if unknown else 0

@@ -13,7 +13,9 @@ TORCH = ROOT / "requirements" / "torch.txt"
 #: Of packages in other builds for the same import: which one is locked, by the one that an extra names.
 SAME = {"tensorflow": "tensorflow-cpu", "xgboost": "xgboost-cpu"}
 
-_FIRST = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\]+))?")
+_FIRST = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\]+))?"
+)
 _DIGEST = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _ROOT_NAME = "servable"
 

@@ -33,7 +33,9 @@ def bill() -> dict[str, Any]:
         "licenses": [{"license": {"id": described["license"]}}],
         "purl": f"pkg:pypi/{described['name']}@{_own_version()}",
     }
-    direct = sorted(_ref(each) for each in packages if any(by.startswith("servable") for by in each.needed_by))
+    direct = sorted(
+        _ref(each) for each in packages if any(by.startswith("servable") for by in each.needed_by)
+    )
     # A package may be locked in several versions, for different machines.
     by_name: dict[str, list[str]] = {}
     for each in packages:
@@ -44,7 +46,10 @@ def bill() -> dict[str, Any]:
         "dependencies": [
             {"ref": root["bom-ref"], "dependsOn": direct},
             *(
-                {"ref": _ref(each), "dependsOn": sorted(ref for name in table[each.name] for ref in by_name[name])}
+                {
+                    "ref": _ref(each),
+                    "dependsOn": sorted(ref for name in table[each.name] for ref in by_name[name]),
+                }
                 for each in packages
             ),
         ],

@@ -67,9 +67,7 @@ class Browser:
         self._process.stderr.close()
         self._process.wait(timeout=_LIMIT_S)
 
-    def see(
-        self, url: str, *, until: str = "body", picture: Path | None = None, width: int = 1280
-    ) -> Seen:
+    def see(self, url: str, *, until: str = "body", picture: Path | None = None, width: int = 1280) -> Seen:
         """Open a page.
 
         Args:

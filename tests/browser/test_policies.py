@@ -59,7 +59,9 @@ def report() -> str:
     wrong = np.where(np.arange(60) < 6, (truth + 1) % 3, truth)
     chances = np.eye(3)[wrong] * 0.8 + 0.2 / 3
     evaluation = evaluate(signature, truth, {"prediction": wrong, "probabilities": chances})
-    return render(Report(title=PROBES[0], evaluation=evaluation, signature=signature, data=PROBES[1], notes=PROBES))
+    return render(
+        Report(title=PROBES[0], evaluation=evaluation, signature=signature, data=PROBES[1], notes=PROBES)
+    )
 
 
 @pytest.fixture(scope="module")

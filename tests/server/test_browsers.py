@@ -26,7 +26,9 @@ REPORT = "<!doctype html><html><head><title>r</title></head><body><p style='x'>r
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("browsers") / "home"
     publish_iris(home, report=REPORT.encode())
-    with servable.serve(home=home, port=0, background=True, allowed_origins=("https://app.example",)) as server:
+    with servable.serve(
+        home=home, port=0, background=True, allowed_origins=("https://app.example",)
+    ) as server:
         yield server.url
 
 
@@ -134,7 +136,9 @@ def test_every_answer_says_what_it_is(url: str) -> None:
         "refused": httpx.post(f"{url}/models/iris/predict", json={}),
         "lines": httpx.post(f"{url}/models/iris/stream", content=b"[5.1,3.5,1.4,0.2]\n"),
         "foreign": httpx.post(f"{url}/models/iris/predict", json=body, headers={"origin": "http://x"}),
-        "chosen": httpx.post(f"{url}/models/iris/predict", json=body, headers={"origin": "https://app.example"}),
+        "chosen": httpx.post(
+            f"{url}/models/iris/predict", json=body, headers={"origin": "https://app.example"}
+        ),
         "missing": httpx.get(f"{url}/nothing"),
         "models": httpx.get(f"{url}/models"),
         "metrics": httpx.get(f"{url}/metrics"),
@@ -155,7 +159,9 @@ def test_every_answer_says_what_it_is(url: str) -> None:
         assert answer.headers["cross-origin-resource-policy"] == "same-origin", name
         assert answer.headers["content-security-policy"].startswith("default-src 'none'"), name
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"], name
-        assert answer.headers["cache-control"] == ("private, max-age=3600" if name == "script" else "no-store")
+        assert answer.headers["cache-control"] == (
+            "private, max-age=3600" if name == "script" else "no-store"
+        )
     for name in ("page", "docs", "report"):
         headers = answers[name].headers
         assert headers["referrer-policy"] == "no-referrer"

@@ -81,7 +81,7 @@ class Keys:
             if not old:
                 raise _missing(name, "active ")
             newest = old[-1]
-            # A rotation cuts the time of every key before, so only the last one of the name has its own still.
+            # A rotation cuts the time of every key before it, so only the last one of a name has its own.
             last_made = _named(connection, newest.name)[-1]
             if lasting is None and last_made.expires_at:
                 lasting = _moment(last_made.expires_at) - _moment(last_made.created_at)

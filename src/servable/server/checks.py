@@ -125,7 +125,7 @@ def _own_page(accepted: Collection[bytes]) -> Check:
         host = headers.get(b"host", b"").lower()
         if not place or place.removesuffix(usual) != host.removesuffix(usual):
             raise OriginRefused(
-                "A page of another origin may not send this here; add its origin to the setting allowed_origins."
+                "A page of another origin may not send this; add its origin to the setting allowed_origins."
             )
 
     return check
