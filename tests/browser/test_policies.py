@@ -113,8 +113,7 @@ def test_what_a_policy_refuses_is_noticed(browser: Browser, tmp_path: Path, file
 
 @pytest.mark.parametrize(
     ("path", "until"),
-    [("/", "body"), ("/docs", ".opblock"), ("/docs#/iris/predict_iris", ".opblock-body .execute"),
-     ("/models/iris/report", "body")],
+    [("/", "body"), ("/docs#/iris/predict_iris", ".opblock-body .execute"), ("/models/iris/report", "body")],
 )  # fmt: skip
 def test_served_pages(browser: Browser, url: str, path: str, until: str, tmp_path: Path) -> None:
     seen = browser.see(url + path, until=until)

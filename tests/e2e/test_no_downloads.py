@@ -55,7 +55,7 @@ def test_an_address_elsewhere_is_noticed(tmp_path: Path) -> None:
     assert "192.0.2.1" in found.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_main_roads_stay_on_this_machine(tmp_path: Path) -> None:
     environment, found, seen = watched(tmp_path)
     done = subprocess.run(
