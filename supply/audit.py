@@ -1,4 +1,4 @@
-"""What pip-audit knows against the packages of the locks, less what was looked at and does not matter here."""
+"""What pip-audit knows against the locked packages, less what was looked at and does not matter here."""
 
 import json
 import subprocess
@@ -130,9 +130,7 @@ def audit(today: date) -> int:
     for entry in known:
         if today > entry.until:
             print(f"{entry.name} was ignored until {entry.until}: look again whether {entry.reason}")
-    print(
-        f"{len(left)} findings, {len(found) - len(left)} ignored with a reason in requirements/{IGNORED.name}."
-    )
+    print(f"{len(left)} findings, {len(found) - len(left)} ignored, see requirements/{IGNORED.name}.")
     if unknown:
         print(
             f"{len(unknown)} packages were not checked, because the service does not know them: "

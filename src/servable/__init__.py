@@ -12,6 +12,7 @@ Everything public is here and is imported when it is first used, so that ``impor
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ if TYPE_CHECKING:
     from servable.workflows.watch import watch
 
 __version__ = "0.1.0"
+
+#: By these libraries tell nobody about models and machines. They are read when a library is imported, and
+#: processes that are started hand them on; whoever has set one of them already has decided.
+_NO_TELEMETRY = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "true",
+}
+for _name, _value in _NO_TELEMETRY.items():
+    os.environ.setdefault(_name, _value)
 
 __all__ = [
     "AsyncClient",

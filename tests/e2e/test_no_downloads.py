@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.making import write_graph
+
 ROAD = Path(__file__).with_name("staying_home.py")
 #: Python runs a module of this name at the start of every process that sees it.
 _WATCHING = '''"""Writes down every address outside this machine, and lets nobody reach one."""
@@ -55,6 +57,32 @@ def test_an_address_elsewhere_is_noticed(tmp_path: Path) -> None:
     assert "192.0.2.1" in found.read_text()
 
 
+def test_onnxruntime_keeps_no_reports_for_its_maker(tmp_path: Path) -> None:
+    """Its builds report sessions and names of models, from threads that Python knows nothing of.
+
+    What is to be sent lies in a database in the folder of its user, beside an id of the machine.
+    """
+    write_graph(tmp_path / "model.onnx")
+    own = tmp_path / "own"
+    own.mkdir()
+    decided = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI")
+    environment = {name: value for name, value in os.environ.items() if name not in decided}
+    code = f"import servable, onnxruntime; onnxruntime.InferenceSession({str(tmp_path / 'model.onnx')!r})"
+    subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(own)}, check=True)
+    assert list(own.rglob("*onnxruntime*")) == []
+
+
+def test_a_choice_that_was_made_stays() -> None:
+    names = ("ORT_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY")
+    environment = {**os.environ, names[0]: "0"}
+    environment.pop(names[1], None)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os, servable; print(*map(os.environ.get, {names}))"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["0", "true"]
+
+
 @pytest.mark.soak
 def test_the_main_roads_stay_on_this_machine(tmp_path: Path) -> None:
     environment, found, seen = watched(tmp_path)
@@ -72,7 +100,7 @@ def test_the_main_roads_stay_on_this_machine(tmp_path: Path) -> None:
 def test_no_library_does_either(tmp_path: Path) -> None:
     """The same as the kernel sees it, for libraries that are not Python."""
     trace = tmp_path / "trace"
-    words = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace)]
+    words = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace)]
     done = subprocess.run(
         [*words, sys.executable, ROAD, tmp_path], capture_output=True, text=True, check=False
     )
