@@ -84,6 +84,11 @@ def findings_of(told: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
+def checked_of(told: Mapping[str, Any]) -> int:
+    """How many packages pip-audit learned something about."""
+    return sum("vulns" in package for package in told["dependencies"])
+
+
 def skipped_of(told: Mapping[str, Any]) -> list[str]:
     """The packages about which pip-audit learned nothing; a mirror may know no vulnerabilities at all."""
     return [str(package["name"]) for package in told["dependencies"] if "skip_reason" in package]
@@ -123,6 +128,9 @@ def audit(today: date) -> int:
         return 2
     found = [finding for told in answers for finding in findings_of(told)]
     unknown = [name for told in answers for name in skipped_of(told)]
+    if not sum(map(checked_of, answers)):
+        print("Nothing was checked, because the vulnerability service knows none of the locked packages.")
+        return 2
     left = open_findings(found, known, today)
     for finding in left:
         mended = f"mended in {', '.join(finding.mended)}" if finding.mended else "not mended yet"

@@ -108,7 +108,7 @@ def test_findings_are_ignored_for_a_time_and_for_a_reason(supply: dict[str, Modu
         ("a 1", ("PYSEC-2",)),
     ]
     # What nobody knows was not checked.
-    assert audit.skipped_of(told) == ["c"]
+    assert (audit.skipped_of(told), audit.checked_of(told)) == (["c"], 2)
     known = audit.ignored({"finding": [{"id": "CVE-1", "reason": "not reached", "until": date(2027, 1, 1)}]})
     assert [each.names for each in audit.open_findings(found, known, date(2027, 1, 1))] == [("PYSEC-2",)]
     assert len(audit.open_findings(found, known, date(2027, 1, 2))) == 2

@@ -13,14 +13,17 @@ from browser.chromium import CHROMIUM, Browser
 from servable.artifact.signature import Signature
 from servable.clock import SystemClock
 from servable.registry.home import open_home
+from servable.registry.rollout_records import Event
 from servable.registry.turns import Turns
 from servable.training.drift_report import render as render_drift
 from servable.training.evaluate import evaluate
 from servable.training.report import Report, render
 from servable.updating.reports import write_history, write_turn
+from servable.workflows.rollout_page import render as render_rollout
 from serving.making import IRIS, publish_iris
 from training.test_drift_report import report as drift_report
 from updating.turns import turn
+from workflows.test_rollout_page import outcome as rollout_outcome
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no browser: chromium is not on PATH (a Debian package)")
 
@@ -93,6 +96,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_history("iris", folder / "turns.html", home=home)
     servable.deploy("iris:1", canary="5,50", home=home)
     servable.show_rollout("iris", report=folder / "rollout.html", home=home)
+    said = Event(at="2026-01-01T00:00:00Z", decision="start", step=0, reason=PROBES[1])
+    steered = rollout_outcome(reason=PROBES[0], events=(said,), kind="canary")
+    (folder / "told.html").write_text(render_rollout(steered, ()), encoding="utf-8")
     drifted = msgspec.structs.replace(drift_report(name=PROBES[1]), data=PROBES[0], notes=PROBES)
     (folder / "drift.html").write_text(render_drift(drifted), encoding="utf-8")
     (folder / "report.html").write_text(report(), encoding="utf-8")
@@ -122,7 +128,7 @@ def test_served_pages(browser: Browser, url: str, path: str, until: str, tmp_pat
     assert all(each.startswith((url, "data:")) for each in seen.asked), seen.asked
 
 
-@pytest.mark.parametrize("name", ["report", "drift", "turn", "turns", "rollout"])
+@pytest.mark.parametrize("name", ["report", "drift", "turn", "turns", "rollout", "told"])
 def test_pages_as_files(browser: Browser, files: dict[str, Path], name: str, tmp_path: Path) -> None:
     seen = browser.see(f"file://{files[name]}")
     assert seen.refused == ()

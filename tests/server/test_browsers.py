@@ -16,6 +16,8 @@ from servable.server.checks import checks
 from servable.server.http import HttpRequest
 from servable.server.safe_headers import safe_headers
 from servable.settings import ServerSettings
+from server.scenes import played
+from server.test_http2 import Scene
 from serving.making import publish_iris
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -124,6 +126,31 @@ def test_the_name_of_every_protocol_counts(url: str) -> None:
             with pytest.raises(grpc.RpcError) as refused:
                 live(b"", timeout=20)
             assert "allowed_hosts" in refused.value.details()
+
+
+def literal(text: bytes) -> bytes:
+    return bytes([len(text)]) + text
+
+
+@pytest.mark.parametrize(
+    ("names", "heard"),
+    [
+        (b"\x01" + literal(b"a.example"), b"a.example"),
+        (b"\0" + literal(b"host") + literal(b"b.example"), b"b.example"),
+        # Two names for one request are none.
+        (b"\x01" + literal(b"a.example") + b"\0" + literal(b"host") + literal(b"b.example"), None),
+        (b"\x01" + literal(b"a.example") + b"\x01" + literal(b"b.example"), None),
+    ],
+)
+def test_the_name_of_http2_is_its_authority(names: bytes, heard: bytes | None) -> None:
+    async def course(scene: Scene) -> None:
+        # GET, http and a path in the form of HPACK.
+        block = b"\x82\x86\x04" + literal(b"/") + names
+        scene.say(len(block).to_bytes(3, "big") + b"\x01\x05" + (1).to_bytes(4, "big") + block)
+        found = [exchange.request.headers[b"host"] for exchange in scene.application.exchanges]
+        assert found == ([] if heard is None else [heard])
+
+    played(course, Scene)
 
 
 # ---------------------------------------------------------------------- headers
