@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from servable.frameworks.python_model import Model, model
     from servable.updating.update import update
     from servable.workflows.add import add
+    from servable.workflows.bill import bill_of_materials
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.drift import drift
     from servable.workflows.evaluate import evaluate
@@ -67,6 +68,7 @@ __all__ = [
     "ServableError",
     "add",
     "asgi",
+    "bill_of_materials",
     "change_rollout",
     "create_key",
     "deploy",
@@ -110,6 +112,7 @@ _HOMES = {
     "ServableError": "servable.errors",
     "add": "servable.workflows.add",
     "asgi": "servable.engines.embedded",
+    "bill_of_materials": "servable.workflows.bill",
     "change_rollout": "servable.workflows.rollouts",
     "create_key": "servable.workflows.keys",
     "deploy": "servable.workflows.deploy",

@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from servable import __version__
 from servable.cli import (
+    bill,
     build,
     certificates,
     demo,
@@ -25,7 +26,6 @@ from servable.cli import (
     updating,
 )
 from servable.cli.output import complain
-
 
 class Bounded(TyperGroup):
     """The group of verbs; whatever a verb raises ends as one sentence and an exit code."""
@@ -49,14 +49,12 @@ class Bounded(TyperGroup):
                 raise
             raise _ended(error) from error
 
-
 def _ended(error: BaseException) -> typer.Exit:
     """Say the sentence and give the exit that stands for this error."""
     ending = exits.ending(error)
     if ending.sentence:
         complain(ending.sentence)
     return typer.Exit(ending.code)
-
 
 app = typer.Typer(
     name="servable",
@@ -70,13 +68,11 @@ app = typer.Typer(
     "[bold]servable serve model.onnx[/bold]",
 )
 
-
 def _version(wanted: bool) -> None:
     """Print the version and end."""
     if wanted:
         typer.echo(f"servable {__version__}")
         raise typer.Exit
-
 
 @app.callback()
 def _root(
@@ -85,7 +81,6 @@ def _root(
     ] = False,
 ) -> None:
     """Options of the command itself."""
-
 
 for group in (
     demo,
@@ -102,8 +97,8 @@ for group in (
     certificates,
     privacy,
 ):
+for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating, keys, bill):
     group.register(app)
-
 
 def main() -> None:
     """The entry point of the command ``servable``."""
@@ -111,7 +106,6 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
-
 
 if __name__ == "__main__":
     main()
