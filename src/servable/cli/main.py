@@ -96,8 +96,8 @@ for group in (
     keys,
     certificates,
     privacy,
+    bill,
 ):
-for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating, keys, bill):
     group.register(app)
 
 def main() -> None:

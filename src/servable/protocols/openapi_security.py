@@ -20,10 +20,9 @@ _CHALLENGE: Schema = {
 }
 _REFUSALS = {
     "401": "There is no API key or token, or none that is valid.",
-    "403": "The caller may not do this.",
-    "401": "There is no API key, or none that is valid.",
-    "403": "The key does not allow this, or a page of another origin made a browser send it.",
+    "403": "The caller may not do this, or a page of another origin made a browser send it.",
 }
+
 
 def guarded(document: Schema, signs: Collection[str]) -> Schema:
     """A document of a server that wants keys.
@@ -40,6 +39,7 @@ def guarded(document: Schema, signs: Collection[str]) -> Schema:
         for path, item in document["paths"].items()
     }
     return {**document, "paths": paths, "components": components}
+
 
 def _guarded(operation: Any) -> Any:
     """An operation with what it wants; what is no operation, such as a list of parameters, is left."""
