@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "requirements"
-#: Packages that an extra names and no environment of the tests gets; the next ``make lock`` takes it in.
-_LATER = {"psycopg"}
+#: Packages that an extra names and that the next ``make lock`` takes in.
+_LATER = {"psycopg", "pyjwt"}
 
 
 @pytest.fixture(scope="module")
