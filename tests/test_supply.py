@@ -52,7 +52,7 @@ def test_every_requirement_of_the_project_is_locked(supply: dict[str, ModuleType
     wanted = set().union(*map(locks.names, [table["dependencies"], *table["optional-dependencies"].values()]))
     assert wanted - locked <= _LATER
     small = {each.name for each in locks.read((REQUIREMENTS / "test.lock").read_text())}
-    assert locks.names(table["dependencies"]) <= small
+    assert locks.names(table["dependencies"]) - small <= _LATER
 
 
 def test_setup_takes_what_the_digests_say_and_compiles_nothing() -> None:

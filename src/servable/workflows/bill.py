@@ -2,10 +2,10 @@
 
 import json
 import uuid
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from servable import __version__
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import Manifest
 from servable.artifact.signature import Field, Signature
@@ -53,7 +53,7 @@ def bill_of_materials(
 def bill(record: VersionRecord, manifest: Manifest, signature: Signature) -> dict[str, Any]:
     """The bill of a version. Pure."""
     name = f"{record.model}:{record.version}"
-    libraries = [
+    libraries: list[dict[str, Any]] = [
         {
             "type": "library",
             "bom-ref": f"pkg:pypi/{library}@{version}",
@@ -63,7 +63,7 @@ def bill(record: VersionRecord, manifest: Manifest, signature: Signature) -> dic
         }
         for library, version in sorted(manifest.libraries.items())
     ]
-    files = [
+    files: list[dict[str, Any]] = [
         {
             "type": "file",
             "bom-ref": f"{name}/{entry.path}",
@@ -75,7 +75,9 @@ def bill(record: VersionRecord, manifest: Manifest, signature: Signature) -> dic
     body: dict[str, Any] = {
         "metadata": {
             "timestamp": record.created_at,
-            "tools": {"components": [{"type": "application", "name": "servable", "version": __version__}]},
+            "tools": {
+                "components": [{"type": "application", "name": "servable", "version": version_of("servable")}]
+            },
             "component": {
                 "type": "machine-learning-model",
                 "bom-ref": name,
