@@ -27,6 +27,7 @@ from servable.cli import (
 )
 from servable.cli.output import complain
 
+
 class Bounded(TyperGroup):
     """The group of verbs; whatever a verb raises ends as one sentence and an exit code."""
 
@@ -49,12 +50,14 @@ class Bounded(TyperGroup):
                 raise
             raise _ended(error) from error
 
+
 def _ended(error: BaseException) -> typer.Exit:
     """Say the sentence and give the exit that stands for this error."""
     ending = exits.ending(error)
     if ending.sentence:
         complain(ending.sentence)
     return typer.Exit(ending.code)
+
 
 app = typer.Typer(
     name="servable",
@@ -68,11 +71,13 @@ app = typer.Typer(
     "[bold]servable serve model.onnx[/bold]",
 )
 
+
 def _version(wanted: bool) -> None:
     """Print the version and end."""
     if wanted:
         typer.echo(f"servable {__version__}")
         raise typer.Exit
+
 
 @app.callback()
 def _root(
@@ -81,6 +86,7 @@ def _root(
     ] = False,
 ) -> None:
     """Options of the command itself."""
+
 
 for group in (
     demo,
@@ -100,12 +106,14 @@ for group in (
 ):
     group.register(app)
 
+
 def main() -> None:
     """The entry point of the command ``servable``."""
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
+
 
 if __name__ == "__main__":
     main()
