@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 ALL := .venv-all
 ALL_STAMP := $(ALL)/.setup-stamp
+AUDIT := .venv-audit
+AUDIT_STAMP := $(AUDIT)/.setup-stamp
 
 # Tests and measurements start hundreds of processes; each would compile every module again, half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all setup-system run test test-all coverage lint bench soak lock clean
+.PHONY: help setup setup-all setup-system run test test-all coverage lint bench soak audit sbom lock clean
 
 help: ## Show these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,12 +65,24 @@ bench: setup ## Measure against ten other servers, half an hour; writes bench/RE
 soak: setup ## The tests that take too long for every change, and every property on many more examples
 	@SERVABLE_TEST_EXAMPLES=10 $(BIN)/pytest -q -m "soak or hypothesis"
 
+$(AUDIT_STAMP): requirements/audit.lock
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv --without-pip $(AUDIT)
+	@$(PYTHON) -m pip --python $(AUDIT)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/audit.lock
+	@touch $@
+
+audit: $(AUDIT_STAMP) ## Ask PyPI what is known against the locked packages; needs the internet
+	@$(AUDIT)/bin/python -m supply audit
+
+sbom: $(AUDIT_STAMP) ## Write the software bill of materials (CycloneDX) to dist/servable.cdx.json
+	@$(AUDIT)/bin/python -m supply sbom --check
+
 # PyTorch comes from requirements/torch.txt, without the libraries for GPUs that other builds bring.
 NOT_LOCKED := --no-emit-package torch --no-emit-package triton
 
 lock: setup ## Write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --group test --group build --extra train --extra monitoring pyproject.toml -o requirements/test.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group test --group build --group frameworks --extra train --extra monitoring --constraint requirements/test.lock $(NOT_LOCKED) pyproject.toml -o requirements/all.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --group test --group build --group frameworks --extra train --extra monitoring --constraint requirements/test.lock --extra postgresql $(NOT_LOCKED) pyproject.toml -o requirements/all.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade requirements/audit.in -o requirements/audit.lock
 
 clean: ## Remove the environment and everything made by tools
-	rm -rf $(VENV) $(ALL) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build
+	rm -rf $(VENV) $(ALL) $(AUDIT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist build

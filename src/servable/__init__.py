@@ -12,6 +12,7 @@ Everything public is here and is imported when it is first used, so that ``impor
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from servable.frameworks.python_model import Model, model
     from servable.updating.update import update
     from servable.workflows.add import add
+    from servable.workflows.bill import bill_of_materials
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.drift import drift
     from servable.workflows.evaluate import evaluate
@@ -43,6 +45,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+#: By these libraries tell nobody about models and machines. They are read when a library is imported, and
+#: processes that are started hand them on; whoever has set one of them already has decided.
+_NO_TELEMETRY = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "true",
+}
+for _name, _value in _NO_TELEMETRY.items():
+    os.environ.setdefault(_name, _value)
+
 __all__ = [
     "AsyncClient",
     "Client",
@@ -55,6 +68,7 @@ __all__ = [
     "ServableError",
     "add",
     "asgi",
+    "bill_of_materials",
     "change_rollout",
     "create_key",
     "deploy",
@@ -98,6 +112,7 @@ _HOMES = {
     "ServableError": "servable.errors",
     "add": "servable.workflows.add",
     "asgi": "servable.engines.embedded",
+    "bill_of_materials": "servable.workflows.bill",
     "change_rollout": "servable.workflows.rollouts",
     "create_key": "servable.workflows.keys",
     "deploy": "servable.workflows.deploy",

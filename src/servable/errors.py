@@ -22,7 +22,8 @@
     │   └── RouteNotFound
     ├── AccessError             who asks may not do that
     │   ├── Unauthenticated     no key, or none that is valid
-    │   └── Forbidden           a valid key that does not allow it
+    │   ├── Forbidden           a valid key that does not allow it
+    │   └── OriginRefused       sent by a browser for a page of somebody else
     ├── MethodNotAllowed        the thing exists, the verb does not
     ├── NotOffered              a wire format has it and this server does not
     ├── ConflictError           the present state does not allow it (nothing to roll back to, name taken)
@@ -197,6 +198,10 @@ class Unauthenticated(AccessError, code="unauthenticated"):
 
 class Forbidden(AccessError, code="forbidden"):
     """The key is valid and does not allow it."""
+
+
+class OriginRefused(AccessError, code="origin_refused"):
+    """A page of somebody else made a browser send it (a guard against forged requests)."""
 
 
 class MethodNotAllowed(ServableError, code="method_not_allowed"):

@@ -92,6 +92,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         (),
         "Host names answered to besides localhost; '*' for all. Empty: all unless bound to loopback.",
     )
+    allowed_origins: tuple[str, ...] = _setting(
+        (),
+        "Origins of other pages that may send more than reading requests without a key in a header, such as "
+        "https://app.example; '*' for all.",
+    )
     max_body_bytes: int = _setting(
         64 * 1024 * 1024, "Largest request body, in bytes.", least=1024, most=2**31
     )

@@ -205,7 +205,7 @@ def test_every_example_is_accepted_by_the_codec(api: dict[str, Any], name: str, 
 
 def test_errors_are_documented(api: dict[str, Any]) -> None:
     responses = api["paths"]["/models/income/predict"]["post"]["responses"]
-    errors = (400, 404, 405, 406, 408, 413, 415, 421, 422, 429, 431, 500, 503, 504)
+    errors = (400, 403, 404, 405, 406, 408, 413, 415, 421, 422, 429, 431, 500, 503, 504)
     assert set(responses) == {"200", *map(str, errors)}
     assert "Allow" in responses["405"]["headers"]
     for path in ("/models", "/models/{name}", "/models/{name}/report", "/healthz", "/readyz", "/metrics"):

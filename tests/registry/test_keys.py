@@ -73,6 +73,19 @@ def test_a_rotated_key_lasts_for_the_overlap(place: Home, clock: FakeClock) -> N
         place.keys.rotate("other", DAY)
 
 
+def test_a_key_whose_time_was_cut_is_replaced_by_one_that_lasts_as_long_as_it_was_made_for(
+    place: Home, clock: FakeClock
+) -> None:
+    first = place.keys.create("ci", SCOPES, 10 * DAY).record
+    place.keys.rotate("ci", DAY)
+    clock.advance(3600)
+    again = place.keys.rotate(first.id, DAY).record
+    assert again.expires_at == "2026-02-10T13:00:00Z"
+    # Also when the key that took its place is not valid any more.
+    place.keys.revoke(again.id)
+    assert place.keys.rotate(first.id, DAY).record.expires_at == "2026-02-10T13:00:00Z"
+
+
 def test_revoked_keys(place: Home, clock: FakeClock) -> None:
     first = place.keys.create("ci", SCOPES).record
     second = place.keys.rotate("ci", DAY).record

@@ -246,9 +246,7 @@ def test_the_pages_and_their_policies(visit: Callable[..., Any]) -> None:
         assert len(file.content) > 300
     report = get(visit, "/models/iris/report")
     assert report.content == REPORT
-    assert report.headers["content-security-policy"].startswith(
-        "default-src 'none'; style-src 'unsafe-inline'"
-    )
+    assert report.headers["content-security-policy"].startswith("default-src 'none'; img-src data:;")
     for page in (landing, docs, report):
         assert page.headers["content-type"].startswith("text/html")
         assert page.headers["x-content-type-options"] == "nosniff"

@@ -65,8 +65,9 @@ def plan_of(
     Raises:
         SettingInvalid: a setting does not exist or cannot be used.
     """
-    # Which names an application answers to is for the application to say, not for what is mounted in it.
-    flags = {"allowed_hosts": ("*",), **settings, "home": str(home) if home is not None else None}
+    # Which names and pages an application answers to is for it to say, not for what is mounted in it.
+    everybody = {"allowed_hosts": ("*",), "allowed_origins": ("*",)}
+    flags = {**everybody, **settings, "home": str(home) if home is not None else None}
     texts = tuple(str(model) for model in models)
     return Plan(load_settings(flags), texts, str(sample) if sample is not None else None, trust)
 

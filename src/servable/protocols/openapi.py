@@ -19,6 +19,7 @@ Schema = dict[str, Any]
 FORMATS_PATH = "/openapi-formats.json"
 _ERRORS = {
     "400": "The body is not of its content type, or is JSON and not an object.",
+    "403": "A page of another origin made a browser send it.",
     "404": "No such model or version is served here.",
     "405": "The address takes other verbs: those of the header `Allow`.",
     "406": "The header Accept takes none of the forms of an answer.",

@@ -18,6 +18,7 @@ _NAME = "model_name"
 #: What may go wrong in every format, in words.
 _ERRORS = {
     "400": "The body is not of its form, or values do not fit.",
+    "403": "A page of another origin made a browser send it.",
     "404": "No such model or version is served here.",
     "405": "The address takes other verbs: those of the header `Allow`.",
     "408": "The request arrived too slowly.",

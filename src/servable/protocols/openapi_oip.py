@@ -18,7 +18,7 @@ DATATYPES = (
 _TEXT: Schema = {"type": "string"}
 _JSON = "application/json"
 #: A caller has to change something; the server cannot answer now.
-_REFUSALS = ("400", "404", "405", "408", "413", "415", "421", "422", "429", "431", "501", "503", "504")
+_REFUSALS = ("400", "403", "404", "405", "408", "413", "415", "421", "422", "429", "431", "501", "503", "504")
 
 
 def oip_document(models: Sequence[str] = (), versions: Sequence[str] = ()) -> Schema:

@@ -20,7 +20,7 @@ _CHALLENGE: Schema = {
 }
 _REFUSALS = {
     "401": "There is no API key or token, or none that is valid.",
-    "403": "The caller may not do this.",
+    "403": "The caller may not do this, or a page of another origin made a browser send it.",
 }
 
 

@@ -49,6 +49,7 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "version_not_found": (404, "ModelVersionNotFoundException"),
         "unauthenticated": (401, "InvalidKeyException"),
         "forbidden": (403, "InvalidKeyException"),
+        "origin_refused": (403, "BadRequestException"),
         "method_not_allowed": (405, "MethodNotAllowedException"),
         "not_acceptable": (406, "BadRequestException"),
         "not_offered": (501, "NotImplementedException"),

@@ -81,7 +81,7 @@ class Keys:
         Args:
             name: of the key, or its id.
             overlap: for how long the old ones are valid still; they never get more time than they had.
-            lasting: for how long the new one is; None for as long as the old one was made for.
+            lasting: for how long the new one is; None for as long as the last one of the name was made for.
 
         Raises:
             NotFoundError: no active key has that name.
@@ -93,8 +93,10 @@ class Keys:
             if not old:
                 raise _missing(name, "active ")
             newest = old[-1]
-            if lasting is None and newest.expires_at:
-                lasting = _moment(newest.expires_at) - _moment(newest.created_at)
+            # A rotation cuts the time of every key before it, so only the last one of a name has its own.
+            last_made = _named(connection, newest.name)[-1]
+            if lasting is None and last_made.expires_at:
+                lasting = _moment(last_made.expires_at) - _moment(last_made.created_at)
             last = timestamp(_end(now, overlap) or now)
             for key in old:
                 kept = min(key.expires_at or last, last)

@@ -89,7 +89,7 @@ class Shown(NamedTuple):
 
 #: Takes the place of a key that nobody has, so that a check takes the same time.
 _NOBODY = Shown("", "-" * 43)
-_NO_SALT = bytes(16)
+_NO_SALT, _NO_DIGEST = "00" * 16, "0" * 64
 
 
 def shown(text: str) -> Shown | None:
@@ -107,7 +107,7 @@ def matches(given: Shown | None, record: KeyRecord | None) -> bool:
         given: what the caller showed; None for what is no key.
         record: the one with its id; None when there is none.
     """
-    salt = _NO_SALT if record is None else bytes.fromhex(record.salt)
-    digest = digest_of((given or _NOBODY).secret, salt)
-    equal = hmac.compare_digest(digest, "0" * 64 if record is None else record.digest)
+    salt, held = (_NO_SALT, _NO_DIGEST) if record is None else (record.salt, record.digest)
+    digest = digest_of((given or _NOBODY).secret, bytes.fromhex(salt))
+    equal = hmac.compare_digest(digest, held)
     return equal and given is not None and record is not None

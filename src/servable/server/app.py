@@ -33,6 +33,7 @@ from servable.server.mounts import limited, routed, target_of
 from servable.server.problems import NATIVE, Style, problem
 from servable.server.replies import AsgiReply, read_body
 from servable.server.routes import routes
+from servable.server.safe_headers import safe_headers
 from servable.server.streaming import deliver
 from servable.server.workers import Link, NoLink
 from servable.serving.answer import Prediction
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from servable.server.rpc.table import Calls
 
 _log = logger("server")
-_SAFE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 #: Addresses of which is remembered what they mean.
 _KNOWN = 10_000
 #: Headers that change how a prediction is answered; without any of them there is nothing to look at.
@@ -76,6 +76,7 @@ class Application:
     ) -> None:
         self.host = host
         self.draining = False
+        self._safe = safe_headers(settings)
         self._max_body = settings.max_body_bytes
         self._limit_s = settings.request_timeout_s
         self.authentication = authentication or Authentication(settings)
@@ -226,7 +227,7 @@ class Application:
         if request.method != b"OPTIONS":
             raise MethodNotAllowed("Predictions are asked for with POST.", ["POST", "OPTIONS"])
         own = (b"x-request-id", request_id.encode("ascii"))
-        reply.respond(204, ((b"allow", b"POST, OPTIONS"), *_SAFE, own), b"")
+        reply.respond(204, ((b"allow", b"POST, OPTIONS"), *self._safe, own), b"")
         return AT_ONCE
 
     def _asked(self, request: HttpRequest) -> Asked:
@@ -292,7 +293,7 @@ class Application:
         if not isinstance(error, ServableError):
             _log.error("a request failed inside", extra=fields(request_id=request_id), exc_info=error)
         own = (b"x-request-id", request_id.encode("ascii"))
-        reply.respond(told.status, (*_SAFE, *told.headers, own), told.body, close=close)
+        reply.respond(told.status, (*self._safe, *told.headers, own), told.body, close=close)
 
     def reject(self, error: BaseException, request: HttpRequest, reply: Reply) -> None:
         """Answer a request that could not be taken in whole; see ``http.Handler``."""
@@ -346,12 +347,12 @@ class Application:
     async def _stream(
         self, asked: Asked, request: HttpRequest, request_id: str, receive: Any, send: Any
     ) -> None:
-        own = (*_SAFE, (b"x-request-id", request_id.encode("ascii")))
+        own = (*self._safe, (b"x-request-id", request_id.encode("ascii")))
         begin = cast(Streaming, asked.door.streaming).begin
         await deliver(lambda: begin(self._desk, asked.reference, request, request_id), own, receive, send)
 
     async def _route(self, scope: Any, state: dict[str, Any], receive: Any, send: Any) -> None:
-        own = (*_SAFE, (b"x-request-id", str(state["request_id"]).encode("ascii")))
+        own = (*self._safe, (b"x-request-id", str(state["request_id"]).encode("ascii")))
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":

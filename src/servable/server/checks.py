@@ -8,7 +8,7 @@ lookup or two in the good case. Limits on sizes and speeds are kept where the by
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from servable.errors import HostRefused, RequestMalformed, RequestTooLarge
+from servable.errors import HostRefused, OriginRefused, RequestMalformed, RequestTooLarge
 from servable.server.http import HttpRequest
 from servable.settings import ServerSettings, is_loopback
 
@@ -25,11 +25,17 @@ PRIORITY = b"x-request-priority"
 _GRPC_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _WEIGHTS = {b"high": 4.0, b"normal": 1.0, b"low": 0.25}
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+#: These change nothing, whoever asks.
+_READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_USUAL_PORT = {b"http": b":80", b"https": b":443"}
 
 
 def checks(settings: ServerSettings) -> tuple[Check, ...]:
     """The checks of a server, outermost first."""
-    return (_known_host(_accepted_hosts(settings)),)
+    own: list[Check] = [_known_host(_accepted_hosts(settings))]
+    if "*" not in settings.allowed_origins:
+        own.append(_own_page({origin.lower().encode("ascii") for origin in settings.allowed_origins}))
+    return tuple(own)
 
 
 def limit_of(head: Head, most_s: float) -> float:
@@ -96,6 +102,41 @@ def _known_host(accepted: Collection[str] | None) -> Check:
             passed.add(host)
 
     return check
+
+
+def _own_page(accepted: Collection[bytes]) -> Check:
+    """Refuses what a page of somebody else makes a browser send.
+
+    A browser names the page's origin with everything but plain reading. It sends no key in a header for a
+    foreign page, because it would ask this server first, which does not allow it; so whoever sends one is
+    either no browser or allowed by something in between that answered in this server's place.
+    """
+
+    def check(request: HttpRequest) -> None:
+        headers = request.headers
+        origin = headers.get(b"origin")
+        if origin is None or request.method in _READING or _shows_key(headers):
+            return
+        origin = origin.lower()
+        if origin in accepted:
+            return
+        scheme, _, place = origin.partition(b"://")
+        usual = _USUAL_PORT.get(scheme, b"")
+        host = headers.get(b"host", b"").lower()
+        if not place or place.removesuffix(usual) != host.removesuffix(usual):
+            raise OriginRefused(
+                "A page of another origin may not send this; add its origin to the setting allowed_origins."
+            )
+
+    return check
+
+
+def _shows_key(head: Head) -> bool:
+    """Whether a key is in a header that only a program puts there, and not a browser that remembers it."""
+    given = head.get(b"authorization")
+    if given is None:
+        return b"x-api-key" in head
+    return not given[:6].lower().startswith(b"basic ")
 
 
 def too_large(most: int) -> RequestTooLarge:

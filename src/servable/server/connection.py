@@ -33,6 +33,11 @@ _AHEAD = 16
 #: Seconds for which what a refused client still sends is thrown away.
 _LINGER_S = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: A prediction, for one formatting and one write.
+_PREDICTION = (
+    b"HTTP/1.1 200 OK\r\nx-content-type-options: nosniff\r\ncontent-type: %b\r\n%bcontent-length: %d\r\n"
+    b"x-request-id: %b\r\n%b%b\r\n%b"
+)
 
 
 class Connection(asyncio.Protocol):
@@ -270,7 +275,7 @@ class Connection(asyncio.Protocol):
         keep = self._current.keep_alive and not shared.draining
         more = b"".join([b"%b: %b\r\n" % pair for pair in headers]) if headers else b""
         self._transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n%b"
+            _PREDICTION
             % (
                 media_type,
                 shared.dates.line,

@@ -24,6 +24,8 @@ STATUS_LINES = {
 }
 #: Statuses whose answers have no body and say no length.
 _BODILESS = frozenset({204, 304})
+#: A browser takes an answer for what it is said to be.
+NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 class HttpRequest:
@@ -206,7 +208,7 @@ class PlainReply:
         headers: Headers = (),
     ) -> None:
         """A prediction."""
-        own = ((b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
+        own = (NOSNIFF, (b"content-type", media_type), (b"x-request-id", request_id.encode("ascii")))
         self.respond(200, (*own, *headers), body)
 
     def fail(self, error: BaseException, request_id: str) -> None:

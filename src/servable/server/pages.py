@@ -12,6 +12,7 @@ from typing import NamedTuple
 from servable.errors import DependencyMissing, RouteNotFound
 from servable.protocols.native_schema import example_row
 from servable.protocols.openapi import operation_id
+from servable.security.content_policy import still_policy
 from servable.serving.live import Live, ModelStatus
 from servable.serving.table import Table
 
@@ -24,13 +25,8 @@ STATIC = {
 }
 #: The documentation runs its own scripts and calls its own server, nothing else.
 DOCS_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-#: Reports and the landing page hold their style and pictures in themselves and run nothing.
-STILL_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
 )
 
 #: Characters of an example that a line to copy may hold; a longer one is read from a file.
@@ -107,6 +103,9 @@ footer { color: var(--muted); font-size: 13px; padding-top: 28px; padding-bottom
   header { padding-top: 28px; } header > div, main, footer { padding-left: 16px; padding-right: 16px; }
   .card { padding: 16px; } .top nav { margin: 0; width: 100%; } .top nav a { margin: 0 16px 0 0; } }
 """
+
+#: The landing page runs nothing.
+LANDING_POLICY = still_policy(f"<style>{_STYLE}</style>")
 
 
 def docs_page(prefix: str = "") -> bytes:

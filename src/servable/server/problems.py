@@ -29,6 +29,7 @@ STATUS: dict[str, int] = {
     "route_not_found": 404,
     "unauthenticated": 401,
     "forbidden": 403,
+    "origin_refused": 403,
     "method_not_allowed": 405,
     "not_offered": 501,
     "conflict": 409,

@@ -9,6 +9,7 @@ from servable.server.cycle import split_target
 from servable.server.formats import asked_for, doors_of, style_of
 from servable.server.mounts import target_of
 from servable.server.problems import problem
+from servable.server.safe_headers import safe_headers
 from servable.settings import ServerSettings
 
 
@@ -28,6 +29,6 @@ async def refuse(error: Exception, scope: Mapping[str, Any], send: Any, settings
     asked = asked_for(path, head, doors_of(settings))
     told = problem(error, request_id, asked.door.style if asked is not None else style_of(path))
     own = ((b"x-request-id", request_id.encode("ascii")), (b"content-length", b"%d" % len(told.body)))
-    headers = [*told.headers, *own, (b"cache-control", b"no-store")]
+    headers = [*told.headers, *own, *safe_headers(settings)]
     await send({"type": "http.response.start", "status": told.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else told.body})

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,11 +20,13 @@ from servable.protocols.openapi_formats import formats_document
 from servable.protocols.openapi_headers import KEY
 from servable.protocols.openapi_security import guarded
 from servable.security.callers import NOBODY, Caller
+from servable.security.content_policy import sealed, still_policy
 from servable.server import pages
 from servable.server.authentication import Authentication
 from servable.server.desk import Desk, caller_of, json_response
 from servable.server.formats.base import OpenRoute
 from servable.server.mounts import prefix_of
+from servable.server.safe_headers import page_headers
 from servable.serving.live import Cold, Live, ModelStatus
 from servable.serving.table import Table
 
@@ -91,7 +94,7 @@ class _Looks:
         origin = f"{request.url.scheme}://{request.url.netloc}"
         place = pages.Place(origin, prefix_of(request.scope))
         seen = tuple(self._desk.statuses(caller))
-        return _html(pages.landing_page(table, seen, reports, place), pages.STILL_POLICY)
+        return _html(pages.landing_page(table, seen, reports, place), pages.LANDING_POLICY)
 
     async def health(self, _request: Request) -> Response:
         """The process lives."""
@@ -170,7 +173,7 @@ class _Looks:
         """A file of Swagger UI."""
         name = request.path_params["name"]
         content = pages.static_file(name)
-        headers = {"content-type": pages.STATIC[name], "cache-control": "public, max-age=3600"}
+        headers = {"content-type": pages.STATIC[name], "cache-control": "private, max-age=3600"}
         return Response(content, headers=headers)
 
     async def models(self, request: Request) -> Response:
@@ -226,7 +229,7 @@ class _Looks:
             raise NotFoundError(
                 f"{live.model}:{live.version} has no evaluation report; it was not trained here."
             )
-        return _html((live.loaded.package.folder / REPORT_FILE).read_bytes(), pages.STILL_POLICY)
+        return await asyncio.to_thread(_report_page, live.loaded.package.folder / REPORT_FILE)
 
 
 def _has_report(live: Live) -> bool:
@@ -276,6 +279,11 @@ def _divided(table: Table, model: str) -> str:
     )
 
 
+def _report_page(file: Path) -> Response:
+    # It came with its package, which may be from elsewhere, or from before reports stated a policy.
+    page = sealed(file.read_text(encoding="utf-8", errors="replace"))
+    return _html(page.encode(), still_policy(page, sandbox=True))
+
+
 def _html(content: bytes, policy: str) -> Response:
-    headers = {"content-security-policy": policy, "referrer-policy": "no-referrer"}
-    return Response(content, media_type="text/html", headers=headers)
+    return Response(content, media_type="text/html", headers=page_headers(policy))

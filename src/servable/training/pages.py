@@ -8,6 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from servable.artifact.files import storage_errors
+from servable.security.content_policy import sealed
 from servable.training.wording import (
     capital,
     difference_text,
@@ -21,13 +22,13 @@ from servable.training.wording import (
 
 
 def rendered(template: str, /, **shown: Any) -> str:
-    """A page.
+    """A page under a policy that lets it run and load nothing, which it states itself.
 
     Args:
         template: the name of its file among the templates.
         shown: what stands in it.
     """
-    return _environment().get_template(template).render(shown)
+    return sealed(_environment().get_template(template).render(shown))
 
 
 def drawn(svg: str) -> Markup:

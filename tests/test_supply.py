@@ -1,0 +1,126 @@
+"""The locks are whole, and the bill of materials and the audit say what is in them."""
+
+import importlib.util
+import json
+import re
+import sys
+import tomllib
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REQUIREMENTS = ROOT / "requirements"
+#: Packages that an extra names and that the next ``make lock`` takes in.
+_LATER = {"presidio-analyzer", "psycopg", "pyjwt"}
+
+
+@pytest.fixture(scope="module")
+def supply() -> dict[str, ModuleType]:
+    """The modules of the folder beside the package, which is not installed."""
+    found: dict[str, ModuleType] = {}
+    for name in ("supply", "supply.locks", "supply.sbom", "supply.audit"):
+        file = ROOT / "supply" / f"{name.partition('.')[2] or '__init__'}.py"
+        places = [str(file.parent)] if name == "supply" else None
+        spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=places)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = found[name.rpartition(".")[2]] = module
+        spec.loader.exec_module(module)
+    return found
+
+
+@pytest.mark.parametrize("lock", sorted(REQUIREMENTS.glob("*.lock")), ids=lambda path: path.name)
+def test_every_line_of_a_lock_has_a_digest(lock: Path, supply: dict[str, ModuleType]) -> None:
+    packages = supply["locks"].read(lock.read_text())
+    assert len(packages) > 30
+    assert [each.name for each in packages if not each.digests] == []
+    assert [each.name for each in packages if not each.needed_by] == []
+    # Nothing but pinned packages: no address, no other index, no file of this machine.
+    assert (
+        re.findall(r"^(?:-|.*(?:://| @ ))", re.sub(r"^ +.*$", "", lock.read_text(), flags=re.MULTILINE)) == []
+    )
+
+
+def test_every_requirement_of_the_project_is_locked(supply: dict[str, ModuleType]) -> None:
+    locks = supply["locks"]
+    locked = {each.name for each in locks.read(locks.LOCK.read_text())} | {"torch"}
+    table = locks.project()
+    wanted = set().union(*map(locks.names, [table["dependencies"], *table["optional-dependencies"].values()]))
+    assert wanted - locked <= _LATER
+    small = {each.name for each in locks.read((REQUIREMENTS / "test.lock").read_text())}
+    assert locks.names(table["dependencies"]) - small <= _LATER
+
+
+def test_setup_takes_what_the_digests_say_and_compiles_nothing() -> None:
+    lines = [
+        line for line in (ROOT / "Makefile").read_text().splitlines() if "pip " in line and "install" in line
+    ]
+    for line in lines:
+        if ".lock" in line:
+            assert "--require-hashes --only-binary :all:" in line
+        else:
+            # This project itself, and PyTorch, whose build differs between machines.
+            assert "--editable ." in line or "torch.txt" in line
+        assert "--no-deps" in line
+    assert sum(".lock" in line for line in lines) == 3
+
+
+def test_the_bill_of_materials(supply: dict[str, ModuleType], tmp_path: Path) -> None:
+    sbom, locks = supply["sbom"], supply["locks"]
+    path = tmp_path / "dist" / "bill.json"
+    sbom.write(path)
+    first = path.read_bytes()
+    sbom.write(path)
+    assert path.read_bytes() == first
+    bill = json.loads(first)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    components = {each["bom-ref"]: each for each in bill["components"]}
+    assert len(components) == len(bill["components"]) == len(locks.read(locks.LOCK.read_text())) + 1
+    scopes = {each["name"]: each["scope"] for each in components.values()}
+    assert (scopes["onnxruntime"], scopes["starlette"]) == ("required", "required")
+    assert (scopes["scikit-learn"], scopes["torch"], scopes["pytest"]) == ("optional", "optional", "excluded")
+    for each in components.values():
+        hashed = each.get("externalReferences", [{"hashes": []}])[0]["hashes"]
+        assert all(re.fullmatch(r"[0-9a-f]{64}", digest["content"]) for digest in hashed)
+        assert hashed or each["name"] == "torch"
+    known = {*components, "servable"}
+    for each in bill["dependencies"]:
+        assert {each["ref"], *each["dependsOn"]} <= known
+
+
+def test_findings_are_ignored_for_a_time_and_for_a_reason(supply: dict[str, ModuleType]) -> None:
+    audit = supply["audit"]
+    told = {"dependencies": [
+        {"name": "a", "version": "1", "vulns": [
+            {"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2"]},
+            {"id": "PYSEC-2", "aliases": [], "fix_versions": []},
+        ]},
+        {"name": "b", "version": "1", "vulns": []},
+        {"name": "c", "skip_reason": "not found"},
+    ]}  # fmt: skip
+    found = audit.findings_of(told)
+    assert [(each.package, each.names) for each in found] == [
+        ("a 1", ("PYSEC-1", "CVE-1")),
+        ("a 1", ("PYSEC-2",)),
+    ]
+    # What nobody knows was not checked.
+    assert (audit.skipped_of(told), audit.checked_of(told)) == (["c"], 2)
+    known = audit.ignored({"finding": [{"id": "CVE-1", "reason": "not reached", "until": date(2027, 1, 1)}]})
+    assert [each.names for each in audit.open_findings(found, known, date(2027, 1, 1))] == [("PYSEC-2",)]
+    assert len(audit.open_findings(found, known, date(2027, 1, 2))) == 2
+    for entry in (
+        {"id": "CVE-1", "until": date(2027, 1, 1)},
+        {"id": "CVE-1", "reason": "x"},
+        {"reason": "x"},
+    ):
+        with pytest.raises(ValueError, match=r"ignored\.toml"):
+            audit.ignored({"finding": [entry]})
+
+
+def test_the_file_of_ignored_findings_is_readable(supply: dict[str, ModuleType]) -> None:
+    with supply["audit"].IGNORED.open("rb") as file:
+        supply["audit"].ignored(tomllib.load(file))
