@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from servable import __version__
 from servable.cli import (
+    artifacts,
     build,
     certificates,
     demo,
@@ -101,6 +102,7 @@ for group in (
     keys,
     certificates,
     privacy,
+    artifacts,
 ):
     group.register(app)
 

@@ -76,6 +76,15 @@ def check(folder: Path, *, trust: bool) -> tuple[str, ...]:
     return names
 
 
+def names_of(folder: Path) -> tuple[str, ...]:
+    """The operations of a SavedModel that reach outside of it, sorted.
+
+    Raises:
+        ArtifactUnreadable: damaged.
+    """
+    return check(folder, trust=True)
+
+
 def _reaching(graph: Any) -> Iterator[str]:
     """The operations of a graph that reach outside."""
     library = {function.signature.name: function for function in graph.graph_def.library.function}
