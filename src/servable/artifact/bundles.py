@@ -1,4 +1,4 @@
-"""Signed statements: in-toto statements in DSSE envelopes in Sigstore bundles, as ``model-signing`` writes them.
+"""Signed statements: of in-toto, in DSSE envelopes, in Sigstore bundles, as ``model-signing`` writes them.
 
 The envelope and the bundle are formats of others, and so is all cryptography, which is that of the library
 ``cryptography``: ECDSA with the curves P-256, P-384 and P-521. It is imported when a key is first read.

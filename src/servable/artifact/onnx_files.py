@@ -1,4 +1,4 @@
-"""What an ONNX file asks for besides arithmetic, found out from its bytes alone: other files, foreign operators.
+"""What an ONNX file asks for besides arithmetic, found out from its bytes: other files, foreign operators.
 
 The fields are walked as protobuf writes them, in any order and at any depth, because a search for what usual
 writers write finds nothing in a file that somebody wrote otherwise on purpose.

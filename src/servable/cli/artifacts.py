@@ -90,7 +90,7 @@ def _signed(outcome: "SignOutcome") -> "Iterator[RenderableType]":
     if outcome.rollback:
         yield "It may be served again, until a newer version is taken up the next time."
     if outcome.public_key:
-        yield f"Its public key is {escape(outcome.public_key)}; name it in the setting trusted_keys of servers."
+        yield f"Its public key is {escape(outcome.public_key)}; name it in the servers' setting trusted_keys."
 
 
 def _inspected(outcome: "InspectOutcome") -> "Iterator[RenderableType]":

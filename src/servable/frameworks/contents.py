@@ -7,12 +7,10 @@ answer is that it cannot be told, which is not the answer that nothing would be 
 import json
 import re
 import shutil
-import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, NamedTuple
+from typing import IO
 
 from servable.artifact import archives, numpy_files, onnx_files
 from servable.artifact.audit import ZIP_ERRORS, audit_file, beyond_weights, partial_pickle
@@ -25,11 +23,9 @@ from servable.errors import (
     StorageFailed,
     converted,
 )
+from servable.frameworks import members
+from servable.frameworks.members import LARGEST_LOOKED_INTO, MOST_LOOKED_INTO, Bounded, Content
 
-#: Of an archive so many members are looked into, up to so many bytes each, and archives in archives so deep.
-MOST_LOOKED_INTO = 200
-LARGEST_LOOKED_INTO = 64 * 1024 * 1024
-DEEPEST_LOOKED_INTO = 3
 _HEAD = 4096
 _NAMED_TEXTS = (
     (re.compile(rb"^tree\r?\n"), "lightgbm"),
@@ -54,29 +50,6 @@ _CODE = (
     (b"\xe3\x00\x00\x00", "marshal", "it is compiled Python"),
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-
-
-class Content(NamedTuple):
-    """What a file is and what loading it would do.
-
-    Attributes:
-        kind: ``pickle``, ``onnx``, ``safetensors``, ``archive``, ``unknown`` ...
-        names: what loading it would import, call or open beyond what is harmless, sorted.
-        complete: whether that is all; false where only loading it would tell.
-        reason: why it is not clean, in a few words; empty where the names say it.
-        note: what else is worth knowing.
-    """
-
-    kind: str
-    names: tuple[str, ...] = ()
-    complete: bool = True
-    reason: str = ""
-    note: str = ""
-
-    @property
-    def clean(self) -> bool:
-        """Whether loading it executes nothing."""
-        return self.complete and not self.names and not self.reason
 
 
 def look(path: Path, depth: int = 0) -> Content:
@@ -106,7 +79,7 @@ def _by_head(path: Path, head: bytes, depth: int) -> Content | None:
         return Content("python", (path.name,), reason="it is Python, all of which importing it executes")
     if path.name == "saved_model.pb":
         return _saved_model(path)
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip(path, depth)
     if head.startswith(_HDF5):
         return _keras(path)
@@ -129,7 +102,7 @@ def _by_trying(path: Path, head: bytes, depth: int) -> Content:
         # One program reads such a file from its beginning and another one from its end.
         return Content("two files in one", complete=False, reason="it also is a zip file, from its end")
     if archives.is_tar(path):
-        return _tar(path, depth)
+        return members.tar(path, depth, look)
     pickled = _pickle(path)
     if pickled is not None:
         return pickled
@@ -146,9 +119,7 @@ def _pickle(path: Path) -> Content | None:
     except ArtifactError:
         names = partial_pickle(path)
         if names:
-            return Content(
-                "pickle", names, False, "it is a pickle without an end, which is executed all the same"
-            )
+            return Content("pickle", names, False, "it is a pickle without an end, which is executed too")
         return None
     if audit.kind in ("pickle", "joblib"):
         return _of_pickle(audit.kind, audit.names, audit.complete)
@@ -168,7 +139,7 @@ def _has_graph(path: Path) -> bool:
         return False
 
 
-# ---------------------------------------------------------------------- archives and what is in them
+# ---------------------------------------------------------------------- archives
 
 
 def _zip(path: Path, depth: int) -> Content:
@@ -186,99 +157,16 @@ def _zip(path: Path, depth: int) -> Content:
                 return Content("java", complete=False, reason="it is a program of Java")
             if names and all(name.endswith(".npy") for name in names):
                 return _with_faults(_arrays(path, archive, names), wrong)
-            inner = [] if wrong else _members_of(_of_zip(archive), depth)
-            return _archive("zip", wrong, inner, len(names))
+            inner = [] if wrong else members.looked_into(members.of_zip(archive), depth, look)
+            return members.archive("zip", wrong, inner, len(names))
     except ZIP_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         return Content("zip", complete=False, reason="it is a truncated or damaged zip file")
 
 
-def _tar(path: Path, depth: int) -> Content:
-    try:
-        with path.open("rb") as file:
-            members = tuple(_some(archives.tar_members(file)))
-        wrong = archives.faults(members)
-        inner = [] if wrong else _members_of(_of_tar(path), depth)
-        return _archive("tar", wrong, inner, len(members))
-    except (tarfile.TarError, EOFError, ValueError, *ZIP_ERRORS) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        return Content("tar", complete=False, reason="it is a truncated or damaged tar file")
-
-
-def _some(members: Iterator[archives.Member]) -> Iterator[archives.Member]:
-    """The members up to one more than are looked at."""
-    for number, member in enumerate(members):
-        if number > archives.MOST_MEMBERS:
-            return
-        yield member
-
-
-def _archive(kind: str, wrong: tuple[str, ...], inner: list[tuple[str, Content]], count: int) -> Content:
-    names = [f"{name}: {each}" for name, found in inner for each in found.names]
-    unclear = [
-        f"in {name} {found.reason or 'only loading it would tell'}"
-        for name, found in inner
-        if not found.clean and not found.names
-    ]
-    reason = "; ".join((*wrong[:3], *unclear[:3]))
-    note = f"an archive of {count:,} members, which Servable does not unpack"
-    return Content(kind, tuple(sorted(names)), not wrong and not unclear, reason, note)
-
-
 def _with_faults(found: Content, wrong: tuple[str, ...]) -> Content:
     return found._replace(complete=False, reason="; ".join(wrong[:3])) if wrong else found
-
-
-def _of_zip(archive: zipfile.ZipFile) -> Iterator[tuple[str, int, Callable[[], IO[bytes] | None]]]:
-    for info in archive.infolist():
-        if not info.is_dir():
-            yield info.filename, info.file_size, lambda info=info: archive.open(info)  # type: ignore[misc]
-
-
-def _of_tar(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes] | None]]]:
-    with tarfile.open(path, "r:*") as archive:
-        for info in archive:
-            if info.isreg():
-                yield info.name, info.size, lambda info=info: archive.extractfile(info)  # type: ignore[misc]
-
-
-def _members_of(
-    members: Iterator[tuple[str, int, Callable[[], IO[bytes] | None]]], depth: int
-) -> list[tuple[str, Content]]:
-    """What the members of an archive are; each is copied out under a name of ours, one at a time."""
-    found: list[tuple[str, Content]] = []
-    with TemporaryDirectory(prefix="servable-") as folder:
-        for number, (name, size, opened) in enumerate(members):
-            shown = ascii(name)[1:-1][:80]
-            if number >= MOST_LOOKED_INTO or size > LARGEST_LOOKED_INTO or depth >= DEEPEST_LOOKED_INTO:
-                reason = "lies more than can be looked into" if number >= MOST_LOOKED_INTO else "is too large"
-                found.append((shown, Content("unknown", complete=False, reason=reason)))
-                break
-            # Its ending tells of what is executed as a text; nothing else of its name is used.
-            copy = Path(folder) / f"member{'.py' if name.lower().endswith(('.py', '.pyw')) else ''}"
-            content = opened()
-            if content is None:
-                continue
-            with content, copy.open("wb") as file:
-                shutil.copyfileobj(_Bounded(content, LARGEST_LOOKED_INTO), file)
-            found.append((shown, look(copy, depth + 1)))
-            copy.unlink()
-    return found
-
-
-class _Bounded:
-    """A file of which no more can be read than so many bytes."""
-
-    def __init__(self, file: IO[bytes], most: int) -> None:
-        self._file = file
-        self._left = most
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(min(size if size >= 0 else self._left, self._left))
-        self._left -= len(data)
-        return data
 
 
 # ---------------------------------------------------------------------- files of frameworks
@@ -324,9 +212,7 @@ def _asked(kind: str, path: Path, module: str, function: str) -> Content:
         return Content(kind, complete=False, reason=error.message.rstrip("."))
     except (ModuleNotFoundError, DependencyMissing) as missing:
         library = getattr(missing, "name", None) or "a library"
-        return Content(
-            kind, complete=False, reason=f"{library} is not installed, without which nobody can tell"
-        )
+        return Content(kind, complete=False, reason=f"to tell needs {library}, which is not installed")
     return Content(kind, names)
 
 
@@ -340,7 +226,7 @@ def _array(path: Path, file: IO[bytes]) -> Content:
     with TemporaryDirectory(prefix="servable-") as folder:
         copy = Path(folder) / "objects"
         with copy.open("wb") as kept:
-            shutil.copyfileobj(_Bounded(file, LARGEST_LOOKED_INTO), kept)
+            shutil.copyfileobj(Bounded(file, LARGEST_LOOKED_INTO), kept)
         found = _pickle(copy)
     if found is None:
         return Content("numpy", complete=False, reason="it holds objects that cannot be looked through")
@@ -358,7 +244,7 @@ def _arrays(path: Path, archive: zipfile.ZipFile, names: list[str]) -> Content:
 
 def _safetensors(path: Path, head: bytes) -> Content | None:
     size = int.from_bytes(head[:8], "little")
-    if not head[8:9] == b"{" or not 2 <= size <= 100_000_000:
+    if head[8:9] != b"{" or not 2 <= size <= 100_000_000:
         return None
     with path.open("rb") as file:
         file.seek(8)
@@ -370,9 +256,7 @@ def _safetensors(path: Path, head: bytes) -> Content | None:
     except (ValueError, RecursionError, TypeError, KeyError, IndexError, AttributeError):
         return None
     if whole != path.stat().st_size:
-        return Content(
-            "safetensors", complete=False, reason="it is truncated, or holds more than its tensors"
-        )
+        return Content("safetensors", complete=False, reason="it is cut off, or holds more than tensors")
     return Content("safetensors", note=f"{len(ends)} tensors")
 
 

@@ -86,7 +86,8 @@ class SignedOnly:
         if release.version < served.newest and not self._returns(release, digest, served):
             raise SignatureRefused(
                 f"{release.reference} is older than version {served.newest}, which was served here, and no "
-                f"trusted key signed a rollback to it; run: servable sign {release.reference} --key KEY --rollback"
+                "trusted key signed a rollback to it; run: "
+                f"servable sign {release.reference} --key KEY --rollback"
             )
         if own and served.serving != release.version and release.version <= served.newest:
             self._note(release, self._clock.now().timestamp())

@@ -64,7 +64,7 @@ def inspect(what: str | Path, *, home: str | Path | None = None) -> InspectOutco
     """Say what something is and what loading it would execute. Nothing of it is executed or imported.
 
     Args:
-        what: a file, a folder, or ``name``, ``name:3``, ``name@alias`` of the home, whose package is verified.
+        what: a file, a folder, or ``name``, ``name:3``, ``name@alias``, whose package is verified.
         home: the folder of the registry; looked up when None.
 
     Raises:
@@ -116,10 +116,7 @@ def _of_folder(folder: Path) -> Iterator[InspectedPart]:
 def _part(path: Path, shown: str) -> InspectedPart:
     try:
         about = path.lstat()
-        if not stat.S_ISREG(about.st_mode):
-            found = _not_regular(path, about.st_mode)
-        else:
-            found = look(path)
+        found = look(path) if stat.S_ISREG(about.st_mode) else _not_regular(path, about.st_mode)
     except OSError as error:
         raise FileMissing(f"{path} cannot be read: {error.strerror}.") from error
     return InspectedPart(
@@ -136,5 +133,5 @@ def _part(path: Path, shown: str) -> InspectedPart:
 
 def _not_regular(path: Path, mode: int) -> Content:
     if stat.S_ISLNK(mode):
-        return Content("link", complete=False, reason=f"it is a link to {os.readlink(path)[:80]!a}")
+        return Content("link", complete=False, reason=f"it is a link to {str(path.readlink())[:80]!a}")
     return Content("special", complete=False, reason="it is a device, pipe or socket")
