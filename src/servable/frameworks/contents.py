@@ -121,22 +121,14 @@ def _pickle(path: Path) -> Content | None:
         if names:
             return Content("pickle", names, False, "it is a pickle without an end, which is executed too")
         return None
-    if audit.kind in ("pickle", "joblib"):
-        return _of_pickle(audit.kind, audit.names, audit.complete)
-    return Content("onnx") if audit.kind == "onnx" and _has_graph(path) else None
+    # What looks like a graph is looked through as one.
+    return None if audit.kind == "onnx" else _of_pickle(audit.kind, audit.names, audit.complete)
 
 
 def _of_pickle(kind: str, names: tuple[str, ...], complete: bool) -> Content:
     if not beyond_weights(names) and complete:
         return Content(kind, note="a pickle of plain data")
     return Content(kind, names, complete, "" if names else "it may run any code")
-
-
-def _has_graph(path: Path) -> bool:
-    try:
-        return onnx_files.look(path).graphs == 1
-    except ArtifactError:
-        return False
 
 
 # ---------------------------------------------------------------------- archives
