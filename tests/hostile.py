@@ -26,7 +26,7 @@ from servable.artifact.archives import MOST_MEMBERS
 
 
 class Case(NamedTuple):
-    """One hostile file or folder. ``packed`` where only unpacking it would do harm."""
+    """One hostile file or folder."""
 
     name: str
     path: Path
@@ -134,7 +134,9 @@ def tricks(canary: Path) -> dict[str, bytes]:
         "memo": proto + _text("os") + b"\x940" + _text("system") + b"\x940h\x00h\x01\x93" + short + b"\x85R.",
         "dup": proto + _text("os") + _text("system") + b"\x932" + short + b"\x85R0.",
         "dotted": proto + _text("os") + _text("path.os.system") + b"\x93" + short + b"\x85R.",
-        "getattr": b"cbuiltins\ngetattr\n(cimportlib\nimport_module\n(S'os'\ntRS'system'\ntR(S" + text + b"\ntR.",
+        "getattr": b"cbuiltins\ngetattr\n(cimportlib\nimport_module\n(S'os'\ntRS'system'\ntR(S"
+        + text
+        + b"\ntR.",
         "getattr-memo": b"cbuiltins\ngetattr\n(c__main__\n__builtins__\nS'eval'\ntRp0\n0g0\n(S'1'\ntR.",
         "computed": b"\x80\x04(cbuiltins\nstr\n\x8c\x02os\x85R\x8c\x06system\x93" + short + b"\x85R.",
         "extension": b"\x80\x02\x82\x01(S" + text + b"\ntR.",
@@ -260,7 +262,10 @@ def tars(folder: Path) -> Iterator[Case]:
     made: dict[str, list[tuple[str, dict[str, Any], bytes]]] = {
         "relative": [("../../canary", {}, b"x")],
         "absolute": [("/tmp/canary", {}, b"x")],
-        "link-then-write": [("in", {"type": tarfile.SYMTYPE, "linkname": "/tmp"}, b""), ("in/canary", {}, b"x")],
+        "link-then-write": [
+            ("in", {"type": tarfile.SYMTYPE, "linkname": "/tmp"}, b""),
+            ("in/canary", {}, b"x"),
+        ],
         "hard-link": [("in", {"type": tarfile.LNKTYPE, "linkname": "/etc/passwd"}, b"")],
         "device": [("in", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}, b"")],
         "pipe": [("in", {"type": tarfile.FIFOTYPE}, b"")],

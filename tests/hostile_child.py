@@ -4,6 +4,7 @@ Called as ``python hostile_child.py FOLDER CANARY CORPUS``; writes a JSON record
 """
 
 import json
+import pickle
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,9 @@ def hook(event: str, arguments: tuple[Any, ...]) -> None:
     """Note what must not happen."""
     if not watching:
         return
-    if event in FORBIDDEN and not (event == "shutil.rmtree" and str(arguments[0]).startswith(tempfile.gettempdir())):
+    if event in FORBIDDEN and not (
+        event == "shutil.rmtree" and str(arguments[0]).startswith(tempfile.gettempdir())
+    ):
         seen.append(f"{event} {str(arguments[:2])[:120]}")
     elif event == "exec" and getattr(arguments[0], "co_filename", "<string>") == "<string>":
         seen.append(f"exec {arguments[0]}")
@@ -72,11 +75,20 @@ def main() -> None:
     CANARY = str(canary)
     # What the libraries import by themselves at first use is imported before.
     for case in cases[::7] + [case for case in cases if case.path.is_dir() or case.path.suffix == ".py"]:
-        for work in (lambda case=case: add(case.path, name="m", home=folder / "warm"), lambda case=case: inspect(case.path)):
+        for work in (
+            lambda case=case: add(case.path, name="m", home=folder / "warm"),
+            lambda case=case: inspect(case.path),
+        ):
             outcome(work)
-    GADGETS = frozenset({"hostile_payload", *(module for module, *_ in hostile.gadgets(canary).values())}) - set(sys.modules)
+    GADGETS = frozenset(
+        {"hostile_payload", *(module for module, *_ in hostile.gadgets(canary).values())}
+    ) - set(sys.modules)
     sys.addaudithook(hook)
-    found: dict[str, Any] = {"warm": {"canary": canary.exists()}}
+    if canary.exists():
+        raise SystemExit("a hostile file was executed while libraries were imported")
+    hostile_pickle = hostile.call("os", "system", (f"touch {canary}",), 4)
+    found: dict[str, Any] = {"control": outcome(lambda: pickle.loads(hostile_pickle))}
+    found["control"]["canary"] = canary.exists()
     canary.unlink(missing_ok=True)
     for case in cases:
         added = outcome(lambda case=case: add(case.path, name="m", home=folder / "home"))
