@@ -445,6 +445,91 @@ def onnx_model(said: dict[str, str], where: str, *, value_first: bool) -> bytes:
     return _field(1, 8) + _field(7, graph) + _field(8, _field(2, 17)) + extra
 
 
+def keras_files(folder: Path, canary: Path) -> Iterator[Case]:
+    """Keras models with code in them, or with weights in other files; needs h5py."""
+    import h5py
+
+    secret = folder / "secret.bin"
+    secret.write_bytes(bytes(64))
+    path = _place(folder, "lambda-h5", "model.h5")
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(lambda_model())
+    yield Case("lambda-h5", path)
+    plain = {"class_name": "Sequential", "module": "keras", "config": {"name": "s", "layers": []}}
+    for name in ("external", "link", "soft-link"):
+        path = _place(folder, f"h5-{name}", "model.h5")
+        _elsewhere(h5py, path, secret, name, plain)
+        yield Case(f"h5-{name}", path)
+        weights = _place(folder, f"keras-{name}", "model.weights.h5")
+        _elsewhere(h5py, weights, secret, name, plain)
+        members = {"config.json": json.dumps(plain).encode(), "metadata.json": b"{}"}
+        members["model.weights.h5"] = weights.read_bytes()
+        yield _file(folder, f"keras-{name}-whole", "model.keras", zipped(members))
+
+
+def _elsewhere(h5py: Any, path: Path, secret: Path, how: str, config: dict[str, Any]) -> None:
+    """An HDF5 file whose weights lie in another file."""
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        group = file.create_group("layers")
+        if how == "external":
+            group.create_dataset("vars", shape=(8,), dtype="f8", external=[(str(secret), 0, 64)])
+        elif how == "link":
+            group["vars"] = h5py.ExternalLink(str(secret), "/x")
+        else:
+            group["vars"] = h5py.SoftLink("/nowhere")
+
+
+def saved_models(folder: Path, canary: Path) -> Iterator[Case]:
+    """SavedModels that call back into Python, or read and write files; needs TensorFlow."""
+    from servable.frameworks.quiet import imported
+
+    saved_model_pb2 = imported("tensorflow.core.protobuf.saved_model_pb2")
+    for operation in ("PyFunc", "EagerPyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "MatchingFiles"):
+        saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+        graph = saved.meta_graphs.add()
+        graph.meta_info_def.tags.append("serve")
+        graph.graph_def.node.add(name="n", op=operation)
+        yield _folder_with(folder, f"saved-{operation}", "saved_model.pb", saved.SerializeToString())
+    function = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    held = function.meta_graphs.add().graph_def.library.function.add()
+    held.signature.name = "f"
+    held.node_def.add(name="n", op="WriteFile")
+    yield _folder_with(folder, "saved-function", "saved_model.pb", function.SerializeToString())
+
+
+def _folder_with(folder: Path, case: str, file: str, data: bytes) -> Case:
+    path = _place(folder, f"{case}/model", file)
+    path.write_bytes(data)
+    return Case(case, path.parent)
+
+
+def hugging_face(folder: Path, canary: Path) -> Iterator[Case]:
+    """A folder of transformers whose weights are a pickle, and one that wants code of its own."""
+    about = {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "hidden_size": 8}
+    path = _place(folder, "pickled-weights/model", "pytorch_model.bin")
+    path.write_bytes(call("os", "system", (f"touch {canary}",), 2))
+    (path.parent / "config.json").write_text(json.dumps(about))
+    yield Case("pickled-weights", path.parent)
+    path = _place(folder, "remote-code/model", "own.py")
+    path.write_bytes(payload(canary))
+    remote = {**about, "model_type": "own", "auto_map": {"AutoModel": "own.State", "AutoConfig": "own.State"}}
+    (path.parent / "config.json").write_text(json.dumps(remote))
+    yield Case("remote-code", path.parent)
+
+
+def every(folder: Path, canary: Path) -> list[Case]:
+    """Every case, where every framework is installed."""
+    for name in ("keras", "saved", "hugging-face"):
+        (folder / name).mkdir()
+    return [
+        *core(folder, canary),
+        *keras_files(folder / "keras", canary),
+        *saved_models(folder / "saved", canary),
+        *hugging_face(folder / "hugging-face", canary),
+    ]
+
+
 def core(folder: Path, canary: Path) -> list[Case]:
     """Every case whose refusal needs no framework beside the ordinary ones."""
     return [

@@ -74,7 +74,8 @@ def main() -> None:
     cases = getattr(hostile, corpus)(folder, canary)
     CANARY = str(canary)
     # What the libraries import by themselves at first use is imported before.
-    for case in cases[::7] + [case for case in cases if case.path.is_dir() or case.path.suffix == ".py"]:
+    kinds = {case.path.suffix or case.name: case for case in cases}
+    for case in kinds.values():
         for work in (
             lambda case=case: add(case.path, name="m", home=folder / "warm"),
             lambda case=case: inspect(case.path),

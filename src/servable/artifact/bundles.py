@@ -115,7 +115,7 @@ def read_private_key(path: Path) -> "EllipticCurvePrivateKey":
         {ValueError: SettingInvalid, TypeError: SettingInvalid},
         f"{path} holds no private key in PEM that can be read without a password.",
     ):
-        key = serialization.load_pem_private_key(data, None)
+        key: EllipticCurvePrivateKey = serialization.load_pem_private_key(data, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _HASHES:
         raise SettingInvalid(
             f"{path} holds another kind of key; make one of the curve P-256 with: {MAKE_KEY}"

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from servable.errors import ArtifactUnreadable, FileMissing
-from servable.frameworks.contents import Content, look
+from servable.frameworks.contents import look
+from servable.frameworks.members import Content
 from servable.workflows.homes import opened
 
 #: So many files of a folder are looked at.
