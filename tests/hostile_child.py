@@ -12,7 +12,8 @@ from typing import Any
 
 #: Events that must not be seen while a hostile file is looked at; of some only those that name something.
 FORBIDDEN = (
-    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.putenv", "subprocess.Popen",
+    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.putenv",
+    "subprocess.Popen",
     "socket.connect", "socket.bind", "socket.getaddrinfo", "pty.spawn", "pickle.find_class",
     "ctypes.dlopen", "webbrowser.open", "urllib.Request", "shutil.rmtree", "code.__new__", "function.__new__",
 )  # fmt: skip

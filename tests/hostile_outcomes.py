@@ -10,7 +10,7 @@ TESTS = Path(__file__).resolve().parent
 
 
 def outcomes(folder: Path, corpus: str) -> dict[str, Any]:
-    """What became of every case, in one interpreter that watches itself; ``control`` is a pickle that it loads.
+    """What became of every case, in one interpreter that watches itself while it looks at them.
 
     Args:
         folder: an empty one.
