@@ -17,6 +17,7 @@ from servable.errors import (
 from servable.registry.home import Home, open_home, publish
 from servable.registry.signatures import SignatureStore
 from servable.workflows.deploy import deploy, rollback
+from servable.workflows.signers import signer_of
 from servable.workflows.signing import sign
 
 
@@ -147,7 +148,7 @@ def test_every_byte_of_a_signature_counts(home: Path, keys: tuple[Path, Path]) -
         except SignatureRefused:
             refused += 1
         else:
-            # The key's identifier in the envelope and the log's entries are not signed, and nobody reads them.
+            # The key's identifier in the envelope and the log's entries are not signed; nobody reads them.
             assert (
                 b"keyid" in whole[place_of - 12 : place_of + 12]
                 or b"tlog" in whole[place_of - 12 : place_of + 12]
@@ -214,3 +215,22 @@ def test_a_rollback_needs_no_signature_before_the_newer_version_was_served(
         sign(f"churn:{version}", key=keys[0], home=home)
         deploy(f"churn:{version}", home=home)
     assert rollback("churn", home=home).version == 1
+
+
+def test_what_is_deployed_at_once_is_signed_with_a_trusted_key(
+    keys: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    required(monkeypatch, keys)
+    with pytest.raises(SignatureRefused, match="--sign-key"):
+        signer_of(None, tmp_path, deploy=True)
+    make_keys(tmp_path / "foreign.pem")
+    with pytest.raises(SignatureRefused, match="not among trusted_keys"):
+        signer_of(tmp_path / "foreign.pem", tmp_path, deploy=True)
+    # What is not deployed may be signed later, and by somebody else.
+    with open_home(tmp_path / "home") as place:
+        add(place, b"one")
+        record = place.models.resolve("churn")
+        signer_of(None, tmp_path, deploy=False).sign(place, record)
+        assert not (tmp_path / "home" / "signatures").exists()
+        signer_of(keys[0], tmp_path, deploy=True).sign(place, record)
+    assert deploy("churn", home=tmp_path / "home").version == 1

@@ -120,7 +120,8 @@ def read_private_key(path: Path) -> "EllipticCurvePrivateKey":
         raise SettingInvalid(
             f"{path} holds another kind of key; make one of the curve P-256 with: {MAKE_KEY}"
         )
-    return key
+    made: EllipticCurvePrivateKey = key
+    return made
 
 
 def read_trusted_keys(paths: tuple[str, ...]) -> tuple[TrustedKey, ...]:

@@ -18,7 +18,7 @@ op_def_registry = imported("tensorflow.python.framework.op_def_registry")
 FILE = "saved_model.pb"
 #: Operations without effects of their own by the registry's account that open files all the same.
 _OPENS_FILES = frozenset({"MatchingFiles", "ReadFile", "WriteFile", "MergeV2Checkpoints", "ImmutableConst"})
-#: Operations that call a function of the Python that runs them; by the registry's account not all have effects.
+#: Operations that call a function of the Python that runs them; for the registry not all are stateful.
 _CALLS_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
 #: Operations with effects that stay inside the model: variables, tables, random numbers, control.
 # fmt: off
