@@ -30,7 +30,7 @@ def test_a_hostile_file_is_named_and_ends_with_6(invoke: Invoke, tmp_path: Path)
 
 def test_data_end_with_0(invoke: Invoke, tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.arange(3))
-    np.savez(tmp_path / "rows.npz", a=np.arange(3), b=np.ones(2))
+    np.savez(tmp_path / "rows.npz", **{"a": np.arange(3), "n:b": np.ones(2)})
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"a": [1, 2]}))
     (tmp_path / "about.json").write_text('{"a": 1}')
     (tmp_path / "trees.txt").write_text("tree\nversion=v4\n")

@@ -102,7 +102,7 @@ def _of_member(member: Member, seen: set[str]) -> Iterator[str]:
 def escapes(name: str) -> bool:
     """Whether a member's name leads out of the folder that it is unpacked into. Pure."""
     plain = name.replace("\\", "/")
-    drive = len(plain) > 1 and plain[1] == ":"
+    drive = plain[1:3] == ":/"
     return plain.startswith("/") or drive or "\0" in name or ".." in PurePosixPath(plain).parts
 
 
