@@ -31,6 +31,7 @@
     │   ├── ArtifactUnreadable  empty, truncated, or not what its name says
     │   ├── ArtifactUntrusted   loading it would execute code; carries the names
     │   ├── ArtifactTampered    a file differs from its recorded digest
+    │   ├── SignatureRefused    no trusted signature, or one of something else or older
     │   └── ArtifactUnsupported nobody here can read it (newer format, unknown framework)
     ├── VerdictError            a measurement said no
     │   ├── GateFailed          a metric is below what was asked for
@@ -246,6 +247,10 @@ class ArtifactUntrusted(ArtifactError, code="artifact_untrusted"):
 
 class ArtifactTampered(ArtifactError, code="artifact_tampered"):
     """A file of a package differs from its recorded digest."""
+
+
+class SignatureRefused(ArtifactError, code="signature_refused"):
+    """A package has no signature that counts, or one of another version, or is older than what was served."""
 
 
 class ArtifactUnsupported(ArtifactError, code="artifact_unsupported"):

@@ -29,9 +29,15 @@ _TABLE = "server"
 _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("text", "json")
 _CLIENT_AUTH = ("optional", "require")
+_SIGNATURES = ("off", "warn", "require")
 #: Variables by which Vertex AI tells a container what to do; our own go before them.
 _FOREIGN = {"port": "AIP_HTTP_PORT", "health_route": "AIP_HEALTH_ROUTE", "predict_route": "AIP_PREDICT_ROUTE"}
-_ALLOWED = {"log_level": _LEVELS, "log_format": _FORMATS, "tls_client_auth": _CLIENT_AUTH}
+_ALLOWED = {
+    "log_level": _LEVELS,
+    "log_format": _FORMATS,
+    "tls_client_auth": _CLIENT_AUTH,
+    "signatures": _SIGNATURES,
+}
 _ROUTES = frozenset({"health_route", "predict_route"})
 
 
@@ -87,6 +93,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     oidc_scope_map: str = _setting(
         "",
         "File (TOML or JSON) that says which scopes the values of that claim have. Empty: they are scopes.",
+    )
+    signatures: str = _setting(
+        "off",
+        "off, warn or require: whether only versions that a trusted key signed are served; warn serves the "
+        "others and says so in the log.",
+    )
+    trusted_keys: tuple[str, ...] = _setting(
+        (), "Files of the public keys, in PEM, whose signatures of versions and rollbacks count."
     )
     allowed_hosts: tuple[str, ...] = _setting(
         (),

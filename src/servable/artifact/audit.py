@@ -9,9 +9,11 @@ import errno
 import gzip
 import io
 import lzma
+import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -67,6 +69,25 @@ PLAIN_TENSORS = frozenset(
         ),
     }
 )
+#: What else pickles of weights name, as checkpoints of training loops do; calling it makes data.
+# fmt: off
+WEIGHTS = PLAIN_TENSORS | {
+    "_codecs.encode", "collections.Counter", "collections.defaultdict", "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar", "numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar",
+    "numpy.dtype", "numpy.ndarray", "torch.Size", "torch.Tensor", "torch._tensor._rebuild_from_type_v2",
+    "torch._utils._rebuild_device_tensor_from_numpy", "torch._utils._rebuild_parameter_with_state",
+    "torch._utils._rebuild_qtensor", "torch._utils._rebuild_sparse_tensor", "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v3", "torch.device", "torch.nn.parameter.Parameter",
+    "torch.serialization._get_layout", "torch.storage.UntypedStorage",
+}
+# fmt: on
+_DTYPES = re.compile(
+    r"torch\.(b?float|int|uint|complex|bool|qu?int)\w*|torch\.\w+Storage|builtins\.(set|dict|list)"
+)
+#: How the files begin that PyTorch wrote before it wrote zip files: several pickles, then bytes.
+OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+#: So many pickles after the first one are looked at, in files of PyTorch and elsewhere.
+_FOLLOWING_TORCH, _FOLLOWING = 4, 16
 #: So many names are said in a refusal.
 NAMES_SHOWN = 8
 #: Named first in a refusal: modules whose functions run commands, code, or reach files and the network.
@@ -149,6 +170,11 @@ def refusal(path: Path, audit: Audit) -> ArtifactUntrusted:
     )
 
 
+def beyond_weights(names: Iterable[str]) -> tuple[str, ...]:
+    """What a pickle of PyTorch names besides tensors and plain data, sorted."""
+    return tuple(sorted(name for name in names if name not in WEIGHTS and not _DTYPES.fullmatch(name)))
+
+
 def dangerous(name: str) -> bool:
     """Whether a name belongs to the first ones to be said. This orders a sentence; it decides nothing."""
     parts = name.split(".")
@@ -171,9 +197,41 @@ def _audited(path: Path, file: IO[bytes]) -> Audit:
         raise ArtifactUnsupported(
             f"{path.name} is compressed with lz4, which is not read here; save it again."
         )
-    found = _pickle(path, decompressed(file, compression))
+    stream = decompressed(file, compression)
+    found = _pickle(path, stream)
+    old_torch = head == OLD_TORCH[: len(head)]
+    _following(stream, found, _FOLLOWING_TORCH if old_torch else _FOLLOWING)
     kind: Kind = "joblib" if compression or found.joblib else "pickle"
-    return Audit(kind, tuple(sorted(found.names)), found.complete and not found.persistent)
+    # Tensors are named by identifiers, and it is known who resolves them.
+    complete = found.complete and (old_torch or not found.persistent)
+    return Audit(kind, tuple(sorted(found.names)), complete)
+
+
+def _following(stream: Stream, found: Findings, most: int) -> None:
+    """The pickles after the first one, which some loaders read as well. What is none of them ends it."""
+    try:
+        for _ in range(most):
+            Machine(stream, found).run()
+    except EnoughSeen:
+        found.complete = False
+    except (BrokenStream, EOFError, OSError, *DECOMPRESSION_ERRORS):
+        return
+
+
+def partial_pickle(path: Path) -> tuple[str, ...]:
+    """What a file that is no whole pickle would have an unpickler import before it gives up, sorted.
+
+    An unpickler executes as it reads, so that a pickle without an end does all that stands before it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    found = Findings()
+    with path.open("rb") as file:
+        compression = compression_of(file.read(8))
+        file.seek(0)
+        _following(decompressed(file, "" if compression == "lz4" else compression), found, 1)
+    return tuple(sorted(name for name in found.names if re.fullmatch(r"\w+(\.\w+)+", name)))
 
 
 def _pickle(path: Path, stream: Stream) -> Findings:
@@ -212,11 +270,13 @@ def _zip(path: Path, file: IO[bytes]) -> Audit:
 def _torch(path: Path, archive: zipfile.ZipFile, held: torch_files.TorchFile) -> Audit:
     """What a file of PyTorch names: operators beyond arithmetic, and what its pickles name."""
     names = set(held.beyond)
-    complete = held.holds != "pickle"
+    complete = True
     for pickle in held.pickles:
         with archive.open(pickle) as member:
             if held.holds == "pickle":
-                names.update(_pickle(path, Stream(member)).names)
+                found = _pickle(path, Stream(member))
+                names.update(found.names)
+                complete = complete and found.complete
             else:
                 names.update(_nested(path, member.read(_LARGEST_NESTED + 1)))
     return Audit("torch", tuple(sorted(names)), complete)

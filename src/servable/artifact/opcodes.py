@@ -235,6 +235,10 @@ class Machine:
         if name in _IMPORT and isinstance(first, str):
             self._stack.append(self._found.add(first))
             return
+        if name == "_codecs.encode" and isinstance(first, str):
+            # This is how bytes are written before protocol 3; another encoding only changes what is followed.
+            self._stack.append(first.encode("latin-1", "replace"))
+            return
         if name in _LOADS:
             self._nested(first)
         self._stack.append(Made(maker, arguments))

@@ -182,6 +182,7 @@ def train(
     private: options.Private = None,
     personal: options.Personal = None,
     deploy: options.Deploy = False,
+    sign_key: options.SignKey = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -214,6 +215,7 @@ def train(
             private=options.pairs(private, "--private", "email=drop"),
             personal=options.personal(personal),
             deploy=deploy,
+            sign_key=sign_key,
             home=home,
             progress=progress,
         )
@@ -274,6 +276,7 @@ def add(
     private: options.Private = None,
     personal: options.Personal = None,
     deploy: options.Deploy = False,
+    sign_key: options.SignKey = None,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -303,6 +306,7 @@ def add(
             private=options.pairs(private, "--private", "email=drop"),
             personal=options.personal(personal),
             deploy=deploy,
+            sign_key=sign_key,
             home=home,
             progress=progress,
         )

@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from servable import __version__
 from servable.cli import (
+    artifacts,
     bill,
     build,
     certificates,
@@ -103,6 +104,7 @@ for group in (
     certificates,
     privacy,
     bill,
+    artifacts,
 ):
     group.register(app)
 

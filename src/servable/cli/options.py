@@ -108,6 +108,16 @@ MaxLoss = Annotated[
     ),
 ]
 Deploy = Annotated[bool, typer.Option("--deploy", help="Deploy the new version.", rich_help_panel=SERVING)]
+SignKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign-key",
+        metavar="FILE",
+        help="Sign the new version with this private key; see servable sign.",
+        rich_help_panel=SERVING,
+        show_default=False,
+    ),
+]
 Private = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,7 +12,7 @@ from torch import nn
 
 from servable.artifact.preparation import ImageInput
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, ServableError
-from servable.frameworks.torch_open import quiet
+from servable.frameworks.torch_open import check_weights, quiet
 from servable.inputs.text import IDS, MASK, TYPES
 
 Does = Literal["classify", "tokens", "embed", "generate", "image"]
@@ -133,6 +133,8 @@ def _model(folder: Path, kind: Any) -> nn.Module:
     safe = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
     if not safe and not (folder / "pytorch_model.bin").is_file():
         raise ArtifactUnreadable(f"{folder.name} holds no model.safetensors; save it with save_pretrained.")
+    if not safe:
+        check_weights(folder / "pytorch_model.bin")
     try:
         with quiet(), silent():
             model, about = kind.from_pretrained(

@@ -43,12 +43,26 @@ def check(path: Path, *, trust: bool) -> tuple[str, ...]:
         ArtifactUnreadable: empty, truncated, damaged or no Keras model.
         ArtifactUnsupported: weights without a model, or HDF5 under another name.
     """
-    legacy = _is_hdf5(path)
-    config = _hdf5_config(path) if legacy else _config(path)
-    names = tuple(sorted(set(_named(config, path, legacy=legacy))))
+    names = _names(path, legacy=_is_hdf5(path))
     if names and not trust:
         raise refusal(path, Audit("keras", names, True))
     return names
+
+
+def names_of(path: Path) -> tuple[str, ...]:
+    """What loading a file would execute, whatever its name; sorted.
+
+    Raises:
+        ArtifactUnreadable: damaged or no Keras model.
+        ArtifactUnsupported: weights without a model.
+    """
+    with path.open("rb") as file:
+        return _names(path, legacy=file.read(8) == _HDF5)
+
+
+def _names(path: Path, *, legacy: bool) -> tuple[str, ...]:
+    config = _hdf5_config(path) if legacy else _config(path)
+    return tuple(sorted(set(_named(config, path, legacy=legacy))))
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -122,10 +136,27 @@ def _outside(group: Any, h5py: Any) -> Iterator[str]:
                 yield part.name
 
 
+def _check_weights(path: Path, archive: zipfile.ZipFile) -> None:
+    """See to it that the weights in a ``.keras`` file lie in it, and not in files of this machine.
+
+    Raises:
+        ArtifactUnreadable: some lie elsewhere.
+        OSError: they are no HDF5.
+    """
+    for name in archive.namelist():
+        if name.endswith(HDF5_SUFFIXES):
+            h5py = imported("h5py")
+            with archive.open(name) as member, h5py.File(member, "r") as weights:
+                for part in _outside(weights, h5py):
+                    raise ArtifactUnreadable(f"{part} of {path.name} lies elsewhere; save the model again.")
+
+
 def _config(path: Path) -> Any:
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(_CONFIG) as member:
-            data = member.read(_LARGEST + 1)
+        with zipfile.ZipFile(path) as archive:
+            _check_weights(path, archive)
+            with archive.open(_CONFIG) as member:
+                data = member.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             raise ArtifactUnreadable(f"The description in {path.name} is too large to be that of a model.")
         return json.loads(data)

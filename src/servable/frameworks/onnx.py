@@ -6,7 +6,6 @@ which kind of machine.
 """
 
 import contextlib
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from servable.artifact.files import storage_errors
 from servable.artifact.manifest import TRAINED, Variant
+from servable.artifact.onnx_files import outside_files
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, converted
 from servable.frameworks import onnx_hinted, onnx_signature
@@ -45,8 +45,6 @@ _FAILURES: tuple[type[Exception], ...] = (
         if isinstance(entry, type) and issubclass(entry, Exception)
     ),
 )
-#: How a protobuf spells the key ``location`` of a tensor kept in another file, then length and value.
-_LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
 
 
 def open_session(path: Path, options: Mapping[str, Any] | None = None) -> ort.InferenceSession:
@@ -65,7 +63,7 @@ def open_session(path: Path, options: Mapping[str, Any] | None = None) -> ort.In
     with converted({OSError: ArtifactUnreadable}, f"{path.name} cannot be read: {{}}."):
         if path.stat().st_size == 0:
             raise ArtifactUnreadable(f"{path.name} is empty (0 bytes); export or copy the model again.")
-    external_files(path)
+    outside_files(path)
     choice = stored_choice(options or {}) or DEFAULT
     wish = wanted(options or {})
     gpu = gpu_number(wish)
@@ -114,28 +112,6 @@ def _session(path: Path, choice: SessionChoice, gpu: int = 0) -> ort.InferenceSe
     if choice.provider != CPU:
         providers = [(CUDA, {"device_id": gpu}) if choice.provider == CUDA else choice.provider, CPU]
     return ort.InferenceSession(str(path), session_options(choice), providers=providers)
-
-
-def external_files(path: Path) -> list[Path]:
-    """The files beside a model that hold tensors for it, sorted.
-
-    Raises:
-        ArtifactUnreadable: one is named outside the model's folder, is a link, or is not there.
-    """
-    with converted({OSError: ArtifactUnreadable}, f"{path.name} cannot be read: {{}}."):
-        data = path.read_bytes()
-    found: set[Path] = set()
-    for match in _LOCATION.finditer(data):
-        size = match.group(1)
-        length = size[0] if len(size) == 1 else (size[0] & 0x7F) | size[1] << 7
-        name = data[match.end() : match.end() + length].decode("utf-8", "replace")
-        beside = path.parent / name
-        if Path(name).name != name or beside.is_symlink() or not beside.is_file():
-            raise ArtifactUnreadable(
-                f"{path.name} keeps tensors in {name!r}, which must be a plain file in the same folder."
-            )
-        found.add(beside)
-    return sorted(found)
 
 
 class OnnxPredictor(GraphPredictor):
@@ -189,7 +165,7 @@ class OnnxAdapter:
         """Copy the file, and the tensor files that it names, into the package."""
         source = Path(trained.model)
         with storage_errors("copying the model"):
-            for extra in external_files(source):
+            for extra in outside_files(source):
                 shutil.copyfile(extra, folder / extra.name)
             shutil.copyfile(source, folder / "model.onnx")
         return Variant(name=TRAINED, format=self.name, path="model.onnx", options=dict(trained.options))

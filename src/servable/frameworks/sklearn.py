@@ -263,7 +263,7 @@ def _open(path: Path, *, trust: bool) -> tuple[Any, str]:
     audit = audit_file(path)
     allowed = sorted(set(audit.names) & ALLOWED) if audit.kind == "skops" else []
     if audit.kind == "skops":
-        foreign = _foreign_types(path)
+        foreign = foreign_types(path)
         if foreign and not trust:
             raise refusal(path, audit._replace(names=tuple(foreign)))
         allowed = sorted({*allowed, *foreign, *ALLOWED})
@@ -281,7 +281,7 @@ def _open(path: Path, *, trust: bool) -> tuple[Any, str]:
     return model, f"Made with scikit-learn {made}, loaded with {sklearn.__version__}; compare its answers."
 
 
-def _foreign_types(path: Path) -> list[str]:
+def foreign_types(path: Path) -> list[str]:
     """The types in a ``.skops`` that nobody here vouches for, sorted.
 
     Raises:

@@ -18,6 +18,8 @@ op_def_registry = imported("tensorflow.python.framework.op_def_registry")
 FILE = "saved_model.pb"
 #: Operations without effects of their own by the registry's account that open files all the same.
 _OPENS_FILES = frozenset({"MatchingFiles", "ReadFile", "WriteFile", "MergeV2Checkpoints", "ImmutableConst"})
+#: Operations that call a function of the Python that runs them; for the registry not all are stateful.
+_CALLS_PYTHON = frozenset({"EagerPyFunc", "PyFunc", "PyFuncStateless"})
 #: Operations with effects that stay inside the model: variables, tables, random numbers, control.
 # fmt: off
 _INSIDE = frozenset(
@@ -76,6 +78,15 @@ def check(folder: Path, *, trust: bool) -> tuple[str, ...]:
     return names
 
 
+def names_of(folder: Path) -> tuple[str, ...]:
+    """The operations of a SavedModel that reach outside of it, sorted.
+
+    Raises:
+        ArtifactUnreadable: damaged.
+    """
+    return check(folder, trust=True)
+
+
 def _reaching(graph: Any) -> Iterator[str]:
     """The operations of a graph that reach outside."""
     library = {function.signature.name: function for function in graph.graph_def.library.function}
@@ -95,13 +106,13 @@ def _reaching(graph: Any) -> Iterator[str]:
         # A text that the model keeps for itself may be handed in as the name of a file.
         nodes = (node for function in library.values() for node in function.node_def)
         yield from (f"{node.op} of a file named in the model" for node in nodes if node.op in _READS_TABLES)
-    yield from _outside(bare)
+    yield from _outside(bare, every)
     for name in every:
         # What saves is never run here; what restores runs once, and reads the model's own variables.
         if name in elsewhere:
-            yield from _outside(library[name].node_def)
+            yield from _outside(library[name].node_def, every)
         elif name in restoring:
-            yield from (op for op in _outside(library[name].node_def) if op not in _RESTORES)
+            yield from (op for op in _outside(library[name].node_def, every) if op not in _RESTORES)
 
 
 def _closure(library: dict[str, Any], nodes: Iterable[Any]) -> set[str]:
@@ -130,8 +141,13 @@ def _holds_texts(graph: Any) -> bool:
     return any(node.name in kept and node.attr["dtype"].type == _STRING for node in graph.graph_def.node)
 
 
-def _outside(nodes: Iterable[Any]) -> Iterator[str]:
-    """The operations among nodes that are neither free of effects nor known to stay inside."""
+def _outside(nodes: Iterable[Any], functions: set[str]) -> Iterator[str]:
+    """The operations among nodes that are neither free of effects nor known to stay inside.
+
+    Args:
+        nodes: of a graph or a function.
+        functions: what the graph itself defines.
+    """
     nodes = list(nodes)
     made = {node.name for node in nodes}
     for node in nodes:
@@ -139,9 +155,11 @@ def _outside(nodes: Iterable[Any]) -> Iterator[str]:
             # An argument of the function is no node of it.
             if node.input[1].partition(":")[0] in made:
                 yield f"{node.op} of a file named in the graph"
-        elif node.op in _OPENS_FILES:
+        elif node.op in _OPENS_FILES or node.op in _CALLS_PYTHON:
             yield node.op
         elif node.op not in _INSIDE:
             definition = op_def_registry.get(node.op)
-            if definition is not None and definition.is_stateful:
+            if definition is None and node.op not in functions:
+                yield f"{node.op} of a library that is not TensorFlow's"
+            elif definition is not None and definition.is_stateful:
                 yield node.op

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from servable.artifact import torch_files
-from servable.artifact.audit import PLAIN_TENSORS, Audit, audit_file, refusal
+from servable.artifact.audit import Audit, audit_file, beyond_weights, refusal
 from servable.errors import (
     ArtifactUnreadable,
     ArtifactUnsupported,
@@ -103,7 +103,7 @@ def open_model(path: Path, *, trust: bool, entry: str = "", files: tuple[Path, .
         return opened._replace(executes=bool(audit.names))
     if audit.kind not in ("torch", "pickle"):
         raise ArtifactUnreadable(f"{path.name} holds {audit.kind}, and no model of PyTorch.")
-    return _with_weights(path, _pickled(path, audit.names), trust, entry, files)
+    return _with_weights(path, _pickled(path), trust, entry, files)
 
 
 def _holds(path: Path, audit: Audit) -> str:
@@ -139,7 +139,7 @@ def _readable(path: Path, what: str) -> Iterator[None]:
 
 
 def _refused_pickle(path: Path, names: tuple[str, ...]) -> ArtifactUntrusted:
-    told = ", ".join(name for name in names if name not in PLAIN_TENSORS)[:300] or "code"
+    told = ", ".join(beyond_weights(names))[:300] or "code"
     return ArtifactUntrusted(
         f"{path.name} was not opened, because it is a pickle that would run {told}, and pickles of "
         "PyTorch are opened with weights_only alone, --trust or not; save it with torch.export.save, or save "
@@ -243,7 +243,23 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
         return tensors
 
 
-def _pickled(path: Path, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+def check_weights(path: Path) -> tuple[str, ...]:
+    """Whether a pickle names nothing but tensors and plain data; what it names.
+
+    Twice something got by ``weights_only``; what names nothing else has nothing to get by with.
+
+    Raises:
+        ArtifactUntrusted: it names more.
+        ArtifactUnreadable: it is damaged, or no pickle.
+    """
+    audit = audit_file(path)
+    if beyond_weights(audit.names) or not audit.complete:
+        raise _refused_pickle(path, audit.names)
+    return audit.names
+
+
+def _pickled(path: Path) -> dict[str, torch.Tensor]:
+    names = check_weights(path)
     try:
         with quiet():
             held = torch.load(str(path), map_location="cpu", weights_only=True)

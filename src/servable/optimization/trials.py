@@ -15,10 +15,11 @@ import msgspec
 import numpy as np
 
 from servable.artifact.manifest import Variant
+from servable.artifact.onnx_files import outside_files
 from servable.clock import Clock
 from servable.errors import ModelFailed
 from servable.frameworks.base import Predictor
-from servable.frameworks.onnx import external_files, predictor_with
+from servable.frameworks.onnx import predictor_with
 from servable.frameworks.onnx_session import DEFAULT, SessionChoice
 from servable.optimization import parity
 from servable.tensors import PREDICTION, Arrays, row_count, take
@@ -130,7 +131,7 @@ class Turns:
 
     def _opened(self, choices: Sequence[SessionChoice]) -> dict[SessionChoice, Predictor]:
         """A predictor for each choice that can be measured; choices that differ in slots alone share one."""
-        size = sum(file.stat().st_size for file in (self._path, *external_files(self._path)))
+        size = sum(file.stat().st_size for file in (self._path, *outside_files(self._path)))
         sessions: dict[SessionChoice, Predictor | None] = {}
         found: dict[SessionChoice, Predictor] = {}
         for choice in choices:

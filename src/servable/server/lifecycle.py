@@ -21,6 +21,7 @@ from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import Snapshot, requests
+from servable.registry.vetting import vetting_of
 from servable.server.app import Application
 from servable.server.authentication import Authentication
 from servable.server.exposure import check_exposure
@@ -109,6 +110,7 @@ class ServerLife:
                 database_url=settings.database_url,
                 only=only,
                 blob_url=settings.blob_url,
+                vetting=vetting_of(settings),
             )
             self._link = link or NoLink()
             self.host = Host(source, Metrics(version), settings, sharing=self._link.sharing)

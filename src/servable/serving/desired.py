@@ -1,16 +1,18 @@
 """Desired state read from a home: every deployment, or only what was named."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from servable.artifact.package import Outline, Package, open_package, read_outline
-from servable.errors import ConflictError, SettingInvalid
+from servable.artifact.releases import Release
+from servable.errors import ConflictError, SettingInvalid, SignatureRefused
 from servable.logs import fields, logger
 from servable.registry.blobs import PackageStore
 from servable.registry.policy import Policy, read_policy
 from servable.registry.reader import Desired, open_reader
 from servable.registry.references import parse_reference
+from servable.registry.vetting import NoVetting, Vetting
 from servable.serving.live import NO_WISHES, Wanted
 from servable.serving.shadow import shadow_policy
 
@@ -28,6 +30,7 @@ class RegistrySource:
             mean that version, deployed or not.
         create: whether a home may be made where there is none.
         blob_url: where packages are found that are not in the folder; empty for nowhere.
+        vetting: says what may be served; None lets everything be.
     """
 
     def __init__(
@@ -38,7 +41,11 @@ class RegistrySource:
         only: Sequence[str] = (),
         create: bool = True,
         blob_url: str = "",
+        vetting: Vetting | None = None,
     ) -> None:
+        self._vetting = vetting or NoVetting()
+        #: Of each model what was last wanted and may be served.
+        self._admitted: dict[str, tuple[Wanted, ...]] = {}
         self._reader = open_reader(home, create=create, database_url=database_url)
         self._packages = PackageStore(home, blob_url)
         self._only = tuple(parse_reference(reference) for reference in only)
@@ -57,7 +64,7 @@ class RegistrySource:
         return self._reader.erasures()
 
     def wanted(self) -> tuple[Wanted, ...]:
-        """Every version that should be live.
+        """Every version that should be live; of a model that wants an older one without leave, those before.
 
         Raises:
             NotFoundError: a reference names a model, version or alias that does not exist.
@@ -67,7 +74,7 @@ class RegistrySource:
         aliases = self._reader.aliases()
         deployments = {record.model: record for record in self._reader.deployments()}
         if not self._only:
-            return tuple(each for record in deployments.values() for each in _wanted(record, aliases))
+            return self._vetted(_wanted(record, aliases) for record in deployments.values())
         chosen: dict[str, Desired] = {}
         for reference in self._only:
             bare = reference.version is None and reference.alias is None
@@ -79,15 +86,41 @@ class RegistrySource:
                     f"Versions {other.version} and {record.version} of {record.model} cannot be served under "
                     "one name at once; name one of them."
                 )
-        return tuple(each for record in chosen.values() for each in _wanted(record, aliases))
+        return self._vetted(_wanted(record, aliases) for record in chosen.values())
+
+    def _vetted(self, models: Iterable[list[Wanted]]) -> tuple[Wanted, ...]:
+        """The versions of every model; where one may not be served, those that were wanted before.
+
+        It is decided here and not where packages are opened, because a version that is kept loaded for a
+        rollback is opened no more.
+        """
+        wanted: list[Wanted] = []
+        admitted: dict[str, tuple[Wanted, ...]] = {}
+        for found in models:
+            model, versions = found[0].model, tuple(found)
+            try:
+                for each in versions:
+                    self._vetting.admit(Release(*each.key), each.digest, own=each.own)
+            except SignatureRefused as error:
+                _log.error("a deployment is not followed", extra=fields(model=model, reason=error.message))
+                if model in self._admitted:
+                    versions = admitted[model] = self._admitted[model]
+                # Without any before, opening it says no, and why.
+            else:
+                admitted[model] = versions
+            wanted += versions
+        self._admitted = admitted
+        return tuple(wanted)
 
     def open(self, wanted: Wanted) -> Package:
         """The verified package of a wanted version.
 
         Raises:
-            ArtifactError: it is not there, damaged, or was changed.
+            ArtifactError: it is not there, damaged, was changed, or its signature is not in order.
         """
-        return open_package(self._packages.folder(wanted.digest), digest=wanted.digest)
+        package = open_package(self._packages.folder(wanted.digest), digest=wanted.digest)
+        self._vetting.check(Release(*wanted.key), package.manifest, package.digest, own=wanted.own)
+        return package
 
     def outline(self, wanted: Wanted) -> Outline:
         """What the package of a wanted version says about itself, read without verifying it.

@@ -22,6 +22,7 @@ from servable.workflows.outcomes import AddOutcome
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
 from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.samples import Sample, file_sample, names_files, packed_rows, truth_in
+from servable.workflows.signers import signer_of
 from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def add(
     private: Mapping[str, str] | None = None,
     personal: Sequence[str] | Mapping[str, str] | None = None,
     deploy: bool = False,
+    sign_key: str | Path | None = None,
     home: str | Path | None = None,
     progress: Progress | None = None,
 ) -> AddOutcome:
@@ -66,6 +68,7 @@ def add(
         personal: columns that say who somebody is: no value of theirs is kept in the package, and captured
             traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
         deploy: whether the version is deployed at once.
+        sign_key: a file with the private key that the version is signed with; None signs nothing.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
 
@@ -77,13 +80,15 @@ def add(
         DependencyMissing: a library that it needs is not installed.
         DataError: the sample does not fit the model, or a loss needs true answers and there are none.
         SettingInvalid: no largest loss, or of a metric that is not measured for this model.
+        SignatureRefused: what is deployed must be signed here, and there is no key, or one not trusted.
         StorageFull: no space left; the home is as it was before.
     """
     python_source.refuse_while_importing()
     offered = _Offered(
         model, sample, target, hints, trust, tolerance, allowance(max_loss), private or {}, choices(personal)
     )
-    return _added(offered, Destination(checked_name(name), deploy, home), progress or NoProgress())
+    signer = signer_of(sign_key, home, deploy=deploy)
+    return _added(offered, Destination(checked_name(name), deploy, home, signer), progress or NoProgress())
 
 
 class _Offered(NamedTuple):
@@ -127,6 +132,7 @@ def _added(offered: _Offered, destination: Destination, progress: Progress) -> A
     )
     with opened(destination.home, create=True) as place:
         published = publish_model(place, contents, progress=progress)
+        destination.signer.sign(place, published.record)
         if destination.deploy:
             place.deployments.deploy(destination.name, published.record.version)
     outcome = _outcome(published, framework, trained.signature, destination.deploy)

@@ -16,6 +16,7 @@ from servable.registry.records import WHOLE, DeploymentRecord, Share, Traffic, V
 from servable.registry.references import parse_reference
 from servable.workflows.homes import opened
 from servable.workflows.outcomes import DeployOutcome
+from servable.workflows.signers import check_signature
 
 if TYPE_CHECKING:
     from servable.workflows.rollouts import Wish
@@ -87,6 +88,7 @@ def deploy(
         DependencyMissing: capturing without pyarrow; nothing was changed.
         ConflictError: a rollout of a model that is not deployed, or of which another one goes on.
         ArtifactTampered: a file of the package differs from its digest; nothing was changed.
+        SignatureRefused: only signed versions are served here, and this is none; nothing was changed.
     """
     from servable.workflows.rollouts import Wish  # Lazily: who serves or looks needs no rollouts.
 
@@ -109,7 +111,7 @@ def _deployed(reference: str, change: Change, home: str | Path | None) -> Deploy
     with opened(home) as place:
         record, traffic = _meant(place, reference, change.split)
         for version in {record.version, *traffic.versions}:
-            package = place.package(place.models.resolve(f"{record.model}:{version}"))
+            package = check_signature(place, place.models.resolve(f"{record.model}:{version}"))
             _check_subject(package.signature, change.wishes)
         before, ended = place.deployments.get(record.model), _going_on(place, record.model, traffic)
         after = place.deployments.deploy(
@@ -213,9 +215,12 @@ def rollback(name: str, *, home: str | Path | None = None) -> DeployOutcome:
     Raises:
         ModelNotFound: there is no such model.
         ConflictError: it is not deployed, or there is nothing to go back to.
+        SignatureRefused: only signed versions are served here, and nobody signed a rollback to this one.
     """
     with opened(home) as place:
         before, ended = place.deployments.get(name), _going_on(place, name)
+        if before is not None and before.previous and before.traffic == WHOLE:
+            check_signature(place, place.models.resolve(f"{name}:{before.previous[-1]}"))
         after = place.deployments.rollback(name)
         left = before.version if before is not None and before.version != after.version else None
         return msgspec.structs.replace(_outcome(after, ended=ended), previous=left)

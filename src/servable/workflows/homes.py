@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from servable.registry.home import Home, open_home
 from servable.settings import load_settings
+from servable.workflows.signers import NO_SIGNER, Signer
 
 
 class Destination(NamedTuple):
@@ -16,11 +17,13 @@ class Destination(NamedTuple):
         name: the model under which it is registered.
         deploy: whether it is deployed at once.
         home: the folder of the registry; looked up, and made, when None.
+        signer: signs it before it is deployed.
     """
 
     name: str
     deploy: bool
     home: str | Path | None
+    signer: Signer = NO_SIGNER
 
 
 @contextmanager

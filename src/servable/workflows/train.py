@@ -27,6 +27,7 @@ from servable.workflows.packaging import Contents, Proving, Published, publish_m
 from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.reading import Columns, Wish
 from servable.workflows.samples import Sample
+from servable.workflows.signers import signer_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +57,7 @@ def train(
     private: Mapping[str, str] | None = None,
     personal: Sequence[str] | Mapping[str, str] | None = None,
     deploy: bool = False,
+    sign_key: str | Path | None = None,
     home: str | Path | None = None,
     progress: Progress | None = None,
 ) -> TrainOutcome:
@@ -88,6 +90,7 @@ def train(
         personal: columns that say who somebody is: no value of theirs is kept in the package or shown in a
             report, and captured traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
         deploy: whether the version is deployed at once.
+        sign_key: a file with the private key that the version is signed with; None signs nothing.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
 
@@ -98,15 +101,15 @@ def train(
         InputError: the name, an option or the data cannot be used; the sentence says why.
         FileMissing: there is no such data file.
         DependencyMissing: the extra ``train`` is not installed.
+        SignatureRefused: what is deployed must be signed here, and there is no key, or one not trusted.
         StorageFull: no space left; the home is as it was before.
     """
     allowed = allowance(max_loss)
     wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowed, online, refit)
     columns = Columns(target, task, kinds, time_order, unknown, private, choices(personal))
     told = msgspec.structs.replace(_told(data, columns, wish), model=model, max_loss=max_loss)
-    return _trained(
-        data, columns, wish, Destination(checked_name(name), deploy, home), told, progress or NoProgress()
-    )
+    destination = Destination(checked_name(name), deploy, home, signer_of(sign_key, home, deploy=deploy))
+    return _trained(data, columns, wish, destination, told, progress or NoProgress())
 
 
 def _told(data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish) -> Recipe:
@@ -145,7 +148,7 @@ def _trained(
     wish.allowed.check(lesson.signature)
     private = columns.private or {}
     with_personal(with_captures(lesson.signature, private), columns.personal)
-    name, deploy, home = destination
+    name, deploy, home, signer = destination
     with tempfile.TemporaryDirectory(prefix="servable-") as folder, opened(home, create=True) as place:
         result = lesson.train(Path(folder))
         signature = with_personal(result.signature, columns.personal)
@@ -158,6 +161,7 @@ def _trained(
             recipe={**contents.recipe, **({"personal": dict(columns.personal)} if columns.personal else {})},
         )
         published = publish_model(place, contents, progress=progress)
+        signer.sign(place, published.record)
         if deploy:
             place.deployments.deploy(name, published.record.version)
     outcome = _outcome(published, result, time.monotonic() - started, deploy)
