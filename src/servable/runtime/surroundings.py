@@ -11,6 +11,7 @@ import site
 import stat
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,13 +26,15 @@ _NAMES = frozenset(
 _BEGINNINGS = (
     "ACL_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GOMP_", "GOTO_", "KERAS_", "KMP_", "LC_",
     "MALLOC_", "MKL_", "NCCL_", "NUMBA_", "NUMEXPR_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "OPENVINO_",
-    "ORT_", "PYTHON", "PYTORCH_", "TBB_", "TF_", "TOKENIZERS_", "TORCH_", "VECLIB_", "XLA_",
+    "ORT_", "PYTHON", "PYTORCH_", "TBB_", "TF_CPP_", "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_",
+    "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "TF_NUM_", "TF_USE_", "TF_XLA_", "TOKENIZERS_", "TORCH_", "VECLIB_",
+    "XLA_",
 )  # fmt: skip
-#: Words in names of variables that hold secrets, and of Terraform's, which begin as TensorFlow's do.
+#: Words in names of variables that hold secrets.
 _SECRET = frozenset(
     {
         "AUTH", "CREDENTIAL", "CREDENTIALS", "KEY", "KEYS", "PASS", "PASSWD", "PASSWORD", "SECRET", "SECRETS",
-        "TOKEN", "TOKENS", "VAR",
+        "TOKEN", "TOKENS",
     }
 )  # fmt: skip
 #: As whom a process takes itself; without it libraries look for the name of the account.
@@ -83,17 +86,19 @@ class PrivateFolder:
 
     def __init__(self) -> None:
         self.path = ""
-        self._lock = -1
+        lock = -1
         with suppress(OSError):
             _sweep_once(tempfile.gettempdir())
             self.path = tempfile.mkdtemp(prefix=_PREFIX)
-            self._lock = _held(self.path)
+            lock = _held(self.path)
+        #: Called at the latest when its maker ends in an orderly way.
+        self._remove = weakref.finalize(self, _removed, self.path, lock)
 
     def close_empty(self) -> bool:
         """Remove it if nothing is in it; whether it is gone."""
-        if self.path:
+        if self.path and self._remove.alive:
             try:
-                os.rmdir(self.path)
+                Path(self.path).rmdir()
             except OSError:
                 return False
         self.close()
@@ -101,12 +106,14 @@ class PrivateFolder:
 
     def close(self) -> None:
         """Remove it with everything in it, however long that takes. Nothing happens the second time."""
-        if self.path:
-            rmtree(self.path, ignore_errors=True)
-            self.path = ""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._remove()
+
+
+def _removed(path: str, lock: int) -> None:
+    if path:
+        rmtree(path, ignore_errors=True)
+    if lock >= 0:
+        os.close(lock)
 
 
 @functools.cache
