@@ -183,8 +183,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     )
     confinement: str = _setting(
         "best",
-        "How far model processes are kept from the network, files, programs and secrets: best (as far as this "
-        "machine allows), require (wholly, or they are not loaded) or off.",
+        "How far model processes are kept from the network, files, programs and secrets: best (as far as "
+        "this machine allows), require (wholly, or they are not loaded) or off.",
     )
     model_environment: tuple[str, ...] = _setting(
         (), "Names of further environment variables that model processes get."

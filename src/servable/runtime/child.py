@@ -1,8 +1,8 @@
 """A model process: one variant of one package, answering batches that come over one socket.
 
 Started and confined by ``child_process``, before it reads a byte of the package. It imports only what that
-variant needs (no server, no HTTP, no database), and answers one batch at a time, in its only thread, until the socket ends. Between batches it makes the next
-pieces of its streams, one at a time and in turn.
+variant needs (no server, no HTTP, no database), and answers one batch at a time, in its only thread, until
+the socket ends. Between batches it makes the next pieces of its streams, one at a time and in turn.
 
 The arrays of a large batch are read-only views of shared memory: they hold while the model runs, and a
 model that keeps them must copy them.

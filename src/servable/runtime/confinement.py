@@ -109,9 +109,7 @@ _WORDS = {
 
 def lacking(protections: Sequence[Protection]) -> str:
     """What should be in force and is not, and why; empty when nothing lacks."""
-    return "; ".join(
-        f"{each.name}: {each.note}" for each in protections if each.hold is Hold.MISSING
-    )
+    return "; ".join(f"{each.name}: {each.note}" for each in protections if each.hold is Hold.MISSING)
 
 
 def stated(protections: Sequence[Protection]) -> Statement:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from servable.errors import SurroundingsError
 from servable.runtime import landlock, reading, seccomp
-from servable.runtime.confinement import Mode, Protection, Hold, lacking
+from servable.runtime.confinement import Hold, Mode, Protection, lacking
 from servable.runtime.framing import Load
 from servable.runtime.surroundings import is_passed
 

@@ -316,7 +316,7 @@ async def _found_in(executor: ProcessExecutor, package: Package, processes: int)
 
 
 def _has_network(variant: Variant, policy: Policy) -> bool:
-    """Whether a model may have connections: the deployment decides, and its author where that says nothing."""
+    """Whether a model may have connections: as its deployment says, or else as its author does."""
     return bool(variant.options.get(NETWORK)) if policy.network is None else policy.network
 
 

@@ -77,8 +77,8 @@ def place(
         return _process(policy, "it is code of its author, which stays out of the server")
     if confined and policy.executor in _THERE:
         raise SurroundingsError(
-            f"A model that runs {_THERE[policy.executor]} cannot be confined as the setting confinement wants "
-            "it; deploy it with --executor process."
+            f"A model that runs {_THERE[policy.executor]} cannot be confined, which the setting confinement "
+            "wants; deploy it with --executor process."
         )
     if confined and policy.executor == "auto":
         return _process(policy, "it must be confined, which only a process can be")

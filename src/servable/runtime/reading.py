@@ -1,4 +1,4 @@
-"""Which files a model process may open: its package, the interpreter with its packages, a little of the system.
+"""Which files a model process may open: its package, Python and its libraries, a little of the system.
 
 An allow-list: whatever is not here, such as the home of the server, other models, keys in ``~/.ssh`` or
 ``/etc/shadow``, cannot be opened. Landlock allows whole folders and cannot except anything below them, so a
@@ -30,8 +30,8 @@ _MACHINE = (
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 #: How names are found and certificates checked, for a model with a declared network.
 _NETWORK = (
-    "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
-    "/etc/protocols", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies",
+    "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf",
+    "/etc/services", "/etc/protocols", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies",
     "/run/systemd/resolve",
 )  # fmt: skip
 #: What a driver of GPUs asks about the machine.
@@ -89,7 +89,7 @@ def _modules(folder: str, secret: Sequence[str]) -> Iterator[Rule]:
     It may be somebody's project, even somebody's home: data beside the modules, and everything whose name
     begins with a dot, stays closed. The names of its files have to be open.
     """
-    if not os.path.isdir(folder):
+    if not Path(folder).is_dir():
         yield Rule(Path(folder), READ)
         return
     yield Rule(Path(folder), Access.READ_DIR)

@@ -4,10 +4,10 @@ The filter refuses with the ordinary error of a missing permission, so that what
 would fail for any user without the right, and the process lives on. It is a program for the kernel's own
 little machine (classic BPF), which sees the number of a call and its arguments, not what they point to.
 
-What is refused: connections of any kind but the pairs of sockets that stay within the process (with a declared
-network only those other than TCP and UDP), other processes (tracing, memory, signals, limits), starting
-programs and processes, mounts and namespaces, owners and modes of files, and doors into the kernel that no
-model needs (io_uring, which goes around every filter; bpf, userfaultfd, perf, keys, modules).
+What is refused: connections of any kind but the pairs of sockets that stay within the process (with a
+declared network only those other than TCP and UDP), other processes (tracing, memory, signals, limits),
+starting programs and processes, mounts and namespaces, owners and modes of files, and doors into the kernel
+that no model needs (io_uring, which goes around every filter; bpf, userfaultfd, perf, keys, modules).
 """
 
 import ctypes
@@ -23,7 +23,7 @@ _SET_MODE_FILTER = 1
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
-#: As of a kernel that does not have the call, so that the caller takes an older one, whose arguments are seen.
+#: As of a kernel without the call, so that the caller takes an older one, whose arguments are seen.
 _ABSENT = 0x00050000 | errno.ENOSYS
 # Instructions: load a word, compare and jump, keep some bits, end.
 _LOAD, _EQUAL, _AT_LEAST, _BITS, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -142,9 +142,12 @@ def _bodies(pid: int, *, network: bool) -> Iterator[tuple[str, list[Instruction]
     yield "socket", refuse
     yield from ((name, refuse) for name in _CONNECTING)
     # The address of a receiver has two halves.
-    yield "sendto", _both(
-        [Instruction(_LOAD, _FIRST_ARGUMENT + 8 * 4), *_one_of((0,))],
-        [Instruction(_LOAD, _FIRST_ARGUMENT + 8 * 4 + 4), *_one_of((0,))],
+    yield (
+        "sendto",
+        _both(
+            [Instruction(_LOAD, _FIRST_ARGUMENT + 8 * 4), *_one_of((0,))],
+            [Instruction(_LOAD, _FIRST_ARGUMENT + 8 * 4 + 4), *_one_of((0,))],
+        ),
     )
 
 

@@ -135,9 +135,7 @@ class SharedModel:
     def _processes(self, device: str) -> ProcessExecutor:
         load, share = self.load, self._share
         return ProcessExecutor(
-            ChildSpec(
-                Path(load.folder), load.digest, load.variant, device, confinement=load.confinement
-            ),
+            ChildSpec(Path(load.folder), load.digest, load.variant, device, confinement=load.confinement),
             name=share.name,
             processes=share.processes,
             spares=share.spares,

@@ -21,8 +21,7 @@ class Processor(NamedTuple):
 
 
 PROCESSORS = {
-    each.machine: each
-    for each in (Processor("x86_64", 0xC000003E, 0), Processor("aarch64", 0xC00000B7, 1))
+    each.machine: each for each in (Processor("x86_64", 0xC000003E, 0), Processor("aarch64", 0xC00000B7, 1))
 }
 
 _NUMBERS = {

@@ -1,11 +1,11 @@
 """From a wanted version to a live model, and the memory of attempts that failed."""
 
 import asyncio
-import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -338,8 +338,8 @@ def confinement_of(settings: ServerSettings) -> Confinement:
     """What the model processes of a server are to be kept from."""
     return Confinement(
         mode=Mode[settings.confinement.upper()],
-        hidden=(os.path.abspath(settings.home),),
-        files=tuple(os.path.abspath(each) for each in settings.model_files),
+        hidden=(str(Path(settings.home).absolute()),),
+        files=tuple(str(Path(each).absolute()) for each in settings.model_files),
         environment=settings.model_environment,
     )
 

@@ -78,7 +78,7 @@ def deploy(
         shadow: only send it copies of requests, and compare.
         mirror: share of the requests of which a shadow gets copies.
         bandit: versions that share the requests with the deployed one by the rewards that are fed back.
-        network: whether its processes may have connections to others; as its author declares unless it is said.
+        network: whether its processes may connect to others; as its author declares unless it is said.
         home: the folder of the registry; looked up when None.
 
     Raises:
