@@ -19,8 +19,19 @@ def test_every_option_reaches_the_deployment(invoke, image):
     done = invoke(
         *("deploy", "image", "--executor", "process", "--processes", 2, "--spares", 1, "--threads", 3),
         *("--device", "cuda:1", "--share"),
-        *("--run-limit", 2, "--max-batch", 8, "--cache", "64MiB", "--cache-age", 60.5, "--pin", "--network",
-         "--json"),
+        *(
+            "--run-limit",
+            2,
+            "--max-batch",
+            8,
+            "--cache",
+            "64MiB",
+            "--cache-age",
+            60.5,
+            "--pin",
+            "--network",
+            "--json",
+        ),
     )
     assert done.exit_code == 0, done.stderr
     policy = {
@@ -41,7 +52,9 @@ def test_every_option_reaches_the_deployment(invoke, image):
     assert json.loads(invoke("describe", "image", "--json").stdout)["policy"] == policy
     assert "shared by all workers" in " ".join(invoke("describe", "image").stdout.split())
     text = " ".join(
-        invoke("deploy", "image", "--executor", "inline", "--no-pin", "--no-share", "--no-network").stdout.split()
+        invoke(
+            "deploy", "image", "--executor", "inline", "--no-pin", "--no-share", "--no-network"
+        ).stdout.split()
     )
     assert (
         "executor inline, device cuda:1, 2 processes, not shared by workers, 1 spare, 3 batches at once, "

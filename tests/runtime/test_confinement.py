@@ -12,6 +12,9 @@ import pytest
 
 from runtime.prying import make_package, tried
 from runtime.test_process import opened, run
+from servable.artifact.package import open_package
+from servable.errors import SettingInvalid
+from servable.registry.policy import Policy
 from servable.runtime.confinement import (
     Confinement,
     Hold,
@@ -22,7 +25,10 @@ from servable.runtime.confinement import (
     stated_here,
 )
 from servable.runtime.landlock import version
-from servable.runtime.process import ChildSpec
+from servable.runtime.model import load_model
+from servable.runtime.process import ChildSpec, ProcessExecutor
+from servable.serving.loading import confinement_of
+from servable.settings import ServerSettings, load_settings
 
 SECRET = "SERVABLE_DATABASE_URL"
 PASSWORD = "postgresql://who:hush@where/what"
@@ -205,6 +211,40 @@ def test_a_declared_network_works_and_is_told(place: Place) -> None:
         accepted.close()
 
     run(work())
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "comes_through"), [("Prying", None, False), ("PryingOutside", None, True),
+                                           ("PryingOutside", False, False)]
+)  # fmt: skip
+def test_the_authors_word_opens_the_network_and_the_deployments_closes_it(
+    tmp_path: Path, name: str, network: bool | None, comes_through: bool
+) -> None:
+    package = open_package(make_package(tmp_path / "package", name).folder)
+
+    async def work() -> None:
+        loaded = await load_model(package, Policy(network=network))
+        try:
+            assert ("network allowed" in loaded.confinement.summary) is comes_through
+            assert isinstance(loaded.executor, ProcessExecutor)
+            said = await tried(loaded.executor, "import socket; said = socket.socket() and 'made'")
+            assert (said == "made") is comes_through
+        finally:
+            await loaded.executor.close()
+
+    run(work())
+
+
+def test_a_settings_confinement_reaches_the_processes() -> None:
+    settings = ServerSettings(
+        home="place", confinement="require", model_environment=("PRICES",), model_files=("prices",)
+    )
+    here = Path.cwd()
+    assert confinement_of(settings) == Confinement(
+        Mode.REQUIRE, False, (str(here / "place"),), (str(here / "prices"),), ("PRICES",)
+    )
+    with pytest.raises(SettingInvalid, match="must be one of off, best, require, not 'most'"):
+        load_settings({"confinement": "most"}, environment={})
 
 
 # ---------------------------------------------------------------------- where a machine cannot
