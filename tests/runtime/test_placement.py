@@ -135,7 +135,5 @@ def test_what_must_be_confined_runs_in_a_process_or_not_at_all(
     if policy.executor in ("auto", "process") or form in ("python", "mlflow"):
         assert confined().kind == "process"
     else:
-        with pytest.raises(
-            SurroundingsError, match="cannot be confined, .* deploy it with --executor process"
-        ):
+        with pytest.raises(SurroundingsError, match="deploy it with --executor process"):
             confined()
