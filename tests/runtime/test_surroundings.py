@@ -44,6 +44,7 @@ def test_a_process_lives_in_its_own_folder() -> None:
     given = {"HOME": "/root", "TMPDIR": "/var/tmp", "USER": "root", "LANG": "C", "TOKEN": "x", "PRICES": "1"}
     made = reduced(given, ("PRICES",), "/tmp/own")
     assert made.pop("PYTHONUSERBASE")
+    assert made.pop("ORT_DISABLE_TELEMETRY") == "1"
     assert made == {
         "HOME": "/tmp/own",
         "TMPDIR": "/tmp/own",

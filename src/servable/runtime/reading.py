@@ -25,7 +25,8 @@ _MACHINE = (
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/filesystems", "/proc/uptime",
     "/proc/loadavg", "/proc/vmstat", "/proc/zoneinfo", "/proc/sys/vm", "/proc/sys/kernel/osrelease",
     "/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max", "/proc/sys/kernel/randomize_va_space",
-    "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm", "/dev/random", "/dev/urandom",
+    "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm", "/sys/bus/pci", "/sys/class/drm",
+    "/sys/class/accel", "/dev/random", "/dev/urandom",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 #: How names are found and certificates checked, for a model with a declared network.
@@ -65,6 +66,8 @@ def rules(
             yield from _modules(each, secret)
     more = (*(_NETWORK if network else ()), *(_DRIVER if gpu else ()))
     yield from (Rule(Path(each), READ) for each in (*_SETUP, *_MACHINE, *more))
+    # What is plugged in, by which libraries find out whether there is a GPU.
+    yield from (Rule(path, READ) for path in Path("/sys/devices").glob("pci*"))
     yield from (Rule(Path(each), DEVICE) for each in _DEVICES)
     # Its own figures, limits and threads; not those of other processes.
     yield Rule(Path("/proc/self"), READ | Access.WRITE_FILE)

@@ -69,6 +69,8 @@ def reduced(environment: Mapping[str, str], more: Sequence[str], folder: str) ->
     own = {"HOME": folder or _NOWHERE, "LOGNAME": _ACCOUNT, "USER": _ACCOUNT}
     if folder:
         own["TMPDIR"] = folder
+    # onnxruntime sends to its maker what it is used for, also from the process of a model with a network.
+    own["ORT_DISABLE_TELEMETRY"] = "1"
     # The interpreter looks for packages of its user below HOME, which is another one now.
     own["PYTHONUSERBASE"] = site.getuserbase()
     return {**kept, **{name: value for name, value in own.items() if name not in more}}
