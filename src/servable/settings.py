@@ -30,6 +30,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("text", "json")
 _CLIENT_AUTH = ("optional", "require")
 _SIGNATURES = ("off", "warn", "require")
+_CONFINEMENTS = ("off", "best", "require")
 #: Variables by which Vertex AI tells a container what to do; our own go before them.
 _FOREIGN = {"port": "AIP_HTTP_PORT", "health_route": "AIP_HEALTH_ROUTE", "predict_route": "AIP_PREDICT_ROUTE"}
 _ALLOWED = {
@@ -37,6 +38,7 @@ _ALLOWED = {
     "log_format": _FORMATS,
     "tls_client_auth": _CLIENT_AUTH,
     "signatures": _SIGNATURES,
+    "confinement": _CONFINEMENTS,
 }
 _ROUTES = frozenset({"health_route", "predict_route"})
 
@@ -193,6 +195,17 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     )
     process_memory: int = _setting(
         4 * 1024**3, "Bytes of memory at which a model process is replaced.", least=64 * 1024**2, most=2**50
+    )
+    confinement: str = _setting(
+        "best",
+        "How far model processes are kept from the network, files, programs and secrets: best (as far as "
+        "this machine allows), require (wholly, or they are not loaded) or off.",
+    )
+    model_environment: tuple[str, ...] = _setting(
+        (), "Names of further environment variables that model processes get."
+    )
+    model_files: tuple[str, ...] = _setting(
+        (), "Files and folders that model processes may read besides their packages."
     )
     poll_s: float = _setting(0.25, "Seconds between looks for changed deployments.", least=0.01, most=3600)
     keep_warm_s: float = _setting(

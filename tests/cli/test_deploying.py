@@ -19,7 +19,19 @@ def test_every_option_reaches_the_deployment(invoke, image):
     done = invoke(
         *("deploy", "image", "--executor", "process", "--processes", 2, "--spares", 1, "--threads", 3),
         *("--device", "cuda:1", "--share"),
-        *("--run-limit", 2, "--max-batch", 8, "--cache", "64MiB", "--cache-age", 60.5, "--pin", "--json"),
+        *(
+            "--run-limit",
+            2,
+            "--max-batch",
+            8,
+            "--cache",
+            "64MiB",
+            "--cache-age",
+            60.5,
+            "--pin",
+            "--network",
+            "--json",
+        ),
     )
     assert done.exit_code == 0, done.stderr
     policy = {
@@ -34,12 +46,15 @@ def test_every_option_reaches_the_deployment(invoke, image):
         "cache_bytes": 64 * 1024**2,
         "cache_age_s": 60.5,
         "pinned": True,
+        "network": True,
     }
     assert json.loads(done.stdout)["policy"] == policy
     assert json.loads(invoke("describe", "image", "--json").stdout)["policy"] == policy
     assert "shared by all workers" in " ".join(invoke("describe", "image").stdout.split())
     text = " ".join(
-        invoke("deploy", "image", "--executor", "inline", "--no-pin", "--no-share").stdout.split()
+        invoke(
+            "deploy", "image", "--executor", "inline", "--no-pin", "--no-share", "--no-network"
+        ).stdout.split()
     )
     assert (
         "executor inline, device cuda:1, 2 processes, not shared by workers, 1 spare, 3 batches at once, "
@@ -47,6 +62,7 @@ def test_every_option_reaches_the_deployment(invoke, image):
     )
     assert "a cache of 64 MiB, answers kept for 60.5 s" in text
     assert "pinned" not in text
+    assert "without the network" in text
     about = " ".join(invoke("describe", "image").stdout.split())
     assert "policy: executor inline, device cuda:1, 2 processes" in about
     assert "the deployment asks for it" in about

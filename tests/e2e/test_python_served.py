@@ -9,8 +9,11 @@ import pytest
 import tritonclient.grpc as triton
 
 import servable
+from servable.cli.running import running
 from servable.engines.local import LocalServer
+from servable.runtime.landlock import version
 from servable.settings import ServerSettings
+from servable.workflows.running import ask
 
 MODEL = '''
 import dataclasses
@@ -83,6 +86,20 @@ def test_over_http(url: str) -> None:
             client.predict("price", {"age": 3, "plan": "gold"})
     answer = httpx.post(f"{url}/models/scaled/predict", json={"input": [1.5, 2.5]})
     assert answer.json()["prediction"] == [3.0, 5.0]
+
+
+@pytest.mark.skipif(not version(), reason="this kernel has no Landlock")
+def test_what_is_in_force_is_said(url: str) -> None:
+    summary = "confined: no network, files read-only, no programs, seccomp, 10 of 10"
+    told = {each["name"]: each["serving"] for each in httpx.get(f"{url}/models").json()["models"]}
+    assert told.keys() == {"lengths", "price", "scaled"}
+    for serving in told.values():
+        assert serving["confinement"] == summary
+        assert set(serving["protections"].values()) == {"in force"}
+    server = ask(url)
+    assert server is not None
+    lines = [each for each in running(server) if isinstance(each, str)]
+    assert f"lengths:1, price:1, scaled:1: {summary}" in lines
 
 
 def test_over_grpc(url: str) -> None:

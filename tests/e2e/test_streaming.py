@@ -34,7 +34,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     publish_iris(home)
     with open_home(home) as opened:
         opened.deployments.deploy("iris", 1)
-    with LocalServer(ServerSettings(home=str(home), port=0)) as server:
+    with LocalServer(ServerSettings(home=str(home), port=0, confinement="off")) as server:
         yield server.url
 
 

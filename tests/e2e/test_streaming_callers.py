@@ -30,7 +30,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home: Path = tmp_path_factory.mktemp("callers") / "home"
     for name in ("Gated", "Endless", "Echo", "Numbers"):
         servable.add(f"{FILE}:{name}", name=name.lower(), trust=True, deploy=True, home=home)
-    with LocalServer(ServerSettings(home=str(home), port=0)) as server:
+    with LocalServer(ServerSettings(home=str(home), port=0, confinement="off")) as server:
         yield server.url
 
 

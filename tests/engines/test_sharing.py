@@ -39,7 +39,7 @@ def running(module: str) -> list[int]:
 
 
 def models() -> list[int]:
-    return running("servable.runtime.child")
+    return running("servable.runtime.child_process")
 
 
 def eventually(check: Callable[[], bool], seconds: float = 20.0) -> None:

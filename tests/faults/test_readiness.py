@@ -48,7 +48,7 @@ def test_whoever_asks_once_one_process_is_ready_is_answered(home: Path, tmp_path
     deploy(home, publish_misbehaving(home, str(gate)))
 
     async def course() -> None:
-        settings = ServerSettings(home=str(home), port=0, workers=2)
+        settings = ServerSettings(home=str(home), port=0, workers=2, confinement="off")
         supervisor = Supervisor(settings, (), servable.__version__, logs=False)
         parts = urlsplit(supervisor.url)
         address = (parts.hostname or "", parts.port or 0)
@@ -85,7 +85,7 @@ def test_the_one_that_loads_answers_again_when_nobody_else_is_ready(home: Path, 
     deploy(home, publish_misbehaving(home, str(gate)))
 
     async def course() -> None:
-        settings = ServerSettings(home=str(home), port=0, workers=2, shutdown_s=1.0)
+        settings = ServerSettings(home=str(home), port=0, workers=2, confinement="off", shutdown_s=1.0)
         supervisor = Supervisor(settings, (), servable.__version__, logs=False)
         parts = urlsplit(supervisor.url)
         address = (parts.hostname or "", parts.port or 0)

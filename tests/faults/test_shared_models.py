@@ -32,7 +32,7 @@ def model_processes() -> set[int]:
     found = set()
     for pid in map(int, held()[2]):
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"servable.runtime.child" in command:
+        if b"servable.runtime.child_process" in command:
             found.add(pid)
     return found
 

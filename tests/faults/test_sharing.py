@@ -41,7 +41,7 @@ def running(served: Served, module: str) -> list[int]:
 
 
 def models(served: Served) -> list[int]:
-    return running(served, "servable.runtime.child")
+    return running(served, "servable.runtime.child_process")
 
 
 def keepers(served: Served) -> list[int]:

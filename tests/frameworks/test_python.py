@@ -19,7 +19,7 @@ from servable.errors import (
     ServableError,
     SettingInvalid,
 )
-from servable.frameworks.base import NO_HINTS, STREAMS, Hints, Trained
+from servable.frameworks.base import NETWORK, NO_HINTS, STREAMS, Hints, Trained
 from servable.frameworks.python import ADAPTER
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS
 from serving import streaming_models
@@ -53,6 +53,22 @@ def texts(*values: str) -> Any:
 
 def numbers(*rows: Any) -> Any:
     return np.array(rows, np.float64)
+
+
+@pytest.mark.parametrize(
+    ("text", "declared"),
+    [
+        ("class A(servable.Model):\n    def predict(self, x: float) -> float: ...\n", False),
+        (
+            "class A(servable.Model):\n    network = True\n    def predict(self, x: float) -> float: ...\n",
+            True,
+        ),
+        ("@servable.model\ndef a(x: float) -> float: ...\n", False),
+        ("@servable.model(network=True)\ndef a(x: float) -> float: ...\n", True),
+    ],
+)
+def test_who_calls_others_says_so(tmp_path: Path, text: str, declared: bool) -> None:
+    assert (NETWORK in read(tmp_path, text).options) is declared
 
 
 # ---------------------------------------------------------------------- types

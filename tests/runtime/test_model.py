@@ -34,6 +34,9 @@ def test_a_short_onnx_model_runs_inline(package: Package) -> None:
     assert loaded.placement == "inline"
     assert "declarative" in loaded.reason
     assert loaded.executor.statistics().kind == "inline"
+    assert loaded.confinement.summary == (
+        "not confined: it runs in the event loop of the server, and its format holds no code"
+    )
     assert loaded.batching == Batching()
     assert 0 < loaded.example_seconds < loaded.load_seconds
 

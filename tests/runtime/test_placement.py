@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servable.errors import SurroundingsError
 from servable.registry.policy import Policy
 from servable.runtime.placement import INLINE_SECONDS, Placed, place, said
 
@@ -122,3 +123,17 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 def test_code_of_a_model_file_never_runs_in_the_server(form: str, wish: Any) -> None:
     found = placed(form, policy=Policy(executor=wish, processes=2))
     assert (found.kind, found.slots) == ("process", 2)
+
+
+@given(FORMATS | st.sampled_from(["python", "mlflow"]), SECONDS, POLICIES)
+def test_what_must_be_confined_runs_in_a_process_or_not_at_all(
+    form: str, seconds: float | None, policy: Policy
+) -> None:
+    def confined() -> Placed:
+        return place(format=form, example_seconds=seconds, policy=policy, options={}, cores=4, confined=True)
+
+    if policy.executor in ("auto", "process") or form in ("python", "mlflow"):
+        assert confined().kind == "process"
+    else:
+        with pytest.raises(SurroundingsError, match="deploy it with --executor process"):
+            confined()

@@ -123,6 +123,15 @@ CaptureSubject = Annotated[
         show_default=False,
     ),
 ]
+Network = Annotated[
+    bool | None,
+    typer.Option(
+        "--network/--no-network",
+        help="Let the processes of the model connect to others, or not whatever its author declares.",
+        rich_help_panel=options.SERVING,
+        show_default="as its author declares",
+    ),
+]
 ResetPolicy = Annotated[
     bool,
     typer.Option(
@@ -159,6 +168,7 @@ def deploy(
     sticky: Sticky = None,
     capture: Capture = None,
     capture_subject: CaptureSubject = None,
+    network: Network = None,
     reset_policy: ResetPolicy = False,
     canary: rollouts.Canary = None,
     every: rollouts.Every = None,
@@ -177,6 +187,7 @@ def deploy(
 
     Example: [bold]servable deploy churn:3 --executor process --processes 2[/bold],
     [bold]servable deploy churn --split 3=95,4=5 --sticky X-Customer[/bold],
+    [bold]servable deploy prices --network[/bold],
     [bold]servable deploy churn:4 --canary 1,5,25,100 --every 10m[/bold],
     [bold]servable deploy churn:4 --shadow --mirror 0.5[/bold],
     [bold]servable deploy churn --bandit 3,4[/bold],
@@ -189,7 +200,8 @@ def deploy(
         reference, default=default, executor=executor, device=device, processes=processes, share=share,
         spares=spares, threads=threads, run_limit_s=run_limit, max_batch=max_batch, cache=cache,
         cache_age_s=cache_age, pin=pin, split=options.split(split), sticky=sticky,
-        capture=_share(capture), capture_subject=capture_subject, reset_policy=reset_policy,
+        capture=_share(capture), capture_subject=capture_subject, network=network,
+        reset_policy=reset_policy,
         canary=canary, every=every, min_requests=min_requests, max_error_rate=max_error_rate,
         patience=patience, shadow=shadow, mirror=mirror, bandit=rollouts.versions(bandit), home=home,
     )  # fmt: skip

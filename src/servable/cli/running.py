@@ -81,9 +81,18 @@ def running(server: "RunningServer") -> Iterator[RenderableType]:
         style = {"failed": "red", "cold": "dim", "warm": "dim"}.get(each.state)
         table.add_row(*_cells(each), style=style)
     yield table
-    yield from (escape(note) for note in notes)
+    yield from (escape(note) for note in (*notes, *_confined(server.models)))
     if server.shadows:
         yield shadows(server.shadows)
+
+
+def _confined(models: "Sequence[RunningModel]") -> Iterator[str]:
+    """What models are kept from; those of which the same is said together."""
+    said: dict[str, list[str]] = {}
+    for each in models:
+        if each.confinement:
+            said.setdefault(each.confinement, []).append(f"{each.model}:{each.version}")
+    yield from (f"{', '.join(names)}: {what}" for what, names in said.items())
 
 
 def shadows(compared: "Sequence[RunningShadow]") -> RenderableType:

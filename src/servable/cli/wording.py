@@ -38,6 +38,8 @@ def wishes(policy: Mapping[str, Any]) -> str:
         elif name == "capture":
             part = "every request" if value == 1 else f"{percent(value)} of the requests"
             said.append(f"{part} captured")
+        elif name == "network":
+            said.append("with the network" if value else "without the network")
         elif name == "share":
             said.append("shared by all workers" if value else "not shared by workers")
         elif name in words:

@@ -26,6 +26,9 @@ DEVICE = "device"
 Scores = Literal["", "logits", "probabilities"]
 #: Option of a variant whose predictor is a ``StreamingPredictor``; a server offers its answers in pieces.
 STREAMS = "streams"
+#: Option of a variant whose author says that it needs connections to others; its process may have them then,
+#: unless its deployment says that it may not.
+NETWORK = "network"
 #: Option of a variant that was made from another one: its name. That one runs in its place where the library
 #: that this one needs is not installed.
 MADE_FROM = "made_from"

@@ -23,7 +23,7 @@ from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUntrusted, DataError, InputError
 from servable.frameworks import python_source as source
-from servable.frameworks.base import EXECUTES, NO_HINTS, STREAMS, Hints, Predictor, Trained
+from servable.frameworks.base import EXECUTES, NETWORK, NO_HINTS, STREAMS, Hints, Predictor, Trained
 from servable.frameworks.python_calls import Awaiter, PythonPredictor
 from servable.frameworks.python_hints import Plan, plan_of, signature_of
 from servable.frameworks.python_model import MARK, Model
@@ -178,9 +178,16 @@ class PythonAdapter:
         options = {_ENTRY: f"{files.file.name}:{thing.__name__}", EXECUTES: True}
         if plan.pieces:
             options[STREAMS] = True
+        if _calls_others(thing):
+            options[NETWORK] = True
         return Trained(
             model, signature, options, {"python": platform.python_version(), "numpy": np.__version__}
         )
+
+
+def _calls_others(thing: Any) -> bool:
+    """Whether the author of a class or function says that it needs the network."""
+    return bool(getattr(thing, MARK, {}).get("network") or getattr(thing, "network", False))
 
 
 def _forget(folder: Path) -> None:

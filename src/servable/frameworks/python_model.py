@@ -37,11 +37,14 @@ class Model:
         files: files and folders beside the model's file that it needs, relative to it; they are copied into
             the package. Modules beside it that it imports are copied without being named.
         example: one row by the names of the parameters, for documentation and for warming up.
+        network: whether it calls others over the network. Its process gets no connection otherwise, and
+            not even then where its deployment says ``--no-network``.
         folder: where the files lie when the model runs.
     """
 
     files: ClassVar[Sequence[str]] = ()
     example: ClassVar[Mapping[str, Any] | None] = None
+    network: ClassVar[bool] = False
     folder: Path = Path()
 
     def load(self) -> Any:
@@ -55,6 +58,7 @@ def model(
     *,
     files: Sequence[str] = (),
     example: Mapping[str, Any] | None = None,
+    network: bool = False,
 ) -> Any:
     """Mark a function as a model, which is found then when its file is added.
 
@@ -62,10 +66,11 @@ def model(
         function: to be marked; stays what it is.
         files: as in ``Model``.
         example: as in ``Model``.
+        network: as in ``Model``.
     """
 
     def mark(marked: _Function) -> _Function:
-        setattr(marked, MARK, {"files": tuple(files), "example": example})
+        setattr(marked, MARK, {"files": tuple(files), "example": example, "network": network})
         return marked
 
     return mark if function is None else mark(function)

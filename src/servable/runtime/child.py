@@ -1,9 +1,8 @@
 """A model process: one variant of one package, answering batches that come over one socket.
 
-Started by ``process.ProcessExecutor`` as ``python -m servable.runtime.child``. It confines itself before
-it reads a byte of the package, imports only what that variant needs (no server, no HTTP, no database), and
-answers one batch at a time, in its only thread, until the socket ends. Between batches it makes the next
-pieces of its streams, one at a time and in turn.
+Started and confined by ``child_process``, before it reads a byte of the package. It imports only what that
+variant needs (no server, no HTTP, no database), and answers one batch at a time, in its only thread, until
+the socket ends. Between batches it makes the next pieces of its streams, one at a time and in turn.
 
 The arrays of a large batch are read-only views of shared memory: they hold while the model runs, and a
 model that keeps them must copy them.
@@ -13,7 +12,6 @@ import gc
 import os
 import select
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -32,12 +30,12 @@ from servable.runtime.arena import Area
 from servable.runtime.confine import (
     bound_loading,
     bound_working,
-    confine,
     is_shortage,
     resident_bytes,
     stand_back,
     stand_far_back,
 )
+from servable.runtime.confinement import Protection
 from servable.runtime.courses import Courses
 from servable.runtime.framing import (
     IN_AREA,
@@ -63,22 +61,24 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Descriptors(NamedTuple):
-    """What a child inherits: the socket, the area of requests, the area of answers."""
+    """What a child inherits besides the socket: the area of requests, the area of answers."""
 
-    socket: int
     requests: int
     answers: int
 
 
-class _Loop:
-    """Reads batches, answers them, and ends with the socket."""
+class Loop:
+    """Reads batches, answers them, and ends with the socket.
 
-    def __init__(self, descriptors: Descriptors) -> None:
-        for descriptor in descriptors:
-            # What the model starts must hold neither the socket nor the areas.
-            os.set_inheritable(descriptor, False)
-        self._socket = socket.socket(fileno=descriptors.socket)
-        self._frames = FrameBuffer()
+    Args:
+        link: to the server.
+        frames: what came over it so far.
+        descriptors: of the areas of requests and of answers.
+    """
+
+    def __init__(self, link: socket.socket, frames: FrameBuffer, descriptors: Descriptors) -> None:
+        self._socket = link
+        self._frames = frames
         self._requests = Area(descriptors.requests)
         self._answers = Area(descriptors.answers)
         #: Whether the area of answers holds something that the server has not taken yet.
@@ -87,12 +87,13 @@ class _Loop:
         self._aside: deque[Frame] = deque()
         self._courses = Courses(self, self._guarded)
 
-    def run(self) -> int:
-        """Load, then answer. The exit status: 0 when the server ended it, 1 when nothing was loaded."""
-        first = self._read()
-        if first is None or first.kind is not Kind.LOAD:
-            return 0
-        load = msgspec.msgpack.decode(first.meta, type=Load)
+    def run(self, load: Load, protections: tuple[Protection, ...]) -> int:
+        """Load, then answer. The exit status: 0 when the server ended it, 1 when nothing was loaded.
+
+        Raises:
+            ModelDied: the server sent something that is no batch.
+            ConnectionError: it does not listen any more.
+        """
         try:
             predictor, ready = _load(load)
         except ServableError as error:
@@ -104,6 +105,7 @@ class _Loop:
                 0, ArtifactUnreadable(f"The model cannot be loaded: its library raised {name}."), foreign
             )
             return 1
+        ready = msgspec.structs.replace(ready, protections=protections)
         self._send(Kind.READY, 0, _encode(ready))
         try:
             self._serve(predictor)
@@ -238,7 +240,6 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     elif load.behind is Standing.FAR_BEHIND:
         # Its server has put its first thread there already; its session and other threads follow.
         stand_far_back()
-    sys.path.extend(path for path in load.paths if path not in sys.path)
     # A driver of GPUs takes far more addresses than memory, so there only resident memory is watched.
     bounded = not may_use_gpu(load.device)
     if bounded:
@@ -266,24 +267,3 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     taken = before.taken(predictor) if before is not None else 0
     loaded = time.perf_counter() - started
     return predictor, Ready(seconds, loaded, resident_bytes(), device, note, taken)
-
-
-def main(arguments: list[str]) -> int:
-    """Run as a model process.
-
-    Args:
-        arguments: process id of the server, then the three descriptors.
-    """
-    parent, *descriptors = map(int, arguments[:4])
-    confine(parent)
-    try:
-        return _Loop(Descriptors(*descriptors)).run()
-    except ModelDied as error:
-        sys.stderr.write(f"A model process ends: {error.message}\n")
-        return 2
-    except ConnectionError:
-        return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -79,7 +79,7 @@ class Child:
             undo.callback(self._socket.close)
             with theirs:
                 ends = (theirs.fileno(), self._requests.descriptor, self._answers.descriptor)
-                self._process = start(ends, self._died)
+                self._process = start(ends, self._died, spec.confinement)
             undo.pop_all()
         self._socket.setblocking(False)
         self._outbox = Outbox(self._socket, lambda: self._end_of_socket(unread=True))
@@ -88,8 +88,9 @@ class Child:
         if spec.behind is Standing.FAR_BEHIND and self.pid:
             send_far_back(self.pid)
         load = Load(
-            str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share, spec.behind
-        )
+            str(spec.folder), spec.digest, spec.variant, memory, paths, spec.device, spec.share, spec.behind,
+            spec.confinement,
+        )  # fmt: skip
         self._outbox.send(encode(Frame(Kind.LOAD, 0, _encode(load), b"")))
 
     @property

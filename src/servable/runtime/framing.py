@@ -28,6 +28,7 @@ import msgspec
 
 from servable import errors
 from servable.errors import ModelDied, ServableError
+from servable.runtime.confinement import USUAL, Confinement, Protection
 
 MAGIC = b"SVFR"
 VERSION = 1
@@ -100,6 +101,7 @@ _SAYABLE: dict[str, type[ServableError]] = {
         errors.ModelNotReady,
         errors.StorageFailed,
         errors.StorageFull,
+        errors.SurroundingsError,
     )
 }
 
@@ -159,6 +161,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: for a keeper, who loads it in processes of its own; None for a model process.
         behind: where the process stands among those that want a processor.
+        confinement: what the process is to be kept from.
     """
 
     folder: str
@@ -169,6 +172,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     device: str = "auto"
     share: Share | None = None
     behind: Standing = Standing.LEVEL
+    confinement: Confinement = USUAL
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True):
@@ -181,6 +185,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True):
         device: what computes it.
         device_note: why that is not what should; empty when it is.
         accelerator_bytes: of the memory of its GPU, what the child took; 0 on the processor.
+        protections: how it is confined; empty where it is not.
     """
 
     example_seconds: float
@@ -189,6 +194,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True):
     device: str = "cpu"
     device_note: str = ""
     accelerator_bytes: int = 0
+    protections: tuple[Protection, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True):

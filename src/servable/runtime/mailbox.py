@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 
 from servable.runtime.confine import Look
+from servable.runtime.confinement import USUAL, Confinement
 from servable.runtime.spawning import Process
 
 #: What comes with the descriptors, for a message is never empty.
@@ -30,8 +31,13 @@ def mailbox() -> tuple[socket.socket, socket.socket]:
     return keepers, servers
 
 
-def hand_over(end: socket.socket, descriptors: tuple[int, int, int], died: Callable[[], None]) -> Process:
-    """Hand the other end of a conversation to the keeper; see ``spawning.Start``."""
+def hand_over(
+    end: socket.socket,
+    descriptors: tuple[int, int, int],
+    died: Callable[[], None],
+    confinement: Confinement = USUAL,
+) -> Process:
+    """Hand the other end of a conversation to the keeper; see ``spawning.Start``. It hears the rest there."""
     socket.send_fds(end, [_WORD], descriptors)
     return _Kept(died)
 

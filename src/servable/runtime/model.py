@@ -25,12 +25,21 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
 from servable.frameworks.accelerators import Before
-from servable.frameworks.base import MADE_FROM, MIXES, Predictor
+from servable.frameworks.base import EXECUTES, MADE_FROM, MIXES, NETWORK, Predictor
 from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
 from servable.monitoring.metrics import Meter
 from servable.registry.policy import Policy
 from servable.runtime.batchable import Batching, as_declared, batching_elsewhere, batching_of
+from servable.runtime.confinement import (
+    UNKNOWN,
+    USUAL,
+    Confinement,
+    Mode,
+    Statement,
+    stated,
+    stated_here,
+)
 from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, run_batch
 from servable.runtime.footprint import give_back, resident_bytes
 from servable.runtime.framing import Share, Standing
@@ -79,6 +88,7 @@ class LoadedModel(NamedTuple):
         memory_bytes: memory that the load took: of this process, or of the children.
         sharers: how many server processes share it, which have this memory together.
         accelerator_bytes: of the memory of its GPU, what the load took; 0 on the processor.
+        confinement: what it is kept from.
     """
 
     package: Package
@@ -94,6 +104,7 @@ class LoadedModel(NamedTuple):
     memory_bytes: int
     sharers: int = 1
     accelerator_bytes: int = 0
+    confinement: Statement = UNKNOWN
 
 
 class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +118,8 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         accelerator: the GPU that it will run on, where its memory is counted; else empty.
         accelerator_budget: bytes that all models may hold of that GPU.
         behind: whether its own processes run only where nobody else wants the processor.
+        confinement: what model processes are to be kept from; the policy and the package say whether the
+            network is among it.
     """
 
     cores: int = 1
@@ -116,6 +129,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     accelerator: str = ""
     accelerator_budget: int = 0
     behind: bool = False
+    confinement: Confinement = USUAL
 
 
 class _Found(NamedTuple):
@@ -126,6 +140,7 @@ class _Found(NamedTuple):
     memory_bytes: int
     device: Device
     accelerator_bytes: int
+    confinement: Statement
 
 
 def usable_cores() -> int:
@@ -197,6 +212,7 @@ async def load_model(
         ArtifactUntrusted: the form executes code and nobody allowed it.
         DependencyMissing: its library is not installed.
         ModelFailed: it raised on its own example.
+        SurroundingsError: it must be confined, and cannot where it runs.
         UnavailableError: it did not become ready in time.
     """
     started = time.perf_counter()
@@ -214,6 +230,9 @@ async def load_model(
     else:
         predictor, found = await _loaded_here(package, chosen, limits, pool)
         placed = _placed(chosen, found.example_seconds, policy, limits)
+        found = found._replace(
+            confinement=stated_here(placed.kind, executes=bool(chosen.options.get(EXECUTES)))
+        )
         running = _around(predictor, placed, package.manifest.model)
     return LoadedModel(
         package=package,
@@ -239,6 +258,7 @@ def _placed(
         options=options,
         cores=limits.cores,
         shared=shared,
+        confined=limits.confinement.mode is Mode.REQUIRE,
     )
 
 
@@ -267,7 +287,7 @@ def _load_here(package: Package, variant: Variant) -> tuple[Predictor, _Found]:
     # What loading used and freed again would be taken for the model's, and would stay with the process.
     give_back()
     grown = max(0, resident_bytes() - before)
-    return predictor, _Found(seconds, batching, grown, placed_of(predictor), gpus.taken(predictor))
+    return predictor, _Found(seconds, batching, grown, placed_of(predictor), gpus.taken(predictor), UNKNOWN)
 
 
 def _around(predictor: Predictor, placed: Placed, name: str) -> Executor:
@@ -291,7 +311,13 @@ async def _found_in(executor: ProcessExecutor, package: Package, processes: int)
         executor.memory_bytes * processes,
         executor.device,
         executor.accelerator_bytes * processes,
+        stated(executor.protections),
     )
+
+
+def _has_network(variant: Variant, policy: Policy) -> bool:
+    """Whether a model may have connections: as its deployment says, or else as its author does."""
+    return bool(variant.options.get(NETWORK)) if policy.network is None else policy.network
 
 
 def _children(
@@ -306,6 +332,7 @@ def _children(
         variant.name,
         device,
         behind=Standing.BEHIND if limits.behind else Standing.LEVEL,
+        confinement=msgspec.structs.replace(limits.confinement, network=_has_network(variant, policy)),
     )
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
     if limits.behind:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from servable.artifact.manifest import Variant
+from servable.errors import SurroundingsError
 from servable.frameworks.devices import AUTO, ON_GPUS, may_use_gpu
 from servable.registry.policy import Policy
 
@@ -20,6 +21,7 @@ DECLARATIVE = frozenset({"onnx", "openvino", "text"})
 #: Those of them whose cost is a matter of the single row: a text may be of any length, so they run in a
 #: thread however short the example is, and one at a time, because they hold the interpreter.
 UNEVEN = frozenset({"text"})
+_THERE = {"inline": "in the event loop", "thread": "in threads of the server"}
 #: Formats that are code of the model's author, which never runs in the server, whatever a policy says.
 ISOLATED = frozenset({"mlflow", "python"})
 
@@ -46,6 +48,7 @@ def place(
     options: Mapping[str, Any],
     cores: int,
     shared: bool = False,
+    confined: bool = False,
 ) -> Placed:
     """Say where a variant runs.
 
@@ -60,6 +63,10 @@ def place(
             ``found_here`` gives it; empty when nothing was found.
         cores: cores that this server process may keep busy, at least 1.
         shared: whether all workers of the server use the same processes of it.
+        confined: whether it must be confined, which only a process can be.
+
+    Raises:
+        SurroundingsError: it must be confined, and its deployment wants it in the server itself.
     """
     if shared:
         return _process(policy, "all workers share it")
@@ -68,6 +75,13 @@ def place(
     released = declarative and format not in UNEVEN
     if format in ISOLATED:
         return _process(policy, "it is code of its author, which stays out of the server")
+    if confined and policy.executor in _THERE:
+        raise SurroundingsError(
+            f"A model that runs {_THERE[policy.executor]} cannot be confined, which the setting confinement "
+            "wants; deploy it with --executor process."
+        )
+    if confined and policy.executor == "auto":
+        return _process(policy, "it must be confined, which only a process can be")
     if policy.executor == "auto":
         if not declarative:
             return _process(policy, "it runs Python code, which would hold up the server")

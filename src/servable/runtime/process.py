@@ -22,6 +22,7 @@ from servable.errors import ModelDied, ModelFailed, ModelNotReady, ServableError
 from servable.frameworks.devices import Placed
 from servable.logs import fields, logger
 from servable.runtime.children import Child
+from servable.runtime.confinement import Protection
 from servable.runtime.executor import Done, ExecutorStatistics, Outcome, Pieces
 from servable.runtime.framing import Standing
 from servable.runtime.remote import Remote
@@ -56,6 +57,7 @@ class ProcessExecutor:
         memory_bytes: resident memory of the last child when it was ready.
         accelerator_bytes: of the memory of its GPU, what the last child took when it was ready.
         device: what computes the model in the last child.
+        protections: how the last child is confined; empty where it is not.
         on_replaced: is called when another process took the place of one.
     """
 
@@ -78,6 +80,7 @@ class ProcessExecutor:
         self.memory_bytes = 0
         self.accelerator_bytes = 0
         self.device = Placed("cpu")
+        self.protections: tuple[Protection, ...] = ()
         self._spec = spec
         self._spares = spares
         self._name = name
@@ -238,6 +241,7 @@ class ProcessExecutor:
             self.memory_bytes = about.memory_bytes
             self.accelerator_bytes = about.accelerator_bytes
             self.device = Placed(about.device, about.device_note)
+            self.protections = about.protections
         self.load_seconds = time.monotonic() - self._begun.pop(child)
         self._failed_starts, self._unable = 0, None
         _log.info(

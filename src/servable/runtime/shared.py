@@ -135,7 +135,7 @@ class SharedModel:
     def _processes(self, device: str) -> ProcessExecutor:
         load, share = self.load, self._share
         return ProcessExecutor(
-            ChildSpec(Path(load.folder), load.digest, load.variant, device),
+            ChildSpec(Path(load.folder), load.digest, load.variant, device, confinement=load.confinement),
             name=share.name,
             processes=share.processes,
             spares=share.spares,
@@ -175,6 +175,7 @@ class SharedModel:
             device,
             self._note or note,
             executor.accelerator_bytes,
+            executor.protections,
         )
         for guest in self.guests:
             guest.ready(self.about)

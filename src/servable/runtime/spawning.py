@@ -14,9 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from servable.runtime.confine import Look, look_at
+from servable.runtime.confinement import USUAL, Confinement, Mode
 from servable.runtime.executor import Done
 from servable.runtime.framing import Share, Standing
 from servable.runtime.remote import Remote
+from servable.runtime.surroundings import PrivateFolder, reduced
 from servable.tensors import Arrays
 
 
@@ -30,6 +32,7 @@ class ChildSpec(NamedTuple):
         device: what should compute it: ``auto cpu cuda cuda:1``.
         share: what a keeper must know to hold it for several servers; None where it is held for one.
         behind: where it stands among those that want a processor.
+        confinement: what it is to be kept from.
     """
 
     folder: Path
@@ -38,6 +41,7 @@ class ChildSpec(NamedTuple):
     device: str = "auto"
     share: Share | None = None
     behind: Standing = Standing.LEVEL
+    confinement: Confinement = USUAL
 
     def replacing(self) -> "ChildSpec":
         """The same for a child that takes the place of another: nobody waits for one that stands behind."""
@@ -113,9 +117,9 @@ class Process(Protocol):
 
 
 #: Starts what answers at the other end. Takes the descriptors of its socket, of the area of requests and of
-#: the area of answers, which stay the caller's, and what is called, in the loop, once it is dead. Raises
-#: ``OSError`` where the machine has no process, descriptor or memory left.
-Start = Callable[[tuple[int, int, int], Callable[[], None]], Process]
+#: the area of answers, which stay the caller's, what is called, in the loop, once it is dead, and what it is
+#: to be kept from. Raises ``OSError`` where the machine has no process, descriptor or memory left.
+Start = Callable[[tuple[int, int, int], Callable[[], None], Confinement], Process]
 
 
 class Spawned:
@@ -124,15 +128,22 @@ class Spawned:
     The kernel says when it is dead, by a descriptor that becomes readable (``pidfd_open``).
     """
 
-    def __init__(self, descriptors: tuple[int, int, int], died: Callable[[], None]) -> None:
-        self._process = _spawn(*descriptors)
-        self.pid = self._process.pid
-        try:
+    def __init__(
+        self, descriptors: tuple[int, int, int], died: Callable[[], None], confinement: Confinement = USUAL
+    ) -> None:
+        confined = confinement.mode is not Mode.OFF
+        self._folder = PrivateFolder() if confined else None
+        path = self._folder.path if self._folder is not None else ""
+        with contextlib.ExitStack() as undo:
+            if self._folder is not None:
+                undo.callback(self._folder.close)
+            environment = reduced(os.environ, confinement.environment, path) if confined else None
+            self._process = _spawn(descriptors, path, environment)
+            self.pid = self._process.pid
+            undo.callback(self._process.wait)
+            undo.callback(self._process.kill)
             self._alarm = os.pidfd_open(self.pid)
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
-            raise
+            undo.pop_all()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._alarm, died)
 
@@ -155,22 +166,29 @@ class Spawned:
         self.kill()
         self._loop.remove_reader(self._alarm)
         os.close(self._alarm)
+        if self._folder is not None and not self._folder.close_empty():
+            # How much a model wrote, and so how long this takes, is its own choice.
+            self._loop.run_in_executor(None, self._folder.close)
         return ended_how(self._process.wait())
 
 
-def _spawn(*descriptors: int) -> "subprocess.Popen[Any]":
-    """Start the interpreter of a child.
+def _spawn(
+    descriptors: tuple[int, int, int], folder: str, environment: dict[str, str] | None
+) -> "subprocess.Popen[Any]":
+    """Start the interpreter of a child, with a folder of its own and with these variables.
 
     The thread that calls this must live as long as the child: the kernel ends a child with the thread that
     started it.
     """
-    command = [sys.executable, "-P", "-m", "servable.runtime.child", str(os.getpid()), *map(str, descriptors)]
+    numbers = (os.getpid(), *descriptors)
+    command = [sys.executable, "-P", "-m", "servable.runtime.child_process", *map(str, numbers), folder]
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module, and numbers
         command,
         stdin=subprocess.DEVNULL,
         # What a model prints goes where the server's own log goes, never to its standard output.
         stdout=2,
         pass_fds=descriptors,
+        env=environment,
         start_new_session=True,
     )
 

@@ -261,6 +261,8 @@ def _summary(status: ModelStatus, table: Table, prefix: str) -> dict[str, Any]:
             "batching": status.batching_reason or "rows of several requests share a run",
             "memory_bytes": status.memory_bytes,
             **({"accelerator_bytes": status.accelerator_bytes} if status.accelerator_bytes else {}),
+            "confinement": status.confinement,
+            **({"protections": status.protections} if status.protections else {}),
         }
     return summary
 

@@ -149,6 +149,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
         example_seconds: median time of one row at load.
         memory_bytes: memory that it holds.
         accelerator_bytes: of the memory of its GPU, what it took when it was loaded.
+        confinement: one line: what it is kept from; empty when it is not loaded.
+        protections: each of what it is kept from, and how that is.
     """
 
     model: str
@@ -166,6 +168,8 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     example_seconds: float = 0.0
     memory_bytes: int = 0
     accelerator_bytes: int = 0
+    confinement: str = ""
+    protections: Mapping[str, str] = {}
 
 
 class Parts(NamedTuple):
@@ -312,6 +316,8 @@ class Live:
             example_seconds=loaded.example_seconds,
             memory_bytes=self.size * loaded.sharers,
             accelerator_bytes=loaded.accelerator_bytes,
+            confinement=loaded.confinement.summary,
+            protections=loaded.confinement.told(),
         )
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from servable.registry.policy import Policy
 from servable.runtime.batch_policy import BatchLimits
 from servable.runtime.batcher import Batcher
 from servable.runtime.cache import NoCache, ResponseCache
+from servable.runtime.confinement import Confinement, Mode
 from servable.runtime.footprint import give_back
 from servable.runtime.load_thread import LoadThread
 from servable.runtime.model import (
@@ -198,7 +200,9 @@ class Loader:
             run_limit_s=settings.run_limit_s,
             start_limit_s=settings.start_limit_s,
             process_memory=settings.process_memory,
+            confinement=confinement_of(settings),
         )
+        self._open_to_say = True
 
     async def open(self, wanted: Wanted) -> tuple[Package, int]:
         """The verified package, and the bytes of the files of the variant that serves.
@@ -260,12 +264,22 @@ class Loader:
                 seconds=round(loaded.load_seconds, 3),
             ),
         )
+        self._say_lacking(wanted, loaded)
         if loaded.device.note:
             _log.warning(
                 "the model runs on the processor",
                 extra=fields(model=wanted.reference, reason=loaded.device.note),
             )
         return live
+
+    def _say_lacking(self, wanted: Wanted, loaded: LoadedModel) -> None:
+        """Say once what this machine does not keep model processes from; ``status`` says it of each model."""
+        lacking = loaded.confinement.lacking
+        if lacking and self._open_to_say:
+            self._open_to_say = False
+            _log.warning(
+                "model processes are confined in part", extra=fields(model=wanted.reference, reason=lacking)
+            )
 
     def _parts(self, wanted: Wanted, loaded: LoadedModel, meter: Meter) -> Parts:
         settings, policy = self._settings, wanted.policy
@@ -318,6 +332,16 @@ class Loader:
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def confinement_of(settings: ServerSettings) -> Confinement:
+    """What the model processes of a server are to be kept from."""
+    return Confinement(
+        mode=Mode[settings.confinement.upper()],
+        hidden=(str(Path(settings.home).absolute()),),
+        files=tuple(str(Path(each).absolute()) for each in settings.model_files),
+        environment=settings.model_environment,
+    )
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def deploy(
     canary: str | Sequence[float] | None = None, every: str | float | None = None,
     min_requests: int | None = None, max_error_rate: float | None = None,
     patience: str | float | None = None, shadow: bool = False, mirror: float | None = None,
-    bandit: Sequence[int] | None = None, home: str | Path | None = None,
+    bandit: Sequence[int] | None = None, network: bool | None = None, home: str | Path | None = None,
 ) -> DeployOutcome:  # fmt: skip
     """Let a version be served. Every file of its package is verified first.
 
@@ -79,6 +79,7 @@ def deploy(
         shadow: only send it copies of requests, and compare.
         mirror: share of the requests of which a shadow gets copies.
         bandit: versions that share the requests with the deployed one by the rewards that are fed back.
+        network: whether its processes may connect to others; as its author declares unless it is said.
         home: the folder of the registry; looked up when None.
 
     Raises:
@@ -97,7 +98,7 @@ def deploy(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
         sticky=sticky, capture=0.0 if capture == "off" else capture,
-        capture_subject="" if capture_subject == "none" else capture_subject,
+        capture_subject="" if capture_subject == "none" else capture_subject, network=network,
     )  # fmt: skip
     if wish.said:
         return _rollout(reference, wish, home, also=bool(wishes or default or reset_policy or split))

@@ -158,6 +158,7 @@ def _model(entry: Mapping[str, Any], figures: Samples) -> RunningModel:
         mean_batch=_sum(figures, "servable_batch_rows_sum", labels) / batches if batches else None,
         queued=round(_sum(figures, "servable_queued_requests", labels)),
         cache_hit_rate=hits / looked_up if looked_up else None,
+        confinement=str(serving.get("confinement", "")),
         memory_bytes=round(_sum(figures, "servable_model_memory_bytes", labels)),
         accelerator_bytes=round(_sum(figures, "servable_model_accelerator_memory_bytes", labels)),
     )

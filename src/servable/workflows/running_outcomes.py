@@ -19,6 +19,7 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
         executor: where it runs; empty when nothing is loaded.
         device: what computes it; empty when nothing is loaded.
         device_reason: why that is not what its deployment asks for; empty when it is.
+        confinement: one line: what it is kept from; empty when nothing is loaded.
         processes: its own processes.
         requests: answered, with or without success.
         errors: those that ended with an error.
@@ -41,6 +42,7 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     executor: str = ""
     device: str = ""
     device_reason: str = ""
+    confinement: str = ""
     processes: int = 0
     requests: int = 0
     errors: int = 0
