@@ -12,6 +12,7 @@ from servable.artifact.package import Package, digest_of, open_package, read_sig
 from servable.artifact.signature import Signature
 from servable.clock import Clock, SystemClock
 from servable.errors import ConflictError, FileMissing, ServableError, StorageFailed
+from servable.registry.audit import Audit
 from servable.registry.blobs import PackageStore
 from servable.registry.deployments import Deployments
 from servable.registry.findings import Findings
@@ -37,6 +38,7 @@ class Home:
         rollouts: changes of versions in steps.
         leases: who may act alone.
         keys: API keys.
+        audit: who changed what.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -49,6 +51,7 @@ class Home:
         self.rollouts = Rollouts(state, clock)
         self.leases = Leases(state, clock)
         self.keys = Keys(state, clock)
+        self.audit = Audit(state, clock, path)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"

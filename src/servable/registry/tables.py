@@ -24,6 +24,8 @@ from servable.registry.records import HEAD
 __all__ = [
     "HEAD",
     "aliases",
+    "audit",
+    "audit_checkpoints",
     "changes",
     "deployments",
     "evidence",
@@ -181,4 +183,22 @@ keys = Table(
     Column("created_at", String(32), nullable=False),
     Column("expires_at", String(32), nullable=False),
     Column("revoked_at", String(32), nullable=False),
+)
+
+# The audit log: records in their canonical form, each with the hash of it and all before it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("record", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+# Signed statements of how many records there were and what the last hash was.
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("size", Integer, nullable=False),
+    Column("note", Text, nullable=False),
 )
