@@ -41,6 +41,7 @@
     │   ├── DeadlineExceeded    the time that the caller gave is over
     │   ├── ModelDied           the model's process died while it ran
     │   ├── ServerStopping
+    │   ├── AuditFailed         what was to be changed cannot be recorded, so it is not changed
     │   └── ServerUnreachable
     ├── SurroundingsError       the machine, not the caller
     │   ├── DependencyMissing   names the extra to install
@@ -292,6 +293,13 @@ class ModelDied(UnavailableError, code="model_died"):
 
 class ServerStopping(UnavailableError, code="server_stopping"):
     """The server is going down; another one, or the same a little later, will answer."""
+
+
+class AuditFailed(UnavailableError, code="audit_failed"):
+    """The audit log cannot be written, so that nothing is changed; predictions go on."""
+
+    def __init__(self) -> None:
+        super().__init__("The audit log of this server cannot be written, so nothing was changed; try again later.")
 
 
 class ServerUnreachable(UnavailableError, code="server_unreachable"):

@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 
 from servable import __version__
 from servable.cli import (
+    audit,
     build,
     demo,
     drift,
@@ -85,7 +86,7 @@ def _root(
     """Options of the command itself."""
 
 
-for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating, keys):
+for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating, keys, audit):
     group.register(app)
 
 

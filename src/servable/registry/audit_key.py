@@ -17,15 +17,18 @@ class AuditKey:
 
     Args:
         home: the folder.
+
+    Attributes:
+        file: of the private half.
     """
 
     def __init__(self, home: Path) -> None:
-        self._file = home / FILE
+        self.file = home / FILE
 
     @property
     def exists(self) -> bool:
         """Whether it was made."""
-        return self._file.exists()
+        return self.file.exists()
 
     def private(self) -> SigningKey:
         """The key; made when there is none.
@@ -49,21 +52,21 @@ class AuditKey:
             raise storage_error(error, "writing the key of the audit log") from error
 
     def _read(self) -> SigningKey:
-        descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
                 raise StorageFailed(
-                    f"Others may read {self._file}, which signs the audit log; run: chmod 600 {self._file}"
+                    f"Others may read {self.file}, which signs the audit log; run: chmod 600 {self.file}"
                 )
             data = file.read(65_536)
         try:
             return read_signing_key(data)
         except InputError as error:
-            raise StorageFailed(f"{self._file} cannot sign the audit log: {error}") from error
+            raise StorageFailed(f"{self.file} cannot sign the audit log: {error}") from error
 
     def _write(self, data: bytes) -> None:
         """Put it in its place whole, unless another process was quicker."""
-        part = self._file.with_name(f".{FILE}.{os.getpid()}.{os.urandom(4).hex()}")
+        part = self.file.with_name(f".{FILE}.{os.getpid()}.{os.urandom(4).hex()}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -71,9 +74,9 @@ class AuditKey:
                 file.flush()
                 os.fsync(descriptor)
             try:
-                os.link(part, self._file)
+                os.link(part, self.file)
             except FileExistsError:
                 return
         finally:
             part.unlink(missing_ok=True)
-        sync_folder(self._file.parent)
+        sync_folder(self.file.parent)
