@@ -182,19 +182,32 @@ class Unauthenticated(AccessError, code="unauthenticated"):
     Args:
         shown: whether the caller showed something.
         browser: whether a person asks, whose browser can ask for the key.
+        key: the public id in what the caller showed, for the audit log.
     """
 
-    def __init__(self, shown: bool = False, browser: bool = False) -> None:
+    def __init__(self, shown: bool = False, browser: bool = False, key: str = "") -> None:
         super().__init__(
             "The API key is not valid here; ask whoever runs this server for another."
             if shown
             else "This server wants an API key, in the header Authorization: Bearer KEY or X-API-Key: KEY."
         )
         self.browser = browser
+        self.key = key
 
 
 class Forbidden(AccessError, code="forbidden"):
-    """The key is valid and does not allow it."""
+    """The key is valid and does not allow it.
+
+    Args:
+        message: what it does not allow.
+        need: what the caller wanted to do, in a word.
+        model: with which model; a star for all.
+    """
+
+    def __init__(self, message: str, need: str = "", model: str = "") -> None:
+        super().__init__(message)
+        self.need = need
+        self.model = model
 
 
 class MethodNotAllowed(ServableError, code="method_not_allowed"):
@@ -299,7 +312,9 @@ class AuditFailed(UnavailableError, code="audit_failed"):
     """The audit log cannot be written, so that nothing is changed; predictions go on."""
 
     def __init__(self) -> None:
-        super().__init__("The audit log of this server cannot be written, so nothing was changed; try again later.")
+        super().__init__(
+            "The audit log of this server cannot be written, so nothing was changed; try again later."
+        )
 
 
 class ServerUnreachable(UnavailableError, code="server_unreachable"):

@@ -43,15 +43,15 @@ def show(
     ] = None,
     who: Annotated[
         str | None,
-        typer.Option(
-            help="Only what these did, such as key:ci, user:anna or 10.0.0.7.", show_default=False
-        ),
+        typer.Option(help="Only what these did, such as key:ci, user:anna or 10.0.0.7.", show_default=False),
     ] = None,
     what: Annotated[
         str | None,
         typer.Option(help="Only this, such as keys, deploy or denied.", show_default=False),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what is recorded from now on.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is recorded from now on.")
+    ] = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:

@@ -178,7 +178,10 @@ class Tenant:
         self._beside = Beside(settings, figures, watch=False)
         loop = asyncio.get_running_loop()
         self._following = tuple(
-            map(loop.create_task, (host.run(), self._beside.run(), authentication.follow()))
+            map(
+                loop.create_task,
+                (host.run(), self._beside.run(), authentication.follow(), application.audit.follow()),
+            )
         )
         self._application = application
         _log.info("ready" if host.ready else "started", extra=fields(home=settings.home))
@@ -212,6 +215,7 @@ class Tenant:
         if self._beside is not None:
             await self._beside.close()
         await application.host.close()
+        await application.audit.close()
         application.authentication.close()
 
 

@@ -126,7 +126,9 @@ class Deployments:
                 values |= {"version": version, "previous": previous, "since": now}
             _change(connection, model, values)
         after = _existing(connection, model)
-        written(connection, self._clock, "deploy", **_told(after), policy=after.policy, before=_version(present))
+        written(
+            connection, self._clock, "deploy", **_told(after), policy=after.policy, before=_version(present)
+        )
         return after
 
     def divide(

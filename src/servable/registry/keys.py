@@ -92,7 +92,9 @@ class Keys:
                 connection.execute(update(tables.keys).where(_COLUMNS.id == key.id).values(expires_at=kept))
             made = _made(connection, newest.name, newest.scopes, now, _end(now, lasting))
             before = [key.id for key in old]
-            written(connection, self._clock, "keys.rotate", **_told(made.record), before=before, valid_to=last)
+            written(
+                connection, self._clock, "keys.rotate", **_told(made.record), before=before, valid_to=last
+            )
             return made
 
     def revoke(self, name: str) -> tuple[KeyRecord, ...]:

@@ -159,7 +159,9 @@ class Models:
         )
         after = _resolve(connection, Reference(model, version))
         _remember(connection, after, timestamp(self._clock.now()), reason)
-        written(connection, self._clock, "version.replace", **_told(after), before=before.package, reason=reason)
+        written(
+            connection, self._clock, "version.replace", **_told(after), before=before.package, reason=reason
+        )
         return after
 
     def history(self, model: str, version: int) -> tuple[RevisionRecord, ...]:

@@ -245,7 +245,11 @@ class _Walk:
         when = f", of {at}," if at else ""
         if content is None:
             self._found(
-                "edited", row.number, row.number, self._at, f"Record {row.number} was edited: it is no record."
+                "edited",
+                row.number,
+                row.number,
+                self._at,
+                f"Record {row.number} was edited: it is no record.",
             )
             return
         if content.get("number") != row.number:

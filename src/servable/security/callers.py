@@ -19,6 +19,21 @@ _VERBS: dict[Need, str] = {
 }
 
 
+class Hidden(ModelNotFound):
+    """A model that exists and that the caller must not know of; in all that is said like one that is not there.
+
+    Args:
+        message: as it is said of a model that is not there.
+        need: what the caller wanted to do.
+        model: its name, for the audit log.
+    """
+
+    def __init__(self, message: str, need: str, model: str) -> None:
+        super().__init__(message)
+        self.need = need
+        self.model = model
+
+
 class Caller:
     """A caller whose key was checked. Belongs to one event loop.
 
@@ -53,10 +68,12 @@ class Caller:
         if self.may(need, model):
             return
         if model == EVERY_MODEL:
-            raise Forbidden(f"This needs a key that may {_VERBS[need]} every model, with the scope {need}:*.")
+            every = f"This needs a key that may {_VERBS[need]} every model, with the scope {need}:*."
+            raise Forbidden(every, need, model)
         if not self.may("see", model):
-            raise self.hidden(model)
-        raise Forbidden(f"This key may not {_VERBS[need]} {model}; it needs the scope {need}:{model}.")
+            raise Hidden(self.hidden(model).message, need, model)
+        one = f"This key may not {_VERBS[need]} {model}; it needs the scope {need}:{model}."
+        raise Forbidden(one, need, model)
 
     def worded(self, error: ServableError, model: str) -> ServableError:
         """Why a model was not found, as this caller may know it.
@@ -67,8 +84,10 @@ class Caller:
         """
         if allowed(self._scopes, "see", EVERY_MODEL):
             return error
-        if isinstance(error, ModelNotFound) or not model or not allowed(self._scopes, "see", model):
+        if isinstance(error, ModelNotFound) or not model:
             return self.hidden(model)
+        if not allowed(self._scopes, "see", model):
+            return Hidden(self.hidden(model).message, "see", model)
         return error
 
     def hidden(self, model: str) -> ServableError:

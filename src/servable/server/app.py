@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from servable.errors import MethodNotAllowed, RouteNotFound, ServableError
+from servable.errors import AccessError, MethodNotAllowed, RouteNotFound, ServableError
 from servable.logs import fields, logger
 from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
+from servable.security.actors import begin_acting
+from servable.security.callers import Hidden
 from servable.server import checks as check
+from servable.server.addresses import Addresses
+from servable.server.audit import ServerAudit, actor_of
 from servable.server.authentication import Authentication
 from servable.server.cycle import split_target
 from servable.server.desk import CALLER, COUNTED, Desk
@@ -77,7 +81,8 @@ class Application:
         self._limit_s = settings.request_timeout_s
         self.authentication = authentication or Authentication(settings)
         link = link or NoLink()
-        self._desk = Desk(host, settings, version, link, lambda: self.ready)
+        self.audit = ServerAudit(settings, self.authentication)
+        self._desk = Desk(host, settings, version, link, self.audit, lambda: self.ready)
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
         #: Every address for predictions.
@@ -87,6 +92,7 @@ class Application:
         self.routes: tuple[Route, ...] = tuple(every)
         self._signs = frozenset(route.path for route in every if isinstance(route, OpenRoute))
         self._router = Router(every, redirect_slashes=False)
+        self.audit.addresses = Addresses(self.doors, every, self._methods)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold | Split, Door]] = {}
         self._ids = RequestIds()
@@ -241,6 +247,10 @@ class Application:
             self._load_calls()
         return cast("Calls", self._calls).open(carrier, number, request)
 
+    def _methods(self) -> frozenset[bytes]:
+        """The addresses of gRPC; none before the first call."""
+        return frozenset() if self._calls is None else self._calls.addresses
+
     # ------------------------------------------------------------------ errors
 
     def refuse(
@@ -258,6 +268,8 @@ class Application:
         told = problem(error, request_id, style)
         if not counted:
             self.host.metrics.reject(told.code)
+        if isinstance(error, AccessError | Hidden):
+            self.audit.denied(error, *reply.asked())
         if not isinstance(error, ServableError):
             _log.error("a request failed inside", extra=fields(request_id=request_id), exc_info=error)
         own = (b"x-request-id", request_id.encode("ascii"))
@@ -280,7 +292,9 @@ class Application:
             await _not_http(scope, receive, send)
             return
         request = _request_of(scope)
-        reply = AsgiReply(self, send, request, head_only=scope["method"] == "HEAD")
+        reply = AsgiReply(
+            self, send, request, head_only=scope["method"] == "HEAD", client=scope.get("client")
+        )
         request_id = self._ids.of(request.headers)
         state: dict[str, Any] = {"request_id": request_id}
         try:
@@ -289,6 +303,7 @@ class Application:
                 passes(request)
             path = split_target(request.target)[0]
             request.caller = state[CALLER] = self.authentication.caller(request.headers, path in self._signs)
+            begin_acting(actor_of(request.caller, reply.asked()[1]))
             asked = asked_for(path, request.headers, self.doors)
             if asked is not None:
                 body = await read_body(receive, self._max_body)

@@ -18,7 +18,7 @@ from typing import cast
 from servable.errors import RequestTimeout, ServableError
 from servable.server.cycle import Cycle
 from servable.server.filling import BodyFiller, worth_lending
-from servable.server.http import Exchange, Headers, HttpRequest, head_bytes
+from servable.server.http import Exchange, Headers, HttpRequest, address_of, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
 from servable.server.shared import Shared
 
@@ -282,6 +282,10 @@ class Connection(asyncio.Protocol):
             )
         )
         self._answered(keep=keep)
+
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request that is answered, and whose it is."""
+        return self._current, address_of(self._transport.get_extra_info("peername"))
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """A prediction that came to nothing."""

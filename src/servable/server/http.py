@@ -65,6 +65,10 @@ class Reply(Protocol):
         """Why there is no prediction."""
         ...
 
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request that is answered, and the address of its caller; empty when that is not known."""
+        ...
+
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other whole answer.
 
@@ -86,6 +90,11 @@ class Exchange(Protocol):
     def cancel(self) -> None:
         """The caller left."""
         ...
+
+
+def address_of(client: Any) -> str:
+    """The address in what a transport or an ASGI scope says of the other end; empty for none."""
+    return str(client[0]) if isinstance(client, tuple | list) and client else ""
 
 
 class Handler(Protocol):

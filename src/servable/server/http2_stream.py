@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from servable.errors import RequestTimeout, ServableError
 from servable.server.checks import too_large
 from servable.server.cycle import Cycle
-from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply
+from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply, address_of
 from servable.settings import ServerSettings
 from servable.tensors import Body
 
@@ -125,6 +125,10 @@ class Stream:
 
     def writable(self) -> None:
         """The client has caught up."""
+
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request that is answered, and whose it is."""
+        return self.request, address_of(self.carrier.addresses["client"])
 
     def closing(self) -> None:
         """The server goes down; what has nothing to do ends."""

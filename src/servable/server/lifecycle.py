@@ -148,7 +148,10 @@ class ServerLife:
                 await self._listener.open()
             self._listener.ready()
             following = asyncio.gather(
-                self.host.run(), self._authentication.follow(), self._certificate.follow()
+                self.host.run(),
+                self._authentication.follow(),
+                self._certificate.follow(),
+                self.application.audit.follow(),
             )
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():
@@ -195,6 +198,7 @@ class ServerLife:
             with contextlib.suppress(asyncio.CancelledError, ServableError):
                 await following
         await self.host.close()
+        await self.application.audit.close()
         self._authentication.close()
         _log.info("stopped", extra=fields(requests=requests(self.host.metrics.snapshot())))
 

@@ -155,7 +155,11 @@ def audit_export(output: str | Path, *, home: str | Path | None = None) -> int:
         for row in place.audit.rows():
             content = content_of(row)
             # What is no record any more is kept as the text that it is.
-            line = {"hash": row.hash, "number": row.number, "record": row.record if content is None else content}
+            line = {
+                "hash": row.hash,
+                "number": row.number,
+                "record": row.record if content is None else content,
+            }
             file.write(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n")
             count += 1
     return count
@@ -196,7 +200,9 @@ def audit_verify(
     )
 
 
-def audit_checkpoint(*, output: str | Path | None = None, home: str | Path | None = None) -> CheckpointOutcome:
+def audit_checkpoint(
+    *, output: str | Path | None = None, home: str | Path | None = None
+) -> CheckpointOutcome:
     """Sign the log as it is; the checkpoint also goes where the setting ``audit_ship`` says.
 
     Args:
