@@ -198,7 +198,7 @@ def _verified(outcome: "VerifyOutcome") -> "Iterator[RenderableType]":
         return
     yield f"Intact: {records} follow from one another and agree with {outcome.compared} checkpoints."
     if outcome.unchecked:
-        yield f"{outcome.unchecked} checkpoints of keys that are not known here were not compared; name their --key."
+        yield f"{outcome.unchecked} checkpoints of unknown keys were not compared; name their --key."
 
 
 def _signed(outcome: "CheckpointOutcome") -> "Iterator[RenderableType]":

@@ -1,4 +1,4 @@
-"""What goes on beside a server for the audit log: its start and its end, checkpoints, and the end of what is old.
+"""What goes on beside a server for the audit log: its start and end, checkpoints, and the end of what is old.
 
 Nothing here is on the way of a request, and a database that fails is logged and tried again.
 """

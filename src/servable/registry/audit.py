@@ -1,8 +1,8 @@
 """The audit log of a registry, as whoever changes the registry writes it.
 
-What changes the registry writes its record in the transaction of the change, with ``written``: either both are
-there or neither is, so that a change which cannot be recorded is not made. ``security.audit_chain`` says how
-records hold on to one another.
+What changes the registry writes its record in the transaction of the change, with ``written``: either both
+are there or neither is, so that a change which cannot be recorded is not made. ``security.audit_chain`` says
+how records hold on to one another.
 """
 
 from collections.abc import Iterator, Mapping

@@ -167,8 +167,8 @@ class AuditLog:
             How many were dropped; 0 where there is nothing so old.
 
         Raises:
-            StorageFailed: also when the key cannot be read, and when the log was changed by somebody, of which
-                a signature must not make an end.
+            StorageFailed: also when the key cannot be read, and when the log was changed by somebody, which
+                a signature must not cover up.
             DependencyMissing: cryptography is not installed.
         """
         limit = timestamp(before)

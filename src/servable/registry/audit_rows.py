@@ -1,7 +1,7 @@
 """How records of the audit log are added to a database, with whatever speaks to it.
 
-A server adds them with the standard library alone, for the reason that ``reader`` gives, and everybody else in
-the transaction of the change that they record; both run these statements.
+A server adds them with the standard library alone, for the reason that ``reader`` gives, and everybody else
+in the transaction of the change that they record; both run these statements.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Where signed checkpoints of the audit log go besides the registry: out of reach of whoever may change it."""
+"""Where checkpoints of the audit log go besides the registry: out of reach of whoever may change it."""
 
 import os
 from pathlib import Path

@@ -126,9 +126,8 @@ class Deployments:
                 values |= {"version": version, "previous": previous, "since": now}
             _change(connection, model, values)
         after = _existing(connection, model)
-        written(
-            connection, self._clock, "deploy", **_told(after), policy=after.policy, before=_version(present)
-        )
+        before = 0 if present is None else present.version
+        written(connection, self._clock, "deploy", **_told(after), policy=after.policy, before=before)
         return after
 
     def divide(
@@ -234,10 +233,6 @@ def _told(record: DeploymentRecord) -> dict[str, Any]:
     """What the audit log says of a deployment."""
     told = {"model": record.model, "version": record.version, "default": record.default}
     return told if record.traffic == WHOLE else {**told, "traffic": msgspec.to_builtins(record.traffic)}
-
-
-def _version(record: DeploymentRecord | None) -> int:
-    return 0 if record is None else record.version
 
 
 def _check(traffic: Traffic) -> None:

@@ -1,10 +1,10 @@
-"""The chain of the audit log: how records are written, how each holds on to those before it, and what a
-broken chain shows. Pure.
+"""The chain of the audit log: how records are written and hold on to one another, and what is wrong. Pure.
 
 A record is a JSON object in its canonical form: keys sorted, no spaces, everything outside of ASCII escaped,
-whole numbers and texts only. Its bytes are that text in ASCII. The hash of a record is the SHA-256 over the 32
-bytes of the hash before it, 32 zero bytes before the first, and the bytes of the record. So the last hash, the
-head, stands for every record before it: whoever kept a head somewhere else can tell whether they are all the same.
+whole numbers and texts only. Its bytes are that text in ASCII. The hash of a record is the SHA-256 over the
+32 bytes of the hash before it, 32 zero bytes before the first, and the bytes of the record. So the last hash,
+the head, stands for every record before it: whoever kept a head somewhere else can tell whether they are all
+the same.
 """
 
 import hashlib
@@ -214,8 +214,8 @@ class _Walk:
             last = beyond[-1]
             self._found(
                 "truncated", self._number + 1, last.head.size, self._at,
-                f"{_records(self._number + 1, last.head.size)} missing at the end: the checkpoint of {last.at}"
-                f"{_from(last)} counts {last.head.size}.",
+                f"{_records(self._number + 1, last.head.size)} missing at the end: the checkpoint of "
+                f"{last.at}{_from(last)} counts {last.head.size}.",
             )  # fmt: skip
         head = Head(self._log, self._number, self._hash or "")
         return Examined(head, self._first, self._compared, tuple(self._faults))
@@ -233,7 +233,8 @@ class _Walk:
             why = " and no signed cut says that they were dropped for their age" if begins else ""
             self._found(
                 "missing", self._number + 1, before, at or self._at,
-                f"{_records(self._number + 1, before)} missing{why}; the next one is of {at or 'no known time'}.",
+                f"{_records(self._number + 1, before)} missing{why}; the next one is of "
+                f"{at or 'no known time'}.",
             )  # fmt: skip
         else:
             self._found(
@@ -255,7 +256,7 @@ class _Walk:
         if content.get("number") != row.number:
             self._found(
                 "moved", row.number, row.number, at,
-                f"Record {row.number}{when} says that it is number {content.get('number')}: records were moved.",
+                f"Record {row.number}{when} says that it is number {content.get('number')}: it was moved.",
             )  # fmt: skip
             return
         log = str(content.get("log", ""))
@@ -282,7 +283,8 @@ class _Walk:
             if one.head.log != self._log:
                 self._found(
                     "replaced", self._first, row.number, one.at,
-                    f"The log is another one than at the checkpoint of {one.at}{_from(one)}: it was begun anew.",
+                    f"The log is another one than at the checkpoint of {one.at}{_from(one)}: it was begun "
+                    "anew.",
                 )  # fmt: skip
             elif one.head.hash != row.hash:
                 first = max(self._first, self._sure + 1)

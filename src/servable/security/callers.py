@@ -20,7 +20,7 @@ _VERBS: dict[Need, str] = {
 
 
 class Hidden(ModelNotFound):
-    """A model that exists and that the caller must not know of; in all that is said like one that is not there.
+    """A model that the caller must not know of; in all that is said like one that is not there.
 
     Args:
         message: as it is said of a model that is not there.

@@ -1,8 +1,8 @@
 """Signed checkpoints of the audit log, as signed notes of C2SP (https://c2sp.org/signed-note).
 
-The text of a note is like that of a transparency log's checkpoint: the log's name, how many records it has had,
-and 32 bytes in Base64, here the head of the hash chain and not the root of a tree, then the time, and ``cut``
-where records up to it were dropped for their age::
+The text of a note is like that of a transparency log's checkpoint: the log's name, how many records it has
+had, and 32 bytes in Base64, here the head of the hash chain and not the root of a tree; then the time, and
+``cut`` where records up to it were dropped for their age::
 
     servable/audit/5f0c8d2a91b34e77
     41
@@ -11,7 +11,8 @@ where records up to it were dropped for their age::
 
     — servable/audit Az3grlgtzPICa5OS...
 
-A key is written as Go's ``note`` package writes it, ``NAME+ID+KEY``. Imports ``cryptography`` when it is needed.
+A key is written as Go's ``note`` package writes it, ``NAME+ID+KEY``. ``cryptography`` is imported when it is
+needed.
 """
 
 import base64

@@ -64,7 +64,7 @@ class ServerAudit:
 
     def denied(self, error: ServableError, request: HttpRequest, address: str) -> None:
         """Take note of a request that was refused for who asked."""
-        known = isinstance(error, Forbidden | Hidden)
+        need, model = (error.need, error.model) if isinstance(error, Forbidden | Hidden) else ("", "")
         caller = request.caller
         self._denials.add(
             Denial(
@@ -75,8 +75,8 @@ class ServerAudit:
                 error.key if isinstance(error, Unauthenticated) else "",
                 request.method,
                 request.target,
-                error.need if known else "",
-                error.model if known else "",
+                need,
+                model,
             )
         )
 
@@ -122,7 +122,7 @@ class ServerAudit:
         counts = self._taken(last=last)
         if not denials and not more and not counts:
             return
-        self._lost += len(denials) + sum(each.count for each in more) + sum(counts.values())
+        self._lost += len(denials) + sum(each.number for each in more) + sum(counts.values())
         lost = self._lost
         try:
             await self._aside(lambda: self._add(denials, more, counts, lost))
@@ -150,13 +150,13 @@ class ServerAudit:
         entries = [self._denied(denial) for denial in denials]
         now = self._at(self._now())
         for each in more:
-            details = {"more": each.count, "since": self._at(each.since)}
+            details = {"more": each.number, "since": self._at(each.since)}
             entries.append(
                 Entry(now, "denied.more", "unknown", f"address:{each.address or 'others'}", details)
             )
         for (what, model, who, where), number in counts.items():
             entries.append(Entry(now, what, who, where, {"model": model, "count": number}))
-        here = len(denials) + sum(each.count for each in more) + sum(counts.values())
+        here = len(denials) + sum(each.number for each in more) + sum(counts.values())
         if lost > here:
             entries.append(Entry(now, "audit.lost", "service:server", "", {"count": lost - here}))
         self._log.log.add(entries)

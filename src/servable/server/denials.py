@@ -53,12 +53,12 @@ class More(NamedTuple):
 
     Attributes:
         address: of the callers; empty for all that have none of their own here.
-        count: at least one.
+        number: at least one.
         since: when the window began, in seconds since 1970.
     """
 
     address: str
-    count: int
+    number: int
     since: float
 
 

@@ -186,6 +186,10 @@ class PlainReply:
         """A prediction that came to nothing."""
         self.application.refuse(error, self, request_id, counted=True, style=self.request.style)
 
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request, and whose it is; see ``Reply``."""
+        raise NotImplementedError
+
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other whole answer; see ``Reply``."""
         raise NotImplementedError

@@ -158,6 +158,7 @@ class HttpStream(PlainReply, Stream):
 
     #: A body of unknown length needs no chunks: the frames say where it ends.
     chunks = False
+    asked = Stream.asked
 
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest) -> None:
         super().__init__(carrier, number, request)

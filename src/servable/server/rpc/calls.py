@@ -42,6 +42,8 @@ class Call(PlainReply, Stream):
 
     __slots__ = ("_exchange", "_parts")
 
+    asked = Stream.asked
+
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest) -> None:
         super().__init__(carrier, number, request)
         request.style = STYLE
