@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from servable.clock import Clock, timestamp
 from servable.registry.audit_log import AuditLog
-from servable.registry.audit_rows import READ, READ_BYTES, Run, append
+from servable.registry.audit_rows import Run, append
 from servable.registry.state import State
 from servable.security.actors import actor
 from servable.security.audit_chain import Entry, Head
@@ -68,7 +68,6 @@ class _StateDatabase:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.read = READ if state.tells else READ_BYTES
 
     @contextmanager
     def writing(self) -> Iterator[Run]:

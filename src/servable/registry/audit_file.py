@@ -12,7 +12,7 @@ from typing import Any
 from servable.clock import Clock
 from servable.errors import StorageFailed
 from servable.registry.audit_log import AuditLog
-from servable.registry.audit_rows import READ_BYTES, Run
+from servable.registry.audit_rows import Run
 from servable.registry.failures import BUSY_SECONDS, database_error
 from servable.registry.reader import bring_up_to_date
 from servable.registry.records import DATABASE
@@ -69,8 +69,6 @@ class OpenAuditLog:
 class _FileDatabase:
     """A home's SQLite file; implements ``AuditDatabase``."""
 
-    read = READ_BYTES
-
     def __init__(self, home: Path) -> None:
         bring_up_to_date(home, create=True)
         self._file = home / DATABASE
@@ -78,6 +76,7 @@ class _FileDatabase:
             self._connection = sqlite3.connect(
                 self._file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
+            self._connection.text_factory = lambda data: data.decode("utf-8", "replace")
             self._connection.execute("PRAGMA synchronous = FULL")
             if self._connection.execute("PRAGMA synchronous").fetchone()[0] != _FULL:
                 self._connection.close()

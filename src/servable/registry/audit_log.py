@@ -23,6 +23,7 @@ DUE_RECORDS = 1_000
 DUE_S = 600.0
 #: Records that are read at once.
 _PART = 2_000
+_READ = "SELECT number, record, hash FROM audit WHERE number > :after ORDER BY number LIMIT :most"
 _SIZE = "SELECT MAX(number) FROM audit"
 _NOTES = "SELECT note FROM audit_checkpoints ORDER BY number"
 _NEWEST = "SELECT size, note FROM audit_checkpoints ORDER BY number DESC LIMIT 1"
@@ -34,9 +35,6 @@ _FOUND = "SELECT hash FROM audit WHERE number = :last"
 
 class AuditDatabase(Protocol):
     """A database that holds an audit log. Blocks; as safe to share as what implements it."""
-
-    #: Reads the records behind ``:after``, at most ``:most``; as bytes where text may be none.
-    read: str
 
     def writing(self) -> AbstractContextManager[Run]:
         """A transaction in which nobody else writes; durable when the block ends.
@@ -100,7 +98,7 @@ class AuditLog:
         """
         while True:
             with self._database.reading() as run:
-                found = run(self._database.read, {"after": after, "most": _PART})
+                found = run(_READ, {"after": after, "most": _PART})
             part = [Row(int(number), _text(record), _text(hash_)) for number, record, hash_ in found]
             yield from part
             if len(part) < _PART:

@@ -14,12 +14,6 @@ from servable.security.audit_chain import ORIGIN, Entry, Head, Row, link
 #: Runs a statement with named parameters, in a transaction in which nobody else writes; the rows it gives.
 Run = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
 
-#: The records behind one; on SQLite as bytes, because what somebody wrote there need not be text.
-READ = "SELECT number, record, hash FROM audit WHERE number > :after ORDER BY number LIMIT :most"
-READ_BYTES = (
-    "SELECT number, CAST(record AS BLOB), CAST(hash AS BLOB) FROM audit WHERE number > :after "
-    "ORDER BY number LIMIT :most"
-)
 _LAST = "SELECT number, record, hash FROM audit ORDER BY number DESC LIMIT 1"
 _FIRST = "SELECT number, record, hash FROM audit ORDER BY number LIMIT 1"
 _ADD = "INSERT INTO audit (number, record, hash) VALUES (:number, :record, :hash)"

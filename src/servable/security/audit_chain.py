@@ -202,9 +202,9 @@ class _Walk:
         if row.number != self._number + 1:
             self._jumped(row, at)
         self._first = self._first or row.number
-        self._check(row, content, at)
+        fits = self._check(row, content, at)
         self._number, self._at = row.number, at
-        self._hash = row.hash if _is_hash(row.hash) else None
+        self._hash = row.hash if fits and _is_hash(row.hash) else None
         self._compare(row)
 
     def end(self) -> Examined:
@@ -242,7 +242,8 @@ class _Walk:
             )
         self._hash = None
 
-    def _check(self, row: Row, content: Mapping[str, Any] | None, at: str) -> None:
+    def _check(self, row: Row, content: Mapping[str, Any] | None, at: str) -> bool:
+        """Check one record; whether the next one can be checked against it."""
         when = f", of {at}," if at else ""
         if content is None:
             self._found(
@@ -252,13 +253,13 @@ class _Walk:
                 self._at,
                 f"Record {row.number} was edited: it is no record.",
             )
-            return
+            return True
         if content.get("number") != row.number:
             self._found(
                 "moved", row.number, row.number, at,
                 f"Record {row.number}{when} says that it is number {content.get('number')}: it was moved.",
             )  # fmt: skip
-            return
+            return False
         log = str(content.get("log", ""))
         if self._log and log != self._log:
             self._found(
@@ -271,6 +272,7 @@ class _Walk:
                 f"Record {row.number}{when} was edited, or the one before it: their hashes do not follow "
                 "from one another.",
             )  # fmt: skip
+        return True
 
     def _compare(self, row: Row) -> None:
         """Compare with the heads that were kept at this size, and at those that were passed over."""
