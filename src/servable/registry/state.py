@@ -214,7 +214,7 @@ def _sqlite_connected(connection: Any, record: object) -> None:
     """Set what durability and integrity rest on, and see that it was taken."""
     # The driver would begin transactions by itself and late; with None it leaves that to the event below.
     connection.isolation_level = None
-    # Somebody may have written what is no text, into the audit log for instance; that is told where it is read.
+    # Somebody may have written what is no text, into the audit log for instance; its reader tells of it.
     connection.text_factory = lenient_text
     for pragma, (wanted, expected) in PRAGMAS.items():
         got = _pragma(connection, pragma, wanted)
