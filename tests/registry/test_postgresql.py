@@ -118,3 +118,28 @@ def test_a_reader_whose_connection_breaks_listens_again(opened: Home) -> None:
         while token.read() != opened.change_token():
             assert time.monotonic() < deadline
     token.close()
+
+
+def test_the_audit_log_shows_what_was_done_to_it(opened: Home) -> None:
+    name = f"m-{uuid4().hex}"
+    writers = [threading.Thread(target=add, args=(opened, f"{name}-{at}")) for at in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    opened.audit.checkpoint()
+    kept = opened.audit.own_checkpoints()
+    assert opened.audit.examine(kept).faults == ()
+    last = opened.audit.head().size
+    change = "UPDATE audit SET record = {} WHERE number = :last"
+    with opened.state.aside() as connection:
+        before = connection.execute(
+            text("SELECT record FROM audit WHERE number = :last"), {"last": last}
+        ).scalar_one()
+        connection.execute(text(change.format("replace(record, '\"at\"', '\"as\"')")), {"last": last})
+    try:
+        assert [(fault.kind, fault.first) for fault in opened.audit.examine(kept).faults] == [("edited", last)]
+    finally:
+        with opened.state.aside() as connection:
+            connection.execute(text(change.format(":before")), {"last": last, "before": before})
+    assert opened.audit.examine(kept).faults == ()

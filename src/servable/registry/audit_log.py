@@ -105,6 +105,11 @@ class AuditLog:
                 return
             after = part[-1].number
 
+    def head(self) -> Head:
+        """The log as it is."""
+        with self._database.reading() as run:
+            return head_of(run)
+
     def notes(self) -> tuple[str, ...]:
         """The checkpoints that are kept beside the log, oldest first."""
         with self._database.reading() as run:

@@ -18,7 +18,7 @@ from typing import cast
 from servable.errors import RequestTimeout, ServableError
 from servable.server.cycle import Cycle
 from servable.server.filling import BodyFiller, worth_lending
-from servable.server.http import Exchange, Headers, HttpRequest, address_of, head_bytes
+from servable.server.http import Exchange, Headers, HttpRequest, address_of, client_of, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
 from servable.server.shared import Shared
 
@@ -215,11 +215,10 @@ class Connection(asyncio.Protocol):
         shared = self._shared
         exchange = shared.application.handle(request, self)
         if exchange is None:
-            client = self._transport.get_extra_info("peername")
             addresses = {
                 "server": shared.server,
                 "scheme": shared.scheme,
-                "client": client[:2] if isinstance(client, tuple) else None,
+                "client": client_of(self._transport),
             }
             self._cycle = Cycle(request, self, shared.application, addresses)
             self._cycle.start()
@@ -285,7 +284,7 @@ class Connection(asyncio.Protocol):
 
     def asked(self) -> tuple[HttpRequest, str]:
         """The request that is answered, and whose it is."""
-        return self._current, address_of(self._transport.get_extra_info("peername"))
+        return self._current, address_of(client_of(self._transport))
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """A prediction that came to nothing."""

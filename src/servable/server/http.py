@@ -92,6 +92,15 @@ class Exchange(Protocol):
         ...
 
 
+def client_of(transport: asyncio.BaseTransport) -> tuple[Any, ...] | None:
+    """The other end of a connection, as the ASGI scope says it; None where it is not known, or gone."""
+    try:
+        client = transport.get_extra_info("peername")
+    except OSError:
+        return None
+    return client[:2] if isinstance(client, tuple) else None
+
+
 def address_of(client: Any) -> str:
     """The address in what a transport or an ASGI scope says of the other end; empty for none."""
     return str(client[0]) if isinstance(client, tuple | list) and client else ""

@@ -5,7 +5,7 @@ from typing import Any
 
 import zttp
 
-from servable.server.http import Headers
+from servable.server.http import Headers, client_of
 from servable.server.http2_stream import INTERNAL_ERROR, Stream
 from servable.server.shared import Shared
 from servable.tensors import Body
@@ -91,12 +91,11 @@ class Sending:
     @property
     def addresses(self) -> dict[str, Any]:
         """What the ASGI scope says of the connection."""
-        client = self._transport.get_extra_info("peername")
         return {
             "http_version": "2",
             "server": self._shared.server,
             "scheme": self._shared.scheme,
-            "client": client[:2] if isinstance(client, tuple) else None,
+            "client": client_of(self._transport),
         }
 
     # ------------------------------------------------------------------ what goes

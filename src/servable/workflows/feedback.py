@@ -78,6 +78,7 @@ def feedback(
             Line(record.model, row.request_id, row.row, row.outcome, row.reward, at + index, row.observed_at)
             for index, row in enumerate(rows)
         ]
+        place.audit.record("feedback", model=record.model, count=len(rows))
         TrafficStore(place.path).write(
             record.model, "feedback", f"file-{uuid.uuid4().hex}", table_of(lines), now
         )
