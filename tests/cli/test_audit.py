@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from servable.security.checkpoints import new_signing_key
+
 Invoke = Callable[..., Any]
 
 
@@ -44,8 +46,6 @@ def test_checkpoints_of_others_and_changed_ones(invoke: Invoke, tmp_path: Path) 
     outside.mkdir()
     invoke("audit", "checkpoint", "--out", outside)
     (file,) = outside.iterdir()
-    from servable.security.checkpoints import new_signing_key
-
     other = tmp_path / "other.pub"
     other.write_text(new_signing_key().public)
     unknown = invoke("audit", "verify", "--checkpoint", file, "--key", other)

@@ -1,4 +1,4 @@
-"""The audit log of a home: every change is in it, in the transaction of the change, and tampering is found."""
+"""The audit log of a home: every change is in it, in the transaction of the change; tampering is found."""
 
 import json
 import sqlite3
@@ -73,8 +73,9 @@ def test_every_change_of_a_home_is_recorded(opened: Home) -> None:
         opened.keys.revoke("ci")
         opened.audit.record("privacy.erase", subject="0123")
     assert [what for what, who in said(opened) if who == "user:anna"] == [
-        *["version.create"] * 3, "alias.set", "alias.remove", "deploy", "deploy", "rollback", "traffic.divide",
-        "rollback", "default.set", "undeploy", "keys.create", "keys.rotate", "keys.revoke", "privacy.erase",
+        *["version.create"] * 3, "alias.set", "alias.remove", "deploy", "deploy", "rollback",
+        "traffic.divide", "rollback", "default.set", "undeploy",
+        "keys.create", "keys.rotate", "keys.revoke", "privacy.erase",
     ]  # fmt: skip
     assert opened.audit.examine(()).faults == ()
 

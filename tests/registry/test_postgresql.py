@@ -138,7 +138,8 @@ def test_the_audit_log_shows_what_was_done_to_it(opened: Home) -> None:
         ).scalar_one()
         connection.execute(text(change.format("replace(record, '\"at\"', '\"as\"')")), {"last": last})
     try:
-        assert [(fault.kind, fault.first) for fault in opened.audit.examine(kept).faults] == [("edited", last)]
+        (fault,) = opened.audit.examine(kept).faults
+        assert (fault.kind, fault.first) == ("edited", last)
     finally:
         with opened.state.aside() as connection:
             connection.execute(text(change.format(":before")), {"last": last, "before": before})

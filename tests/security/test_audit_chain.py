@@ -122,7 +122,8 @@ def test_a_cut_tail_is_found_by_a_checkpoint() -> None:
     (fault,) = examine(rows[:3], [seen_at(rows, 2), seen_at(rows, 5)]).faults
     assert (fault.kind, fault.first, fault.last, fault.at) == ("truncated", 4, 5, AT)
     assert fault.sentence == (
-        "The records 4 to 5 are missing at the end: the checkpoint of 2026-01-31T13:00:00Z in elsewhere counts 5."
+        "The records 4 to 5 are missing at the end: the checkpoint of 2026-01-31T13:00:00Z in elsewhere "
+        "counts 5."
     )
     assert kinds(examine([], [seen_at(rows, 5)])) == ["truncated"]
 

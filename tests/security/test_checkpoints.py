@@ -4,6 +4,8 @@ import base64
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from servable.errors import InputError
 from servable.security.audit_chain import Head, Seen
@@ -90,9 +92,6 @@ def test_keys_are_told_from_other_texts() -> None:
             public_key(text)
     with pytest.raises(InputError, match="no private key"):
         read_signing_key(b"-----BEGIN PRIVATE KEY-----\n")
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     foreign = generate_private_key(SECP256R1()).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
