@@ -10,7 +10,7 @@ ALL_STAMP := $(ALL)/.setup-stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all setup-system run test test-all lint bench soak lock clean
+.PHONY: help setup setup-all setup-system run test test-all coverage lint bench soak lock clean
 
 help: ## Show these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,7 +42,10 @@ setup-system: ## Debian packages for benchmarks and pictures (wrk, h2load, chrom
 run: setup ## The main job: choose, train, prove, serve and call a model, then keep serving
 	@$(BIN)/servable demo
 
-test: setup lint ## Lint, types, layers and all tests with coverage
+test: setup lint ## Lint, types, layers and all tests
+	@$(BIN)/pytest -q -m "not soak" --numprocesses 2 --dist worksteal
+
+coverage: setup ## The same tests, and which lines and branches they reach; takes twice as long
 	@$(BIN)/pytest -q -m "not soak" --numprocesses 2 --dist worksteal --cov --cov-report term:skip-covered --cov-fail-under 90
 
 test-all: setup-all ## The tests of every framework: PyTorch, TensorFlow, XGBoost, CatBoost, transformers ...

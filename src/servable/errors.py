@@ -187,11 +187,12 @@ class Unauthenticated(AccessError, code="unauthenticated"):
 
     def __init__(self, shown: bool = False, browser: bool = False, key: str = "") -> None:
         super().__init__(
-            "The API key is not valid here; ask whoever runs this server for another."
+            "The API key or token is not valid here; ask whoever runs this server for another."
             if shown
             else "This server wants an API key, in the header Authorization: Bearer KEY or X-API-Key: KEY."
         )
         self.browser = browser
+        self.shown = shown
         self.key = key
 
 

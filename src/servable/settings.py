@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from servable.errors import SettingInvalid
+from servable.setting_values import as_bytes as as_bytes
+from servable.setting_values import typed
 
 #: The file read from the working directory when it exists.
 CONFIG_FILE = "servable.toml"
@@ -26,11 +28,11 @@ _PREFIX = "SERVABLE_"
 _TABLE = "server"
 _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("text", "json")
+_CLIENT_AUTH = ("optional", "require")
 #: Variables by which Vertex AI tells a container what to do; our own go before them.
 _FOREIGN = {"port": "AIP_HTTP_PORT", "health_route": "AIP_HEALTH_ROUTE", "predict_route": "AIP_PREDICT_ROUTE"}
+_ALLOWED = {"log_level": _LEVELS, "log_format": _FORMATS, "tls_client_auth": _CLIENT_AUTH}
 _ROUTES = frozenset({"health_route", "predict_route"})
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def _setting(default: Any, help_text: str, *, least: float | None = None, most: float | None = None) -> Any:
@@ -60,6 +62,32 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         "File of the certificate, with those above it, in PEM; read again when it is renewed. Empty: no TLS.",
     )
     tls_key: str = _setting("", "File of the certificate's private key, in PEM and without a password.")
+    tls_client_ca: str = _setting(
+        "",
+        "File of the authorities whose certificates of clients are accepted, in PEM, with their lists of "
+        "revoked ones if there are any; read again when it changes. Empty: clients are asked for none.",
+    )
+    tls_client_auth: str = _setting(
+        "optional", "optional or require: whether who shows no certificate can connect at all."
+    )
+    tls_client_map: str = _setting(
+        "", "File (TOML or JSON) that says which scopes the names in certificates of clients have."
+    )
+    oidc_issuer: str = _setting(
+        "", "Issuer of OpenID Connect whose tokens are accepted, exactly as in iss; empty for none."
+    )
+    oidc_audience: str = _setting("", "What tokens must name as their audience (aud).")
+    oidc_jwks: str = _setting(
+        "",
+        "File or https address of the keys that sign tokens (JWKS). Empty: the issuer tells where they are.",
+    )
+    oidc_scope_claim: str = _setting(
+        "scope", "Claim with scopes, roles or groups, such as realm_access.roles."
+    )
+    oidc_scope_map: str = _setting(
+        "",
+        "File (TOML or JSON) that says which scopes the values of that claim have. Empty: they are scopes.",
+    )
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         "Host names answered to besides localhost; '*' for all. Empty: all unless bound to loopback.",
@@ -332,12 +360,12 @@ def _type_word(default: Any) -> str:
 
 
 def _convert(known: SettingDescription, value: Any, source: str) -> Any:
-    converted = _typed(known.default, value)
+    converted = typed(known.default, value)
     if converted is None:
         raise SettingInvalid(f"{source} must be a {known.type}, not {str(value)[:60]!r}.")
     if known.least is not None and known.most is not None and not known.least <= converted <= known.most:
         raise SettingInvalid(f"{source} must lie between {known.least} and {known.most}, not {converted}.")
-    allowed = {"log_level": _LEVELS, "log_format": _FORMATS}.get(known.name)
+    allowed = _ALLOWED.get(known.name)
     if allowed is not None and converted not in allowed:
         raise SettingInvalid(f"{source} must be one of {', '.join(allowed)}, not {converted!r}.")
     if known.name == "alert_webhook" and converted and not re.match(r"https?://[^/\s]", converted):
@@ -346,50 +374,3 @@ def _convert(known: SettingDescription, value: Any, source: str) -> Any:
     if known.name in _ROUTES and converted and not re.fullmatch(r"/[^\s{}?#]*", converted):
         raise SettingInvalid(f"{source} must be an address such as /predict, not {converted[:60]!r}.")
     return converted
-
-
-def _typed(default: Any, value: Any) -> Any:
-    """The value in the type of the default, None when it cannot be."""
-    if isinstance(default, bool):
-        return _as_bool(value)
-    if isinstance(default, int | float):
-        return _as_number(type(default), value)
-    if isinstance(default, tuple):
-        parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-            return None
-        return tuple(part.strip() for part in parts if part.strip())
-    return str(value) if isinstance(value, str | Path) else None
-
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
-_STEPS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def as_bytes(text: str) -> int | None:
-    """A size such as ``64MiB``, ``4GiB``, ``2GB`` or ``1048576`` in bytes; None when it is none."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        return None
-    unit = (found[2] or "").lower()
-    factor: int = (1024 if unit.endswith("i") else 1000) ** _STEPS[unit.rstrip("i")]
-    return round(float(found[1]) * factor)
-
-
-def _as_bool(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    word = value.strip().lower() if isinstance(value, str) else ""
-    return True if word in _TRUE else False if word in _FALSE else None
-
-
-def _as_number(wanted: type[int] | type[float], value: Any) -> int | float | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        number = wanted(value)
-    except (ValueError, OverflowError):
-        return as_bytes(value) if wanted is int and isinstance(value, str) else None
-    if number != number or (isinstance(value, float) and number != value):
-        return None
-    return number

@@ -1,6 +1,7 @@
-"""Every address and every verb against every kind of key: what the policy says, and nothing else."""
+"""Every address and every verb against every kind of key, token and certificate: what the policy says."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,14 +12,17 @@ import jsonschema_rs
 import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
+from security.issuing import AUDIENCE, ISSUER, Issuer
 from servable.clock import SystemClock
 from servable.errors import SettingInvalid
 from servable.monitoring.metrics import Metrics
 from servable.registry.home import open_home
+from servable.security.certificates import NO_PEER, Peer
 from servable.security.scopes import parse_scopes
 from servable.server.app import Application
 from servable.server.exposure import check_exposure
 from servable.server.formats.base import OpenRoute
+from servable.server.http import PEER
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.settings import ServerSettings
@@ -128,7 +132,31 @@ SCOPES: dict[str, frozenset[str]] = {
     "admin": frozenset({"any", "see", "read", "read *", "deploy", "predict", "feedback"}),
     "admin:other": frozenset({"any"}),
 }
-WRONG = ("none", "wrong", "near", "expired", "revoked")
+#: The same for callers who are told otherwise than by keys: their tokens, or the names in their certificates.
+OTHERWISE = {
+    "token predict:iris": "predict:iris",
+    "token read:*": "read",
+    "token of no scope": "admin:other",
+    "certificate feedback:ir*": "feedback:ir*",
+    "certificate admin": "admin",
+    "certificate admin:other": "admin:other",
+}
+#: What tokens cannot say so that it counts: see ``security.issuing`` for all forgeries.
+FORGED = ("HS256 with pem as rsa", "an attacker's key", "expired")
+WRONG = (
+    *("none", "wrong", "near", "expired", "revoked"),
+    *(f"token: {kind}" for kind in FORGED),
+    *("certificate expired", "certificate unknown", "certificate and a wrong key"),
+)
+MINE, OTHER = Issuer(), Issuer()
+#: Stands for the connection of a request: the names in the certificate that was shown there.
+CONNECTION = "test-connection"
+PEERS = {
+    **{kind: Peer((f"cn:{kind}",), float("inf")) for kind in OTHERWISE},
+    "certificate expired": Peer(("cn:certificate admin",), 1.0),
+    "certificate unknown": Peer(("cn:nobody",), float("inf")),
+    "certificate and a wrong key": Peer(("cn:certificate admin",), float("inf")),
+}
 
 
 class Scene(NamedTuple):
@@ -136,7 +164,7 @@ class Scene(NamedTuple):
 
     Attributes:
         application: of it.
-        headers: by the kind of key, or its scope.
+        headers: by the kind of caller, or its scope.
     """
 
     application: Application
@@ -163,8 +191,31 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dic
         "expired": late.text,
         "revoked": gone.text,
     }
+    (home / "jwks.json").write_bytes(MINE.jwks)
+    (home / "ca.pem").touch()
+    grants = {f"cn:{kind}": scope for kind, scope in OTHERWISE.items()}
+    (home / "clients.json").write_text(json.dumps(grants))
+    forged = MINE.forged(OTHER, "http://127.0.0.1:1")
+    texts |= {f"token: {kind}": forged[kind] for kind in FORGED}
+    texts |= {
+        "token predict:iris": MINE.token(scope="openid predict:iris"),
+        "token read:*": MINE.token("RS256", scope="read:*"),
+        "token of no scope": MINE.token("EdDSA", scope="read admin"),
+    }
     headers = {kind: {"authorization": f"Bearer {text}"} for kind, text in texts.items()} | {"none": {}}
+    headers |= {kind: {CONNECTION: kind} for kind in PEERS if kind not in headers}
+    headers["certificate and a wrong key"] |= headers["wrong"]
     return home, headers
+
+
+def connected(application: Application) -> Any:
+    """The application behind connections of which some showed certificates."""
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        name = dict(scope["headers"]).get(CONNECTION.encode(), b"").decode()
+        await application({**scope, PEER: PEERS.get(name, NO_PEER)}, receive, send)
+
+    return called
 
 
 Walk = Callable[[Callable[[httpx.AsyncClient, Scene], Any]], Any]
@@ -178,12 +229,19 @@ def walk(keyed: tuple[Path, dict[str, dict[str, str]]]) -> Walk:
     def run(course: Callable[[httpx.AsyncClient, Scene], Any]) -> Any:
         async def inside() -> Any:
             settings = ServerSettings(
-                home=str(home), health_route="/health-of-vertex", predict_route="/predict-of-vertex"
+                home=str(home),
+                health_route="/health-of-vertex",
+                predict_route="/predict-of-vertex",
+                oidc_issuer=ISSUER,
+                oidc_audience=AUDIENCE,
+                oidc_jwks=str(home / "jwks.json"),
+                tls_client_ca=str(home / "ca.pem"),
+                tls_client_map=str(home / "clients.json"),
             )
             host = Host(RegistrySource(home), Metrics("1"), settings)
             application = Application(host, settings, "1")
             await host.reconcile()
-            transport = httpx.ASGITransport(application)
+            transport = httpx.ASGITransport(connected(application))
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 try:
                     return await course(client, Scene(application, headers))
@@ -245,15 +303,15 @@ def test_without_a_valid_key_nothing_but_signs_of_life_is_answered(walk: Walk, k
     walk(course)
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_a_key_opens_what_its_scope_says_and_nothing_else(walk: Walk, scope: str) -> None:
-    met = SCOPES[scope]
+@pytest.mark.parametrize("kind", [*SCOPES, *OTHERWISE])
+def test_a_caller_gets_what_the_scope_says_and_nothing_else(walk: Walk, kind: str) -> None:
+    met = SCOPES[OTHERWISE.get(kind, kind)]
 
     async def course(client: httpx.AsyncClient, scene: Scene) -> None:
         routes = {(verb, route.path) for route in scene.application.routes for verb in route.methods or ()}
         for verb, path in sorted(routes | {("POST", path) for path in DOORS}):
             need = POLICY_OF_VERBS.get((verb, path)) or POLICY.get(path, "predict").removesuffix(" by body")
-            headers = scene.headers[scope]
+            headers = scene.headers[kind]
             answer = await client.request(verb, address(path), headers=headers, **body_at(path))
             said = (verb, path, answer.status_code, answer.text)
             if need in ("sign", *met):

@@ -11,6 +11,7 @@ from servable import __version__
 from servable.cli import (
     audit,
     build,
+    certificates,
     demo,
     drift,
     exits,
@@ -86,7 +87,21 @@ def _root(
     """Options of the command itself."""
 
 
-for group in (demo, build, updating, run, rollouts, scoring, look, traffic, drift, generating, keys, audit):
+for group in (
+    demo,
+    build,
+    updating,
+    run,
+    rollouts,
+    scoring,
+    look,
+    traffic,
+    drift,
+    generating,
+    keys,
+    certificates,
+    audit,
+):
     group.register(app)
 
 

@@ -71,7 +71,8 @@ class Screen:
             sys.stdout.flush()
             return
         for part in render(outcome):
-            self.out.print(part)
+            # The printer would break a text all the same that says not to be broken.
+            self.out.print(part, soft_wrap=bool(getattr(part, "no_wrap", False)))
 
     def note(self, text: str) -> None:
         """A line for the person, on standard error; nothing with ``--json``. Rich markup is understood."""

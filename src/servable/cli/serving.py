@@ -134,6 +134,24 @@ TlsKey = Annotated[
         rich_help_panel=options.SERVING,
     ),
 ]
+TlsDev = Annotated[
+    bool,
+    typer.Option(
+        "--tls-dev",
+        help="For development: TLS with a certificate as servable tls dev makes it.",
+        rich_help_panel=options.SERVING,
+    ),
+]
+TlsClientCa = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-client-ca",
+        metavar="FILE",
+        help="Accept certificates of clients that are signed by these authorities, in PEM.",
+        show_default="clients are asked for none",
+        rich_help_panel=options.SERVING,
+    ),
+]
 AllowUnauthenticated = Annotated[
     bool,
     typer.Option(
@@ -165,6 +183,8 @@ def serve(
     allow_unauthenticated: AllowUnauthenticated = False,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    tls_dev: TlsDev = False,
     watch: Watch = None,
     home: options.Home = None,
 ) -> None:
@@ -180,6 +200,7 @@ def serve(
     from servable.server.exposure import check_exposure
     from servable.server.lifecycle import bind
     from servable.server.tls import certificate_of
+    from servable.server.tokens import check_tokens
     from servable.settings import config_path, load_settings
     from servable.workflows.intake import is_path
 
@@ -190,6 +211,7 @@ def serve(
         "insecure": allow_unauthenticated or None,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
         "workers": workers,
         "memory": _size("--memory", memory),
         "accelerator_memory": _size("--accelerator-memory", accelerator_memory),
@@ -198,9 +220,12 @@ def serve(
         "drain_s": drain,
         "watch": watch,
     }
+    if tls_dev:
+        flags |= _for_development(tls_cert or tls_key, home)
     # Refused before a model is taken in, so that a wrong flag or a taken port leaves nothing behind.
     settings = load_settings(flags)
     check_exposure(settings)
+    check_tokens(settings)
     certificate_of(settings)
     bind(settings.host, settings.port).close()
     screen = Screen()
@@ -215,6 +240,22 @@ def serve(
 
     ready = partial(_announce, screen, names, settings.workers)
     run(names, settings=settings, on_ready=ready, reload=watched)
+
+
+def _for_development(named: str | None, home: Path | None) -> dict[str, str]:
+    """The flags of a certificate that is made now.
+
+    Raises:
+        SettingInvalid: another certificate is named as well.
+    """
+    from servable.workflows.certificates import development_certificate
+
+    if named:
+        raise SettingInvalid(
+            "--tls-dev makes a certificate; leave out --tls-cert and --tls-key, or --tls-dev."
+        )
+    made = development_certificate(home=home)
+    return {"tls_cert": made.cert, "tls_key": made.key}
 
 
 def _size(option: str, text: str | None) -> int | None:

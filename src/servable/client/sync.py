@@ -12,7 +12,7 @@ import httpx
 
 from servable.client import encoding, replies, wire
 from servable.client.course import Course, Outcome, Terms, checked_concurrency
-from servable.client.credentials import key_of, trust_of
+from servable.client.credentials import Certificate, key_of, trust_of
 from servable.client.results import Piece, Prediction, Predictions, Row, Rows, ServedModel
 from servable.clock import Clock
 from servable.errors import RemoteError, ServerUnreachable
@@ -38,6 +38,8 @@ class Client:
         api_key: sent as ``Authorization: Bearer``; None for that of the variable ``SERVABLE_API_KEY``.
         ca: file of the authorities in PEM whose certificates are trusted; None for that of the variable
             ``SSL_CERT_FILE``, or the usual ones.
+        cert: file of the client's own certificate and its key in PEM, or a file for each; None for those of
+            the variables ``SERVABLE_CLIENT_CERT`` and ``SERVABLE_CLIENT_KEY``, or none.
         headers: sent with every request.
         clock: measures the time; a test can hand in its own.
         transport: carries the requests; a test can hand in one of httpx's.
@@ -54,13 +56,14 @@ class Client:
         retries: int = 2,
         api_key: str | None = None,
         ca: str | Path | None = None,
+        cert: Certificate | None = None,
         headers: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._terms = Terms(url, timeout_s, retries, clock)
         connection = wire.connection(self.url, headers, key_of(api_key))
-        self._http = httpx.Client(**connection, transport=transport, verify=trust_of(ca))
+        self._http = httpx.Client(**connection, transport=transport, verify=trust_of(ca, cert))
 
     @property
     def url(self) -> str:

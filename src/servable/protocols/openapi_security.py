@@ -6,7 +6,11 @@ from typing import Any
 Schema = dict[str, Any]
 
 _SCHEMES: Schema = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, `sv_...`."},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, `sv_...`, or a token of an issuer that the server knows.",
+    },
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
 }
 _WANTED: list[Schema] = [{"bearer": []}, {"apiKey": []}]
@@ -15,8 +19,8 @@ _CHALLENGE: Schema = {
     "schema": {"type": "string", "examples": ['Bearer realm="servable"']},
 }
 _REFUSALS = {
-    "401": "There is no API key, or none that is valid.",
-    "403": "The key does not allow this.",
+    "401": "There is no API key or token, or none that is valid.",
+    "403": "The caller may not do this.",
 }
 
 

@@ -16,8 +16,8 @@ class Actor(NamedTuple):
     """Who does something, and from where.
 
     Attributes:
-        who: ``user:anna`` of the system, ``key:ci`` of a server, ``service:watch`` for what acts by itself,
-            or ``anybody`` where no key was asked for.
+        who: ``user:anna`` of the system; ``key:ci``, ``token:...`` or ``certificate:...`` at a server;
+            ``service:watch`` for what acts by itself; ``anybody`` where no key was asked for.
         where: ``host:box1`` or ``address:10.0.0.7``.
     """
 

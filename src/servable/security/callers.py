@@ -40,12 +40,14 @@ class Caller:
     Args:
         name: who it is, for the log.
         scopes: what it may do.
+        kind: by what it was told, for the audit log: ``key``, ``token`` or ``certificate``.
     """
 
-    __slots__ = ("_known", "_scopes", "name")
+    __slots__ = ("_known", "_scopes", "kind", "name")
 
-    def __init__(self, name: str, scopes: Iterable[Scope]) -> None:
+    def __init__(self, name: str, scopes: Iterable[Scope], kind: str = "key") -> None:
         self.name = name
+        self.kind = kind
         self._scopes = tuple(scopes)
         #: Answers that were given before, about models that exist, so that there is an end to them.
         self._known: dict[tuple[Need, str], bool] = {}

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from servable.errors import AccessError, MethodNotAllowed, RouteNotFound, ServableError
+from servable.errors import AccessError, MethodNotAllowed, RouteNotFound, ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
 from servable.security.actors import begin_acting
-from servable.security.callers import Hidden
+from servable.security.callers import NOBODY, Hidden
+from servable.security.certificates import NO_PEER
 from servable.server import checks as check
 from servable.server.addresses import Addresses
 from servable.server.audit import ServerAudit, actor_of
@@ -28,7 +29,7 @@ from servable.server.desk import CALLER, COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
-from servable.server.http import Exchange, HttpRequest, Reply
+from servable.server.http import PEER, Exchange, HttpRequest, Reply
 from servable.server.mounts import limited, routed, target_of
 from servable.server.problems import NATIVE, Style, problem
 from servable.server.replies import AsgiReply, read_body
@@ -134,7 +135,7 @@ class Application:
         try:
             for passes in self._checks:
                 passes(request)
-            request.caller = caller = self.authentication.present.caller(request.headers)
+            request.caller = caller = self.authentication.present.caller(request.headers, request.peer)
             if known is None:
                 known = self._find(cast(Asked, asked), request)
             else:
@@ -251,6 +252,16 @@ class Application:
         """The addresses of gRPC; none before the first call."""
         return frozenset() if self._calls is None else self._calls.addresses
 
+    def admits(self, request: HttpRequest) -> bool:
+        """Whether the caller is let in still; see ``http.Handler``."""
+        if request.caller is NOBODY:
+            return True
+        try:
+            request.caller = self.authentication.present.caller(request.headers, request.peer)
+        except Unauthenticated:
+            return False
+        return True
+
     # ------------------------------------------------------------------ errors
 
     def refuse(
@@ -302,7 +313,9 @@ class Application:
             for passes in self._checks:
                 passes(request)
             path = split_target(request.target)[0]
-            request.caller = state[CALLER] = self.authentication.caller(request.headers, path in self._signs)
+            request.caller = state[CALLER] = self.authentication.caller(
+                request.headers, request.peer, open_to_all=path in self._signs
+            )
             begin_acting(actor_of(request.caller, reply.asked()[1]))
             asked = asked_for(path, request.headers, self.doors)
             if asked is not None:
@@ -350,6 +363,7 @@ def _request_of(scope: Mapping[str, Any]) -> HttpRequest:
     request = HttpRequest()
     request.method = scope["method"].encode("ascii")
     request.target = target_of(scope)
+    request.peer = scope.get(PEER, NO_PEER)
     for name, value in scope["headers"]:
         before = request.headers.get(name)
         request.headers[name] = value if before is None else before + b", " + value

@@ -65,14 +65,13 @@ class ServerAudit:
     def denied(self, error: ServableError, request: HttpRequest, address: str) -> None:
         """Take note of a request that was refused for who asked."""
         need, model = (error.need, error.model) if isinstance(error, Forbidden | Hidden) else ("", "")
-        caller = request.caller
         self._denials.add(
             Denial(
                 self._now(),
                 address,
                 error.code,
-                "" if caller is NOBODY or caller is EVERYBODY else caller.name,
-                error.key if isinstance(error, Unauthenticated) else "",
+                _who(request.caller),
+                (error.key or "?" * error.shown) if isinstance(error, Unauthenticated) else "",
                 request.method,
                 request.target,
                 need,
@@ -173,8 +172,7 @@ class ServerAudit:
             details["need"] = denial.need
         if denial.model:
             details["model"] = denial.model
-        who = f"key:{denial.caller}" if denial.caller else "unknown"
-        return Entry(self._at(denial.at), "denied", who, f"address:{denial.address}", details)
+        return Entry(self._at(denial.at), "denied", denial.caller, f"address:{denial.address}", details)
 
     def _failed(self, error: ServableError) -> None:
         if not self._failing:
@@ -192,5 +190,10 @@ class ServerAudit:
 
 def actor_of(caller: Caller, address: str) -> Actor:
     """Who acts when a request is answered."""
-    who = "anybody" if caller is EVERYBODY else "unknown" if caller is NOBODY else f"key:{caller.name}"
-    return Actor(who, f"address:{address}")
+    return Actor(_who(caller), f"address:{address}")
+
+
+def _who(caller: Caller) -> str:
+    if caller is EVERYBODY:
+        return "anybody"
+    return "unknown" if caller is NOBODY else f"{caller.kind}:{caller.name}"

@@ -1,4 +1,4 @@
-"""Who asks: the one place where a caller is told by the headers of a request.
+"""Who asks: the one place where a caller is told, by a request's headers or its connection's certificate.
 
 A home without any key is one for development: everybody may do everything, and only on an address that
 nobody else reaches (``settings.check_exposure``). From its first key on every request needs one that is
@@ -21,29 +21,36 @@ from servable.logs import fields, logger
 from servable.protocols.base import Head
 from servable.registry.keys_reader import KeysReader, open_keys_reader
 from servable.security.callers import EVERYBODY, NOBODY, Caller
+from servable.security.certificates import NO_PEER, Peer
 from servable.security.keys import KeyRecord, matches, shown
+from servable.server.certificates import Certificates, NoCertificates, certificates_of
+from servable.server.tokens import NoTokens, Tokens, tokens_of
 from servable.settings import ServerSettings
 
 _log = logger("server")
 #: Seconds between two looks at the keys: one that is revoked is refused everywhere within a second.
 _LOOK_S = 0.25
-#: Headers of valid keys of which is remembered whose they are.
+#: Headers of valid keys and tokens of which is remembered whose they are.
 _KNOWN = 10_000
 _wall = time.time
 _SAME_SITE = frozenset({b"same-origin", b"none"})
 
 
 class Authenticator(Protocol):
-    """Tells callers by the headers of their requests. Belongs to one event loop."""
+    """Tells callers by their requests. Belongs to one event loop."""
 
     #: Whether keys are needed at all.
     keyed: bool
 
-    def caller(self, head: Head) -> Caller:
+    def caller(self, head: Head, peer: Peer = NO_PEER) -> Caller:
         """Who asks.
 
+        Args:
+            head: the headers of the request.
+            peer: who is at the other end of its connection.
+
         Raises:
-            Unauthenticated: no valid key.
+            Unauthenticated: nothing valid was shown.
         """
         ...
 
@@ -53,23 +60,33 @@ class NoAuthentication:
 
     keyed = False
 
-    def caller(self, head: Head) -> Caller:
+    def caller(self, head: Head, peer: Peer = NO_PEER) -> Caller:
         """Anybody."""
         return EVERYBODY
 
 
 class KeyAuthentication:
-    """Callers are told by API keys.
+    """Callers are told by API keys, by tokens in the place of a key, and without either by certificates.
 
     Args:
         records: every key.
+        tokens: that count as well.
+        certificates: that count as well.
         now: the wall clock, in seconds since 1970.
     """
 
     keyed = True
 
-    def __init__(self, records: Sequence[KeyRecord], now: Callable[[], float] = _wall) -> None:
+    def __init__(
+        self,
+        records: Sequence[KeyRecord],
+        tokens: Tokens | None = None,
+        certificates: Certificates | None = None,
+        now: Callable[[], float] = _wall,
+    ) -> None:
         self._now = now
+        self._tokens = tokens or NoTokens()
+        self._certificates = certificates or NoCertificates()
         self._records = {record.id: record for record in records if not record.revoked_at}
         self._callers = {key: Caller(record.name, record.scopes) for key, record in self._records.items()}
         self._ends = {
@@ -79,8 +96,8 @@ class KeyAuthentication:
         #: What a valid key looks like in a header, whose it is, and until when.
         self._known: dict[bytes, tuple[Caller, float]] = {}
 
-    def caller(self, head: Head) -> Caller:
-        """Whose key came with a request.
+    def caller(self, head: Head, peer: Peer = NO_PEER) -> Caller:
+        """Whose key or token came with a request; the certificate counts where there is neither.
 
         Raises:
             Unauthenticated: none, or none that is valid.
@@ -89,7 +106,10 @@ class KeyAuthentication:
         if given is None:
             given = head.get(b"x-api-key")
             if given is None:
-                raise Unauthenticated(browser=_from_browser(head))
+                certified = self._certificates.caller(peer)
+                if certified is None:
+                    raise Unauthenticated(browser=_from_browser(head))
+                return certified
         known = self._known.get(given)
         if known is None:
             known = self._found(given, head)
@@ -102,25 +122,39 @@ class KeyAuthentication:
         text, lasting = _key_in(given, head)
         parts = shown(text)
         record = None if parts is None else self._records.get(parts.id)
-        if not matches(parts, record) or record is None:
+        found = None
+        if matches(parts, record) and record is not None:
+            found = self._callers[record.id], self._ends[record.id]
+        elif parts is None:
+            found = self._tokens.found(text)
+        if found is None:
             raise Unauthenticated(shown=True, browser=_from_browser(head), key=parts.id if parts else "")
-        found = self._callers[record.id], self._ends[record.id]
-        if lasting and len(self._known) < _KNOWN:
-            self._known[given] = found
+        if lasting and found[1] > self._now():
+            self._remember(given, found)
         return found
+
+    def _remember(self, given: bytes, found: tuple[Caller, float]) -> None:
+        if len(self._known) >= _KNOWN:
+            # Tokens come and go: first those that are over make room.
+            now = self._now()
+            self._known = {text: known for text, known in self._known.items() if known[1] > now}
+            if len(self._known) >= _KNOWN:
+                self._known = {}
+        self._known[given] = found
 
 
 class Authentication:
     """What is wanted of callers now; follows the registry. Belongs to one event loop.
 
     Args:
-        settings: which registry, and whether keys are wanted at all.
+        settings: which registry, which tokens and certificates, and whether anything is wanted at all.
 
     Attributes:
         present: asked for every request; another one when the keys have changed.
 
     Raises:
         StorageFailed: the registry cannot be read.
+        SettingInvalid: what the settings say of tokens or certificates cannot be used.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -130,22 +164,28 @@ class Authentication:
         self._token = -1
         self._records: tuple[KeyRecord, ...] = ()
         self._failing = False
+        self._tokens: Tokens = NoTokens()
+        self._certificates: Certificates = NoCertificates()
         if not settings.insecure:
+            self._tokens = tokens_of(settings)
+            self._certificates = certificates_of(settings)
+            self._renew()
             self._reader = open_keys_reader(Path(settings.home), settings.database_url)
             self._take(self._read(self._reader))
 
-    def caller(self, head: Head, open_to_all: bool = False) -> Caller:
+    def caller(self, head: Head, peer: Peer = NO_PEER, *, open_to_all: bool = False) -> Caller:
         """Who asks.
 
         Args:
             head: the headers of the request.
+            peer: who is at the other end of its connection.
             open_to_all: whether what is asked for is also shown without a key.
 
         Raises:
             Unauthenticated: no valid key, and one is needed.
         """
         try:
-            return self.present.caller(head)
+            return self.present.caller(head, peer)
         except Unauthenticated:
             if open_to_all:
                 return NOBODY
@@ -155,7 +195,7 @@ class Authentication:
         """Why a key was refused, for the audit log. Safe to call from any thread.
 
         Args:
-            key: its public id; empty for none.
+            key: its public id, ``?`` for what has none; empty where nothing was shown.
             at: when it was shown, in seconds since 1970.
         """
         if not key:
@@ -172,15 +212,19 @@ class Authentication:
         }
 
     async def follow(self) -> None:
-        """Follow changes of the keys until cancelled."""
-        if self._reader is None:
-            return
+        """Follow changes of keys, tokens and certificates until cancelled."""
+        if self._reader is not None:
+            await asyncio.gather(
+                self._follow_keys(self._reader), self._tokens.follow(self._renew), self._certificates.follow()
+            )
+
+    async def _follow_keys(self, reader: KeysReader) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-keys")
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                self._take(await loop.run_in_executor(self._thread, self._read, self._reader))
+                self._take(await loop.run_in_executor(self._thread, self._read, reader))
             except ServableError as error:
                 # Those who were let in stay so: a database that is away must not stop every prediction.
                 if not self._failing:
@@ -203,7 +247,12 @@ class Authentication:
         if not records or records == self._records:
             return
         self._records = records
-        self.present = KeyAuthentication(records)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Nothing that was remembered counts any more."""
+        if self._records or self._tokens.wanted or self._certificates.wanted:
+            self.present = KeyAuthentication(self._records, self._tokens, self._certificates)
 
     def close(self) -> None:
         """Give back the registry."""

@@ -16,6 +16,8 @@ from collections import deque
 from typing import cast
 
 from servable.errors import RequestTimeout, ServableError
+from servable.security.certificates import NO_PEER
+from servable.server.certificates import peer_at
 from servable.server.cycle import Cycle
 from servable.server.filling import BodyFiller, worth_lending
 from servable.server.http import Exchange, Headers, HttpRequest, address_of, client_of, head_bytes
@@ -45,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_deaf",
         "_exchange",
         "_filler",
+        "_peer",
         "_phase",
         "_reader",
         "_reading",
@@ -68,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._cycle: Cycle | None = None
         self._filler: BodyFiller | None = None
+        self._peer = NO_PEER
         self._reading = True
         self._writable = True
         #: Whether nothing more is read from the client.
@@ -84,6 +88,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came."""
         self._transport = cast(asyncio.Transport, transport)
+        self._peer = peer_at(transport)
         if not self._shared.opened(self):
             # Beyond the limit it ends at once, so that those before it stay usable.
             self._deaf = True
@@ -212,6 +217,7 @@ class Connection(asyncio.Protocol):
     def _hand_over(self, request: HttpRequest) -> None:
         self._phase = BUSY
         self._current = request
+        request.peer = self._peer
         shared = self._shared
         exchange = shared.application.handle(request, self)
         if exchange is None:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from servable.logs import logger
-from servable.server.http import Handler, Headers, HttpRequest
+from servable.server.http import PEER, Handler, Headers, HttpRequest
 
 _log = logger("server")
 _DROPPED = frozenset({b"content-length", b"date", b"connection", b"transfer-encoding"})
@@ -137,6 +137,7 @@ def scope_of(request: HttpRequest, addresses: Mapping[str, Any]) -> dict[str, An
         "root_path": "",
         "headers": list(request.headers.items()),
         "state": {},
+        PEER: request.peer,
         **addresses,
     }
 

@@ -29,8 +29,8 @@ class Denial(NamedTuple):
         at: seconds since 1970.
         address: of the caller.
         code: the error's.
-        caller: the name of a valid key; empty when there was none.
-        key: the id of the key that was shown; empty when there was none.
+        caller: who it is, as the audit log says it.
+        key: the id of the key that was shown, ``?`` for what has none; empty when nothing was shown.
         method: of the request.
         target: what stood after it.
         need: what the caller wanted to do; empty when that is not known.

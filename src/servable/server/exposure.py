@@ -12,13 +12,14 @@ def check_exposure(settings: ServerSettings) -> None:
     """Refuse an address that others can reach while nobody needs a key, unless that was asked for.
 
     Args:
-        settings: the address, the registry whose keys count, and ``insecure``.
+        settings: the address, the registry whose keys count, tokens and certificates that count as well, and
+            ``insecure``.
 
     Raises:
-        SettingInvalid: a non-loopback address, no key, and not ``insecure``.
+        SettingInvalid: a non-loopback address, nothing that callers must show, and not ``insecure``.
         StorageFailed: the keys cannot be read.
     """
-    if is_loopback(settings.host) or settings.insecure:
+    if is_loopback(settings.host) or settings.insecure or settings.oidc_issuer or settings.tls_client_map:
         return
     with closing(open_keys_reader(Path(settings.home), settings.database_url)) as reader:
         if reader.keys():

@@ -8,10 +8,14 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from servable.security.callers import NOBODY, Caller
+from servable.security.certificates import NO_PEER, Peer
 from servable.server.problems import NATIVE, Style
 from servable.tensors import Body
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+#: Where an ASGI scope holds who is at the other end of the connection.
+PEER = "servable.peer"
 
 #: The status line of every status, such as ``HTTP/1.1 200 OK``.
 STATUS_LINES = {
@@ -33,9 +37,10 @@ class HttpRequest:
         repeated: how many headers repeated a name.
         style: how errors are worded for this caller; whoever finds out what is asked sets it.
         caller: who asks; whoever checks the key sets it, and until then nothing is allowed.
+        peer: who is at the other end of the connection, by a certificate.
     """
 
-    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "repeated", "style", "target")
+    __slots__ = ("body", "caller", "headers", "keep_alive", "method", "peer", "repeated", "style", "target")
 
     def __init__(self) -> None:
         self.method = b""
@@ -46,6 +51,7 @@ class HttpRequest:
         self.repeated = 0
         self.style: Style = NATIVE
         self.caller: Caller = NOBODY
+        self.peer: Peer = NO_PEER
 
 
 class Reply(Protocol):
@@ -147,6 +153,14 @@ class Handler(Protocol):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer anything; see the ASGI specification."""
+        ...
+
+    def admits(self, request: HttpRequest) -> bool:
+        """Whether the caller of a request is let in still, whose key may have been revoked meanwhile.
+
+        Args:
+            request: that was let in; is told what its caller may do now.
+        """
         ...
 
     def prepare_calls(self) -> "asyncio.Future[None] | None":

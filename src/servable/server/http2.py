@@ -204,6 +204,7 @@ class Http2Connection(Sending, asyncio.Protocol):
         request = HttpRequest()
         request.method = event.method
         request.target = event.target
+        request.peer = self._peer
         headers = request.headers
         size = len(request.target)
         wrong = False

@@ -5,6 +5,7 @@ from typing import Any
 
 import zttp
 
+from servable.server.certificates import peer_at
 from servable.server.http import Headers, client_of
 from servable.server.http2_stream import INTERNAL_ERROR, Stream
 from servable.server.shared import Shared
@@ -37,6 +38,7 @@ class Sending:
         "_lingering",
         "_loop",
         "_parked",
+        "_peer",
         "_protocol",
         "_shared",
         "_since",
@@ -52,6 +54,7 @@ class Sending:
         self.limits = shared.limits
         self._shared = shared
         self._transport = transport
+        self._peer = peer_at(transport)
         self._loop = asyncio.get_running_loop()
         self._protocol = zttp.Connection(zttp.SERVER, zttp.HTTP2)
         self._streams: dict[int, Stream] = {}

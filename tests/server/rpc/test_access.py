@@ -1,6 +1,7 @@
 """Every method of gRPC against every kind of key, and keys that come and go while a server runs."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -12,6 +13,7 @@ import pytest
 
 import grpc
 import servable
+from security.issuing import AUDIENCE, ISSUER, Issuer
 from servable.errors import RemoteError
 from servable.protocols import tfserving_messages as tensorflow
 from servable.protocols.oip_messages import (
@@ -57,6 +59,9 @@ SCOPES = {
     "admin": {"any", "see", "read", "deploy", "predict"},
     "admin:other": {"any"},
 }
+#: Scopes that come in tokens as well.
+IN_TOKENS = ("predict:iris", "read:iris", "admin:other")
+MINE, OTHER = Issuer(), Issuer()
 UNKNOWN_CALLER, NOT_ALLOWED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -92,7 +97,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         place.keys.revoke("gone")
         keys["expired"] = place.keys.create("late", parse_scopes(["admin"]), timedelta(0)).text
     keys["wrong"] = "secret"
-    with servable.serve(home=home, port=0, background=True) as server:
+    keys |= {f"token {scope}": MINE.token(scope=scope) for scope in IN_TOKENS}
+    keys |= {
+        "forged": OTHER.token(scope="admin:*"),
+        "late": MINE.token(exp=1),
+        "token of no scope": MINE.token(scope=""),
+    }
+    (home / "jwks.json").write_bytes(MINE.jwks)
+    given = {"oidc_issuer": ISSUER, "oidc_audience": AUDIENCE, "oidc_jwks": str(home / "jwks.json")}
+    with servable.serve(home=home, port=0, background=True, **given) as server:
         yield Scene(home, server.url, keys)
 
 
@@ -123,7 +136,7 @@ def test_every_method_has_a_policy() -> None:
     assert {method.name for method in file.services_by_name[SERVICE].methods} | set(REFUSED) == set(POLICY)
 
 
-@pytest.mark.parametrize("kind", [None, "wrong", "expired", "revoked"])
+@pytest.mark.parametrize("kind", [None, "wrong", "expired", "revoked", "forged", "late"])
 def test_without_a_valid_key_only_signs_of_life_are_answered(scene: Scene, kind: str | None) -> None:
     key = None if kind is None else scene.keys[kind]
     for name, need in POLICY.items():
@@ -143,16 +156,16 @@ def test_without_a_valid_key_only_signs_of_life_are_answered(scene: Scene, kind:
     assert scene.status(check, asked(service="siri").SerializeToString(), key) == UNKNOWN_CALLER
 
 
-@pytest.mark.parametrize("scope", SCOPES)
-def test_a_key_opens_what_its_scope_says(scene: Scene, scope: str) -> None:
-    met = SCOPES[scope]
+@pytest.mark.parametrize("kind", [*SCOPES, *(f"token {scope}" for scope in IN_TOKENS), "token of no scope"])
+def test_a_caller_gets_what_the_scope_says(scene: Scene, kind: str) -> None:
+    met = SCOPES.get(kind.removeprefix("token "), {"any"})
     for name, need in POLICY.items():
         path, stream = f"/{PACKAGE}.{SERVICE}/{name}", name == "ModelStreamInfer"
         if stream:
             continue  # Each answer of a stream says for itself what is wrong with its request.
-        expect(need, met, scene.status(path, request_of(name), scene.keys[scope]), name)
+        expect(need, met, scene.status(path, request_of(name), scene.keys[kind]), name)
     for path, need in TENSORFLOW.items():
-        expect(need, met, scene.status(path, tensorflow_request(path), scene.keys[scope]), path)
+        expect(need, met, scene.status(path, tensorflow_request(path), scene.keys[kind]), path)
 
 
 def expect(need: str, met: set[str], status: grpc.StatusCode, name: str) -> None:
@@ -187,6 +200,63 @@ def test_keys_come_and_go_within_a_second(scene: Scene) -> None:
     servable.revoke_key(made.row.id, home=scene.home)
     within_a_second(lambda: status() == 401)
     assert [key.state for key in servable.keys(home=scene.home) if key.name == "new"] == ["revoked", "active"]
+
+
+class Open:
+    """A call that stays open, as somebody with a key or without."""
+
+    def __init__(self, scene: Scene, path: str, request: bytes, key: str | None) -> None:
+        self._channel = grpc.insecure_channel(scene.url.removeprefix("http://"))
+        self._done = threading.Event()
+        metadata = [] if key is None else [("authorization", f"Bearer {key}")]
+        self._call = self._channel.stream_stream(path)(self._requests(request), metadata=metadata, timeout=20)
+        next(iter(self._call))
+
+    def _requests(self, request: bytes) -> Iterator[bytes]:
+        yield request
+        self._done.wait()
+
+    @property
+    def over(self) -> bool:
+        return bool(self._call.done())
+
+    def close(self) -> grpc.StatusCode:
+        """End it from this side; what it ended with."""
+        self._done.set()
+        self._call.cancel()
+        code: grpc.StatusCode = self._call.code()
+        self._channel.close()
+        return code
+
+
+WATCH = f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Watch"
+STREAMS = {
+    "watch": (WATCH, b"\x0a\x04iris"),
+    "infer": (f"/{PACKAGE}.{SERVICE}/ModelStreamInfer", request_of("ModelInfer")),
+    "reflection": (f"/{REFLECTION_PACKAGES[0]}.{REFLECTION_SERVICE}/ServerReflectionInfo", b"\x3a\x00"),
+}
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_open_streams_end_with_their_key(scene: Scene, end: str) -> None:
+    with open_home(scene.home) as place:
+        lasts = timedelta(seconds=1.5) if end == "expired" else None
+        key = place.keys.create(f"stays-{end}", parse_scopes(["predict:iris"]), lasts).text
+    path = f"/{PACKAGE}.{SERVICE}/ServerMetadata"
+    within_a_second(lambda: scene.status(path, b"", key) == grpc.StatusCode.OK)
+    opened = [Open(scene, path, request, key) for path, request in STREAMS.values()]
+    others = [Open(scene, path, request, scene.keys["admin"]) for path, request in STREAMS.values()]
+    others.append(Open(scene, WATCH, b"", None))
+    assert not any(call.over for call in opened)
+    if end == "revoked":
+        servable.revoke_key("stays-revoked", home=scene.home)
+    started = time.monotonic()
+    while not all(call.over for call in opened):
+        assert time.monotonic() - started < 3
+        time.sleep(0.01)
+    assert [call.close() for call in opened] == [UNKNOWN_CALLER] * len(opened)
+    assert not any(call.over for call in others)
+    assert [call.close() for call in others] == [grpc.StatusCode.CANCELLED] * len(others)
 
 
 def test_the_client_takes_the_key_of_the_environment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,10 +89,13 @@ class Watch(StreamCall):
     def lost(self) -> None:
         """Nobody listens any more."""
 
-    def look(self, now: float) -> None:
+    def tick(self) -> None:
         """Tell of a change."""
-        super().look(now)
-        self._tell()
+        try:
+            self._tell()
+        except ServableError as error:
+            # The caller may see the model no more.
+            self.refuse(error)
 
     def closing(self) -> None:
         """The server goes down: say so, and end."""

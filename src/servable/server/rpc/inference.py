@@ -114,7 +114,7 @@ class Inference:
         """
         for passes in self._checks:
             passes(request)
-        request.caller = self._authentication.caller(request.headers, open_to_all)
+        request.caller = self._authentication.caller(request.headers, request.peer, open_to_all=open_to_all)
 
     def begin(
         self, message: Body, packed: bool, request: HttpRequest, reply: Reply, sink: Sink | None = None

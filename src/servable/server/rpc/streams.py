@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from servable.errors import RequestMalformed, ServerStopping
+from servable.errors import RequestMalformed, ServerStopping, Unauthenticated
 from servable.protocols.oip_grpc_wire import id_of, streamed, streamed_error
 from servable.server.checks import too_large
 from servable.server.http import Exchange, Headers, HttpRequest
@@ -83,6 +83,17 @@ class StreamCall(Stream):
         """
         encoding = self.request.headers.get(b"grpc-encoding", b"")
         return unpack(message, encoding, self.carrier.limits.max_body_bytes)
+
+    def look(self, now: float) -> None:
+        """End the call when its caller is let in no more; see ``Stream.look``."""
+        if self.application.admits(self.request):
+            super().look(now)
+            self.tick()
+        else:
+            self.refuse(Unauthenticated(shown=True))
+
+    def tick(self) -> None:
+        """Called a few times a second, as long as the caller is let in."""
 
     # ------------------------------------------------------------------ answers
 
