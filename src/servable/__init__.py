@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from servable.workflows.keys import create_key, keys, revoke_key, rotate_key
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
+    from servable.workflows.privacy import erase_subject, export_subject
     from servable.workflows.quality import quality
     from servable.workflows.rollouts import change_rollout, show_rollout
     from servable.workflows.score import score
@@ -59,7 +60,9 @@ __all__ = [
     "deploy",
     "describe",
     "drift",
+    "erase_subject",
     "evaluate",
+    "export_subject",
     "feedback",
     "generate_client",
     "keys",
@@ -100,7 +103,9 @@ _HOMES = {
     "deploy": "servable.workflows.deploy",
     "describe": "servable.workflows.look",
     "drift": "servable.workflows.drift",
+    "erase_subject": "servable.workflows.privacy",
     "evaluate": "servable.workflows.evaluate",
+    "export_subject": "servable.workflows.privacy",
     "feedback": "servable.workflows.feedback",
     "generate_client": "servable.workflows.generate",
     "keys": "servable.workflows.keys",

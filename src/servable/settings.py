@@ -198,7 +198,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         most=2**50,
     )
     capture_days: float = _setting(
-        30.0, "Days for which captured traffic and feedback are kept.", least=0.01, most=36_500
+        7.0, "Days for which captured traffic and feedback are kept.", least=0.01, most=36_500
     )
     drain_s: float = _setting(
         0.0, "Seconds to keep answering, not ready, after a stop signal.", least=0, most=3600

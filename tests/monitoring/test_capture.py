@@ -170,5 +170,5 @@ def test_arrays_of_several_requests_become_one_column(shapes: list[Any], flat: b
 def test_choices_are_checked() -> None:
     with pytest.raises(SettingInvalid, match=r"no column 'agee' to keep private; did you mean age\?"):
         with_captures(MIXED, {"agee": "drop"})
-    with pytest.raises(SettingInvalid, match="age is one of keep, hash, drop, not 'burn'"):
+    with pytest.raises(SettingInvalid, match="age is one of keep, hash, drop, encrypt, not 'burn'"):
         with_captures(MIXED, {"age": "burn"})

@@ -197,7 +197,7 @@ def test_what_is_too_old_goes(served: Path) -> None:
     clock = FakeClock()
     with open_home(served, clock=clock) as home:
         assert refresh_quality(home, clock) == ("iris",)
-        clock.advance(29 * 86_400)
+        clock.advance(6 * 86_400)
         assert remove_old(home, clock) == 0
         assert TrafficStore(served).segments("iris", "predictions")
         clock.advance(3 * 86_400)

@@ -20,7 +20,7 @@ Kind = Literal["number", "category", "boolean", "date", "text", "tensor", "image
 TENSORS = frozenset({"tensor", "image", "audio"})
 Task = Literal["classification", "regression", "clustering", "transform"]
 #: What becomes of a field's values where traffic is captured.
-Capture = Literal["keep", "hash", "drop"]
+Capture = Literal["keep", "hash", "drop", "encrypt"]
 #: Kinds whose values are hashed unless it is said otherwise: they may say who somebody is.
 _PERSONAL = frozenset({"text", "image", "audio"})
 
@@ -46,6 +46,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         preparation: how a file (of kind ``image`` or ``audio``) becomes what the model takes; dtype
             and shape are those of the tensor that comes out. None: callers send the tensor itself.
         capture: what becomes of its values where traffic is captured; empty: what is usual for its kind.
+        personal: whether its values say who somebody is; then none of them stands in a package or a report.
     """
 
     name: str
@@ -60,11 +61,17 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     example: Any = None
     description: str = ""
     preparation: Preparation | None = None
-    capture: Literal["", "keep", "hash", "drop"] = ""
+    capture: Literal["", "keep", "hash", "drop", "encrypt"] = ""
+    personal: bool = False
 
     @property
     def captured(self) -> Capture:
-        """What becomes of its values where traffic is captured; texts, pictures and sounds are hashed."""
+        """What becomes of its values where traffic is captured.
+
+        Where nobody says: what is personal is dropped, texts, pictures and sounds are hashed.
+        """
+        if self.personal and not self.capture:
+            return "drop"
         return self.capture or ("hash" if self.kind in _PERSONAL else "keep")
 
     @property
@@ -134,7 +141,7 @@ def with_captures(signature: Signature, private: Mapping[str, str]) -> Signature
 
     Args:
         signature: of a model.
-        private: ``keep``, ``hash`` or ``drop`` by the name of an input or output.
+        private: ``keep``, ``hash``, ``encrypt`` or ``drop`` by the name of an input or output.
 
     Raises:
         SettingInvalid: no such name, or no such choice.

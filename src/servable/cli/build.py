@@ -180,6 +180,7 @@ def train(
     ] = None,
     seed: Seed = 0,
     private: options.Private = None,
+    personal: options.Personal = None,
     deploy: options.Deploy = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
@@ -187,6 +188,7 @@ def train(
     """Choose, tune, train, evaluate, compile and prove a model, and keep it as a new version.
 
     Example: [bold]servable train customers.csv --target churned --name churn --deploy[/bold]
+    or [bold]servable train customers.csv --target churned --name churn --personal name,email=hash[/bold]
     """
     from servable.cli import tables
     from servable.workflows.train import train as work
@@ -210,6 +212,7 @@ def train(
             refit=refit,
             seed=seed,
             private=options.pairs(private, "--private", "email=drop"),
+            personal=options.personal(personal),
             deploy=deploy,
             home=home,
             progress=progress,
@@ -269,6 +272,7 @@ def add(
     tolerance: options.Tolerance = 1e-4,
     max_loss: options.MaxLoss = None,
     private: options.Private = None,
+    personal: options.Personal = None,
     deploy: options.Deploy = False,
     home: options.Home = None,
     as_json: options.AsJson = False,
@@ -297,6 +301,7 @@ def add(
             tolerance=tolerance,
             max_loss=max_loss,
             private=options.pairs(private, "--private", "email=drop"),
+            personal=options.personal(personal),
             deploy=deploy,
             home=home,
             progress=progress,

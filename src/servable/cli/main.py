@@ -18,6 +18,7 @@ from servable.cli import (
     generating,
     keys,
     look,
+    privacy,
     rollouts,
     run,
     scoring,
@@ -101,6 +102,7 @@ for group in (
     keys,
     certificates,
     audit,
+    privacy,
 ):
     group.register(app)
 

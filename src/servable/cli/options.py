@@ -112,8 +112,19 @@ Private = Annotated[
     list[str] | None,
     typer.Option(
         "--private",
-        metavar="COLUMN=drop|hash|keep",
+        metavar="COLUMN=drop|hash|encrypt|keep",
         help="What becomes of a column where traffic is captured; texts, pictures and sounds: hash.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+Personal = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--personal",
+        metavar="COLUMN[=drop|hash|encrypt],...",
+        help="Columns that say who somebody is: none of their values is kept in the package or captured, "
+        "unless hashed or encrypted.",
         rich_help_panel=DATA,
         show_default=False,
     ),
@@ -140,6 +151,21 @@ def pairs(given: Iterable[str] | None, option: str, example: str) -> dict[str, s
         if not separator or not key.strip() or not value.strip():
             raise SettingInvalid(f"{option} takes pairs such as {example}, not {text!r}.")
         found[key.strip()] = value.strip()
+    return found
+
+
+def personal(given: Iterable[str] | None) -> dict[str, str]:
+    """The columns of ``--personal name,email=hash``, with what becomes of each.
+
+    Raises:
+        SettingInvalid: one of them has no name, or says nothing after the sign.
+    """
+    found: dict[str, str] = {}
+    for part in (part.strip() for text in given or () for part in text.split(",")):
+        name, separator, choice = part.rpartition("=") if "=" in part else (part, "", "drop")
+        if not name.strip() or (separator and not choice.strip()):
+            raise SettingInvalid(f"--personal takes columns such as name,email=hash, not {part[:60]!r}.")
+        found[name.strip()] = choice.strip()
     return found
 
 

@@ -113,6 +113,16 @@ Capture = Annotated[
         rich_help_panel=options.SERVING,
     ),
 ]
+CaptureSubject = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INPUT",
+        help="The input that says whom a request is about: what is captured is encrypted with a key of that "
+        "subject, so that servable privacy can export and erase it; none for nobody.",
+        rich_help_panel=options.SERVING,
+        show_default=False,
+    ),
+]
 ResetPolicy = Annotated[
     bool,
     typer.Option(
@@ -148,6 +158,7 @@ def deploy(
     split: Split = None,
     sticky: Sticky = None,
     capture: Capture = None,
+    capture_subject: CaptureSubject = None,
     reset_policy: ResetPolicy = False,
     canary: rollouts.Canary = None,
     every: rollouts.Every = None,
@@ -168,7 +179,8 @@ def deploy(
     [bold]servable deploy churn --split 3=95,4=5 --sticky X-Customer[/bold],
     [bold]servable deploy churn:4 --canary 1,5,25,100 --every 10m[/bold],
     [bold]servable deploy churn:4 --shadow --mirror 0.5[/bold],
-    [bold]servable deploy churn --bandit 3,4[/bold]
+    [bold]servable deploy churn --bandit 3,4[/bold],
+    [bold]servable deploy churn --capture 1.0 --capture-subject customer_id[/bold]
     """
     from servable.cli import tables
     from servable.workflows.deploy import deploy as work
@@ -177,7 +189,7 @@ def deploy(
         reference, default=default, executor=executor, device=device, processes=processes, share=share,
         spares=spares, threads=threads, run_limit_s=run_limit, max_batch=max_batch, cache=cache,
         cache_age_s=cache_age, pin=pin, split=options.split(split), sticky=sticky,
-        capture=_share(capture), reset_policy=reset_policy,
+        capture=_share(capture), capture_subject=capture_subject, reset_policy=reset_policy,
         canary=canary, every=every, min_requests=min_requests, max_error_rate=max_error_rate,
         patience=patience, shadow=shadow, mirror=mirror, bandit=rollouts.versions(bandit), home=home,
     )  # fmt: skip

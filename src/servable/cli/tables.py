@@ -163,6 +163,7 @@ def trained(outcome: "TrainOutcome") -> Iterator[RenderableType]:
         f"in {outcome.seconds:.1f} s; it serves as {escape(outcome.serving)}"
         + (" and is deployed." if outcome.deployed else ".")
     )
+    yield from (f"[yellow]{escape(sentence)}[/yellow]" for sentence in outcome.suspects)
     yield f"Report   {escape(outcome.report)}"
     if not outcome.deployed:
         yield f"Next     servable deploy {outcome.model}:{outcome.version} && servable serve"
@@ -195,6 +196,7 @@ def added(outcome: "AddOutcome") -> Iterator[RenderableType]:
     )
     if outcome.note:
         yield escape(outcome.note)
+    yield from (f"[yellow]{escape(sentence)}[/yellow]" for sentence in outcome.suspects)
     if not outcome.deployed:
         yield f"Next     servable deploy {outcome.model}:{outcome.version} && servable serve"
 

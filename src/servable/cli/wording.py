@@ -29,6 +29,7 @@ def wishes(policy: Mapping[str, Any]) -> str:
         "cache_bytes": "a cache of {}",
         "cache_age_s": "answers kept for {} s",
         "sticky": "callers kept with a version by {}",
+        "capture_subject": "captured under a key for each {}",
     }
     said = []
     for name, value in policy.items():

@@ -1,12 +1,13 @@
 """Requests and their answers as rows of a segment: one column a field, as far as the signature allows it.
 
-A field is kept, hashed or dropped (``Field.captured``). A hash is an HMAC-SHA256 under a key that lies in the
-home, cut to 128 bits: equal values stay equal, and nobody without the key can try out what they were.
+A field is kept, hashed, dropped, or kept to be sealed (``Field.captured``). A hash is an HMAC-SHA256 under a
+key that lies in the home, cut to 128 bits: equal values stay equal, and nobody without the key can try out
+what they were.
 """
 
 import hmac
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from servable.tensors import NUMBERS, PREDICTION, STRINGS, Arrays
 
 #: Most requests that do not look alike of which a table is made at once.
 _MOST_AT_ONCE = 2_000
+#: The column that says whom a row is about, in clear; it never reaches a segment.
+ABOUT = "\0about"
 #: Letters of a hash.
 _HASH_LETTERS = 32
 
@@ -45,15 +48,22 @@ class PredictionTable:
         key: of the hashes.
         pause: called again and again between two steps, each of which may hold the interpreter for tenths of
             a millisecond.
+        subject: the input that says whom a row is about; empty for none. Then there is a column ``ABOUT``.
     """
 
     def __init__(
-        self, signature: Signature, version: int, key: bytes, pause: Callable[[], None] = lambda: None
+        self,
+        signature: Signature,
+        version: int,
+        key: bytes,
+        pause: Callable[[], None] = lambda: None,
+        subject: str = "",
     ) -> None:
         self._signature = signature
         self._version = version
         self._hash = hasher(key)
         self._pause = pause
+        self.subject = subject
         self._rules = output_rules(signature)
         self._labels = [label_text(label) for label in signature.classes]
 
@@ -125,6 +135,8 @@ class PredictionTable:
         )
 
     def _inputs(self, arrays: Sequence[Arrays], counts: NDArray[np.int64]) -> dict[str, Any]:
+        import pyarrow as pa
+
         made: dict[str, Any] = {}
         for name, read in ((NUMBERS, _numbers), (STRINGS, _texts)):
             fields = self._signature.packed(name)
@@ -132,6 +144,8 @@ class PredictionTable:
                 continue
             block = np.concatenate([each[name] for each in arrays])
             for place, field in enumerate(fields):
+                if field.name == self.subject:
+                    made[ABOUT] = _as_text(read(field, block[:, place]))
                 if field.captured != "drop":
                     self._pause()
                     made[field.name] = self._guarded(read(field, block[:, place]), field.captured)
@@ -141,7 +155,11 @@ class PredictionTable:
                 made[field.name] = self._tensor(
                     [each.get(field.name) for each in arrays], counts, field.captured
                 )
-        return {
+        told = {}
+        if self.subject:
+            # A version without that input has rows that are about nobody known, and sealed all the same.
+            told[ABOUT] = made.get(ABOUT, pa.nulls(int(counts.sum()), pa.string()))
+        return told | {
             f"in.{field.name}": made[field.name] for field in self._signature.inputs if field.name in made
         }
 
@@ -157,7 +175,7 @@ class PredictionTable:
             self._pause()
             parts = [None if each is None else each.get(name) for each in answers]
             if name == PREDICTION and self._labels:
-                labels = self._labels if how == "keep" else list(map(self._hash, self._labels))
+                labels = list(map(self._hash, self._labels)) if how == "hash" else self._labels
                 made[f"out.{name}"] = pa.array(labels, pa.string()).take(column_of(parts, counts))
             else:
                 made[f"out.{name}"] = self._tensor(parts, counts, how)
@@ -183,11 +201,36 @@ class PredictionTable:
         """A column as it may be kept."""
         import pyarrow as pa
 
-        if how == "keep":
+        if how != "hash":
             return column
         coded = column.dictionary_encode()
         hashes = [self._hash(label_text(value)) for value in coded.dictionary.to_pylist()]
         return pa.array(hashes, pa.string()).take(coded.indices)
+
+
+def sealed_names(signature: Signature, names: Iterable[str], whole: bool) -> tuple[str, ...]:
+    """Which columns of a table are to be sealed.
+
+    Args:
+        signature: of the version.
+        names: the columns of the table.
+        whole: whether all that a row says of its caller is, and not only what is to be encrypted.
+    """
+    if whole:
+        return tuple(name for name in names if name == "request_id" or name.startswith(("in.", "out.")))
+    chosen = {f"in.{field.name}" for field in signature.inputs if field.captured == "encrypt"}
+    chosen |= {f"out.{name}" for name, how in output_rules(signature).items() if how == "encrypt"}
+    return tuple(name for name in names if name in chosen)
+
+
+def _as_text(column: Any) -> Any:
+    """A column as labels; null where there is no value."""
+    import pyarrow as pa
+
+    coded = column.dictionary_encode()
+    return pa.array([label_text(value) for value in coded.dictionary.to_pylist()], pa.string()).take(
+        coded.indices
+    )
 
 
 def hasher(key: bytes) -> Callable[[str | bytes], str]:

@@ -120,7 +120,7 @@ def scope_of(signature: Signature) -> CaptureScope:
 def output_rules(signature: Signature) -> dict[str, Capture]:
     """How each output that the signature tells of is captured; others are kept."""
     how = signature.answer.captured
-    rules: dict[str, Capture] = {PREDICTION: how, PROBABILITIES: "keep" if how == "keep" else "drop"}
+    rules: dict[str, Capture] = {PREDICTION: how, PROBABILITIES: "drop" if how == "hash" else how}
     named = signature.outputs if signature.task == "transform" else signature.outputs[1:]
     rules.update((field.name, field.captured) for field in named)
     return rules

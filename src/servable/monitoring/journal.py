@@ -23,6 +23,7 @@ from servable.clock import Clock
 from servable.errors import Overloaded, ServableError, StorageFailed
 from servable.logs import fields, logger
 from servable.monitoring.feedback import FeedbackRow
+from servable.monitoring.sealed_traffic import FeedbackKeeper
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 
 _log = logger("feedback")
@@ -71,6 +72,7 @@ class Journal:
 
     def __init__(self, store: TrafficStore, server: str, clock: Clock, most: int = MOST_WAITING) -> None:
         self._store = store
+        self._keeper = FeedbackKeeper(store)
         self._server = server
         self._clock = clock
         self._most = most
@@ -119,7 +121,7 @@ class Journal:
         if file is None:
             return 0
         try:
-            return file.settled(self._store)
+            return file.settled(self._keeper)
         except BaseException:
             # It is found again with the orphans, by this server or another one.
             file.release()
@@ -239,7 +241,7 @@ class _File:
                 os.ftruncate(self._descriptor, end)
             raise
 
-    def settled(self, store: TrafficStore) -> int:
+    def settled(self, keeper: FeedbackKeeper) -> int:
         """Make segments of it and remove it; how many rows there were."""
         rows = _read(self.path)
         by_model: dict[str, list[Line]] = {}
@@ -247,7 +249,7 @@ class _File:
             by_model.setdefault(row.model, []).append(row)
         for model, lines in by_model.items():
             first = datetime.fromtimestamp(lines[0].at / 1e6, UTC)
-            store.write(model, "feedback", self.path.name.removesuffix(_SUFFIX), table_of(lines), first)
+            keeper.keep(model, self.path.name.removesuffix(_SUFFIX), table_of(lines), first)
         self.path.unlink(missing_ok=True)
         self.release()
         return len(rows)
@@ -267,16 +269,25 @@ def settle_orphans(store: TrafficStore) -> int:
         StorageFailed: the storage refuses them.
         DependencyMissing: pyarrow is not installed.
     """
-    settled = 0
+    settled, keeper = 0, FeedbackKeeper(store)
     for path in sorted((store.root / JOURNALS).glob(f"*{_SUFFIX}")):
         file = _File.orphaned(path)
         if file is None:
             continue
         try:
-            settled += file.settled(store)
+            settled += file.settled(keeper)
         finally:
             file.release()
     return settled
+
+
+def journals(folder: Path) -> frozenset[str]:
+    """The names of the journals of which no segments were made yet.
+
+    Args:
+        folder: the one in the home that holds the traffic.
+    """
+    return frozenset(path.name for path in (folder / JOURNALS).glob(f"*{_SUFFIX}"))
 
 
 def unsettled(folder: Path, model: str) -> list[Line]:

@@ -59,6 +59,7 @@ class SegmentCache:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most = most_bytes
         self._groups: dict[_Group, dict[PurePath, _Day]] = {}
+        self._erasures = ""
 
     def of(self, store: TrafficStore) -> "RememberedTraffic":
         """The traffic of a home, of which only segments that are new are opened."""
@@ -86,6 +87,10 @@ class SegmentCache:
             listed: every segment of the span that is looked at; what was kept of others is forgotten.
             columns: only these; None for all.
         """
+        erasures = store.keys.stamp()
+        if erasures != self._erasures:
+            # What was read of somebody who was erased must be forgotten.
+            self._groups, self._erasures = {}, erasures
         group = _Group(model, kind, columns)
         present = set(listed)
         # Segments go with their whole day, so that what is left of one is rarely read anew.

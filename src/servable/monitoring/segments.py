@@ -14,7 +14,7 @@ import secrets
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,8 @@ from servable.artifact.blob_files import blob_files
 from servable.artifact.files import storage_errors, sync_folder
 from servable.errors import DependencyMissing, StorageFailed
 from servable.logs import fields, logger
+from servable.monitoring.sealed_tables import needed, opened_table
+from servable.monitoring.sealing import NoSubjectKeys, Secret, SubjectKeys
 from servable.monitoring.segment_places import place_of
 from servable.settings import load_settings
 
@@ -74,16 +76,19 @@ class TrafficStore:
         home: the folder of the registry; it need not exist before something is written.
         blob_url: of the blob store in which segments lie; empty: they lie in the home; None: as the settings
             say.
+        keys: of the subjects of rows that are sealed; without any, such rows are not there.
 
     Raises:
         SettingInvalid: the settings cannot be read.
     """
 
-    def __init__(self, home: Path, blob_url: str | None = None) -> None:
+    def __init__(self, home: Path, blob_url: str | None = None, keys: SubjectKeys | None = None) -> None:
         #: The folder in the home. What a server needs for itself lies there in any case.
         self.root = home / TRAFFIC
         self._url = load_settings({"home": str(home)}).blob_url if blob_url is None else blob_url
         self._place = place_of(self.root, self._url)
+        self.keys: SubjectKeys = NoSubjectKeys() if keys is None else keys
+        self._secret: Secret | None = None
 
     def key(self) -> bytes:
         """The key of the hashes of this home, which is made when it is first asked for.
@@ -102,6 +107,12 @@ class TrafficStore:
             if not path.exists():
                 _make_key(path)
             return _checked(path.read_bytes(), str(path))
+
+    def secret(self) -> Secret:
+        """What seals rows of this home; raises what ``key`` does."""
+        if self._secret is None:
+            self._secret = Secret(self.key())
+        return self._secret
 
     def _shared_key(self) -> bytes:
         """The key in the blob store; that of the home becomes it where there is one."""
@@ -179,6 +190,15 @@ class TrafficStore:
         path = f"{model}/{kind}/{_day(first).isoformat()}/{name}{_SUFFIX}"
         return self._place.put(path, made.getvalue())
 
+    def replace(self, segment: PurePath, table: Any) -> None:
+        """Put a table in the place of a segment, for rows that had to go; raises what ``write`` does.
+
+        Whoever read the segment before and remembers it learns of it by the erasure; see ``stamp``.
+        """
+        model, kind, day = segment.parts[-4:-1]
+        moment = datetime.combine(date.fromisoformat(day), time(), UTC)
+        self.write(model, "feedback" if kind == "feedback" else "predictions", segment.stem, table, moment)
+
     def each(self, paths: Iterable[PurePath], columns: Iterable[str] | None = None) -> Iterator[Segment]:
         """Segments one after the other; one that was removed meanwhile is passed over.
 
@@ -192,10 +212,31 @@ class TrafficStore:
             DependencyMissing: pyarrow is not installed.
             StorageFailed: the storage cannot be read.
         """
+        wanted = None if columns is None else frozenset(columns)
+        for segment in self.stored(paths, wanted):
+            table = None if segment.table is None else self.unsealed(segment, wanted)
+            yield Segment(segment.path, table)
+
+    def unsealed(self, segment: Segment, wanted: frozenset[str] | None = None) -> Any:
+        """The table of a segment that was read as it lies, opened as far as anybody can.
+
+        Args:
+            segment: as ``stored`` gives it, not damaged.
+            wanted: only these columns; None for all.
+        """
+        about = "/".join(segment.path.parts[-4:-2])
+        return opened_table(segment.table, wanted, self.keys, self.secret, about)
+
+    def stored(self, paths: Iterable[PurePath], wanted: frozenset[str] | None = None) -> Iterator[Segment]:
+        """Segments as they lie, sealed rows unopened; see ``each``.
+
+        Args:
+            paths: as ``segments`` gives them.
+            wanted: what is to be asked of ``unsealed``; None for all.
+        """
         need_pyarrow()
         import pyarrow
 
-        wanted = None if columns is None else frozenset(columns)
         for found in self._place.read(paths):
             if found.source is None:
                 continue
@@ -225,7 +266,9 @@ class TrafficStore:
         return self.read(self.segments(model, kind, since, until), columns)
 
     def stamp(self, model: str, since: datetime | None = None) -> str:
-        """Differs when there are other segments of a model; empty where there are none.
+        """Differs when there are other segments of a model, or rows left them because somebody was erased.
+
+        It is empty where there are no segments.
 
         Args:
             model: its name.
@@ -235,7 +278,7 @@ class TrafficStore:
             StorageFailed: the storage cannot be read.
         """
         paths = [path for kind in KINDS for path in self.segments(model, kind, since)]
-        told = "\n".join(str(path) for path in paths)
+        told = "\n".join([self.keys.stamp(), *map(str, paths)])
         return hashlib.blake2b(told.encode(), digest_size=16).hexdigest() if paths else ""
 
     def remove_before(self, day: date) -> int:
@@ -260,9 +303,7 @@ def _table(source: Any, wanted: frozenset[str] | None) -> Any:
     from pyarrow import parquet
 
     with source, parquet.ParquetFile(source) as file:
-        names = file.schema_arrow.names
-        chosen = names if wanted is None else [name for name in names if name in wanted]
-        return file.read(columns=chosen, use_threads=False)
+        return file.read(columns=needed(file.schema_arrow, wanted), use_threads=False)
 
 
 def _checked(key: bytes, where: str) -> bytes:

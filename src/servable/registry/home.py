@@ -23,6 +23,7 @@ from servable.registry.records import DATABASE, DeploymentRecord, VersionRecord
 from servable.registry.references import checked_name
 from servable.registry.rollouts import Rollouts
 from servable.registry.state import State, open_state
+from servable.registry.subjects import Subjects
 
 
 class Home:
@@ -39,6 +40,7 @@ class Home:
         leases: who may act alone.
         keys: API keys.
         audit: who changed what.
+        subjects: data keys of those whom captured rows are about.
     """
 
     def __init__(self, path: Path, state: State, packages: PackageStore, clock: Clock) -> None:
@@ -52,6 +54,7 @@ class Home:
         self.leases = Leases(state, clock)
         self.keys = Keys(state, clock)
         self.audit = Audit(state, clock, path)
+        self.subjects = Subjects(state, clock)
 
     def __repr__(self) -> str:
         return f"Home({self.path})"

@@ -20,7 +20,7 @@ Device = Annotated[str, msgspec.Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")]
 
 
 #: What may change while a model stays loaded.
-_HEEDLESS = ("pinned", "capture", "sticky")
+_HEEDLESS = ("pinned", "capture", "capture_subject", "sticky")
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,6 +39,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cache_age_s: seconds for which a kept answer is given.
         pinned: never unloaded to make room for others.
         capture: share of the requests that are recorded with their answers; 0 means none.
+        capture_subject: the input that says whom a request is about; what is captured of it is sealed under a
+            key of that subject. Empty: nobody says.
         sticky: name of the header whose value decides, while several versions answer, which one does, so
             that one customer always meets the same; empty means by chance.
     """
@@ -55,6 +57,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_age_s: float = 60.0
     pinned: bool = False
     capture: float = 0.0
+    capture_subject: Annotated[str, msgspec.Meta(max_length=256)] = ""
     sticky: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9-]{1,64})?$")] = ""
 
     def loads_like(self, other: "Policy") -> bool:
@@ -163,6 +166,7 @@ _WORDS = {
     "cache_age_s": "The age of kept answers",
     "pinned": "Pinning",
     "capture": "The share that is captured",
+    "capture_subject": "The input that says whom a request is about",
     "sticky": "The header that keeps callers with one version",
 }
 

@@ -24,6 +24,7 @@ SELECT d.model, d.version, v.package, d.is_default, d.policy, d.traffic
 FROM deployments d JOIN versions v ON v.model = d.model AND v.version = d.version
 ORDER BY d.model
 """
+_ERASURES = "SELECT coalesce(max(number), 0) FROM erasures"
 _PACKAGES = "SELECT version, package FROM versions WHERE model = ?"
 _RESOLVE = {
     "version": "SELECT version, package FROM versions WHERE model = ? AND version = ?",
@@ -73,6 +74,10 @@ class Reader(Protocol):
 
     def aliases(self) -> dict[str, dict[str, int]]:
         """Alias to version, by model."""
+        ...
+
+    def erasures(self) -> int:
+        """A number that grows when somebody is erased; 0 while nobody was."""
         ...
 
     def resolve(self, reference: Reference) -> Desired:
@@ -163,6 +168,11 @@ class SqliteReader:
                 found.setdefault(model, {})[alias] = version
         return found
 
+    def erasures(self) -> int:
+        """See ``Reader``."""
+        with _database_errors(self._file):
+            return int(self._connection.execute(_ERASURES).fetchone()[0])
+
     def resolve(self, reference: Reference) -> Desired:
         """The version that a reference means; what does not exist is said as ``Models.resolve`` says it."""
         key, value = "newest", ""
@@ -218,6 +228,10 @@ class HomeReader:
     def aliases(self) -> dict[str, dict[str, int]]:
         """Alias to version, by model."""
         return {model.name: model.aliases for model in self._home.models.all()}
+
+    def erasures(self) -> int:
+        """See ``Reader``."""
+        return int(self._home.subjects.stamp() or 0)
 
     def resolve(self, reference: Reference) -> Desired:
         """The version that a reference means."""

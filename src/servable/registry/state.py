@@ -26,6 +26,8 @@ PRAGMAS: Mapping[str, tuple[str, Any]] = {
     "journal_mode": ("WAL", "wal"),
     "synchronous": ("FULL", 2),
     "foreign_keys": ("ON", 1),
+    # What is deleted is overwritten, so that no free page holds the key of somebody who was erased.
+    "secure_delete": ("ON", 1),
 }
 
 
@@ -106,6 +108,34 @@ class State:
         """
         with self.reading() as connection:
             return current_change(connection)
+
+    def scrub(self) -> bool:
+        """See to it that nothing deleted is left in the files of the database: free pages, write-ahead log.
+
+        PostgreSQL keeps deleted rows until it vacuums the table, which it does here as well; its write-ahead
+        log and archives are its administrator's.
+
+        Returns:
+            Whether it was done; a reader that stays may hinder it, and then it is to be tried again.
+
+        Raises:
+            StorageFull: no space left for the copy that this makes.
+            StorageFailed: the database does not answer.
+        """
+        with database_errors(self._name):
+            if self._engine.dialect.name == "postgresql":
+                autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+                with autocommit.connect() as connection:
+                    connection.execute(text("VACUUM FULL subject_keys"))
+                return True
+            # Through the driver, because neither may stand in a transaction.
+            pooled = self._engine.raw_connection()
+            try:
+                driver: Any = pooled.driver_connection
+                driver.execute("VACUUM")
+                return not driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                pooled.close()
 
     @property
     def tells(self) -> bool:

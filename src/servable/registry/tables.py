@@ -7,6 +7,7 @@ something changed.
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -28,6 +29,7 @@ __all__ = [
     "audit_checkpoints",
     "changes",
     "deployments",
+    "erasures",
     "evidence",
     "findings",
     "keys",
@@ -36,6 +38,7 @@ __all__ = [
     "models",
     "revisions",
     "rollouts",
+    "subject_keys",
     "turns",
     "versions",
 ]
@@ -201,4 +204,24 @@ audit_checkpoints = Table(
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("size", Integer, nullable=False),
     Column("note", Text, nullable=False),
+)
+
+# Data keys of the subjects of captured rows, wrapped and in hexadecimal; a subject is named by a keyed hash.
+subject_keys = Table(
+    "subject_keys",
+    metadata,
+    Column("subject", String(32), primary_key=True),
+    Column("key", String(160), nullable=False),
+    # The last day on which something was sealed under it.
+    Column("used_on", String(10), nullable=False),
+)
+
+# Who was erased, and when in microseconds since 1970: what was taken until then must not be kept.
+erasures = Table(
+    "erasures",
+    metadata,
+    # Grows with every erasure, so that whoever remembers something learns of it.
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("subject", String(32), nullable=False, unique=True),
+    Column("at", BigInteger, nullable=False),
 )

@@ -59,7 +59,7 @@ def captured(home: Home, deployment: DeploymentRecord, since: datetime) -> Mappi
     """
     if not read_policy(deployment.policy).capture:
         return {}
-    store = TrafficStore(home.path)
+    store = TrafficStore(home.path, keys=home.subjects)
     if not store.segments(deployment.model, "predictions", since):
         return {}
     table = joined(store, deployment.model, since, columns=(_PREDICTION,))

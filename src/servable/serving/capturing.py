@@ -19,8 +19,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 from zlib import crc32
 
+from servable.artifact.signature import Signature
 from servable.clock import Clock
 from servable.errors import ServableError, StorageFailed, UnavailableError
 from servable.logs import fields, logger
@@ -29,9 +31,11 @@ from servable.monitoring.capture_pages import Page, Taken, scope_of
 from servable.monitoring.feedback import FeedbackRow
 from servable.monitoring.journal import Journal, settle_orphans
 from servable.monitoring.metrics import OK, Meter
+from servable.monitoring.sealed_traffic import sealed_predictions
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live, Tap
+from servable.serving.subjects import ServerSubjects
 from servable.settings import ServerSettings
 from servable.tensors import Arrays
 
@@ -62,7 +66,10 @@ class Recorder:
     """
 
     def __init__(self, settings: ServerSettings, clock: Clock) -> None:
-        self._store = TrafficStore(Path(settings.home), settings.blob_url)
+        self._subjects = ServerSubjects(settings, self._declares)
+        self._store = TrafficStore(Path(settings.home), settings.blob_url, self._subjects)
+        #: Every tap that was made and is in use still.
+        self._taps: WeakSet[CaptureTap] = WeakSet()
         self._interval_s = settings.capture_interval_s
         self._page_rows = min(settings.capture_segment_rows, max(1, settings.capture_rows // 2))
         self._page_bytes = settings.capture_memory // _PART_OF_MEMORY
@@ -75,6 +82,8 @@ class Recorder:
         #: Pages that wait for the thread.
         self._pages: deque[tuple[CaptureTap, Page]] = deque()
         self._wake = threading.Event()
+        #: Feedback is to be settled now.
+        self._hurry = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -91,7 +100,22 @@ class Recorder:
 
     def tap(self, live: Live) -> Tap:
         """What captures the requests of a live model as its deployment wishes at that moment."""
-        return CaptureTap(self, live)
+        tap = CaptureTap(self, live)
+        with self._starting:
+            self._taps.add(tap)
+        return tap
+
+    def settle_soon(self) -> None:
+        """Write what was taken so far, captured rows and feedback, as soon as the thread can."""
+        self._hand_over_all()
+        self._hurry.set()
+        self._wake.set()
+
+    def _declares(self, model: str) -> bool | None:
+        """Whether a live model says whom its rows are about; None where it is not live here."""
+        with self._starting:
+            subjects = [tap.subject for tap in self._taps if tap.model == model]
+        return any(subjects) if subjects else None
 
     async def keep(self, model: str, rows: Sequence[FeedbackRow]) -> None:
         """Keep feedback; when this returns it is durable.
@@ -205,10 +229,13 @@ class Recorder:
             ending = self._ending.is_set()
             while self._pages:
                 self._flush(*self._pages.popleft())
-            if ending or not woken or time.monotonic() - settled >= self._interval_s:
+            hurried = self._hurry.is_set()
+            self._hurry.clear()
+            if ending or hurried or not woken or time.monotonic() - settled >= self._interval_s:
                 self._settle()
                 settled = time.monotonic()
             if ending:
+                self._subjects.close()
                 return
 
     def _flush(self, tap: "CaptureTap", page: Page) -> None:
@@ -224,7 +251,8 @@ class Recorder:
 
     def _write(self, tap: "CaptureTap", page: Page) -> None:
         need_pyarrow()
-        table = tap.table(self._store.key).of(page)
+        made = tap.table(self._store.key)
+        table = sealed_predictions(self._store, tap.model, tap.signature, made.of(page), _pause)
         self._number += 1
         name = f"{self._server}-{self._number}"
         self._store.write(tap.model, "predictions", name, table, _moment(page.first))
@@ -259,7 +287,7 @@ class CaptureTap:
         meter: counts what was captured and dropped.
     """
 
-    __slots__ = ("_live", "_made", "_recorder", "_scope", "meter", "page")
+    __slots__ = ("__weakref__", "_live", "_made", "_recorder", "_scope", "meter", "page")
 
     def __init__(self, recorder: Recorder, live: Live) -> None:
         self._recorder = recorder
@@ -279,10 +307,20 @@ class CaptureTap:
         """``name:version``."""
         return self._live.wanted.reference
 
+    @property
+    def signature(self) -> Signature:
+        """Of the version."""
+        return self._live.signature
+
+    @property
+    def subject(self) -> str:
+        """The input that says whom a request is about; empty where nobody says."""
+        return self._live.wanted.policy.capture_subject
+
     def table(self, key: Callable[[], bytes]) -> PredictionTable:
         """What makes tables of it; in the thread alone."""
-        if self._made is None:
-            self._made = PredictionTable(self._live.signature, self._live.version, key(), _pause)
+        if self._made is None or self._made.subject != self.subject:
+            self._made = PredictionTable(self.signature, self._live.version, key(), _pause, self.subject)
         return self._made
 
     def took(

@@ -52,6 +52,10 @@ class RegistrySource:
         """The registry's change token."""
         return self._reader.token()
 
+    def erasures(self) -> int:
+        """A number that grows when somebody is erased; see ``registry.subjects``."""
+        return self._reader.erasures()
+
     def wanted(self) -> tuple[Wanted, ...]:
         """Every version that should be live.
 

@@ -27,7 +27,7 @@ from servable.runtime.model import load_model
 from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.accelerating import Accelerators
 from servable.serving.former import Former
-from servable.serving.last_seen import LastSeen
+from servable.serving.last_seen import LastSeen, forget
 from servable.serving.live import Cold, Key, Live, Source, Wanted
 from servable.serving.loading import Attempts, Loader, Loading
 from servable.serving.outlines import Outlines
@@ -83,7 +83,7 @@ class Host:
         self._shadows = Shadows(metrics)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
         self._outlines = Outlines(source, self._thread)
-        self._watched = LastSeen(source, self._thread)
+        self._watched = LastSeen(source, self._thread, lambda: forget(self._loaded, self.recorder))
         #: Whether desired state is ahead of the table, and whether it was ever followed.
         self._behind, self._settled = True, False
         self._lives: dict[Key, Live] = {}

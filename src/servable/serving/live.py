@@ -96,6 +96,10 @@ class Source(Protocol):
         """Changes whenever ``wanted`` may have changed; cheap."""
         ...
 
+    def erasures(self) -> int:
+        """A number that grows when somebody's data must be forgotten; asked when the token changed."""
+        ...
+
     def wanted(self) -> tuple[Wanted, ...]:
         """Every version that should be live.
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from markupsafe import Markup
 
+from servable.artifact.personal import personal_choices, profile_without_people
 from servable.artifact.profile import Profile
 from servable.artifact.signature import Signature
 from servable.training import figures
@@ -17,6 +18,7 @@ from servable.training.candidates import DUMMY
 from servable.training.columns import ColumnInfo
 from servable.training.crossval import CandidateResult
 from servable.training.evaluate import HEADLINE, Evaluation
+from servable.training.hiding import without
 from servable.training.measures import HIGHER_IS_BETTER
 from servable.training.outcome import TrainingResult
 from servable.training.pages import drawn, rendered
@@ -114,6 +116,19 @@ def report_of(result: TrainingResult, *, title: str, created_at: str = "", data:
     )
 
 
+def _without_people(report: Report) -> Report:
+    """The report without values of personal columns."""
+    hidden = frozenset(personal_choices(report.signature))
+    if not hidden:
+        return report
+    profile = report.profile
+    return msgspec.structs.replace(
+        report,
+        evaluation=without(report.evaluation, hidden),
+        profile=None if profile is None else profile_without_people(report.signature, profile),
+    )
+
+
 def render(
     report: Report, *, previous: Evaluation | None = None, variants: Sequence[Any] | None = None
 ) -> str:
@@ -126,6 +141,7 @@ def render(
             trained form), ``worst_difference``, ``timings`` (seconds by number of
             rows, as text), ``note``, ``loss`` (None but for lossy forms) and ``kept``.
     """
+    report = _without_people(report)
     evaluation = report.evaluation
     return rendered(
         "report.html.j2",

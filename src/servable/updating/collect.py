@@ -51,7 +51,7 @@ def check_kind(
             f"{reference} was not trained here, so there is no recipe to train it again by; "
             "train it with servable train first, or let it learn on with --online if it can."
         )
-    hidden = [field.name for field in signature.inputs if field.captured != "keep"]
+    hidden = [field.name for field in signature.inputs if field.captured in ("drop", "hash")]
     if hidden:
         raise SettingInvalid(
             f"The column {hidden[0]!r} of {reference} is left out or hashed where traffic is captured, "
@@ -107,7 +107,7 @@ def labelled(home: Home, model: str, signature: Signature) -> Labelled:
     from servable.monitoring.segments import TrafficStore
 
     columns = [f"in.{field.name}" for field in signature.inputs]
-    return of_table(joined(TrafficStore(home.path), model, columns=columns), signature)
+    return of_table(joined(TrafficStore(home.path, keys=home.subjects), model, columns=columns), signature)
 
 
 def fresh(home: Home, model: str, since: int) -> int:
@@ -122,7 +122,7 @@ def fresh(home: Home, model: str, since: int) -> int:
     from servable.monitoring.joined import joined
     from servable.monitoring.segments import TrafficStore
 
-    table = joined(TrafficStore(home.path), model, columns=())
+    table = joined(TrafficStore(home.path, keys=home.subjects), model, columns=())
     if "outcome" not in table.column_names:
         return 0
     frame = table.select(["request_id", "row", "outcome", "labelled_at"]).filter(table["outcome"].is_valid())

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from servable.artifact.manifest import TRAINED
 from servable.artifact.package import Package
+from servable.artifact.personal import with_personal
 from servable.artifact.recipe import Recipe
 from servable.artifact.signature import Signature, with_captures
 from servable.errors import SettingInvalid
@@ -35,6 +36,7 @@ class Fit(NamedTuple):
     params: Mapping[str, Any]
     seed: int
     private: Mapping[str, str]
+    personal: Mapping[str, str]
 
 
 def fit_of(package: Package, recipe: Recipe) -> Fit:
@@ -50,7 +52,8 @@ def fit_of(package: Package, recipe: Recipe) -> Fit:
             "fitted anew; let it learn on with --online if it can."
         )
     private = dict(found.get("private", {}))
-    return Fit(str(found["estimator"]), dict(found.get("params", {})), recipe.seed, private)
+    personal = dict(found.get("personal", {}))
+    return Fit(str(found["estimator"]), dict(found.get("params", {})), recipe.seed, private, personal)
 
 
 def problem_of(frame: "pd.DataFrame", signature: Signature, recipe: Recipe) -> "Problem":
@@ -108,7 +111,8 @@ def fitted(problem: "Problem", fit: Fit, weights: NDArray[np.float64] | None) ->
     from servable.training import tasks
 
     adapter, trained = tasks.fit(problem, fit.estimator, fit.params, weights=weights, seed=fit.seed)
-    return Challenger(adapter, trained._replace(signature=with_captures(trained.signature, fit.private)))
+    signature = with_personal(with_captures(trained.signature, fit.private), fit.personal)
+    return Challenger(adapter, trained._replace(signature=signature))
 
 
 def restored(package: Package) -> Challenger:

@@ -9,6 +9,7 @@ import msgspec
 from servable.artifact.manifest import Manifest
 from servable.artifact.package import Package
 from servable.artifact.recipe import Recipe
+from servable.artifact.signature import Signature
 from servable.clock import timestamp
 from servable.frameworks import lookup
 from servable.optimization.measure import time_predictor
@@ -80,7 +81,7 @@ def fill(work: Work) -> Manifest:
         source=source,
         evaluation=found,
         profile=seen,
-        report=partial(_report, work, problem, found, seen),
+        report=partial(_report, work, problem, found, seen, final.trained.signature),
         proving=Proving(told.tolerance, allowed.lossy(problem.signature, newest.truth)),
         told=told,
         tune=work.options.tune,
@@ -157,7 +158,12 @@ def _source(work: Work) -> dict[str, Any]:
 
 
 def _report(
-    work: Work, problem: "Problem", found: "Evaluation", seen: Any, variants: tuple[VariantRow, ...]
+    work: Work,
+    problem: "Problem",
+    found: "Evaluation",
+    seen: Any,
+    signature: Signature,
+    variants: tuple[VariantRow, ...],
 ) -> str:
     """The report of the new version, with that of the present one to compare with."""
     from servable.training import report
@@ -166,7 +172,7 @@ def _report(
     shown = report.Report(
         title=work.champion.model,
         evaluation=found,
-        signature=problem.signature,
+        signature=signature,
         created_at=timestamp(work.clock.now()),
         data=f"labelled traffic, turn {work.turn}",
         profile=seen,

@@ -1,12 +1,13 @@
 """``add``: take in a model trained elsewhere, compile it, prove it, register it."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from servable.artifact.personal import with_personal
 from servable.artifact.signature import Signature, with_captures
 from servable.errors import DataError, InputError
 from servable.frameworks import lookup, python_source
@@ -19,6 +20,7 @@ from servable.workflows.look import variant_rows
 from servable.workflows.losses import Allowance, allowance
 from servable.workflows.outcomes import AddOutcome
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
+from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.samples import Sample, file_sample, names_files, packed_rows, truth_in
 from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
@@ -39,6 +41,7 @@ def add(
     tolerance: float = 1e-4,
     max_loss: "MaxLoss | str | None" = None,
     private: Mapping[str, str] | None = None,
+    personal: Sequence[str] | Mapping[str, str] | None = None,
     deploy: bool = False,
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -58,7 +61,10 @@ def add(
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse on the sample, such as ``accuracy=0.005``; None
             tries none. It needs the true answers: ``target``, or a folder with one folder for each class.
-        private: what becomes of columns where traffic is captured: ``keep``, ``hash`` or ``drop`` by name.
+        private: what becomes of columns where traffic is captured: ``keep``, ``hash``, ``encrypt`` or
+            ``drop`` by name.
+        personal: columns that say who somebody is: no value of theirs is kept in the package, and captured
+            traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
         deploy: whether the version is deployed at once.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
@@ -74,7 +80,9 @@ def add(
         StorageFull: no space left; the home is as it was before.
     """
     python_source.refuse_while_importing()
-    offered = _Offered(model, sample, target, hints, trust, tolerance, allowance(max_loss), private or {})
+    offered = _Offered(
+        model, sample, target, hints, trust, tolerance, allowance(max_loss), private or {}, choices(personal)
+    )
     return _added(offered, Destination(checked_name(name), deploy, home), progress or NoProgress())
 
 
@@ -89,11 +97,12 @@ class _Offered(NamedTuple):
     tolerance: float
     allowed: Allowance
     private: Mapping[str, str]
+    personal: Mapping[str, str]
 
 
 def _added(offered: _Offered, destination: Destination, progress: Progress) -> AddOutcome:
     """See ``add``."""
-    model, sample, target, hints, trust, tolerance, allowed, private = offered
+    model, sample, target, hints, trust, tolerance, allowed, private, personal = offered
     progress.begin("Read the model")
     table = None if sample is None or names_files(sample, target) else table_of(sample)[0]
     rows = None if table is None else _without(table, target)
@@ -102,6 +111,7 @@ def _added(offered: _Offered, destination: Destination, progress: Progress) -> A
         trained = _with_target(trained, target)
     if private:
         trained = trained._replace(signature=with_captures(trained.signature, private))
+    trained = trained._replace(signature=with_personal(trained.signature, personal))
     allowed.check(trained.signature)
     held = _held(sample, table, target, trained.signature, needs_truth=allowed.needs_truth)
     progress.done(f"{framework}, {trained.signature.task}, {len(trained.signature.inputs)} inputs")
@@ -119,7 +129,8 @@ def _added(offered: _Offered, destination: Destination, progress: Progress) -> A
         published = publish_model(place, contents, progress=progress)
         if destination.deploy:
             place.deployments.deploy(destination.name, published.record.version)
-    return _outcome(published, framework, trained.signature, destination.deploy)
+    outcome = _outcome(published, framework, trained.signature, destination.deploy)
+    return msgspec.structs.replace(outcome, suspects=tuple(sentences(suspects(trained.signature, held.rows))))
 
 
 def _outcome(published: Published, framework: str, signature: Signature, deployed: bool) -> AddOutcome:

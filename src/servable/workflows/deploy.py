@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from servable.artifact.signature import Signature
 from servable.errors import ConflictError, SettingInvalid
 from servable.monitoring.segments import need_pyarrow
 from servable.registry.home import Home
@@ -35,7 +36,8 @@ def deploy(
     share: bool | None = None, spares: int | None = None, threads: int | None = None,
     run_limit_s: float | None = None, max_batch: int | None = None, cache: str | int | None = None,
     cache_age_s: float | None = None, pin: bool | None = None, split: Mapping[int, float] | None = None,
-    sticky: str | None = None, capture: float | Literal["off"] | None = None, reset_policy: bool = False,
+    sticky: str | None = None, capture: float | Literal["off"] | None = None,
+    capture_subject: str | None = None, reset_policy: bool = False,
     canary: str | Sequence[float] | None = None, every: str | float | None = None,
     min_requests: int | None = None, max_error_rate: float | None = None,
     patience: str | float | None = None, shadow: bool = False, mirror: float | None = None,
@@ -65,6 +67,8 @@ def deploy(
             answer all. Without one in ``reference`` the deployed one stays, and answers for any that cannot.
         sticky: the header whose value keeps a caller with one version; empty for ``X-Servable-Key``.
         capture: share of the requests that are recorded in the home with their answers; ``off`` for none.
+        capture_subject: the input that says whom a request is about, so that what is captured is sealed under
+            a key of that subject; ``none`` for nobody.
         reset_policy: forget first whatever was said in earlier deployments.
         canary: let it take over in steps of so many percent; a version that is worse goes back by itself.
         every: time of a step, or between two changes of a bandit, in seconds or such as ``10m``.
@@ -91,6 +95,7 @@ def deploy(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
         sticky=sticky, capture=0.0 if capture == "off" else capture,
+        capture_subject="" if capture_subject == "none" else capture_subject,
     )  # fmt: skip
     if wish.said:
         return _rollout(reference, wish, home, also=bool(wishes or default or reset_policy or split))
@@ -104,7 +109,8 @@ def _deployed(reference: str, change: Change, home: str | Path | None) -> Deploy
     with opened(home) as place:
         record, traffic = _meant(place, reference, change.split)
         for version in {record.version, *traffic.versions}:
-            place.package(place.models.resolve(f"{record.model}:{version}"))
+            package = place.package(place.models.resolve(f"{record.model}:{version}"))
+            _check_subject(package.signature, change.wishes)
         before, ended = place.deployments.get(record.model), _going_on(place, record.model, traffic)
         after = place.deployments.deploy(
             record.model, record.version,
@@ -112,6 +118,21 @@ def _deployed(reference: str, change: Change, home: str | Path | None) -> Deploy
             wishes=change.wishes, traffic=traffic,
         )  # fmt: skip
         return _outcome(after, before, ended)
+
+
+def _check_subject(signature: Signature, wishes: Mapping[str, object]) -> None:
+    """See to it that the input is there that says whom a request is about.
+
+    Raises:
+        SettingInvalid: it is not, or it is no column.
+    """
+    name = wishes.get("capture_subject")
+    columns = [field.name for field in signature.inputs if not field.is_tensor]
+    if name and name not in columns:
+        known = f"its columns are {', '.join(columns[:20])}" if columns else "it takes no columns"
+        raise SettingInvalid(
+            f"The model has no column {str(name)[:60]!r} that could say whom a request is about; {known}."
+        )
 
 
 def _going_on(place: Home, model: str, traffic: Traffic = WHOLE) -> str:

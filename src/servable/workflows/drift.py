@@ -94,19 +94,19 @@ def drift(
     with opened(home) as place:
         record = _meant(place, reference)
         package = place.package(record)
-        store = TrafficStore(place.path)
-    if data is not None:
-        found = from_data(package, known_of(package), data, target=target, time=time, progress=watched)
-    else:
-        watched.begin("Read captured traffic")
-        since = clock.now() - timedelta(days=days)
-        found = from_traffic(store, record.model, record.version, package.signature, since)
-        watched.done(f"{found.observed.rows:,} rows")
-        if not found.observed.rows:
-            raise DataError(
-                f"No traffic of {record.reference} was captured in the last {days:g} days; "
-                "let its deployment capture a share of it, or give a file of rows."
-            )
+        store = TrafficStore(place.path, keys=place.subjects)
+        if data is not None:
+            found = from_data(package, known_of(package), data, target=target, time=time, progress=watched)
+        else:
+            watched.begin("Read captured traffic")
+            since = clock.now() - timedelta(days=days)
+            found = from_traffic(store, record.model, record.version, package.signature, since)
+            watched.done(f"{found.observed.rows:,} rows")
+            if not found.observed.rows:
+                raise DataError(
+                    f"No traffic of {record.reference} was captured in the last {days:g} days; "
+                    "let its deployment capture a share of it, or give a file of rows."
+                )
     made = examine(record, package, found, length, limits or Limits(), clock.now(), watched)
     if report is not None:
         _write(report, made)
@@ -257,7 +257,7 @@ def refresh_drift(home: Home, clock: Clock, cache: SegmentCache | None = None) -
         StorageFull: no space left for the findings.
         StorageFailed: the registry cannot be read or written.
     """
-    store, kept = TrafficStore(home.path), SegmentCache() if cache is None else cache
+    store, kept = TrafficStore(home.path, keys=home.subjects), SegmentCache() if cache is None else cache
     findings = Findings(home.state, clock)
     changed = []
     deployments = home.deployments.all()

@@ -272,7 +272,7 @@ def from_traffic(
         name = f"in.{field.name}"
         if name not in names or field.kind == "date":
             continue
-        if field.captured != "keep":
+        if field.captured in ("drop", "hash"):
             notes.append(f"{field.name} is captured as a hash, which cannot be compared")
             continue
         if field.is_tensor:

@@ -12,6 +12,7 @@ from servable.errors import DataError, FileMissing, RequestInvalid, RequestMalfo
 from servable.monitoring.feedback import CSV, JSON, PARQUET, FeedbackRow, read_feedback
 from servable.monitoring.journal import Line, table_of
 from servable.monitoring.labels import Outcomes
+from servable.monitoring.sealed_traffic import FeedbackKeeper
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.workflows.generate import signature_of_server
 from servable.workflows.homes import opened
@@ -79,9 +80,8 @@ def feedback(
             for index, row in enumerate(rows)
         ]
         place.audit.record("feedback", model=record.model, count=len(rows))
-        TrafficStore(place.path).write(
-            record.model, "feedback", f"file-{uuid.uuid4().hex}", table_of(lines), now
-        )
+        store = TrafficStore(place.path, keys=place.subjects)
+        FeedbackKeeper(store).keep(record.model, f"file-{uuid.uuid4().hex}", table_of(lines), now)
         return FeedbackOutcome(model=record.model, accepted=len(rows), where=str(place.path))
 
 

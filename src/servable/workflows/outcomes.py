@@ -131,6 +131,7 @@ class TrainOutcome(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     deployed: bool = False
     refitted: bool = False
+    suspects: tuple[str, ...] = ()
 
 
 class EvaluateOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +175,7 @@ class AddOutcome(msgspec.Struct, frozen=True, kw_only=True):
     package: str
     note: str = ""
     deployed: bool = False
+    suspects: tuple[str, ...] = ()
 
 
 class OptimizeOutcome(msgspec.Struct, frozen=True, kw_only=True):

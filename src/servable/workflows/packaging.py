@@ -16,8 +16,10 @@ from servable.artifact.manifest import (
     Variant,
 )
 from servable.artifact.package import write_json, write_signature
+from servable.artifact.personal import personal_choices, profile_without_people, without_people
 from servable.artifact.recipe import Recipe, write_recipe
 from servable.artifact.sample import write_sample, write_truth
+from servable.artifact.signature import Signature
 from servable.clock import SystemClock, timestamp
 from servable.frameworks import lookup
 from servable.frameworks.base import EXECUTES, Trained
@@ -143,12 +145,15 @@ def filled(folder: Path, contents: Contents, *, progress: Progress) -> Manifest:
     """
     variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
     write_signature(folder, contents.trained.signature)
-    keep_sample(folder, contents.sample)
-    keep_answers(folder, contents.trained, variant.format, contents.sample.rows)
+    kept = anonymous(contents.sample, contents.trained.signature)
+    keep_sample(folder, kept)
+    keep_answers(folder, contents.trained, variant.format, kept.rows)
     if contents.evaluation is not None:
-        write_json(folder, EVALUATION_FILE, contents.evaluation)
+        hidden = frozenset(personal_choices(contents.trained.signature))
+        write_json(folder, EVALUATION_FILE, evaluation_without(contents.evaluation, hidden))
     if contents.profile is not None:
-        write_json(folder, PROFILE_FILE, contents.profile)
+        shown = profile_without_people(contents.trained.signature, contents.profile)
+        write_json(folder, PROFILE_FILE, shown)
     if contents.told is not None:
         write_recipe(folder, contents.told)
     rows = contents.sample.rows
@@ -228,6 +233,25 @@ def _questions(trained: Trained, variant: Variant, folder: Path, rows: Arrays) -
         return Questions(trained, predictor, rows)
     finally:
         predictor.close()
+
+
+def anonymous(sample: Sample, signature: Signature) -> Sample:
+    """The sample as a package may keep it: stand-ins for what is personal, and then without the truth.
+
+    The true answers are those to other rows, so what is measured with them later would mislead.
+    """
+    if sample.rows is None or not personal_choices(signature):
+        return sample
+    return Sample(without_people(signature, sample.rows))
+
+
+def evaluation_without(evaluation: Any, hidden: frozenset[str]) -> Any:
+    """An evaluation without values of some columns."""
+    if not hidden:
+        return evaluation
+    from servable.training.hiding import without
+
+    return without(evaluation, hidden)
 
 
 def keep_sample(folder: Path, sample: Sample) -> None:

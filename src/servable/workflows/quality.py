@@ -98,7 +98,7 @@ def refresh_quality(home: Home, clock: Clock, cache: SegmentCache | None = None)
         StorageFailed: the storage or the registry fails.
         DependencyMissing: there is traffic, and pyarrow is not installed.
     """
-    store, kept = TrafficStore(home.path), SegmentCache() if cache is None else cache
+    store, kept = TrafficStore(home.path, keys=home.subjects), SegmentCache() if cache is None else cache
     settle_orphans(store)
     known = {record.name for record in home.models.all()}
     # What is said about a model whose traffic is all gone must go as well.
@@ -109,17 +109,24 @@ def refresh_quality(home: Home, clock: Clock, cache: SegmentCache | None = None)
 
 
 def remove_old(home: Home, clock: Clock) -> int:
-    """Remove the traffic that is older than ``capture_days``; how many segments there were.
+    """Remove the traffic that is older than ``capture_days``, and keys that seal nothing any more.
 
     Args:
         home: open.
         clock: says what is old.
 
+    Returns:
+        How many segments there were.
+
     Raises:
         StorageFailed: the storage cannot be read.
     """
     days = load_settings({"home": str(home.path)}).capture_days
-    return TrafficStore(home.path).remove_before((clock.now() - timedelta(days=days)).date())
+    oldest = clock.now() - timedelta(days=days)
+    removed = TrafficStore(home.path).remove_before(oldest.date())
+    # After the segments, so that none is there without its keys if this is killed in between.
+    home.subjects.forget_before(oldest)
+    return removed
 
 
 def quality(name: str, *, home: str | Path | None = None) -> QualityOutcome:
@@ -136,7 +143,7 @@ def quality(name: str, *, home: str | Path | None = None) -> QualityOutcome:
     """
     with opened(home) as place:
         place.models.resolve(name)
-        store, cache = TrafficStore(place.path), SegmentCache()
+        store, cache = TrafficStore(place.path, keys=place.subjects), SegmentCache()
         settle_orphans(store)
         found = measured(place, cache.of(store), name)
         return QualityOutcome(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from servable.artifact.signature import Signature, Task
@@ -32,6 +33,7 @@ class Columns(NamedTuple):
     time_order: bool | str = False
     unknown: Literal["accept", "refuse"] = "accept"
     private: Mapping[str, str] | None = None
+    personal: Mapping[str, str] = MappingProxyType({})
 
 
 class Wish(NamedTuple):

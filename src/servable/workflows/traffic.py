@@ -51,7 +51,7 @@ def traffic(
         raise SettingInvalid(f"{target.name} is no Parquet file; name one such as traffic.parquet.")
     with opened(home) as place:
         model = place.models.resolve(name).model
-        store = TrafficStore(place.path)
+        store = TrafficStore(place.path, keys=place.subjects)
         settle_orphans(store)
         found = join_stored(store, model, start)
         every_s = written_every_s(place, model)

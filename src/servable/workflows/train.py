@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from servable.artifact.package import read_evaluation
+from servable.artifact.personal import with_personal
 from servable.artifact.recipe import Recipe
 from servable.artifact.signature import Task, with_captures
 from servable.clock import SystemClock, timestamp
@@ -23,6 +24,7 @@ from servable.workflows.homes import Destination, opened
 from servable.workflows.losses import allowance
 from servable.workflows.outcomes import ColumnNote, TrainOutcome, VariantRow
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
+from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.reading import Columns, Wish
 from servable.workflows.samples import Sample
 
@@ -52,6 +54,7 @@ def train(
     refit: bool | None = None,
     seed: int = 0,
     private: Mapping[str, str] | None = None,
+    personal: Sequence[str] | Mapping[str, str] | None = None,
     deploy: bool = False,
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -80,7 +83,10 @@ def train(
             it where rows are in order of time, since the held-out ones are the newest. The figures stay those
             of the model that never saw them.
         seed: of everything that is left to chance; a run over a table is repeatable with it.
-        private: what becomes of columns where traffic is captured: ``keep``, ``hash`` or ``drop`` by name.
+        private: what becomes of columns where traffic is captured: ``keep``, ``hash``, ``encrypt`` or
+            ``drop`` by name.
+        personal: columns that say who somebody is: no value of theirs is kept in the package or shown in a
+            report, and captured traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
         deploy: whether the version is deployed at once.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
@@ -96,7 +102,7 @@ def train(
     """
     allowed = allowance(max_loss)
     wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowed, online, refit)
-    columns = Columns(target, task, kinds, time_order, unknown, private)
+    columns = Columns(target, task, kinds, time_order, unknown, private, choices(personal))
     told = msgspec.structs.replace(_told(data, columns, wish), model=model, max_loss=max_loss)
     return _trained(
         data, columns, wish, Destination(checked_name(name), deploy, home), told, progress or NoProgress()
@@ -138,17 +144,25 @@ def _trained(
         lesson = reading.lesson(data, columns, wish, progress)
     wish.allowed.check(lesson.signature)
     private = columns.private or {}
-    with_captures(lesson.signature, private)
+    with_personal(with_captures(lesson.signature, private), columns.personal)
     name, deploy, home = destination
     with tempfile.TemporaryDirectory(prefix="servable-") as folder, opened(home, create=True) as place:
         result = lesson.train(Path(folder))
+        signature = with_personal(result.signature, columns.personal)
+        result = replace(result, trained=result.trained._replace(signature=signature))
         proving = Proving(wish.tolerance, wish.allowed.lossy(result.signature, result.holdout_truth))
         contents = _kept_private(_contents(place, name, result, lesson.source, proving), private)
-        contents = replace(contents, told=_rows(told, lesson.source))
+        contents = replace(
+            contents,
+            told=_rows(told, lesson.source),
+            recipe={**contents.recipe, **({"personal": dict(columns.personal)} if columns.personal else {})},
+        )
         published = publish_model(place, contents, progress=progress)
         if deploy:
             place.deployments.deploy(name, published.record.version)
-    return _outcome(published, result, time.monotonic() - started, deploy)
+    outcome = _outcome(published, result, time.monotonic() - started, deploy)
+    said = tuple(sentences(suspects(result.signature, result.holdout)))
+    return msgspec.structs.replace(outcome, suspects=said)
 
 
 def _kept_private(contents: Contents, private: Mapping[str, str]) -> Contents:
