@@ -45,6 +45,7 @@
     │   ├── DeadlineExceeded    the time that the caller gave is over
     │   ├── ModelDied           the model's process died while it ran
     │   ├── ServerStopping
+    │   ├── AuditFailed         what was to be changed cannot be recorded, so it is not changed
     │   └── ServerUnreachable
     ├── SurroundingsError       the machine, not the caller
     │   ├── DependencyMissing   names the extra to install
@@ -185,9 +186,10 @@ class Unauthenticated(AccessError, code="unauthenticated"):
     Args:
         shown: whether the caller showed something.
         browser: whether a person asks, whose browser can ask for the key.
+        key: the public id in what the caller showed, for the audit log.
     """
 
-    def __init__(self, shown: bool = False, browser: bool = False) -> None:
+    def __init__(self, shown: bool = False, browser: bool = False, key: str = "") -> None:
         super().__init__(
             "The API key or token is not valid here; ask whoever runs this server for another."
             if shown
@@ -195,10 +197,23 @@ class Unauthenticated(AccessError, code="unauthenticated"):
         )
         self.shown = shown
         self.browser = browser
+        self.shown = shown
+        self.key = key
 
 
 class Forbidden(AccessError, code="forbidden"):
-    """The key is valid and does not allow it."""
+    """The key is valid and does not allow it.
+
+    Args:
+        message: what it does not allow.
+        need: what the caller wanted to do, in a word.
+        model: with which model; a star for all.
+    """
+
+    def __init__(self, message: str, need: str = "", model: str = "") -> None:
+        super().__init__(message)
+        self.need = need
+        self.model = model
 
 
 class OriginRefused(AccessError, code="origin_refused"):
@@ -350,6 +365,15 @@ class ModelDied(UnavailableError, code="model_died"):
 
 class ServerStopping(UnavailableError, code="server_stopping"):
     """The server is going down; another one, or the same a little later, will answer."""
+
+
+class AuditFailed(UnavailableError, code="audit_failed"):
+    """The audit log cannot be written, so that nothing is changed; predictions go on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The audit log of this server cannot be written, so nothing was changed; try again later."
+        )
 
 
 class ServerUnreachable(UnavailableError, code="server_unreachable"):

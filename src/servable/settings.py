@@ -254,6 +254,17 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     alert_key: str = _setting(
         "", "What the HMAC signature of posted alerts is made with; empty: they are not signed."
     )
+    audit_days: float = _setting(
+        90.0,
+        "Days for which the audit log is kept; a signed checkpoint takes the place of what is older.",
+        least=1,
+        most=36_500,
+    )
+    audit_ship: str = _setting(
+        "",
+        "Folder, or file to append to, that gets every signed checkpoint of the audit log; out of reach of "
+        "whoever may write to the home. Empty: checkpoints are in the registry and in the log alone.",
+    )
     log_level: str = _setting("info", "One of debug, info, warning, error.")
     log_format: str = _setting("text", "text for people, json for machines.")
 

@@ -138,3 +138,29 @@ def test_servers_that_take_from_a_quota_at_once_take_all_and_no_more(opened: Hom
     assert opened.quotas.used(20_000)[name] == 150
     limits = Limits(Rate(5, 1), 200, 3)
     assert opened.keys.create(name, parse_scopes(["read"]), limits=limits).record in opened.keys.all()
+
+
+def test_the_audit_log_shows_what_was_done_to_it(opened: Home) -> None:
+    name = f"m-{uuid4().hex}"
+    writers = [threading.Thread(target=add, args=(opened, f"{name}-{at}")) for at in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    opened.audit.checkpoint()
+    kept = opened.audit.own_checkpoints()
+    assert opened.audit.examine(kept).faults == ()
+    last = opened.audit.head().size
+    change = "UPDATE audit SET record = {} WHERE number = :last"
+    with opened.state.aside() as connection:
+        before = connection.execute(
+            text("SELECT record FROM audit WHERE number = :last"), {"last": last}
+        ).scalar_one()
+        connection.execute(text(change.format("replace(record, '\"at\"', '\"as\"')")), {"last": last})
+    try:
+        (fault,) = opened.audit.examine(kept).faults
+        assert (fault.kind, fault.first) == ("edited", last)
+    finally:
+        with opened.state.aside() as connection:
+            connection.execute(text(change.format(":before")), {"last": last, "before": before})
+    assert opened.audit.examine(kept).faults == ()

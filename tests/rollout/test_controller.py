@@ -1,5 +1,6 @@
 """The controller on a real registry: what it decides is applied once, whole, and told."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 
@@ -68,6 +69,11 @@ def test_a_good_version_is_promoted_step_by_step(opened: Home, clock: FakeClock)
     told = [event.decision for event in record.course.events]
     assert told == ["start", "hold", "advance", "hold", "promote"]
     assert record.course.events[-1].evidence["touched"] == 800
+    # Each decision is in the audit log, once, and looks without one are not.
+    contents = [json.loads(row.record) for row in opened.audit.rows()]
+    decided = [each["what"] for each in contents if each["what"].startswith("rollout.")]
+    assert decided == [f"rollout.{decision}" for decision in told]
+    assert contents[-2]["details"]["reason"] == record.course.events[-1].reason
     follow(opened, clock, nothing)
     assert newest(opened) == record
 

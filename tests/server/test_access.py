@@ -246,6 +246,7 @@ def walk(keyed: tuple[Path, dict[str, dict[str, str]]]) -> Walk:
                 try:
                     return await course(client, Scene(application, headers))
                 finally:
+                    await application.audit.close()
                     application.authentication.close()
                     await host.close()
 

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 from servable import __version__
 from servable.cli import (
     artifacts,
+    audit,
     bill,
     build,
     certificates,
@@ -102,6 +103,7 @@ for group in (
     generating,
     keys,
     certificates,
+    audit,
     privacy,
     bill,
     artifacts,

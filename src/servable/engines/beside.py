@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from servable.engines.auditing import Auditing
 from servable.engines.watcher_keeper import WatcherKeeper
 from servable.errors import ServableError
 from servable.logs import fields, logger
@@ -185,11 +186,11 @@ async def beside(
         started: has its result once every model was tried.
         logs: whether a watcher writes log lines to standard error.
     """
-    found = Beside(settings, figures, logs=logs)
+    found, auditing = Beside(settings, figures, logs=logs), Auditing(settings)
 
     async def follow() -> None:
         await asyncio.wait([started])
-        await found.run()
+        await asyncio.gather(found.run(), auditing.run())
 
     following = asyncio.create_task(follow())
     try:
@@ -198,3 +199,4 @@ async def beside(
         following.cancel()
         await asyncio.wait([following])
         await found.close()
+        await auditing.close()

@@ -186,6 +186,7 @@ class Tenant:
                     self._beside.run(),
                     authentication.follow(),
                     application.admission.limiter.follow(),
+                    application.audit.follow(),
                 ),
             )
         )
@@ -222,6 +223,7 @@ class Tenant:
             await self._beside.close()
         await application.host.close()
         await application.admission.limiter.close()
+        await application.audit.close()
         application.authentication.close()
 
 

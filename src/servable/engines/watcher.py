@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from servable import logs
 from servable.errors import ServableError
+from servable.security.actors import begin_acting, service
 from servable.settings import load_settings
 
 _log = logs.logger("watcher")
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
     settings = load_settings()
+    begin_acting(service("watch"))
     if told:
         logs.configure(settings.log_level, settings.log_format)
     # After the priority was lowered, because the libraries of the registry take a while to import.

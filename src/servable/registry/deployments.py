@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from servable.clock import Clock, timestamp
 from servable.errors import ConflictError, SettingInvalid
 from servable.registry import tables
+from servable.registry.audit import written
 from servable.registry.models import missing_model, resolve_version
 from servable.registry.policy import changed, read_policy, stored_policy
 from servable.registry.records import WHOLE, DeploymentRecord, Traffic
@@ -116,7 +117,7 @@ class Deployments:
         if default:
             connection.execute(update(tables.deployments).values(is_default=False))
         by_hand = f"Version {version} was deployed by hand."
-        cancel(connection, model, by_hand if traffic == WHOLE else _DIVIDED, now)
+        cancel(connection, model, by_hand if traffic == WHOLE else _DIVIDED, self._clock)
         if present is None:
             _begin(connection, values | {"model": model, "version": version, "since": now})
         else:
@@ -124,7 +125,10 @@ class Deployments:
                 previous = [*present.previous, present.version][-REMEMBERED:]
                 values |= {"version": version, "previous": previous, "since": now}
             _change(connection, model, values)
-        return _existing(connection, model)
+        after = _existing(connection, model)
+        before = 0 if present is None else present.version
+        written(connection, self._clock, "deploy", **_told(after), policy=after.policy, before=before)
+        return after
 
     def divide(
         self, model: str, traffic: Traffic, *, rollout: int = 0, connection: Connection | None = None
@@ -151,11 +155,12 @@ class Deployments:
         _existing(connection, model)
         for version in traffic.versions:
             resolve_version(connection, model, version)
-        now = timestamp(self._clock.now())
-        cancel(connection, model, _DIVIDED, now, but=rollout)
+        cancel(connection, model, _DIVIDED, self._clock, but=rollout)
         stored = msgspec.to_builtins(traffic)
         _change(connection, model, {"traffic": stored, "generation": current_change(connection)})
-        return _existing(connection, model)
+        after = _existing(connection, model)
+        written(connection, self._clock, "traffic.divide", **_told(after), rollout=rollout)
+        return after
 
     def rollback(self, model: str) -> DeploymentRecord:
         """Go back to the version that was served before; a second time goes back one more.
@@ -169,10 +174,10 @@ class Deployments:
         """
         with self._state.writing() as connection:
             present = _existing(connection, model)
-            cancel(connection, model, "It was rolled back by hand.", timestamp(self._clock.now()))
+            cancel(connection, model, "It was rolled back by hand.", self._clock)
             if present.traffic != WHOLE:
                 _change(connection, model, {"traffic": {}, "generation": current_change(connection)})
-                return _existing(connection, model)
+                return self._rolled_back(connection, present)
             if not present.previous:
                 raise ConflictError(
                     f"Nothing was deployed as {model} before version {present.version}, so there is nothing "
@@ -185,7 +190,12 @@ class Deployments:
                 "generation": current_change(connection),
             }
             _change(connection, model, values)
-            return _existing(connection, model)
+            return self._rolled_back(connection, present)
+
+    def _rolled_back(self, connection: Connection, before: DeploymentRecord) -> DeploymentRecord:
+        after = _existing(connection, before.model)
+        written(connection, self._clock, "rollback", **_told(after), before=before.version)
+        return after
 
     def undeploy(self, model: str) -> DeploymentRecord:
         """Serve a model no longer. A rollout of it that goes on is cancelled.
@@ -199,8 +209,9 @@ class Deployments:
         """
         with self._state.writing() as connection:
             present = _existing(connection, model)
-            cancel(connection, model, "The model is served no longer.", timestamp(self._clock.now()))
+            cancel(connection, model, "The model is served no longer.", self._clock)
             connection.execute(delete(tables.deployments).where(tables.deployments.c.model == model))
+            written(connection, self._clock, "undeploy", **_told(present))
             return present
 
     def set_default(self, model: str | None) -> None:
@@ -215,6 +226,13 @@ class Deployments:
             if model is not None:
                 _existing(connection, model)
                 _change(connection, model, {"is_default": True, "generation": current_change(connection)})
+            written(connection, self._clock, "default.set", model=model or "")
+
+
+def _told(record: DeploymentRecord) -> dict[str, Any]:
+    """What the audit log says of a deployment."""
+    told = {"model": record.model, "version": record.version, "default": record.default}
+    return told if record.traffic == WHOLE else {**told, "traffic": msgspec.to_builtins(record.traffic)}
 
 
 def _check(traffic: Traffic) -> None:

@@ -4,13 +4,14 @@ Whoever finds something out replaces what was found before; servers show it in `
 ``status``. Servers read them with ``findings_reader``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from servable.clock import Clock, timestamp
 from servable.registry import tables
+from servable.registry.audit import written
 from servable.registry.records import Finding
 from servable.registry.state import State
 
@@ -26,13 +27,22 @@ class Findings:
         self._state = state
         self._clock = clock
 
-    def put(self, model: str, kind: str, values: Mapping[int, Mapping[str, Any]]) -> None:
+    def put(
+        self,
+        model: str,
+        kind: str,
+        values: Mapping[int, Mapping[str, Any]],
+        *,
+        told: Sequence[str] = (),
+    ) -> None:
         """Replace everything of one kind that is known of a model; servers look again soon.
 
         Args:
             model: its name.
             kind: what it is about.
             values: by version; versions that are not in it have none any more.
+            told: names of values of which changes are told in the audit log, as changes of what somebody
+                decided are, and findings of measurements are not.
         """
         now = timestamp(self._clock.now())
         found = tables.findings
@@ -41,9 +51,29 @@ class Findings:
             for version, value in values.items()
         ]
         with self._state.writing() as connection:
+            if told:
+                self._tell(connection, model, kind, values, told)
             connection.execute(delete(found).where(found.c.model == model, found.c.kind == kind))
             if rows:
                 connection.execute(insert(found), rows)
+
+    def _tell(
+        self,
+        connection: Connection,
+        model: str,
+        kind: str,
+        values: Mapping[int, Mapping[str, Any]],
+        told: Sequence[str],
+    ) -> None:
+        found = tables.findings
+        rows = connection.execute(
+            select(found.c.version, found.c.value).where(found.c.model == model, found.c.kind == kind)
+        ).all()
+        before = {row.version: {name: row.value.get(name) for name in told} for row in rows}
+        after = {version: {name: value.get(name) for name in told} for version, value in values.items()}
+        if before != after:
+            details = {str(version): value for version, value in after.items()}
+            written(connection, self._clock, f"{kind}.set", model=model, values=details)
 
     def of(self, kind: str, model: str | None = None) -> tuple[Finding, ...]:
         """Everything of one kind, by model and version.

@@ -12,6 +12,7 @@ from servable.artifact.package import Package, digest_of, open_package, read_sig
 from servable.artifact.signature import Signature
 from servable.clock import Clock, SystemClock
 from servable.errors import ConflictError, FileMissing, ServableError, StorageFailed
+from servable.registry.audit import Audit
 from servable.registry.blobs import PackageStore
 from servable.registry.deployments import Deployments
 from servable.registry.findings import Findings
@@ -39,6 +40,7 @@ class Home:
         rollouts: changes of versions in steps.
         leases: who may act alone.
         keys: API keys.
+        audit: who changed what.
         subjects: data keys of those whom captured rows are about.
         quotas: what was taken out of those of the keys.
     """
@@ -53,6 +55,7 @@ class Home:
         self.rollouts = Rollouts(state, clock)
         self.leases = Leases(state, clock)
         self.keys = Keys(state, clock)
+        self.audit = Audit(state, clock, path)
         self.subjects = Subjects(state, clock)
         self.quotas = Quotas(state)
 

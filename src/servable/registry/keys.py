@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 
 from servable.clock import Clock, timestamp
 from servable.errors import ConflictError, InputError, NotFoundError
 from servable.registry import tables
+from servable.registry.audit import written
 from servable.registry.keys_reader import record_of
 from servable.registry.state import State
 from servable.security.keys import KeyRecord, new_key
@@ -73,7 +74,9 @@ class Keys:
                     f"There is a key {name} already; replace it with: servable keys rotate {name}, or choose "
                     "another name."
                 )
-            return _made(connection, KeyTerms(name, tuple(scopes), limits), now, _end(now, lasting))
+            made = _made(connection, KeyTerms(name, tuple(scopes), limits), now, _end(now, lasting))
+            written(connection, self._clock, "keys.create", **_told(made.record))
+            return made
 
     def rotate(self, name: str, overlap: timedelta, lasting: timedelta | None = None) -> MadeKey:
         """Make a key in place of the active ones of its name, with their limits; they stay valid for a while.
@@ -101,9 +104,14 @@ class Keys:
             for key in old:
                 kept = min(key.expires_at or last, last)
                 connection.execute(update(tables.keys).where(_COLUMNS.id == key.id).values(expires_at=kept))
-            return _made(
+            made = _made(
                 connection, KeyTerms(newest.name, newest.scopes, newest.limits), now, _end(now, lasting)
             )
+            before = [key.id for key in old]
+            written(
+                connection, self._clock, "keys.rotate", **_told(made.record), before=before, valid_to=last
+            )
+            return made
 
     def revoke(self, name: str) -> tuple[KeyRecord, ...]:
         """Make keys invalid, within a second on every running server.
@@ -125,6 +133,9 @@ class Keys:
             living = [key for key in found if not key.revoked_at]
             for key in living:
                 connection.execute(update(tables.keys).where(_COLUMNS.id == key.id).values(revoked_at=now))
+            if living:
+                ids = [key.id for key in living]
+                written(connection, self._clock, "keys.revoke", key=found[-1].name, ids=ids)
             return tuple(key._replace(revoked_at=now) for key in living)
 
     def all(self) -> tuple[KeyRecord, ...]:
@@ -145,6 +156,12 @@ def _made(connection: Connection, terms: KeyTerms, now: datetime, end: datetime 
     }
     connection.execute(insert(tables.keys).values(values))
     return MadeKey(record, made.text)
+
+
+def _told(record: KeyRecord) -> dict[str, Any]:
+    """What the audit log says of a key."""
+    scopes = [str(scope) for scope in record.scopes]
+    return {"key": record.name, "id": record.id, "scopes": scopes, "expires_at": record.expires_at}
 
 
 def _named(connection: Connection, name: str) -> tuple[KeyRecord, ...]:

@@ -9,6 +9,7 @@ from servable.artifact.manifest import Manifest
 from servable.clock import Clock, timestamp
 from servable.errors import ModelNotFound, NotFoundError, VersionNotFound
 from servable.registry import tables
+from servable.registry.audit import written
 from servable.registry.records import AliasRecord, ModelRecord, RevisionRecord, VersionRecord
 from servable.registry.references import Reference, checked_alias, checked_name, parse_reference
 from servable.registry.state import State
@@ -109,6 +110,7 @@ class Models:
         values = {field: getattr(record, field) for field in record.__struct_fields__}
         connection.execute(insert(tables.versions).values(values))
         _remember(connection, record, now, "created")
+        written(connection, self._clock, "version.create", **_told(record), framework=record.framework)
         return record
 
     def replace_package(
@@ -157,6 +159,9 @@ class Models:
         )
         after = _resolve(connection, Reference(model, version))
         _remember(connection, after, timestamp(self._clock.now()), reason)
+        written(
+            connection, self._clock, "version.replace", **_told(after), before=before.package, reason=reason
+        )
         return after
 
     def history(self, model: str, version: int) -> tuple[RevisionRecord, ...]:
@@ -192,6 +197,7 @@ class Models:
             _delete_alias(connection, model, alias)
             values = {field: getattr(record, field) for field in record.__struct_fields__}
             connection.execute(insert(tables.aliases).values(values))
+            written(connection, self._clock, "alias.set", model=model, alias=alias, version=version)
         return record
 
     def remove_alias(self, model: str, alias: str) -> None:
@@ -203,6 +209,7 @@ class Models:
         with self._state.writing() as connection:
             if _delete_alias(connection, model, alias) == 0:
                 raise VersionNotFound(f"The model {model} has no alias {alias!r}; nothing was removed.")
+            written(connection, self._clock, "alias.remove", model=model, alias=alias)
 
     def aliases(self, model: str) -> tuple[AliasRecord, ...]:
         """The aliases of a model, by name; empty when there are none."""
@@ -220,6 +227,16 @@ def resolve_version(connection: Connection, model: str, version: int) -> Version
         VersionNotFound: it has no such version.
     """
     return _resolve(connection, Reference(model, version))
+
+
+def _told(record: VersionRecord) -> dict[str, Any]:
+    """What the audit log says of a version."""
+    return {
+        "model": record.model,
+        "version": record.version,
+        "revision": record.revision,
+        "package": record.package,
+    }
 
 
 def missing_model(connection: Connection, name: str) -> NotFoundError:

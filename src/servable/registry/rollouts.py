@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from servable.clock import Clock, timestamp
 from servable.errors import ConflictError, NotFoundError
 from servable.registry import tables
+from servable.registry.audit import written
 from servable.registry.rollout_records import (
     CANCELLED,
     RUNNING,
@@ -98,13 +99,15 @@ class Rollouts:
                 record=stored(record.course),
             )
         ).inserted_primary_key
-        return msgspec.structs.replace(
+        begun = msgspec.structs.replace(
             record, id=int(number[0]) if number else 0, state=RUNNING, started_at=now, ended_at=""
         )
+        written(connection, self._clock, "rollout.start", **_told(begun))
+        return begun
 
     def save(self, record: RolloutRecord, connection: Connection) -> None:
         """Replace the state, the end and the course of a rollout."""
-        _save(connection, record)
+        _save(connection, record, self._clock)
 
     def evidence(self, number: int, connection: Connection | None = None) -> tuple[Evidence, ...]:
         """What every server counted for a rollout, by server and version.
@@ -156,31 +159,51 @@ def going_on(connection: Connection, model: str) -> RolloutRecord | None:
     return None if row is None else _record(row)
 
 
-def cancel(connection: Connection, model: str, reason: str, now: str, but: int = 0) -> None:
+def cancel(connection: Connection, model: str, reason: str, clock: Clock, but: int = 0) -> None:
     """End the rollout of a model, if there is one, because a person decided otherwise.
 
     Args:
         connection: the transaction in which that is written.
         model: the model.
         reason: one sentence.
-        now: ISO 8601 in UTC.
+        clock: what dates it.
         but: the number of one that stays.
     """
     record = going_on(connection, model)
     if record is None or record.id == but:
         return
+    now = timestamp(clock.now())
     course = record.course.told(Event(at=now, decision="cancel", step=record.course.step, reason=reason))
     course = msgspec.structs.replace(course, weights={})
-    _save(connection, msgspec.structs.replace(record, state=CANCELLED, ended_at=now, course=course))
+    _save(connection, msgspec.structs.replace(record, state=CANCELLED, ended_at=now, course=course), clock)
 
 
-def _save(connection: Connection, record: RolloutRecord) -> None:
+def _save(connection: Connection, record: RolloutRecord, clock: Clock) -> None:
     table = tables.rollouts
+    before = connection.execute(select(table.c.record).where(table.c.id == record.id)).scalar_one_or_none()
+    known = read_course(before).events[-1:] if before is not None else ()
+    # Looks at the evidence are saved as well; only what is decided is told.
+    if record.course.events[-1:] != known:
+        written(connection, clock, f"rollout.{record.course.events[-1].decision}", **_told(record))
     connection.execute(
         update(table)
         .where(table.c.id == record.id)
         .values(state=record.state, ended_at=record.ended_at, record=stored(record.course))
     )
+
+
+def _told(record: RolloutRecord) -> dict[str, Any]:
+    """What the audit log says of a rollout: where it stands and its newest decision."""
+    told = {
+        "rollout": record.id,
+        "model": record.model,
+        "kind": record.kind,
+        "champion": record.champion,
+        "challenger": record.challenger,
+        "state": record.state,
+    }
+    events = record.course.events[-1:]
+    return told | {"step": events[0].step, "reason": events[0].reason} if events else told
 
 
 def _forget(connection: Connection, model: str) -> None:

@@ -6,6 +6,8 @@ from servable.registry.findings import Findings
 
 #: The kind under which findings keep it, for the model as a whole.
 SCHEDULE = "schedule"
+#: What of it the audit log tells; the next moment changes with every turn.
+_PLAN = ("cron", "timezone", "every_s")
 
 
 class ScheduleRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +33,7 @@ def keep_schedule(findings: Findings, model: str, record: ScheduleRecord | None)
         StorageFailed: the database does not answer.
         StorageFull: no space left.
     """
-    findings.put(model, SCHEDULE, {} if record is None else {0: msgspec.to_builtins(record)})
+    findings.put(model, SCHEDULE, {} if record is None else {0: msgspec.to_builtins(record)}, told=_PLAN)
 
 
 def schedules(findings: Findings) -> dict[str, ScheduleRecord]:

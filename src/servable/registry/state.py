@@ -244,6 +244,8 @@ def _sqlite_connected(connection: Any, record: object) -> None:
     """Set what durability and integrity rest on, and see that it was taken."""
     # The driver would begin transactions by itself and late; with None it leaves that to the event below.
     connection.isolation_level = None
+    # Somebody may have written what is no text, into the audit log for instance; its reader tells of it.
+    connection.text_factory = lenient_text
     for pragma, (wanted, expected) in PRAGMAS.items():
         got = _pragma(connection, pragma, wanted)
         if got != expected:
@@ -251,6 +253,11 @@ def _sqlite_connected(connection: Any, record: object) -> None:
                 f"SQLite keeps {pragma} at {got} where {wanted} is needed, so nothing written would be safe; "
                 "put the home on a local disk."
             )
+
+
+def lenient_text(data: bytes) -> str:
+    """What SQLite holds as a text, whether or not it is one."""
+    return data.decode("utf-8", "replace")
 
 
 def _pragma(connection: Any, pragma: str, wanted: str) -> Any:

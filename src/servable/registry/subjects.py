@@ -13,12 +13,15 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from servable.clock import Clock
 from servable.registry import tables
+from servable.registry.audit import written
 from servable.registry.policy import read_policy
 from servable.registry.state import State
 
 _KEYS, _ERASURES = tables.subject_keys.c, tables.erasures.c
 #: Most values of one statement.
 _AT_ONCE = 500
+#: Most subjects that one record of the audit log names, by their ids.
+_TOLD = 100
 
 
 class Known(NamedTuple):
@@ -113,6 +116,9 @@ class Subjects:
             ]
             for part in _parts(rows):
                 connection.execute(insert(tables.erasures), part)
+            named = list(dict.fromkeys(subjects))
+            details = {"subjects": named[:_TOLD], "count": len(named), "keys": gone}
+            written(connection, self._clock, "privacy.erase", **details)
             return gone
 
     def forget_before(self, day: datetime) -> int:

@@ -25,6 +25,8 @@ from servable.registry.records import HEAD
 __all__ = [
     "HEAD",
     "aliases",
+    "audit",
+    "audit_checkpoints",
     "changes",
     "deployments",
     "erasures",
@@ -195,6 +197,24 @@ quota_use = Table(
     Column("name", String(128), primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("taken", BigInteger, nullable=False),
+)
+
+# The audit log: records in their canonical form, each with the hash of it and all before it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("record", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+# Signed statements of how many records there were and what the last hash was.
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("size", Integer, nullable=False),
+    Column("note", Text, nullable=False),
 )
 
 # Data keys of the subjects of captured rows, wrapped and in hexadecimal; a subject is named by a keyed hash.

@@ -20,6 +20,21 @@ _VERBS: dict[Need, str] = {
 }
 
 
+class Hidden(ModelNotFound):
+    """A model that the caller must not know of; in all that is said like one that is not there.
+
+    Args:
+        message: as it is said of a model that is not there.
+        need: what the caller wanted to do.
+        model: its name, for the audit log.
+    """
+
+    def __init__(self, message: str, need: str, model: str) -> None:
+        super().__init__(message)
+        self.need = need
+        self.model = model
+
+
 class Caller:
     """A caller whose key was checked. Belongs to one event loop.
 
@@ -27,13 +42,17 @@ class Caller:
         name: who it is, for the log.
         scopes: what it may do.
         limits: how much; they hold for all callers of its name together.
+        kind: by what it was told, for the audit log: ``key``, ``token`` or ``certificate``.
     """
 
-    __slots__ = ("_known", "_scopes", "limits", "name")
+    __slots__ = ("_known", "_scopes", "kind", "limits", "name")
 
-    def __init__(self, name: str, scopes: Iterable[Scope], limits: Limits = NO_LIMITS) -> None:
+    def __init__(
+        self, name: str, scopes: Iterable[Scope], limits: Limits = NO_LIMITS, kind: str = "key"
+    ) -> None:
         self.name = name
         self.limits = limits
+        self.kind = kind
         self._scopes = tuple(scopes)
         #: Answers that were given before, about models that exist, so that there is an end to them.
         self._known: dict[tuple[Need, str], bool] = {}
@@ -56,10 +75,12 @@ class Caller:
         if self.may(need, model):
             return
         if model == EVERY_MODEL:
-            raise Forbidden(f"This needs a key that may {_VERBS[need]} every model, with the scope {need}:*.")
+            every = f"This needs a key that may {_VERBS[need]} every model, with the scope {need}:*."
+            raise Forbidden(every, need, model)
         if not self.may("see", model):
-            raise self.hidden(model)
-        raise Forbidden(f"This key may not {_VERBS[need]} {model}; it needs the scope {need}:{model}.")
+            raise Hidden(self.hidden(model).message, need, model)
+        one = f"This key may not {_VERBS[need]} {model}; it needs the scope {need}:{model}."
+        raise Forbidden(one, need, model)
 
     def worded(self, error: ServableError, model: str) -> ServableError:
         """Why a model was not found, as this caller may know it.
@@ -70,8 +91,10 @@ class Caller:
         """
         if allowed(self._scopes, "see", EVERY_MODEL):
             return error
-        if isinstance(error, ModelNotFound) or not model or not allowed(self._scopes, "see", model):
+        if isinstance(error, ModelNotFound) or not model:
             return self.hidden(model)
+        if not allowed(self._scopes, "see", model):
+            return Hidden(self.hidden(model).message, "see", model)
         return error
 
     def hidden(self, model: str) -> ServableError:

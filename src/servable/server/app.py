@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from servable.errors import MethodNotAllowed, RouteNotFound, ServableError, Unauthenticated
+from servable.errors import AccessError, MethodNotAllowed, RouteNotFound, ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
-from servable.security.callers import NOBODY
+from servable.security.actors import begin_acting
+from servable.security.callers import NOBODY, Hidden
 from servable.security.certificates import NO_PEER
 from servable.server import checks as check
+from servable.server.addresses import Addresses
 from servable.server.admission import Admission
+from servable.server.audit import ServerAudit, actor_of
 from servable.server.authentication import Authentication
 from servable.server.cycle import ADMITTED, split_target
 from servable.server.desk import CALLER, COUNTED, Desk
@@ -83,7 +86,8 @@ class Application:
         link = link or NoLink()
         #: The door that every request passes.
         self.admission = Admission(settings, self.authentication, Limiter(settings, link.limits))
-        self._desk = Desk(host, settings, version, link, lambda: self.ready)
+        self.audit = ServerAudit(settings, self.authentication)
+        self._desk = Desk(host, settings, version, link, self.audit, lambda: self.ready)
         self._calls: Calls | None = None
         self._preparing: asyncio.Future[None] | None = None
         #: Every address for predictions.
@@ -93,6 +97,7 @@ class Application:
         self.routes: tuple[Route, ...] = tuple(every)
         self._signs = frozenset(route.path for route in every if isinstance(route, OpenRoute))
         self._router = Router(every, redirect_slashes=False)
+        self.audit.addresses = Addresses(self.doors, every, self._methods)
         self._table: Table | None = None
         self._known: dict[bytes, tuple[Live | Cold | Split, Door]] = {}
         self._ids = RequestIds()
@@ -263,6 +268,10 @@ class Application:
             self._load_calls()
         return cast("Calls", self._calls).open(carrier, number, request)
 
+    def _methods(self) -> frozenset[bytes]:
+        """The addresses of gRPC; none before the first call."""
+        return frozenset() if self._calls is None else self._calls.addresses
+
     def admits(self, request: HttpRequest) -> bool:
         """Whether the caller is let in still; see ``http.Handler``."""
         if request.caller is NOBODY:
@@ -290,6 +299,8 @@ class Application:
         told = problem(error, request_id, style)
         if not counted:
             self.host.metrics.reject(told.code)
+        if isinstance(error, AccessError | Hidden):
+            self.audit.denied(error, *reply.asked())
         if not isinstance(error, ServableError):
             _log.error("a request failed inside", extra=fields(request_id=request_id), exc_info=error)
         own = (b"x-request-id", request_id.encode("ascii"))
@@ -312,7 +323,9 @@ class Application:
             await _not_http(scope, receive, send)
             return
         request, admitted = _request_of(scope)
-        reply = AsgiReply(self, send, request, head_only=scope["method"] == "HEAD")
+        reply = AsgiReply(
+            self, send, request, head_only=scope["method"] == "HEAD", client=scope.get("client")
+        )
         request_id = self._ids.of(request.headers)
         state: dict[str, Any] = {"request_id": request_id}
         try:
@@ -320,6 +333,7 @@ class Application:
             if not admitted:
                 self.admission.admit(request, self._is_sign)
             state[CALLER] = request.caller
+            begin_acting(actor_of(request.caller, reply.asked()[1]))
             await request.ticket.granted()
             asked = asked_for(split_target(request.target)[0], request.headers, self.doors)
             if asked is not None:

@@ -12,7 +12,7 @@ import binascii
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -116,7 +116,8 @@ class KeyAuthentication:
         if known is None:
             known = self._found(given, head)
         if known[1] <= self._now():
-            raise Unauthenticated(shown=True, browser=_from_browser(head))
+            key = shown(_key_in(given, head)[0])
+            raise Unauthenticated(shown=True, browser=_from_browser(head), key=key.id if key else "")
         return known[0]
 
     def _found(self, given: bytes, head: Head) -> tuple[Caller, float]:
@@ -129,7 +130,7 @@ class KeyAuthentication:
         elif parts is None:
             found = self._tokens.found(text)
         if found is None:
-            raise Unauthenticated(shown=True, browser=_from_browser(head))
+            raise Unauthenticated(shown=True, browser=_from_browser(head), key=parts.id if parts else "")
         if lasting and found[1] > self._now():
             self._remember(given, found)
         return found
@@ -191,6 +192,26 @@ class Authentication:
             if open_to_all:
                 return NOBODY
             raise
+
+    def reason(self, key: str, at: float) -> dict[str, str]:
+        """Why a key was refused, for the audit log. Safe to call from any thread.
+
+        Args:
+            key: its public id, ``?`` for what has none; empty where nothing was shown.
+            at: when it was shown, in seconds since 1970.
+        """
+        if not key:
+            return {"reason": "no key"}
+        record = next((record for record in self._records if record.id == key), None)
+        if record is None:
+            return {"reason": "unknown key"}
+        state = record.state(datetime.fromtimestamp(at, UTC))
+        # Of a revoked or expired one it is not known whether the secret was right.
+        return {
+            "reason": "wrong secret" if state == "active" else f"{state} key",
+            "key": record.name,
+            "id": key,
+        }
 
     async def follow(self) -> None:
         """Follow changes of keys, tokens and certificates until cancelled."""

@@ -73,7 +73,7 @@ class MappedCertificates:
             if len(known) >= _KNOWN:
                 known.clear()
             scopes = granted(self._file.grants, peer.names)
-            known[peer.names] = Caller(peer.names[0][:128], scopes) if scopes else None
+            known[peer.names] = Caller(peer.names[0][:128], scopes, kind="certificate") if scopes else None
         return known[peer.names]
 
     def look(self) -> bool:

@@ -20,7 +20,7 @@ from servable.security.certificates import NO_PEER
 from servable.server.certificates import peer_at
 from servable.server.cycle import Cycle
 from servable.server.filling import BodyFiller, worth_lending
-from servable.server.http import Exchange, Headers, HttpRequest, address_of, head_bytes
+from servable.server.http import Exchange, Headers, HttpRequest, address_of, client_of, head_bytes
 from servable.server.reader import BODY, HEAD, IDLE, RequestReader
 from servable.server.shared import Shared
 from servable.server.upgrading import become_http2
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
         """A client came."""
         self._transport = cast(asyncio.Transport, transport)
         self._peer = peer_at(transport)
-        self._address = address_of(transport)
+        self._address = address_of(client_of(transport))
         if not self._shared.opened(self):
             # Beyond the limit it ends at once, so that those before it stay usable.
             self._deaf = True
@@ -217,11 +217,10 @@ class Connection(asyncio.Protocol):
         shared = self._shared
         exchange = shared.application.handle(request, self)
         if exchange is None:
-            client = self._transport.get_extra_info("peername")
             addresses = {
                 "server": shared.server,
                 "scheme": shared.scheme,
-                "client": client[:2] if isinstance(client, tuple) else None,
+                "client": client_of(self._transport),
             }
             self._cycle = Cycle(request, self, shared.application, addresses)
             self._cycle.start()
@@ -287,6 +286,10 @@ class Connection(asyncio.Protocol):
             )
         )
         self._answered(keep=keep)
+
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request that is answered, and whose it is."""
+        return self._current, address_of(client_of(self._transport))
 
     def fail(self, error: BaseException, request_id: str) -> None:
         """A prediction that came to nothing."""

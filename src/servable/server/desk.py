@@ -21,6 +21,7 @@ from servable.protocols.compression import decompress
 from servable.security.callers import Caller
 from servable.security.scopes import Need
 from servable.server import checks as check
+from servable.server.audit import ServerAudit
 from servable.server.known import KnownFindings
 from servable.server.workers import Link
 from servable.serving.answer import answer
@@ -45,17 +46,26 @@ class Desk:
         settings: limits.
         version: of Servable.
         link: to the other processes of the server, whose figures belong to the sum.
+        audit: records what callers change.
         ready: says whether new requests should be sent here.
 
     Attributes:
+        audit: as given.
         host: as given.
         settings: as given.
         version: as given.
     """
 
     def __init__(
-        self, host: Host, settings: ServerSettings, version: str, link: Link, ready: Callable[[], bool]
+        self,
+        host: Host,
+        settings: ServerSettings,
+        version: str,
+        link: Link,
+        audit: ServerAudit,
+        ready: Callable[[], bool],
     ) -> None:
+        self.audit = audit
         self.host = host
         self.settings = settings
         self.version = version
@@ -166,9 +176,12 @@ class Desk:
             Its name.
 
         Raises:
+            AuditFailed: it cannot be recorded, and was not done.
             ServableError: as ``find`` and ``serving.changes.change``, here or in another process.
         """
-        model = self.find(caller, reference, "deploy").model
+        found = self.find(caller, reference, "deploy")
+        model, version = found.model, found.version
+        await self.audit.change("model.load" if load else "model.unload", model=model, version=version)
         await change(self.host, reference, load)
         await self._link.change(reference, load)
         return model

@@ -87,6 +87,10 @@ class Reply(Protocol):
         """Why there is no prediction."""
         ...
 
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request that is answered, and the address of its caller; empty when that is not known."""
+        ...
+
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other whole answer.
 
@@ -108,6 +112,20 @@ class Exchange(Protocol):
     def cancel(self) -> None:
         """The caller left."""
         ...
+
+
+def client_of(transport: asyncio.BaseTransport) -> tuple[Any, ...] | None:
+    """The other end of a connection, as the ASGI scope says it; None where it is not known, or gone."""
+    try:
+        client = transport.get_extra_info("peername")
+    except OSError:
+        return None
+    return client[:2] if isinstance(client, tuple) else None
+
+
+def address_of(client: Any) -> str:
+    """The address in what a transport or an ASGI scope says of the other end; empty for none."""
+    return str(client[0]) if isinstance(client, tuple | list) and client else ""
 
 
 class Handler(Protocol):
@@ -215,15 +233,13 @@ class PlainReply:
         """A prediction that came to nothing."""
         self.application.refuse(error, self, request_id, counted=True, style=self.request.style)
 
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request, and whose it is; see ``Reply``."""
+        raise NotImplementedError
+
     def respond(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """Any other whole answer; see ``Reply``."""
         raise NotImplementedError
-
-
-def address_of(transport: asyncio.BaseTransport) -> str:
-    """The address of the client at the other end; empty when it has none."""
-    client = transport.get_extra_info("peername")
-    return str(client[0]) if isinstance(client, tuple) else ""
 
 
 class Dates:

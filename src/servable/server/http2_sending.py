@@ -6,7 +6,7 @@ from typing import Any
 import zttp
 
 from servable.server.certificates import peer_at
-from servable.server.http import Headers, address_of
+from servable.server.http import Headers, address_of, client_of
 from servable.server.http2_stream import INTERNAL_ERROR, Stream
 from servable.server.shared import Shared
 from servable.tensors import Body
@@ -57,7 +57,7 @@ class Sending:
         self._shared = shared
         self._transport = transport
         self._peer = peer_at(transport)
-        self.address = address_of(transport)
+        self.address = address_of(client_of(transport))
         self._loop = asyncio.get_running_loop()
         self._protocol = zttp.Connection(zttp.SERVER, zttp.HTTP2)
         self._streams: dict[int, Stream] = {}
@@ -97,12 +97,11 @@ class Sending:
     @property
     def addresses(self) -> dict[str, Any]:
         """What the ASGI scope says of the connection."""
-        client = self._transport.get_extra_info("peername")
         return {
             "http_version": "2",
             "server": self._shared.server,
             "scheme": self._shared.scheme,
-            "client": client[:2] if isinstance(client, tuple) else None,
+            "client": client_of(self._transport),
         }
 
     # ------------------------------------------------------------------ what goes

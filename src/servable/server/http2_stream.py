@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from servable.errors import RequestTimeout
 from servable.server.checks import too_large
 from servable.server.cycle import Cycle
-from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply
+from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply, address_of
 from servable.settings import ServerSettings
 from servable.tensors import Body
 
@@ -127,6 +127,10 @@ class Stream:
     def writable(self) -> None:
         """The client has caught up."""
 
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request that is answered, and whose it is."""
+        return self.request, address_of(self.carrier.addresses["client"])
+
     def closing(self) -> None:
         """The server goes down; what has nothing to do ends."""
 
@@ -155,6 +159,7 @@ class HttpStream(PlainReply, Stream):
 
     #: A body of unknown length needs no chunks: the frames say where it ends.
     chunks = False
+    asked = Stream.asked
 
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest) -> None:
         super().__init__(carrier, number, request)

@@ -154,6 +154,7 @@ class ServerLife:
                 self._authentication.follow(),
                 self._certificate.follow(),
                 self.application.admission.limiter.follow(),
+                self.application.audit.follow(),
             )
             _log.info("ready" if self.host.ready else "started", extra=fields(url=self.url))
             if started is not None and not started.done():
@@ -201,6 +202,7 @@ class ServerLife:
                 await following
         await self.host.close()
         await self.application.admission.limiter.close()
+        await self.application.audit.close()
         self._authentication.close()
         _log.info("stopped", extra=fields(requests=requests(self.host.metrics.snapshot())))
 

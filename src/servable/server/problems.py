@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "deadline_exceeded": 504,
     "model_died": 503,
     "server_stopping": 503,
+    "audit_failed": 503,
     "model_failed": 500,
     "internal_error": 500,
 }

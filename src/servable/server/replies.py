@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from servable.server.checks import too_large
-from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply
+from servable.server.http import Exchange, Handler, Headers, HttpRequest, PlainReply, address_of
 from servable.server.mounts import Receive
 
 _BODILESS = frozenset({204, 304})
@@ -18,10 +18,14 @@ class AsgiReply(PlainReply):
         send: of ASGI.
         request: that is answered.
         head_only: whether the answer has no body, as HEAD wants it.
+        client: what the scope says of the caller.
     """
 
-    def __init__(self, application: Handler, send: Any, request: HttpRequest, *, head_only: bool) -> None:
+    def __init__(
+        self, application: Handler, send: Any, request: HttpRequest, *, head_only: bool, client: Any = None
+    ) -> None:
         self.application = application
+        self._client = client
         self._send = send
         self._head_only = head_only
         self.request = request
@@ -38,6 +42,10 @@ class AsgiReply(PlainReply):
         if not self._messages.done():
             content = b"" if self._head_only else body
             self._messages.set_result((start, {"type": "http.response.body", "body": content}))
+
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The request that is answered, and whose it is."""
+        return self.request, address_of(self._client)
 
     async def sent(self, exchange: Exchange | None, receive: Receive | None = None) -> None:
         """Wait for the answer and send it. Cancelling this cancels the exchange.

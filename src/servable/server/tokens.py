@@ -102,7 +102,7 @@ class SignedTokens:
             verified = verify(text, head, self._keys, self._rules)
         except Unauthenticated:
             return None
-        return Caller(verified.name, verified.scopes), verified.until
+        return Caller(verified.name, verified.scopes, kind="token"), verified.until
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Load keys in a thread of their own when it is time."""

@@ -79,6 +79,7 @@ def feedback(
             Line(record.model, row.request_id, row.row, row.outcome, row.reward, at + index, row.observed_at)
             for index, row in enumerate(rows)
         ]
+        place.audit.record("feedback", model=record.model, count=len(rows))
         store = TrafficStore(place.path, keys=place.subjects)
         FeedbackKeeper(store).keep(record.model, f"file-{uuid.uuid4().hex}", table_of(lines), now)
         return FeedbackOutcome(model=record.model, accepted=len(rows), where=str(place.path))

@@ -5,9 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from servable.errors import ServableError
+from servable.logs import fields, logger
+from servable.registry.audit_ship import ship
 from servable.registry.home import Home, open_home
 from servable.settings import load_settings
 from servable.workflows.signers import NO_SIGNER, Signer
+
+_log = logger("audit")
 
 
 class Destination(NamedTuple):
@@ -48,3 +53,15 @@ def opened(home: str | Path | None, *, create: bool = False) -> Iterator[Home]:
         blob_url=settings.blob_url,
     ) as found:
         yield found
+        _checkpointed(found, settings.audit_ship)
+
+
+def _checkpointed(home: Home, where: str) -> None:
+    """Sign the audit log when that is due, where it is signed at all; what was done stays done without."""
+    try:
+        if home.audit.key.exists:
+            note = home.audit.checkpoint_if_due()
+            if note:
+                ship(note, where)
+    except ServableError as error:
+        _log.warning("no checkpoint of the audit log was made", extra=fields(reason=error.message))

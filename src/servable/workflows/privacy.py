@@ -100,6 +100,9 @@ def export_subject(
         raise SettingInvalid(f"{target.name} is neither .jsonl nor .parquet; name one such as person.jsonl.")
     with opened(home) as place:
         store = TrafficStore(place.path, keys=place.subjects)
+        named = subjects or (msgspec.json.encode(where, order="sorted").decode(),)
+        ids = list(map(store.secret().subject_id, named))
+        place.audit.record("privacy.export", subjects=ids[:100], count=len(ids))
         settle_orphans(store)
         found: list[Any] = []
         counts = {"predictions": 0, "feedback": 0}

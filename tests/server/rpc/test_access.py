@@ -1,5 +1,6 @@
 """Every method of gRPC against every kind of key, and keys that come and go while a server runs."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -271,3 +272,23 @@ def test_the_client_takes_the_key_of_the_environment(scene: Scene, monkeypatch: 
         servable.status(url=scene.url, home=scene.home)
     monkeypatch.setenv("SERVABLE_API_KEY", scene.keys["admin"])
     assert servable.status(url=scene.url, home=scene.home).reachable
+
+
+def test_refused_calls_are_recorded(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    publish_iris(home)
+    with open_home(home) as place:
+        key = place.keys.create("other", parse_scopes(["predict:other"])).text
+    with servable.serve(home=home, port=0, background=True) as server:
+        scene = Scene(home, server.url, {})
+        metadata, infer = f"/{PACKAGE}.{SERVICE}/ModelMetadata", f"/{PACKAGE}.{SERVICE}/ModelInfer"
+        assert scene.status(metadata, request_of("ModelMetadata"), None) == UNKNOWN_CALLER
+        assert scene.status(infer, request_of("ModelInfer"), key) == grpc.StatusCode.NOT_FOUND
+        assert scene.status("/nothing/Here", b"", None) == UNKNOWN_CALLER
+    with open_home(home) as place:
+        found = [json.loads(row.record) for row in place.audit.rows() if '"what":"denied"' in row.record]
+    assert [(each["who"], each["where"], each["details"]["route"]) for each in found] == [
+        ("unknown", "address:127.0.0.1", metadata),
+        ("key:other", "address:127.0.0.1", infer),
+        ("unknown", "address:127.0.0.1", "unknown"),
+    ]

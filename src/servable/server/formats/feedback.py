@@ -35,6 +35,7 @@ class _Feedback:
         try:
             rows = await self._read(body, form, outcomes)
             await self._desk.host.recorder.keep(model, rows)
+            self._desk.audit.count("feedback", model, len(rows))
         except DependencyMissing as missing:
             raise NotOffered(
                 "This server keeps no feedback, because pyarrow is not installed there."

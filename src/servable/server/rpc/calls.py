@@ -6,7 +6,9 @@ from typing import Any
 
 from servable.errors import InputError, ServableError
 from servable.protocols.base import VERSION_HEADER
+from servable.security.actors import begin_acting
 from servable.security.callers import Caller
+from servable.server.audit import actor_of
 from servable.server.checks import too_large
 from servable.server.http import Exchange, Headers, HttpRequest, PlainReply
 from servable.server.http2_stream import Carrier, Stream
@@ -42,6 +44,8 @@ class Call(PlainReply, Stream):
     """
 
     __slots__ = ("_exchange", "_parts")
+
+    asked = Stream.asked
 
     def __init__(self, carrier: Carrier, number: int, request: HttpRequest) -> None:
         super().__init__(carrier, number, request)
@@ -191,6 +195,7 @@ class UnaryCall(Call):
                     self.request.headers.get(b"grpc-encoding", b""),
                 )
                 message = await asyncio.to_thread(unpack, message, encoding, most)
+            begin_acting(actor_of(self.request.caller, self.asked()[1]))
             answer = await self._method(bytes(message), self.request.caller)
         except Exception as error:  # noqa: BLE001 - the border of the call: the caller gets a clean answer, the log the cause
             self.application.refuse(error, self, self._request_id, style=STYLE)

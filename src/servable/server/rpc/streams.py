@@ -173,6 +173,10 @@ class _Place:
         self.text = b""
         self._owner.advance()
 
+    def asked(self) -> tuple[HttpRequest, str]:
+        """The stream, and whose it is."""
+        return self._owner.asked()
+
     def fail(self, error: BaseException, request_id: str) -> None:
         """Why there is none."""
         self._owner.carrier.application.refuse(error, self, request_id, counted=True, style=STYLE)

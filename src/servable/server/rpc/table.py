@@ -53,6 +53,8 @@ class Calls:
         self._inference = Inference(application, desk, admission, OPEN_INFERENCE)
         self._tensorflow = Inference(application, desk, admission, tensorflow.SPOKEN)
         self._openers = self._table()
+        #: Of every method.
+        self.addresses = frozenset(self._openers)
 
     def open(self, carrier: Carrier, number: int, request: HttpRequest) -> Stream:
         """The stream of a call.
