@@ -247,7 +247,9 @@ def sent_to_pages(server: Server) -> Iterator[Told]:
 def sent_to_quoting(server: Server) -> Iterator[Told]:
     for x in (1.0, -1.0, NUMBER):
         row = {"word": VALUE, "x": x}
-        yield ask(server, "POST", "/models/quoting/predict", json.dumps({"input": row}).encode())
+        yield ask(
+            server, "POST", "/models/quoting/predict", json.dumps({"input": row}).encode(), x_request_id=ID
+        )
         yield ask(server, "POST", "/models/quoting/predict", json.dumps({"inputs": [row, row]}).encode())
         yield ask(server, "POST", "/v1/models/quoting:predict", json.dumps({"instances": [row]}).encode())
     # A number, but out of range of an answer in JSON.

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from servable import logs
 from servable.artifact.package import open_package
 from servable.errors import ArtifactUnreadable, ModelDied, ModelFailed, ServableError
 from servable.frameworks import lookup
@@ -276,6 +277,8 @@ def main(arguments: list[str]) -> int:
     """
     parent, *descriptors = map(int, arguments[:4])
     confine(parent)
+    # Without this Python would write what was raised with its words, which quote rows.
+    logs.configure("warning", "text")
     try:
         return _Loop(Descriptors(*descriptors)).run()
     except ModelDied as error:
