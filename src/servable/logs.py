@@ -4,11 +4,14 @@ An event is a short fixed sentence with named values::
 
     log.info("model loaded", extra=fields(model="iris"))
 
-Nothing that a caller sent is ever logged: no rows, no answers, no headers except the request id.
+Nothing that a caller sent is ever logged: no rows, no answers, no headers except the request id. That holds
+for errors, too: what a model or a library says when it fails often quotes the row, so that of an exception
+the log keeps the type and the places in the code, and never the words.
 """
 
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -29,6 +32,39 @@ def fields(**values: Any) -> dict[str, Any]:
     return {_FIELDS: values}
 
 
+def places(raised: BaseException) -> str:
+    """Where an exception came from, and those that led to it: files, lines, functions and types, no words.
+
+    Args:
+        raised: as it was caught.
+
+    Returns:
+        The lines of a traceback, without a last line break.
+    """
+    lines: list[str] = []
+    seen: set[int] = set()
+    one: BaseException | None = raised
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        if lines:
+            lines.append("which came of:")
+        lines += [line.rstrip("\n") for line in traceback.format_tb(one.__traceback__)]
+        lines.append(f"{type(one).__module__}.{type(one).__qualname__}".removeprefix("builtins."))
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    return "\n".join(lines)
+
+
+def _said(record: logging.LogRecord) -> str:
+    """What an event says. Further lines of asyncio's show the objects that it was about, rows among them."""
+    message = record.getMessage()
+    return message if record.name.startswith(ROOT) else message.partition("\n")[0]
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    raised = record.exc_info[1] if record.exc_info else None
+    return places(raised) if raised is not None else ""
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per event: ``time level logger message`` and the named values."""
 
@@ -38,11 +74,11 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _said(record),
         }
         event.update(getattr(record, _FIELDS, {}))
         if record.exc_info:
-            event["traceback"] = self.formatException(record.exc_info)
+            event["traceback"] = _traceback(record)
         return msgspec.json.encode(event, enc_hook=str).decode()
 
 
@@ -53,8 +89,8 @@ class TextFormatter(logging.Formatter):
         """The event as one line; a traceback follows on its own lines."""
         moment = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         named = "".join(f" {key}={value}" for key, value in getattr(record, _FIELDS, {}).items())
-        line = f"{moment} {record.levelname.lower():<7} {record.getMessage()}{named}".replace("\n", " ")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{moment} {record.levelname.lower():<7} {_said(record)}{named}".replace("\n", " ")
+        return f"{line}\n{_traceback(record)}" if record.exc_info else line
 
 
 def configure(level: str, form: str, stream: TextIO | None = None) -> None:

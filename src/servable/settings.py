@@ -246,6 +246,12 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     capture_days: float = _setting(
         7.0, "Days for which captured traffic and feedback are kept.", least=0.01, most=36_500
     )
+    k_anonymity: int = _setting(
+        5,
+        "Rows that a value must have to be named in profiles, signatures and reports of training.",
+        least=1,
+        most=1_000_000,
+    )
     drain_s: float = _setting(
         0.0, "Seconds to keep answering, not ready, after a stop signal.", least=0, most=3600
     )

@@ -92,30 +92,30 @@ def test_dates(value: Any, seconds: float) -> None:
 @pytest.mark.parametrize(
     ("change", "path", "expected", "got"),
     [
-        ({"age": "40"}, "input.age", "a number", 'the text "40"'),
-        ({"age": True}, "input.age", "a number", "the boolean true"),
+        ({"age": "40"}, "input.age", "a number", "a text of 2 characters"),
+        ({"age": True}, "input.age", "a number", "a boolean"),
         ({"age": None}, "input.age", "a number", "null"),
         ({"age": [1]}, "input.age", "a number", "a list of 1 value"),
         ({"age": {"a": 1}}, "input.age", "a number", "an object of 1 key"),
-        ({"age": 10**30}, "input.age", "a number within 64 bits", "the number 1e+30"),
+        ({"age": 10**30}, "input.age", "a number within 64 bits", "a whole number beyond 64 bits"),
         (
             {"job": "nurs"},
             "input.job",
             'one of "cook", "nurse" or null; did you mean "nurse"?',
-            'the text "nurs"',
+            "a text of 4 characters",
         ),
-        ({"job": 3}, "input.job", 'one of "cook", "nurse" or null', "the number 3"),
-        ({"member": 1}, "input.member", "true or false", "the number 1"),
+        ({"job": 3}, "input.job", 'one of "cook", "nurse" or null', "a whole number"),
+        ({"member": 1}, "input.member", "true or false", "a whole number"),
         (
             {"since (UTC)": "2020-13-01"},
             'input["since (UTC)"]',
             "a date (ISO 8601 text, or seconds since 1970) or null",
-            'the text "2020-13-01"',
+            "a text of 10 characters",
         ),
-        ({"grade": 1.5}, "input.grade", "one of 1, 2", "the number 1.5"),
-        ({"grade": 3}, "input.grade", "one of 1, 2", "the number 3"),
+        ({"grade": 1.5}, "input.grade", "one of 1, 2", "a number"),
+        ({"grade": 3}, "input.grade", "one of 1, 2", "a whole number"),
         ({"note": None}, "input.note", "a text", "null"),
-        ({"notes": 1}, "input.notes", "no column of this name", "the number 1"),
+        ({"notes": 1}, "input.notes", "no column of this name", "a whole number"),
         ({"note": 5 * "x"}, "", "", ""),
     ],
 )
@@ -143,7 +143,7 @@ def test_all_problems_are_named_at_once() -> None:
         "inputs[2]",
     ]
     assert found["inputs[0].jb"][0] == 'no column of this name; did you mean "job"?'
-    assert found["inputs[1][4]"] == ("one of 1, 2 (grade)", "the number 9")
+    assert found["inputs[1][4]"] == ("one of 1, 2 (grade)", "a whole number")
 
 
 def test_problems_are_bounded_and_values_are_short() -> None:
@@ -268,7 +268,7 @@ def test_tensor_problems_are_placed(row: Any, path: str) -> None:
 def test_a_number_that_the_dtype_does_not_hold_is_told_its_range() -> None:
     codec = NativeCodec(signature(Field(name="x", kind="tensor", dtype="float32", shape=(2,))))
     assert problems(codec, {"input": [1, -1.5e297]}) == {
-        "input[1]": ("a number from -3.4028235e+38 to 3.4028235e+38", "the number -1.5e+297")
+        "input[1]": ("a number from -3.4028235e+38 to 3.4028235e+38", "a number")
     }
 
 

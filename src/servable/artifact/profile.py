@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from servable.artifact.anonymity import LEAST, usual_range
 from servable.artifact.signature import Field, Signature
 from servable.tensors import MISSING_STRING, NUMBERS, STRINGS, Arrays, row_count
 
@@ -29,11 +30,13 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         counts: rows in each bin.
         histogram_edges: of bins of equal width between the 0.5 % and 99.5 % quantiles, for pictures.
         histogram_counts: rows in them.
-        quantiles: at ``QUANTILES``.
+        quantiles: at ``QUANTILES``, the outermost such that enough rows are there or beyond.
+        below: rows with a value below the first quantile; ``counts`` has them in its first bins.
+        above: rows with a value above the last quantile; ``counts`` has them in its last bins.
         mean: of the values.
         std: their standard deviation.
         categories: rows by value, most frequent first.
-        others: rows of further values.
+        others: rows of further values, those of rare ones among them.
     """
 
     name: str
@@ -45,6 +48,8 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     histogram_edges: list[float] = []
     histogram_counts: list[int] = []
     quantiles: list[float] = []
+    below: int = 0
+    above: int = 0
     mean: float | None = None
     std: float | None = None
     categories: dict[str, int] = {}
@@ -82,21 +87,24 @@ def decode(data: bytes) -> Profile:
     return msgspec.json.decode(data, type=Profile)
 
 
-def profile(signature: Signature, arrays: Arrays, truth: NDArray[Any] | None = None) -> Profile:
+def profile(
+    signature: Signature, arrays: Arrays, truth: NDArray[Any] | None = None, *, least: int = LEAST
+) -> Profile:
     """The profile of packed rows.
 
     Args:
         signature: of the rows.
         arrays: at least one row.
         truth: class index or value, to profile the target too.
+        least: rows that a value must have to be named; see ``anonymity``. Names of classes are known anyway.
     """
     columns = []
     for array in (NUMBERS, STRINGS):
         for place, field in enumerate(signature.packed(array)):
-            columns.append(_column(field, arrays[array][:, place]))
+            columns.append(_column(field, arrays[array][:, place], least))
     order = {field.name: place for place, field in enumerate(signature.inputs)}
     columns.sort(key=lambda column: order[column.name])
-    return Profile(rows=row_count(arrays), columns=columns, target=_target(signature, truth))
+    return Profile(rows=row_count(arrays), columns=columns, target=_target(signature, truth, least))
 
 
 def constant(name: str, value: float | str, rows: int) -> ColumnProfile:
@@ -106,7 +114,7 @@ def constant(name: str, value: float | str, rows: int) -> ColumnProfile:
     return of_numbers(name, np.full(rows, value, np.float64))
 
 
-def _target(signature: Signature, truth: NDArray[Any] | None) -> ColumnProfile | None:
+def _target(signature: Signature, truth: NDArray[Any] | None, least: int) -> ColumnProfile | None:
     if truth is None:
         return None
     if signature.task == "classification":
@@ -115,18 +123,18 @@ def _target(signature: Signature, truth: NDArray[Any] | None) -> ColumnProfile |
         return ColumnProfile(
             name=signature.answer.name, kind="category", missing=0.0, distinct=len(named), categories=named
         )
-    return _column(signature.answer, truth)
+    return _column(signature.answer, truth, least)
 
 
-def _column(field: Field, values: NDArray[Any]) -> ColumnProfile:
+def _column(field: Field, values: NDArray[Any], least: int) -> ColumnProfile:
     held = comparable(field, values)
     if field.kind == "text":
         # Only how long they are: texts themselves belong into no record that people hand around.
         held = np.asarray([len(text) or np.nan for text in held], dtype=np.float64)
     if held.dtype != object:
-        return of_numbers(field.name, held, kind=field.kind)
+        return of_numbers(field.name, held, kind=field.kind, least=least)
     there = held[held != MISSING_STRING].astype(str)
-    return _counted(field, there, 1 - len(there) / max(len(held), 1))
+    return _counted(field, there, 1 - len(there) / max(len(held), 1), least)
 
 
 def comparable(field: Field, values: NDArray[Any]) -> NDArray[Any]:
@@ -151,23 +159,29 @@ def comparable(field: Field, values: NDArray[Any]) -> NDArray[Any]:
     return np.where(missing, MISSING_STRING, names).astype(object)
 
 
-def of_numbers(name: str, values: NDArray[np.float64], *, kind: str = "number") -> ColumnProfile:
+def of_numbers(
+    name: str, values: NDArray[np.float64], *, kind: str = "number", least: int = LEAST
+) -> ColumnProfile:
     """The profile of one column of numbers.
 
     Args:
         name: of the column.
         values: float64 ``[rows]``, NaN where missing.
         kind: as in a signature.
+        least: rows that must be at or beyond the smallest and the largest value that are named.
     """
     there = values[~np.isnan(values)]
     missing = 1 - len(there) / max(len(values), 1)
     if not len(there):
         return ColumnProfile(name=name, kind=kind, missing=missing, distinct=0)
-    edges = np.unique(np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1]))
+    least_value, most_value = usual_range(there, least)
+    cuts = np.quantile(there, np.linspace(0, 1, BINS + 1)[1:-1])
+    edges = np.unique(np.clip(cuts, least_value, most_value))
     counts = np.bincount(np.searchsorted(edges, there, side="left"), minlength=len(edges) + 1)
     low, high = np.quantile(there, [0.005, 0.995])
+    low, high = max(low, least_value), min(high, most_value)
     if not high > low:
-        low, high = float(there.min()), float(there.max())
+        low, high = least_value, most_value
     drawn, bounds = np.histogram(np.clip(there, low, high), bins=BINS, range=_span(low, high))
     return ColumnProfile(
         name=name,
@@ -178,7 +192,9 @@ def of_numbers(name: str, values: NDArray[np.float64], *, kind: str = "number") 
         counts=counts.tolist(),
         histogram_edges=bounds.tolist(),
         histogram_counts=drawn.tolist(),
-        quantiles=np.quantile(there, QUANTILES).tolist(),
+        quantiles=np.clip(np.quantile(there, QUANTILES), least_value, most_value).tolist(),
+        below=int((there < least_value).sum()),
+        above=int((there > most_value).sum()),
         mean=float(there.mean()),
         std=float(there.std()),
     )
@@ -192,15 +208,15 @@ def _span(low: float, high: float) -> tuple[float, float]:
     return low - reach, high + reach
 
 
-def _counted(field: Field, there: NDArray[Any], missing: float) -> ColumnProfile:
+def _counted(field: Field, there: NDArray[Any], missing: float, least: int) -> ColumnProfile:
     values, counts = np.unique(there, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    top = order[:MOST_CATEGORIES]
+    top = order[: min(MOST_CATEGORIES, int((counts >= least).sum()))]
     return ColumnProfile(
         name=field.name,
         kind=field.kind,
         missing=missing,
         distinct=len(values),
         categories={str(values[place]): int(counts[place]) for place in top},
-        others=int(counts[order[MOST_CATEGORIES:]].sum()),
+        others=int(counts[order[len(top) :]].sum()),
     )

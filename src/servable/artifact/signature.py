@@ -38,8 +38,8 @@ class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         missing: whether a missing value (null, or absent from the row) is allowed.
         values: the known values of a category, in the model's order; for a classifier's output, its classes.
         unknown: what happens to a category value that is not in ``values``.
-        minimum: the smallest value seen in training; informs, does not refuse.
-        maximum: the largest value seen in training; informs, does not refuse.
+        minimum: the smallest usual value of training; informs, does not refuse.
+        maximum: the largest usual value of training; informs, does not refuse.
         shape: of a tensor, without the row axis; -1 is a free size.
         example: a real or typical value.
         description: a sentence for the API's documentation.

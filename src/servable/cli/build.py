@@ -181,6 +181,31 @@ def train(
     seed: Seed = 0,
     private: options.Private = None,
     personal: options.Personal = None,
+    privacy_epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="Train with differential privacy within this budget; 1 is strong, 10 is weak.",
+            rich_help_panel=options.PRIVACY,
+            show_default=False,
+        ),
+    ] = None,
+    privacy_delta: Annotated[
+        float | None,
+        typer.Option(
+            help="The chance that it does not hold.",
+            rich_help_panel=options.PRIVACY,
+            show_default="1 in 10 times the rows",
+        ),
+    ] = None,
+    bounds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What everybody may know of the columns: ranges and values, as TOML or JSON.",
+            rich_help_panel=options.PRIVACY,
+            show_default=False,
+        ),
+    ] = None,
     deploy: options.Deploy = False,
     sign_key: options.SignKey = None,
     home: options.Home = None,
@@ -188,8 +213,10 @@ def train(
 ) -> None:
     """Choose, tune, train, evaluate, compile and prove a model, and keep it as a new version.
 
-    Example: [bold]servable train customers.csv --target churned --name churn --deploy[/bold]
-    or [bold]servable train customers.csv --target churned --name churn --personal name,email=hash[/bold]
+    Example:
+    [bold]servable train customers.csv --target churned --name churn --deploy[/bold]
+    [bold]servable train customers.csv --target churned --name churn --personal name,email=hash[/bold]
+    [bold]servable train patients.csv --target ill --name ill --privacy-epsilon 1 --bounds bounds.toml[/bold]
     """
     from servable.cli import tables
     from servable.workflows.train import train as work
@@ -214,6 +241,9 @@ def train(
             seed=seed,
             private=options.pairs(private, "--private", "email=drop"),
             personal=options.personal(personal),
+            privacy_epsilon=privacy_epsilon,
+            privacy_delta=privacy_delta,
+            bounds=bounds,
             deploy=deploy,
             sign_key=sign_key,
             home=home,

@@ -12,6 +12,7 @@ from servable.errors import SettingInvalid
 DATA = "Data"
 SEARCH = "Search"
 SERVING = "Serving"
+PRIVACY = "Privacy"
 TRAFFIC = "Traffic"
 COMMON = "Common"
 

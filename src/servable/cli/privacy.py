@@ -9,6 +9,7 @@ import typer
 
 from servable.cli import exits, options
 from servable.cli.output import Screen
+from servable.cli.privacy_report import report
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
     """Add the group of this file."""
     _group.command("export", epilog=exits.EPILOG)(export)
     _group.command("erase", epilog=exits.EPILOG)(erase)
+    _group.command("report", epilog=exits.EPILOG)(report)
     app.add_typer(_group, name="privacy")
 
 

@@ -20,7 +20,7 @@ from servable.engines.beside import beside
 from servable.engines.supervisor import Supervisor
 from servable.errors import ConflictError
 from servable.monitoring.totals import Snapshot
-from servable.server.lifecycle import ServerLife, settle_in
+from servable.server.lifecycle import ServerLife, leave_no_core_files, settle_in
 from servable.settings import ServerSettings, load_settings
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def serve(
         server.start()
         return server
     logs.configure(chosen.log_level, chosen.log_format)
+    leave_no_core_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_foreground(chosen, only, on_ready, reload))
     return None

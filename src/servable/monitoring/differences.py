@@ -227,9 +227,14 @@ def _moved(reference: Reference, codes: Codes, counts: Counts, numbers: Counts |
 
 
 def _unseen(reference: Reference, counts: Counts) -> Counts:
-    """The counts of bins in which the reference has nothing."""
-    beyond: Counts = counts[reference.counts == 0]
-    return beyond
+    """The counts of bins in which the reference has nothing; of bins of its rare values, what is more."""
+    beyond = reference.counts == 0
+    beyond[-1] = True
+    if reference.kind == "number":
+        beyond[0] = True
+    expected = reference.counts / max(reference.rows, 1.0) * counts.sum()
+    more: Counts = np.maximum(counts - expected, 0.0)[beyond]
+    return more
 
 
 def _worse(reference: Reference, counts: Counts) -> float:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from servable.artifact.anonymity import LEAST
 from servable.clock import timestamp
 from servable.monitoring import differences
 from servable.monitoring.change import change_row
@@ -220,7 +221,9 @@ def _new_values(reference: Reference, values: NDArray[Any], codes: NDArray[np.in
         # Rare values were counted together, so nobody knows whether one of them is new.
         return ()
     names, counts = np.unique(values[codes == len(reference.values)].astype(str), return_counts=True)
-    return tuple(names[np.argsort(-counts, kind="stable")][:_NEW_SHOWN].tolist())
+    order = np.argsort(-counts, kind="stable")
+    # A value that few rows have may say who somebody is.
+    return tuple(str(names[place]) for place in order[:_NEW_SHOWN] if counts[place] >= LEAST)
 
 
 def _state(points: Sequence[Point], run: Run | None) -> Any:

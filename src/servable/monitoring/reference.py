@@ -39,8 +39,9 @@ class Reference(NamedTuple):
     Attributes:
         key: which column.
         kind: ``number`` or ``category``; a text is the number of its characters.
-        counts: rows in each bin, float64 ``[bins]``. The outermost two bins of a number lie beyond all
-            that was seen and hold nothing; the last of a category holds the values not counted one by one.
+        counts: rows in each bin, float64 ``[bins]``. The outermost two bins of a number lie beyond what is
+            usual and hold the few rows that were seen there;
+            the last of a category holds the values not counted one by one.
         missing: share of the rows without a value.
         bounds: of numbers: bin ``i`` holds values above ``bounds[i - 1]`` and up to ``bounds[i]``, the
             second bin also the smallest value itself; one fewer than bins. Empty for categories.
@@ -138,7 +139,7 @@ def references(
 def of_profile(side: Side, column: ColumnProfile) -> Reference | None:
     """The reference that the profile of a column is; None where no row has a value."""
     key = Key(side, column.name)
-    if column.categories:
+    if column.categories or column.others:
         names = tuple(column.categories)
         counts = np.asarray([*column.categories.values(), column.others], np.float64)
         return Reference(key, "category", counts, column.missing, np.empty(0), names)
@@ -148,10 +149,13 @@ def of_profile(side: Side, column: ColumnProfile) -> Reference | None:
     # A value that many rows share may be both the last edge and the largest value of all.
     inner = [edge for edge in column.edges if edge < high]
     held = [*column.counts[: len(inner)], sum(column.counts[len(inner) :])]
+    # The few rows beyond the values that are named were counted with the nearest bins.
+    held[0] -= column.below
+    held[-1] -= column.above
     return Reference(
         key,
         "number",
-        np.asarray([0, *held, 0], np.float64),
+        np.asarray([column.below, *held, column.above], np.float64),
         column.missing,
         np.asarray([low, *inner, high], np.float64),
         spread=_spread(column.std, high),
@@ -188,8 +192,8 @@ def _answers(signature: Signature, known: _Evaluation) -> list[Reference | None]
         truth = np.asarray(known.scatter.x, np.float64)
         answered = np.asarray(known.scatter.y, np.float64)
         return [
-            of_profile("output", of_numbers(PREDICTION, answered)),
-            of_profile("quality", of_numbers(ERROR, np.abs(truth - answered))),
+            of_profile("output", of_numbers(PREDICTION, answered, least=1)),
+            of_profile("quality", of_numbers(ERROR, np.abs(truth - answered), least=1)),
         ]
     if not known.confusion:
         return []

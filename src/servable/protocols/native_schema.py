@@ -75,22 +75,27 @@ class Problems(list[FieldProblem]):
 
 
 def shown(value: Any) -> str:
-    """The type of a JSON value and a short safe form of it, never more than about 40 characters of it."""
+    """What a JSON value is, without the value: what callers send is in no message, which others may keep."""
     if value is None:
         return "null"
     if isinstance(value, bool):
-        return f"the boolean {'true' if value else 'false'}"
-    if isinstance(value, int | float):
-        # Whole numbers beyond the range of a float are shown by their first digits.
-        text = f"{value:g}" if isinstance(value, float) or 2**63 <= abs(value) < 2**1000 else str(value)
-        return f"the number {_short(text)}" if abs(value) < math.inf else "a number out of range"
+        return "a boolean"
+    if isinstance(value, int):
+        return "a whole number" if INT_LEAST <= value < INT_BEYOND else "a whole number beyond 64 bits"
+    if isinstance(value, float):
+        return "a number" if abs(value) < math.inf else "a number out of range"
     if isinstance(value, str):
-        return f'the text "{_short(value)}"' if value else "an empty text"
+        return f"a text of {counted(len(value), 'character')}" if value else "an empty text"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if isinstance(value, list):
-        return f"a list of {len(value)} value{'' if len(value) == 1 else 's'}"
-    return f"an object of {len(value)} key{'' if len(value) == 1 else 's'}"
+        return f"a list of {counted(len(value), 'value')}"
+    return f"an object of {counted(len(value), 'key')}"
+
+
+def counted(count: int, what: str) -> str:
+    """A count of things in words: ``1 value``, ``3 values``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _short(text: str) -> str:

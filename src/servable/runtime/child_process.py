@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from servable import logs
 from servable.errors import ModelDied, ServableError
 from servable.runtime.confine import confine
 from servable.runtime.confinement import Mode
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> int:
     """
     parent, *descriptors = map(int, arguments[:4])
     confine(parent)
+    # Without this Python would write what was raised with its words, which quote rows.
+    logs.configure("warning", "text")
     for descriptor in descriptors:
         # What the model starts must hold neither the socket nor the areas.
         os.set_inheritable(descriptor, False)

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from servable.artifact.anonymity import example_text, least_rows, usual_range
 from servable.artifact.signature import Field, Kind
 from servable.errors import DataError, SettingInvalid
 from servable.protocols.csv_text import MISSING_TEXT
@@ -299,20 +300,22 @@ def field_of(column: "pd.Series[Any]", info: ColumnInfo, unknown: Literal["accep
     if kind == "date":
         seconds = there.to_numpy().astype("datetime64[us]").astype("int64") / 1e6
         middle = there.sort_values().iloc[len(there) // 2]
+        least, most = usual_range(seconds.astype("float64"), least_rows())
         return Field(
-            name=info.name, kind=kind, dtype="datetime", missing=missing, minimum=float(seconds.min()),
-            maximum=float(seconds.max()), example=middle.isoformat(),
+            name=info.name, kind=kind, dtype="datetime", missing=missing, minimum=least, maximum=most,
+            example=middle.isoformat(),
         )  # fmt: skip
     numbers = there.to_numpy(dtype="float64")
     whole = pd.api.types.is_integer_dtype(column.dtype)
     typical = float(np.sort(numbers)[len(numbers) // 2])
+    least, most = usual_range(numbers, least_rows())
     return Field(
         name=info.name,
         kind="number",
         dtype="int64" if whole else "float64",
         missing=missing,
-        minimum=float(numbers.min()),
-        maximum=float(numbers.max()),
+        minimum=least,
+        maximum=most,
         example=int(typical) if whole else typical,
     )
 
@@ -320,10 +323,12 @@ def field_of(column: "pd.Series[Any]", info: ColumnInfo, unknown: Literal["accep
 def text_field(there: "pd.Series[Any]", name: str) -> Field:
     """The field of a column of free text. An empty text is a text, so a missing one is allowed.
 
+    Its example is a made-up text of the usual length: no text of the rows is quoted.
+
     Args:
         there: the texts that are not missing.
         name: of the column.
     """
-    texts = sorted((str(text) for text in there if str(text).strip()), key=len)
-    example = texts[len(texts) // 2][:_LONGEST_EXAMPLE] if texts else ""
+    lengths = sorted(len(str(text)) for text in there if str(text).strip())
+    example = example_text(min(lengths[len(lengths) // 2], _LONGEST_EXAMPLE)) if lengths else ""
     return Field(name=name, kind="text", dtype="str", missing=True, example=example)

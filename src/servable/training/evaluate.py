@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve, silhouette_samples
 
+from servable.artifact.anonymity import RARE, least_rows
 from servable.artifact.signature import Signature, Task
 from servable.errors import DataError
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays
@@ -341,7 +342,9 @@ def profiled(evaluation: Evaluation, frame: pd.DataFrame, labels: NDArray[Any]) 
                 if mean is not None:
                     typical[str(name)] = mean
             else:
-                typical[str(name)] = str(held.mode().iloc[0])
+                counts = held.value_counts()
+                named = len(counts) and int(counts.iloc[0]) >= least_rows()
+                typical[str(name)] = str(held.mode().iloc[0]) if named else RARE
         rows.append(msgspec.structs.replace(cluster, typical=typical))
     return msgspec.structs.replace(evaluation, clusters=rows)
 

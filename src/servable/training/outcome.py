@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from servable.artifact.anonymity import least_rows
 from servable.artifact.profile import Profile, constant, profile
 from servable.artifact.signature import Signature
 from servable.errors import DataError, SettingInvalid
@@ -183,7 +184,8 @@ def profile_of(problem: Problem, learned: NDArray[np.int64]) -> Profile:
         problem: all rows.
         learned: the numbers of those rows, at least one.
     """
-    found = profile(problem.signature, take(problem.arrays, learned), problem.truth_at(learned))
+    rows, least = take(problem.arrays, learned), least_rows()
+    found = profile(problem.signature, rows, problem.truth_at(learned), least=least)
     never = [
         constant(info.name, info.constant, len(learned))
         for info in problem.dropped

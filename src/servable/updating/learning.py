@@ -17,6 +17,7 @@ from servable.frameworks.base import Learner, Predictor, Trained
 from servable.runtime.model import variant_of
 from servable.tensors import Arrays, row_count, stack, take
 from servable.updating.staging import Challenger
+from servable.workflows.private_training import PRIVACY, is_private
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,12 @@ def fit_of(package: Package, recipe: Recipe) -> Fit:
         SettingInvalid: the package does not say it.
     """
     found = package.manifest.recipe
+    if is_private(package.manifest):
+        raise SettingInvalid(
+            f"The version {package.digest[:12]} was trained with differential privacy (epsilon "
+            f"{found[PRIVACY]['epsilon']:.3g}), and an update would learn from rows without it; train the "
+            "next version with servable train --privacy-epsilon, which adds its budget to what was spent."
+        )
     if "estimator" not in found:
         raise SettingInvalid(
             f"The package {package.digest[:12]} does not say which estimator was trained, so it cannot be "

@@ -79,6 +79,7 @@ class Contents:
         proving: what compiled forms must reach.
         told: what training was told, or None.
         tune: whether session options are searched.
+        keeps_rows: whether rows of the sample go into the package, for proofs made later.
     """
 
     model: str
@@ -95,6 +96,7 @@ class Contents:
     proving: Proving = EQUAL
     told: Recipe | None = None
     tune: bool = True
+    keeps_rows: bool = True
 
 
 class Published(NamedTuple):
@@ -145,9 +147,10 @@ def filled(folder: Path, contents: Contents, *, progress: Progress) -> Manifest:
     """
     variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
     write_signature(folder, contents.trained.signature)
-    kept = anonymous(contents.sample, contents.trained.signature)
-    keep_sample(folder, kept)
-    keep_answers(folder, contents.trained, variant.format, kept.rows)
+    if contents.keeps_rows:
+        kept = anonymous(contents.sample, contents.trained.signature)
+        keep_sample(folder, kept)
+        keep_answers(folder, contents.trained, variant.format, kept.rows)
     if contents.evaluation is not None:
         hidden = frozenset(personal_choices(contents.trained.signature))
         write_json(folder, EVALUATION_FILE, evaluation_without(contents.evaluation, hidden))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from servable.training.data import Problem
     from servable.training.outcome import TrainingResult
+    from servable.workflows.private_training import Privacy
 
 #: Seconds for choosing, tuning and fitting when nobody says.
 BUDGET_S = 60.0
@@ -48,6 +49,7 @@ class Wish(NamedTuple):
     allowed: Allowance = NothingLossy()
     online: bool = False
     refit: bool | None = None
+    privacy: "Privacy | None" = None
 
 
 class Lesson(NamedTuple):

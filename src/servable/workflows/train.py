@@ -19,12 +19,13 @@ from servable.errors import ArtifactError, ModelNotFound, SettingInvalid
 from servable.progress import NoProgress, Progress
 from servable.registry.home import Home
 from servable.registry.references import checked_name
-from servable.workflows import media, reading
+from servable.workflows import media, private_training, reading
 from servable.workflows.homes import Destination, opened
 from servable.workflows.losses import allowance
 from servable.workflows.outcomes import ColumnNote, TrainOutcome, VariantRow
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
 from servable.workflows.personal import choices, sentences, suspects
+from servable.workflows.private_training import PRIVACY, wanted
 from servable.workflows.reading import Columns, Wish
 from servable.workflows.samples import Sample
 from servable.workflows.signers import signer_of
@@ -56,6 +57,9 @@ def train(
     seed: int = 0,
     private: Mapping[str, str] | None = None,
     personal: Sequence[str] | Mapping[str, str] | None = None,
+    privacy_epsilon: float | None = None,
+    privacy_delta: float | None = None,
+    bounds: str | Path | None = None,
     deploy: bool = False,
     sign_key: str | Path | None = None,
     home: str | Path | None = None,
@@ -89,6 +93,9 @@ def train(
             ``drop`` by name.
         personal: columns that say who somebody is: no value of theirs is kept in the package or shown in a
             report, and captured traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
+        privacy_epsilon: train with differential privacy within this budget; None trains without.
+        privacy_delta: the chance that it does not hold; None for one in ten times the rows.
+        bounds: file with the public ranges and values of the columns, which such a training needs.
         deploy: whether the version is deployed at once.
         sign_key: a file with the private key that the version is signed with; None signs nothing.
         home: the folder of the registry; looked up, and made, when it does not exist.
@@ -107,6 +114,7 @@ def train(
     allowed = allowance(max_loss)
     wish = Wish(target, model, holdout, time_budget_s, tolerance, seed, allowed, online, refit)
     columns = Columns(target, task, kinds, time_order, unknown, private, choices(personal))
+    wish = wish._replace(privacy=wanted(privacy_epsilon, bounds, privacy_delta))
     told = msgspec.structs.replace(_told(data, columns, wish), model=model, max_loss=max_loss)
     destination = Destination(checked_name(name), deploy, home, signer_of(sign_key, home, deploy=deploy))
     return _trained(data, columns, wish, destination, told, progress or NoProgress())
@@ -139,7 +147,9 @@ def _trained(
 ) -> TrainOutcome:
     """See ``train``."""
     started = time.monotonic()
-    if media.is_media(data, wish.target):
+    if wish.privacy is not None:
+        lesson = private_training.lesson(data, columns, wish, wish.privacy, progress)
+    elif media.is_media(data, wish.target):
         if wish.online:
             raise SettingInvalid("Pictures and sounds are not learned online; leave --online out.")
         lesson = media.lesson(Path(data), wish, progress)
@@ -214,6 +224,7 @@ def _contents(
         created_at=timestamp(SystemClock().now()),
         data=str(source["data"]),
     )
+    earlier = private_training.recipes(home, name) if PRIVACY in result.recipe else []
     previous = previous_evaluation(home, name)
     if previous is not None and previous.task != result.evaluation.task:
         previous = None
@@ -222,7 +233,8 @@ def _contents(
         adapter=result.adapter,
         trained=result.trained,
         sample=Sample(result.holdout, result.holdout_truth),
-        recipe=result.recipe,
+        recipe=private_training.with_total(result.recipe, earlier),
+        keeps_rows=PRIVACY not in result.recipe,
         metrics=dict(result.evaluation.metrics),
         source=source,
         evaluation=result.evaluation,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from servable.artifact.anonymity import least_rows
 from servable.artifact.signature import Signature
 from servable.training.evaluate import Telling
 
@@ -20,6 +21,7 @@ def telling(pipeline: Pipeline, frame: Any, signature: Signature) -> list[Tellin
     """The tokens of each class, most telling first; none for a model without weights.
 
     A token counts by its weight, times how much more of it the rows of the class hold than all rows do.
+    Tokens of fewer than ``least_rows`` of the rows are left out: rare words say who wrote a text.
 
     Args:
         pipeline: fitted, with the steps ``prepare`` and ``model``.
@@ -41,6 +43,7 @@ def telling(pipeline: Pipeline, frame: Any, signature: Signature) -> list[Tellin
     matrix = prepare.transform(frame)
     answers = np.asarray(model.predict(matrix))
     usual = np.asarray(matrix.mean(axis=0)).ravel()
+    rare = np.asarray((matrix != 0).sum(axis=0)).ravel() < least_rows()
     # Where words are read, runs of characters say the same less clearly.
     kind = "words_" if any(name.startswith("words_") for name in names) else "characters_"
     chosen = np.asarray([place for place, name in enumerate(names) if name.startswith(kind)])
@@ -49,7 +52,7 @@ def telling(pipeline: Pipeline, frame: Any, signature: Signature) -> list[Tellin
         rows = np.flatnonzero(answers == place)
         more = np.asarray(matrix[rows].mean(axis=0)).ravel() - usual if len(rows) else 0.0 * usual
         adds = (weights[place] * more)[chosen]
-        adds[(weights[place][chosen] <= 0) | (more[chosen] <= 0)] = 0.0
+        adds[(weights[place][chosen] <= 0) | (more[chosen] <= 0) | rare[chosen]] = 0.0
         best = np.argsort(-adds, kind="stable")[: _LOOKED_AT * MOST_TOKENS]
         tokens = _distinct((names[chosen[at]].partition("__")[2], float(adds[at])) for at in best)
         found.append(Telling(label=str(label), tokens=list(tokens), weights=list(tokens.values())))

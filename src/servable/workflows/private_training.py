@@ -1,0 +1,145 @@
+"""Reads a table that is learned from with differential privacy, and adds up what that spends."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from servable.artifact.manifest import Manifest
+from servable.errors import ArtifactError, DataError, ModelNotFound, SettingInvalid
+from servable.progress import Progress
+from servable.registry.home import Home
+from servable.workflows.reading import Columns, Lesson, Wish
+from servable.workflows.sources import table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from servable.training.outcome import TrainingResult
+
+#: What a recipe in a manifest calls the privacy that a model was trained with.
+PRIVACY = "privacy"
+
+
+class Privacy(NamedTuple):
+    """How much a training may give away about one row.
+
+    Attributes:
+        epsilon: above 0; 1 is strong, 10 is weak.
+        bounds: file with the public bounds of all columns that are to be used.
+        delta: the chance that it does not hold; None for one in ten times the rows.
+    """
+
+    epsilon: float
+    bounds: Path
+    delta: float | None = None
+
+
+def wanted(epsilon: float | None, bounds: str | Path | None, delta: float | None) -> Privacy | None:
+    """What was asked for; None for a training without differential privacy.
+
+    Raises:
+        SettingInvalid: only a part of it was told.
+    """
+    if epsilon is None:
+        if bounds is not None or delta is not None:
+            raise SettingInvalid("Bounds and a delta of privacy go with --privacy-epsilon; add it.")
+        return None
+    if bounds is None:
+        raise SettingInvalid(
+            "Differential privacy needs --bounds FILE, with the range or the values of every column that is "
+            "to be used: taken from the rows themselves they would give them away."
+        )
+    return Privacy(epsilon, Path(bounds), delta)
+
+
+def lesson(
+    data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish, privacy: Privacy, progress: Progress
+) -> Lesson:
+    """Read a table, ready to be learned from within a budget.
+
+    Raises:
+        InputError: the data, the bounds or an option cannot be used; the sentence says why.
+        FileMissing: there is no such file.
+        DependencyMissing: an extra is not installed.
+    """
+    if columns.target is None:
+        raise SettingInvalid("Differential privacy is there for models with a target; name it.")
+    if wish.online or wish.refit:
+        raise SettingInvalid("--online and --refit would learn from rows once more; leave them out here.")
+    progress.begin("Read the data")
+    frame, source = table_of(data)
+    from servable.training import bounds as bounding
+    from servable.training.data import infer
+    from servable.training.tasks import private
+
+    private.need_opacus()
+    known = bounding.read_bounds(privacy.bounds)
+    if isinstance(columns.time_order, str):
+        raise DataError("Differential privacy orders rows by no column; sort the file, and say --time-order.")
+    frame, kinds = bounding.bounded(frame, known, columns.target)
+    numbers = isinstance(known.of(columns.target), bounding.Range)
+    problem = infer(
+        frame,
+        columns.target,
+        task="regression" if numbers else "classification",
+        kinds=kinds,
+        time_order=columns.time_order,
+        unknown=columns.unknown,
+    )
+    bounding.check_classes(problem.signature, known)
+    problem = replace(problem, signature=bounding.signature_of(problem.signature, known))
+    progress.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
+
+    def learn(_: Path) -> "TrainingResult":
+        return private.train(
+            problem,
+            known,
+            private.Budget(privacy.epsilon, privacy.delta),
+            model=str(wish.models),
+            holdout=wish.holdout,
+            seed=wish.seed,
+            progress=progress,
+        )
+
+    return Lesson(learn, source, problem.signature)
+
+
+def with_total(recipe: dict[str, Any], earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A recipe whose privacy says what all versions spent together: budgets of the same people's rows add up.
+
+    Args:
+        recipe: of the new version, as the manifest keeps it.
+        earlier: those of the versions before.
+    """
+    if PRIVACY not in recipe:
+        return recipe
+    spent = [found[PRIVACY] for found in earlier if PRIVACY in found] + [recipe[PRIVACY]]
+    total = {
+        **recipe[PRIVACY],
+        "versions": len(spent),
+        "epsilon_of_all_versions": round(sum(float(one["epsilon"]) for one in spent), 6),
+        "delta_of_all_versions": sum(float(one["delta"]) for one in spent),
+        "versions_without": len(earlier) + 1 - len(spent),
+    }
+    return {**recipe, PRIVACY: total}
+
+
+def recipes(home: Home, name: str) -> list[dict[str, Any]]:
+    """The recipes of all versions of a model whose packages can be read."""
+    try:
+        records = home.models.versions(name)
+    except ModelNotFound:
+        return []
+    found = []
+    for record in records:
+        try:
+            found.append(dict(home.package(record).manifest.recipe))
+        except ArtifactError:
+            continue
+    return found
+
+
+def is_private(manifest: Manifest) -> bool:
+    """Whether a version was trained with differential privacy."""
+    return PRIVACY in manifest.recipe
