@@ -16,6 +16,7 @@ from servable.errors import (
 )
 from servable.registry.home import Home, open_home, publish
 from servable.registry.signatures import SignatureStore
+from servable.security.audit_chain import content_of
 from servable.workflows.deploy import deploy, rollback
 from servable.workflows.signers import signer_of
 from servable.workflows.signing import sign
@@ -94,6 +95,17 @@ def test_a_key_is_made_and_the_package_stays_as_it_is(home: Path, tmp_path: Path
         place.package(before)
     with pytest.raises(SettingInvalid, match="exists"):
         sign("churn:2", key=tmp_path / "new.pem", new_key=True, home=home)
+
+
+def test_it_is_recorded_who_signed_what_and_allowed_its_return(home: Path, keys: tuple[Path, Path]) -> None:
+    outcome = sign("churn:2", key=keys[0], rollback=True, home=home)
+    with open_home(home) as place:
+        records = [content_of(row) or {} for row in place.audit.rows()][-2:]
+    assert [record["what"] for record in records] == ["version.sign", "version.allow_return"]
+    for record in records:
+        assert record["details"] == {
+            "model": "churn", "version": 2, "package": outcome.package, "signer": outcome.key
+        }  # fmt: skip
 
 
 def test_the_documented_line_makes_a_key_that_signs(home: Path, tmp_path: Path) -> None:
