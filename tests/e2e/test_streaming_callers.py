@@ -5,9 +5,10 @@ import json
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, closing, suppress
+from contextlib import ExitStack, aclosing, closing, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -278,3 +279,37 @@ def test_a_typescript_client_gives_pieces(url: str, tmp_path: Path) -> None:
         "codes": ["model_failed", "invalid_request", "server_unreachable"],
     }
     until((tmp_path / "left" / "closed").exists)
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def test_answers_end_with_the_key_of_their_caller(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    servable.add(f"{FILE}:Endless", name="endless", trust=True, deploy=True, home=home)
+    key = servable.create_key("stays", ["predict"], home=home).key
+    addresses = {
+        "/models/endless/stream": {"input": [str(tmp_path / "own")]},
+        "/v2/models/endless/generate_stream": {"text_input": str(tmp_path / "oip")},
+    }
+    for name in ("own", "oip"):
+        (tmp_path / name).mkdir()
+    with (
+        LocalServer(ServerSettings(home=str(home), port=0, confinement="off")) as server,
+        httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=10) as caller,
+        ExitStack() as opened,
+    ):
+        answers = []
+        for path, content in addresses.items():
+            answer = opened.enter_context(caller.stream("POST", path, json=content))
+            assert answer.status_code == 200
+            pieces = answer.iter_raw()
+            assert next(pieces)
+            answers.append(pieces)
+        servable.revoke_key("stays", home=home)
+        for pieces in answers:
+            # It ends without its end.
+            with pytest.raises(httpx.RemoteProtocolError):
+                deque(pieces, maxlen=0)
+        for name in ("own", "oip"):
+            until((tmp_path / name / "closed").exists)

@@ -26,7 +26,7 @@ from servable.server.admission import Admission
 from servable.server.audit import ServerAudit, actor_of
 from servable.server.authentication import Authentication
 from servable.server.cycle import ADMITTED, split_target
-from servable.server.desk import CALLER, COUNTED, Desk
+from servable.server.desk import ADMITS, CALLER, COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
@@ -332,7 +332,7 @@ class Application:
             request.style = self._style(request)
             if not admitted:
                 self.admission.admit(request, self._is_sign)
-            state[CALLER] = request.caller
+            state[CALLER], state[ADMITS] = request.caller, lambda: self.admits(request)
             begin_acting(actor_of(request.caller, reply.asked()[1]))
             await request.ticket.granted()
             asked = asked_for(split_target(request.target)[0], request.headers, self.doors)
@@ -363,7 +363,13 @@ class Application:
     ) -> None:
         own = (*self._safe, (b"x-request-id", request_id.encode("ascii")))
         begin = cast(Streaming, asked.door.streaming).begin
-        await deliver(lambda: begin(self._desk, asked.reference, request, request_id), own, receive, send)
+        await deliver(
+            lambda: begin(self._desk, asked.reference, request, request_id),
+            own,
+            receive,
+            send,
+            lambda: self.admits(request),
+        )
 
     async def _route(self, scope: Any, state: dict[str, Any], receive: Any, send: Any) -> None:
         own = (*self._safe, (b"x-request-id", str(state["request_id"]).encode("ascii")))

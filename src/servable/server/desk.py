@@ -36,6 +36,8 @@ from servable.tensors import Body
 COUNTED = "counted"
 #: In the state of every request.
 CALLER = "caller"
+#: Likewise: says whether the caller is let in still.
+ADMITS = "admits"
 
 
 class Desk:

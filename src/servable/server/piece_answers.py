@@ -8,10 +8,10 @@ from servable.protocols.base import Head, PieceCodec
 from servable.protocols.compression import decompress
 from servable.security.callers import Caller
 from servable.server import checks as check
-from servable.server.desk import Desk
+from servable.server.desk import ADMITS, Desk
 from servable.server.formats.base import Streaming
 from servable.server.http import HttpRequest
-from servable.server.streaming import Streamed, deliver
+from servable.server.streaming import Streamed, always, deliver
 from servable.serving.live import Live
 from servable.serving.pieces import Times, begin
 from servable.tensors import Body
@@ -76,4 +76,5 @@ class PiecesResponse:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send it; see ``streaming.deliver``."""
-        await deliver(self._begins, (), receive, send)
+        admits = scope.get("state", {}).get(ADMITS, always)
+        await deliver(self._begins, (), receive, send, admits)

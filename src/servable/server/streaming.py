@@ -8,6 +8,8 @@ from servable.logs import logger
 from servable.server.http import Headers
 
 _log = logger("server")
+#: Seconds between two looks whether a caller is let in still.
+_LOOK_S = 0.25
 
 
 class Streamed(NamedTuple):
@@ -24,8 +26,19 @@ class Streamed(NamedTuple):
     parts: AsyncIterator[bytes]
 
 
-async def deliver(begin: Callable[[], Awaitable[Streamed]], own: Headers, receive: Any, send: Any) -> None:
-    """Send an answer to an ASGI caller, and stop making it when the caller leaves.
+def always() -> bool:
+    """The caller of an answer whose caller needs nothing is let in."""
+    return True
+
+
+async def deliver(
+    begin: Callable[[], Awaitable[Streamed]],
+    own: Headers,
+    receive: Any,
+    send: Any,
+    admits: Callable[[], bool] = always,
+) -> None:
+    """Send an answer to an ASGI caller; stop making it when the caller leaves or is let in no more.
 
     What is wrong before the first piece is raised. What goes wrong later is logged, and the answer ends
     without its end, so that nobody takes it for a whole one.
@@ -35,22 +48,28 @@ async def deliver(begin: Callable[[], Awaitable[Streamed]], own: Headers, receiv
         own: headers that every answer has.
         receive: of ASGI; the body was read from it.
         send: of ASGI.
+        admits: whether the caller is let in still; asked a few times a second.
     """
     writing = asyncio.create_task(_write(begin, own, send))
-    leaving = asyncio.create_task(_left(receive))
+    others = {asyncio.create_task(_left(receive)), asyncio.create_task(_refused(admits))}
     try:
-        await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({writing, *others}, return_when=asyncio.FIRST_COMPLETED)
         if writing.done():
             writing.result()
     finally:
-        for task in (writing, leaving):
+        for task in (writing, *others):
             task.cancel()
-        await asyncio.gather(writing, leaving, return_exceptions=True)
+        await asyncio.gather(writing, *others, return_exceptions=True)
 
 
 async def _left(receive: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _refused(admits: Callable[[], bool]) -> None:
+    while admits():
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _write(begin: Callable[[], Awaitable[Streamed]], own: Headers, send: Any) -> None:

@@ -53,8 +53,13 @@ class KeySigner:
         """Verify the package of a version and sign it."""
         package, release = place.package(record), Release(record.model, record.version)
         bundle = sign_release(self._key, release, package.manifest, package.digest)
-        told = {"model": record.model, "version": record.version, "package": package.digest}
-        place.audit.record("version.sign", **told, signer=hint_of(self._key))
+        place.audit.record(
+            "version.sign",
+            model=record.model,
+            version=record.version,
+            package=package.digest,
+            signer=hint_of(self._key),
+        )
         SignatureStore(place.path, self._blob_url).keep_release(package.digest, release, bundle)
 
 

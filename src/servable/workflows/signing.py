@@ -66,8 +66,13 @@ def sign(
         if rollback:
             now = SystemClock().now().timestamp()
             allowed = Return(record.model, record.version, record.package, now)
-            told = {"model": record.model, "version": record.version, "package": record.package}
-            place.audit.record("version.allow_return", **told, signer=hint_of(private))
+            place.audit.record(
+                "version.allow_return",
+                model=record.model,
+                version=record.version,
+                package=record.package,
+                signer=hint_of(private),
+            )
             store = SignatureStore(place.path, settings.blob_url)
             store.keep_rollback(record.model, sign_return(private, allowed))
         return SignOutcome(
