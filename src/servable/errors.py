@@ -370,10 +370,10 @@ class ServerStopping(UnavailableError, code="server_stopping"):
 class AuditFailed(UnavailableError, code="audit_failed"):
     """The audit log cannot be written, so that nothing is changed; predictions go on."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The audit log of this server cannot be written, so nothing was changed; try again later."
-        )
+    def __init__(
+        self, message: str = "The audit log cannot be written, so nothing was changed; try again later."
+    ) -> None:
+        super().__init__(message)
 
 
 class ServerUnreachable(UnavailableError, code="server_unreachable"):

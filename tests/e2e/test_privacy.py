@@ -11,6 +11,7 @@ import servable
 from e2e.conftest import Serve, said
 from servable.monitoring.segments import TrafficStore
 from servable.registry.home import open_home
+from servable.security.audit_chain import content_of
 from servable.workflows.privacy import erase_subject, export_subject
 from serving.making_people import publish_people
 
@@ -71,6 +72,12 @@ def test_half_of_a_thousand_people_are_erased_while_a_server_runs(
     assert canary(1) in held(home)
     assert len(held(home)) == COUNT // 2
     assert said("quality", "risk", "--home", str(home))["versions"][0]["quality"]["whole"]["labels"] == 500
+    # Who was erased is told in the audit log by nothing but keyed hashes, so it is as whole as before.
+    with open_home(home) as place:
+        checked = place.audit.examine(place.audit.own_checkpoints())
+        recorded = [(content_of(record) or {})["what"] for record in place.audit.rows()]
+    assert checked.faults == ()
+    assert recorded.count("privacy.erase") == 4
 
 
 def ask(client: servable.Client, numbers: Iterable[int]) -> None:

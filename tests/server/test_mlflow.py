@@ -156,7 +156,7 @@ def test_the_small_addresses(url: str) -> None:
 
 BAD: list[tuple[Any, str]] = [
     ([1], "rows[0]"),
-    ("x", "the text"),
+    ("x", "a text of 1 character"),
     ({}, "holds none of them"),
     ({"instances": ROWS, "inputs": ROWS}, "holds instances and inputs"),
     ({"input": ROWS[0]}, "holds none of them"),

@@ -193,7 +193,11 @@ def bad_row(path: Path, row: int, **values: str) -> None:
     [
         ("age", "old", "row 4321, column 'age': expected a number or null, got a text of 3 characters."),
         ("joined", "soon", "row 4321, column 'joined': expected a date"),
-        ("member", "perhaps", "column 'member': expected true or false, got a text of 7 characters."),
+        (
+            "member",
+            "perhaps",
+            "row 4321, column 'member': expected true or false, got a text of 7 characters.",
+        ),
         ("age", "1e999", "row 4321, column 'age': expected a number or null, got a text of 5 characters."),
     ],
 )

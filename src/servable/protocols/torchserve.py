@@ -58,6 +58,7 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "concurrency_limited": (429, "TooManyRequestsException"),
         "quota_exhausted": (429, "TooManyRequestsException"),
         "too_many_failures": (429, "TooManyRequestsException"),
+        "audit_failed": (503, "ServiceUnavailableException"),
         "unavailable": (503, "ServiceUnavailableException"),
         "model_not_ready": (503, "ServiceUnavailableException"),
         "overloaded": (503, "ServiceUnavailableException"),

@@ -44,6 +44,7 @@ _KILLED_FIRST = "500"
 #: Priorities from 0 to 19, of a process that stands back while it loads and of one that is loaded. A load
 #: takes seconds of a processor: with much less than half a share it would not end on a busy machine.
 _LOW, _LOWEST = 3, 19
+_SESSION = Path("/proc/self/autogroup")
 #: Tries to set the priority of a session, and seconds between two: ordinary users may ten times a second.
 _TRIES, _AGAIN_S = 5, 0.2
 
@@ -86,6 +87,16 @@ def confine(parent: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(_KILLED_FIRST)
 
 
+#: The open entry of this process's session, where it will be wanted later.
+_session: list[int] = []
+
+
+def hold_session() -> None:
+    """Open what ``stand_back`` and ``stand_far_back`` write to; call before files are confined."""
+    with contextlib.suppress(OSError):
+        _session.append(os.open(_SESSION, os.O_WRONLY | os.O_CLOEXEC))
+
+
 def stand_back() -> None:
     """Let this process take less than others: it loads, and is to come to an end with it all the same."""
     with contextlib.suppress(OSError):
@@ -102,6 +113,8 @@ def stand_far_back() -> None:
         with contextlib.suppress(OSError):
             os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
     _lower_session(_LOWEST)
+    while _session:
+        os.close(_session.pop())
 
 
 def send_far_back(pid: int) -> None:
@@ -121,7 +134,10 @@ def _lower_session(priority: int) -> None:
     """
     for _ in range(_TRIES):
         try:
-            Path("/proc/self/autogroup").write_text(str(priority))
+            if _session:
+                os.write(_session[-1], str(priority).encode())
+            else:
+                _SESSION.write_text(str(priority))
         except BlockingIOError:
             time.sleep(_AGAIN_S)
         except OSError:

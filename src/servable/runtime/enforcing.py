@@ -14,8 +14,9 @@ from pathlib import Path
 
 from servable.errors import SurroundingsError
 from servable.runtime import landlock, reading, seccomp
+from servable.runtime.confine import hold_session
 from servable.runtime.confinement import Hold, Mode, Protection, lacking
-from servable.runtime.framing import Load
+from servable.runtime.framing import Load, Standing
 from servable.runtime.surroundings import is_passed
 
 #: Descriptors that a model may hold.
@@ -51,9 +52,12 @@ def enforce(load: Load, folder: str) -> tuple[Protection, ...]:
     if wanted.mode is Mode.OFF:
         return ()
     alone, gpu = _alone(), _may_use_gpu(load.device)
+    inherited = _descriptors()
+    if load.behind is not Standing.LEVEL:
+        hold_session()
     found = (
         _environment(wanted.environment),
-        _descriptors(),
+        inherited,
         _tried("limits", lambda: _limit(load.memory_bytes)),
         _memory(gpu=gpu),
         _tried("privileges", _drop_powers),
