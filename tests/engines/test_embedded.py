@@ -17,8 +17,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import servable
+from servable.artifact.bundles import make_keys
 from servable.engines.embedded import Embedded
 from servable.errors import ConflictError, FileMissing, NotFoundError, SettingInvalid
+from servable.workflows.signing import sign
 from serving.making import BIAS, expected, publish_heavy, publish_iris, write_graph
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -66,6 +68,21 @@ async def eventually(client: httpx.AsyncClient, path: str, good: Callable[[Any],
         answer = await client.post(path, json={"input": ROW})
         if good(answer.json()) or time.monotonic() > until:
             return answer
+
+
+def test_what_nobody_signed_is_served_inside_another_application_neither(home: Path, tmp_path: Path) -> None:
+    publish_iris(home)
+    public = make_keys(tmp_path / "release.pem")
+    model = servable.asgi(home=home, signatures="require", trusted_keys=(str(public),))
+
+    async def course(client: httpx.AsyncClient) -> None:
+        assert (await client.post("/m0/models/iris/predict", json={"input": ROW})).status_code != 200
+        sign("iris", key=tmp_path / "release.pem", home=home)
+        await eventually(client, "/m0/models/iris/predict", lambda said: "prediction" in said)
+        assert right(await client.post("/m0/models/iris/predict", json={"input": ROW}))
+        await model.close()
+
+    talk(mounted(model), course)
 
 
 def test_fifty_first_callers_wait_for_one_load(iris: Embedded, caplog: pytest.LogCaptureFixture) -> None:

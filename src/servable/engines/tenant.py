@@ -27,7 +27,7 @@ from servable.monitoring.totals import Snapshot
 from servable.server.app import Application
 from servable.server.authentication import Authentication
 from servable.server.refusing import refuse
-from servable.serving.desired import RegistrySource
+from servable.serving.desired import source_of
 from servable.serving.held import failed, held
 from servable.serving.host import Host
 from servable.settings import ServerSettings, load_settings
@@ -153,14 +153,7 @@ class Tenant:
     async def _begin(self) -> None:
         settings, version = self._plan.settings, servable.__version__
         only = await asyncio.to_thread(self._references)
-        source = await asyncio.to_thread(
-            lambda: RegistrySource(
-                Path(settings.home),
-                database_url=settings.database_url,
-                only=only,
-                blob_url=settings.blob_url,
-            )
-        )
+        source = await asyncio.to_thread(source_of, settings, only)
         host = Host(source, Metrics(version), settings)
         host.metrics.held = lambda: held(host.table)
         host.metrics.failed = lambda: failed(host.table)

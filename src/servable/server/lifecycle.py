@@ -14,21 +14,19 @@ import resource
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import Snapshot, requests
-from servable.registry.vetting import vetting_of
 from servable.server.app import Application
 from servable.server.authentication import Authentication
 from servable.server.exposure import check_exposure
 from servable.server.listener import Listener
 from servable.server.tls import certificate_of
 from servable.server.workers import Link, NoLink
-from servable.serving.desired import RegistrySource
+from servable.serving.desired import source_of
 from servable.serving.held import failed, held
 from servable.serving.host import Host
 from servable.settings import ServerSettings
@@ -105,13 +103,7 @@ class ServerLife:
         self._socket = listening or bind(settings.host, settings.port)
         self.url = url_of(self._socket, settings.host, settings.scheme)
         try:
-            source = RegistrySource(
-                Path(settings.home),
-                database_url=settings.database_url,
-                only=only,
-                blob_url=settings.blob_url,
-                vetting=vetting_of(settings),
-            )
+            source = source_of(settings, only)
             self._link = link or NoLink()
             self.host = Host(source, Metrics(version), settings, sharing=self._link.sharing)
             self.host.metrics.held = lambda: held(self.host.table)

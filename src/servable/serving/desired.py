@@ -12,11 +12,31 @@ from servable.registry.blobs import PackageStore
 from servable.registry.policy import Policy, read_policy
 from servable.registry.reader import Desired, open_reader
 from servable.registry.references import parse_reference
-from servable.registry.vetting import NoVetting, Vetting
+from servable.registry.vetting import NoVetting, Vetting, vetting_of
 from servable.serving.live import NO_WISHES, Wanted
 from servable.serving.shadow import shadow_policy
+from servable.settings import ServerSettings
 
 _log = logger("serving")
+
+
+def source_of(settings: ServerSettings, only: Sequence[str] = ()) -> "RegistrySource":
+    """What a server with these settings serves, and nothing that its policy of signatures refuses.
+
+    Args:
+        settings: the home, its database and blob store, and the policy.
+        only: see ``RegistrySource``.
+
+    Raises:
+        ServableError: as ``RegistrySource``, or a trusted key cannot be read.
+    """
+    return RegistrySource(
+        Path(settings.home),
+        database_url=settings.database_url,
+        only=only,
+        blob_url=settings.blob_url,
+        vetting=vetting_of(settings),
+    )
 
 
 class RegistrySource:
