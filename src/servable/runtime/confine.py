@@ -45,6 +45,8 @@ _KILLED_FIRST = "500"
 #: takes seconds of a processor: with much less than half a share it would not end on a busy machine.
 _LOW, _LOWEST = 3, 19
 _SESSION = Path("/proc/self/autogroup")
+#: The open entry of that, where this process will not be allowed to open it when it is wanted.
+_session: list[int] = []
 #: Tries to set the priority of a session, and seconds between two: ordinary users may ten times a second.
 _TRIES, _AGAIN_S = 5, 0.2
 
@@ -85,10 +87,6 @@ def confine(parent: int) -> None:
     with contextlib.suppress(OSError):
         # Some containers forbid it; then the kernel chooses by size alone.
         Path("/proc/self/oom_score_adj").write_text(_KILLED_FIRST)
-
-
-#: The open entry of this process's session, where it will be wanted later.
-_session: list[int] = []
 
 
 def hold_session() -> None:

@@ -2,37 +2,37 @@
 
 It has two faces over the same core. ``handle`` begins to answer a whole request and returns at once;
 the server's own connections use it. ``__call__`` is ASGI, for every other address and for whoever
-wants to mount the application elsewhere. Every request passes ``checks`` first, every answer carries
+wants to mount the application elsewhere. Every request passes ``admission`` first, every answer carries
 its request id, and every error leaves through ``problems``.
 """
 
 import asyncio
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from servable.errors import AccessError, MethodNotAllowed, RouteNotFound, ServableError, Unauthenticated
+from servable.errors import AccessError, MethodNotAllowed, ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
 from servable.security.actors import begin_acting
 from servable.security.callers import NOBODY, Hidden
-from servable.security.certificates import NO_PEER
 from servable.server import checks as check
 from servable.server.addresses import Addresses
 from servable.server.admission import Admission
+from servable.server.asgi import from_starlette, not_http, request_of
 from servable.server.audit import ServerAudit, actor_of
 from servable.server.authentication import Authentication
-from servable.server.cycle import ADMITTED, split_target
+from servable.server.cycle import split_target
 from servable.server.desk import ADMITS, CALLER, COUNTED, Desk
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
-from servable.server.http import PEER, Exchange, HttpRequest, Reply
+from servable.server.http import Exchange, HttpRequest, Reply
 from servable.server.limits import Limiter
-from servable.server.mounts import limited, routed, target_of
+from servable.server.mounts import limited, routed
 from servable.server.problems import NATIVE, Style, problem
 from servable.server.replies import AsgiReply, read_body
 from servable.server.routes import routes
@@ -320,9 +320,9 @@ class Application:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request; see the ASGI specification."""
         if scope["type"] != "http":
-            await _not_http(scope, receive, send)
+            await not_http(scope, receive, send)
             return
-        request, admitted = _request_of(scope)
+        request, admitted = request_of(scope)
         reply = AsgiReply(
             self, send, request, head_only=scope["method"] == "HEAD", client=scope.get("client")
         )
@@ -349,7 +349,7 @@ class Application:
             else:
                 await self._route(scope, state, limited(receive, self._max_body), send)
         except HTTPException as error:
-            self.refuse(_from_starlette(error), reply, request_id, style=request.style)
+            self.refuse(from_starlette(error), reply, request_id, style=request.style)
             await reply.sent(None)
         except Exception as error:  # noqa: BLE001 - as in handle
             self.refuse(error, reply, request_id, style=request.style, counted=COUNTED in state)
@@ -384,40 +384,3 @@ class Application:
         # Starlette raises for unknown paths and verbs, instead of answering, when an app is named.
         own_scope = {**routed(scope), "app": self, "state": state}
         await self._router(own_scope, receive, send_with_headers)
-
-
-def _request_of(scope: Mapping[str, Any]) -> tuple[HttpRequest, bool]:
-    """The request of a scope, and whether a connection of our own has let it in already."""
-    request = HttpRequest()
-    given = (scope.get("state") or {}).get(ADMITTED)
-    client = scope.get("client")
-    request.address = str(client[0]) if client else ""
-    if isinstance(given, HttpRequest):
-        request.caller, request.ticket = given.caller, given.ticket
-    request.method = scope["method"].encode("ascii")
-    request.target = target_of(scope)
-    request.peer = scope.get(PEER, NO_PEER)
-    for name, value in scope["headers"]:
-        before = request.headers.get(name)
-        request.headers[name] = value if before is None else before + b", " + value
-    return request, isinstance(given, HttpRequest)
-
-
-def _from_starlette(error: HTTPException) -> ServableError:
-    if error.status_code == 405:
-        allowed = sorted((error.headers or {}).get("Allow", "GET").split(", "))
-        return MethodNotAllowed(f"This address takes {', '.join(allowed)}.", allowed)
-    return RouteNotFound("There is no such address; see /docs for those that there are.")
-
-
-async def _not_http(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1000})
-        return
-    while True:
-        message = await receive()
-        kind = message["type"]
-        await send({"type": f"{kind}.complete"})
-        if kind == "lifespan.shutdown":
-            return
