@@ -22,6 +22,7 @@ from servable.errors import ServableError
 from servable.logs import fields, logger
 from servable.monitoring.alert_rules import rules_are_written
 from servable.monitoring.totals import Snapshot
+from servable.registry.pulse import pulse_of
 from servable.registry.reports import GoingOn, Reports, open_reports
 from servable.registry.rollout_records import NO_COUNTS, Counts
 from servable.settings import ServerSettings, config_path
@@ -82,7 +83,12 @@ class Beside:
         #: Rules of alerts are looked at whether or not anything is captured.
         self._alerts = bool(settings.alert_webhook) or rules_are_written(config_path())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-beside")
+        self._pulse = pulse_of(Path(settings.home), settings.database_url)
         self._reports: Reports | None = None
+        #: What was last read, and whether it still holds as far as the pulse tells.
+        self._going_on: tuple[GoingOn, ...] = ()
+        self._capturing = False
+        self._known = False
         self._name = server_name()
         #: What had been counted when a rollout was first seen, and what was last written of it.
         self._begun: dict[int, dict[int, Counts]] = {}
@@ -119,11 +125,15 @@ class Beside:
             ServableError: the database does not answer.
         """
         reports = await self._opened()
-        going_on = await self._aside(reports.going_on)
+        if self._pulse.moved() or not self._known:
+            # Known only once it was read to the end, so that a failure is followed by another try.
+            self._known = False
+            self._going_on, self._capturing = await self._aside(partial(_read, reports))
+            self._known = True
+        going_on = self._going_on
         await self._count(reports, going_on, due=self._looks % _LOOKS_A_REPORT == 0)
         if self._watcher is not None and self._looks % _LOOKS_A_REPORT == 0:
-            needed = self._alerts or bool(going_on) or await self._aside(reports.capturing)
-            self._watcher.keep(needed=needed)
+            self._watcher.keep(needed=self._alerts or bool(going_on) or self._capturing)
         self._looks += 1
 
     async def _count(self, reports: Reports, going_on: tuple[GoingOn, ...], *, due: bool) -> None:
@@ -162,12 +172,17 @@ class Beside:
                 await asyncio.wait_for(self._last(self._reports), _LAST_S)
         if self._watcher is not None:
             await self._watcher.close()
+        self._pulse.close()
         if self._reports is not None:
             self._thread.submit(self._reports.close)
         self._thread.shutdown(wait=False)
 
     async def _last(self, reports: Reports) -> None:
         await self._count(reports, await self._aside(reports.going_on), due=True)
+
+
+def _read(reports: Reports) -> tuple[tuple[GoingOn, ...], bool]:
+    return reports.going_on(), reports.capturing()
 
 
 @contextlib.asynccontextmanager

@@ -122,6 +122,9 @@ def send_far_back(pid: int) -> None:
     """
     with contextlib.suppress(OSError):
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+    # Its session counts first, see ``_lower_session``; one try, because this runs in an event loop.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(_LOWEST))
 
 
 def _lower_session(priority: int) -> None:

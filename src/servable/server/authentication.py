@@ -20,6 +20,7 @@ from servable.errors import ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.protocols.base import Head
 from servable.registry.keys_reader import KeysReader, open_keys_reader
+from servable.registry.pulse import pulse_of
 from servable.security.callers import EVERYBODY, NOBODY, Caller
 from servable.security.certificates import NO_PEER, Peer
 from servable.security.keys import KeyRecord, matches, shown
@@ -162,6 +163,7 @@ class Authentication:
     def __init__(self, settings: ServerSettings) -> None:
         self.present: Authenticator = NoAuthentication()
         self._reader: KeysReader | None = None
+        self._pulse = pulse_of(Path(settings.home), settings.database_url)
         self._thread: ThreadPoolExecutor | None = None
         self._token = -1
         self._records: tuple[KeyRecord, ...] = ()
@@ -225,6 +227,8 @@ class Authentication:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_S)
+            if not self._pulse.moved() and not self._failing:
+                continue
             try:
                 self._take(await loop.run_in_executor(self._thread, self._read, reader))
             except ServableError as error:
@@ -260,6 +264,7 @@ class Authentication:
         """Give back the registry."""
         if self._thread is not None:
             self._thread.shutdown(wait=True)
+        self._pulse.close()
         if self._reader is not None:
             self._reader.close()
 

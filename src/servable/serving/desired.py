@@ -10,6 +10,7 @@ from servable.errors import ConflictError, SettingInvalid, SignatureRefused
 from servable.logs import fields, logger
 from servable.registry.blobs import PackageStore
 from servable.registry.policy import Policy, read_policy
+from servable.registry.pulse import pulse_of
 from servable.registry.reader import Desired, open_reader
 from servable.registry.references import parse_reference
 from servable.registry.vetting import NoVetting, Vetting, vetting_of
@@ -67,6 +68,7 @@ class RegistrySource:
         #: Of each model what was last wanted and may be served.
         self._admitted: dict[str, tuple[Wanted, ...]] = {}
         self._reader = open_reader(home, create=create, database_url=database_url)
+        self._pulse = pulse_of(home, database_url)
         self._packages = PackageStore(home, blob_url)
         self._only = tuple(parse_reference(reference) for reference in only)
         try:
@@ -74,6 +76,10 @@ class RegistrySource:
         except BaseException:
             self._reader.close()
             raise
+
+    def moved(self) -> bool:
+        """Whether anybody may have written to the registry since the last call; does not wait."""
+        return self._pulse.moved()
 
     def token(self) -> object:
         """The registry's change token."""
@@ -153,6 +159,7 @@ class RegistrySource:
 
     def close(self) -> None:
         """Close the registry."""
+        self._pulse.close()
         self._reader.close()
 
 

@@ -25,6 +25,8 @@ class LastSeen:
         self._source = source
         self._thread = thread
         self._token: object = None
+        #: Whether what moved has been read.
+        self._read = False
         self.wanted: tuple[Wanted, ...] | None = None
         self._forget = forget
         self._erasures = 0
@@ -35,6 +37,14 @@ class LastSeen:
         Raises:
             ServableError: it cannot be read; ``wanted`` stays as it was.
         """
+        if not self._source.moved() and self._read:
+            return False
+        self._read = False
+        moved = await self._look()
+        self._read = True
+        return moved
+
+    async def _look(self) -> bool:
         loop = asyncio.get_running_loop()
         token = await loop.run_in_executor(self._thread, self._source.token)
         if self.wanted is not None and token == self._token:

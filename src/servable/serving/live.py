@@ -90,7 +90,11 @@ class Wanted(NamedTuple):
 
 
 class Source(Protocol):
-    """Desired state. Not called from the event loop; only ``open`` is called from several threads."""
+    """Desired state. Only ``moved`` is called from the event loop; only ``open`` from several threads."""
+
+    def moved(self) -> bool:
+        """Whether ``token`` may have changed since the last call; does not wait."""
+        ...
 
     def token(self) -> object:
         """Changes whenever ``wanted`` may have changed; cheap."""
