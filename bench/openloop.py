@@ -10,6 +10,7 @@ it says itself how late it was (``lag_p99``), and a run in which it was late is 
 import argparse
 import contextlib
 import gc
+import math
 import select
 import socket
 import time
@@ -117,9 +118,10 @@ class Generator:
         self._open: dict[int, _Connection] = {}
         self._free: deque[_Connection] = deque()
         self._waiting: deque[float] = deque()
-        self._lags: list[float] = []
+        self._lags: list[tuple[float, float]] = []
         self._start = 0.0
-        self._done: list[tuple[int, float, float, float]] = []
+        #: Status, seconds since it was due and since it was sent, and when the answer came and was due.
+        self._done: list[tuple[int, float, float, float, float]] = []
         for _ in range(connections):
             self._connect()
 
@@ -130,6 +132,31 @@ class Generator:
             deadline: an answer after so many seconds is not good.
             patience: seconds to wait for answers after the last request was due.
         """
+        total = self._carry_out(patience)
+        # Queues fill at first and empty after the end; neither belongs to what a server sustains.
+        skip = min(1.0, self._seconds / 3)
+        return self._count(total, deadline, counted=(skip, self._seconds))
+
+    def run_windows(self, width: float, deadline: float = 1.0, patience: float = 10.0) -> list[Open]:
+        """Send everything, wait for the rest, and count by windows of when requests were due.
+
+        The load goes on from one window to the next, so that none of them begins with new connections and
+        a server that had nothing to do; what is left before the first whole one is not counted.
+
+        Args:
+            width: seconds of a window.
+            deadline: as for ``run``.
+            patience: as for ``run``.
+        """
+        self._carry_out(patience)
+        count = int(self._seconds / width)
+        lead = self._seconds - count * width
+        return [
+            self._count(round(self._rate * width), deadline, due=(start, start + width))
+            for start in (lead + number * width for number in range(count))
+        ]
+
+    def _carry_out(self, patience: float) -> int:
         due = np.arange(int(self._rate * self._seconds)) / self._rate
         # The server has accepted every connection before the first request is due.
         time.sleep(_SETTLE_S)
@@ -142,7 +169,7 @@ class Generator:
             for connection in self._open.values():
                 connection.socket.close()
             self._poll.close()
-        return self._count(len(due), deadline)
+        return len(due)
 
     def _drive(self, due: list[float], patience: float) -> None:
         clock, position = time.perf_counter, 0
@@ -159,8 +186,10 @@ class Generator:
                 self._receive(self._open[number])
             if now > end:
                 return
-            if not self._spin and (position == total or due[position] - now > 0.0002):
-                time.sleep(0.0001)
+            if not self._spin:
+                # As long as nothing is due and nothing comes, without taking the processor from the server.
+                left = (due[position] if position < total else end) - (clock() - start)
+                select.select([self._poll], [], [], max(left, 0.0))
 
     def _connect(self) -> None:
         connection = _Connection(self._port)
@@ -179,7 +208,7 @@ class Generator:
         connection = self._free.pop()
         connection.due = due
         connection.sent = time.perf_counter()
-        self._lags.append(connection.sent - due)
+        self._lags.append((due - self._start, connection.sent - due))
         try:
             sent = connection.socket.send(self._content)
             if sent < len(self._content):
@@ -204,7 +233,9 @@ class Generator:
             return
         connection.buffer = b""
         now = time.perf_counter()
-        self._done.append((int(data[9:12]), now - connection.due, now - connection.sent, now - self._start))
+        due = connection.due
+        since = now - self._start
+        self._done.append((int(data[9:12]), now - due, now - connection.sent, since, due - self._start))
         connection.due = 0.0
         if b"connection: close" in data[:_HEAD].lower():
             self._remove(connection)
@@ -215,7 +246,7 @@ class Generator:
 
     def _lost(self, connection: _Connection) -> None:
         if connection.due:
-            self._done.append((0, 0.0, 0.0, 0.0))
+            self._done.append((0, 0.0, 0.0, 0.0, connection.due - self._start))
         elif connection in self._free:
             self._free.remove(connection)
         self._remove(connection)
@@ -225,16 +256,36 @@ class Generator:
         del self._open[connection.number]
         connection.socket.close()
 
-    def _count(self, total: int, deadline: float) -> Open:
-        done = np.array(self._done, dtype=float).reshape(-1, 4)
-        statuses, latencies, answers, moments = done.T
-        # Queues fill at first and empty after the end; neither belongs to what a server sustains.
-        skip = min(1.0, self._seconds / 3)
-        within = (moments > skip) & (moments <= self._seconds) & (latencies <= deadline)
+    def _count(
+        self,
+        total: int,
+        deadline: float,
+        *,
+        due: tuple[float, float] = (0.0, math.inf),
+        counted: tuple[float, float] | None = None,
+    ) -> Open:
+        """What became of those that were due in a part of the run.
+
+        Args:
+            total: how many were.
+            deadline: an answer after so many seconds is not good.
+            due: seconds from the start of the run; the end does not belong to it.
+            counted: seconds in which the good answers of a second are counted; those in which they were due
+                when None.
+        """
+        done = np.array(self._done, dtype=float).reshape(-1, 5)
+        done = done[(done[:, 4] >= due[0]) & (done[:, 4] < due[1])]
+        lags = np.array(self._lags, dtype=float).reshape(-1, 2)
+        lags = lags[(lags[:, 0] >= due[0]) & (lags[:, 0] < due[1])]
+        statuses, latencies, answers, moments, _ = done.T
+        within = latencies <= deadline
+        if counted is not None:
+            within &= (moments > counted[0]) & (moments <= counted[1])
+        seconds = counted or due
         good, refused, expired = statuses == 200, statuses == 503, statuses == 504
         return Open(
             offered=self._rate,
-            good=float((good & within).sum()) / (self._seconds - skip),
+            good=float((good & within).sum()) / (seconds[1] - seconds[0]),
             refused=float(refused.sum()) / total,
             expired=float(expired.sum()) / total,
             failed=1 - float((good | refused | expired).sum()) / total,
@@ -242,7 +293,7 @@ class Generator:
             p99=_percentile(latencies[good], 99),
             refused_p50=_percentile(answers[refused], 50),
             refused_p99=_percentile(answers[refused], 99),
-            lag_p99=_percentile(np.array(self._lags), 99),
+            lag_p99=_percentile(lags[:, 1], 99),
         )
 
 

@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
             # the capacity for them is what this very load reaches when it offers too much.
             reached = [_open(launch, closed, seconds / 2, spin=True).good for _ in range(rounds)]
             capacity = min(closed, statistics.median(reached))
-            half = windows(lambda: _open(launch, capacity / 2, _WINDOW_S, spin=True), rounds * _WINDOWS)
+            half = windows(partial(_windows, launch, capacity / 2), rounds * _WINDOWS)
     micro = {name: statistics.median(values) * 1e6 for name, values in parts.items()}
     return {
         **micro,
@@ -141,14 +142,12 @@ def slow(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any
     with running(launch) as server, awake():
         rate = wrk(launch.port, launch.wire, seconds).rate * BESIDE
 
-        def window() -> Open:
-            return _open(launch, rate, _WINDOW_S, spin=True)
-
+        take = partial(_windows, launch, rate)
         for _ in range(rounds):
             with apart(server):
-                alone = alone.and_those(windows(window, _WINDOWS))
+                alone = alone.and_those(windows(take, _WINDOWS))
             with apart(server), slow_clients(launch.port, launch.wire, SLOW):
-                beside = beside.and_those(windows(window, _WINDOWS))
+                beside = beside.and_those(windows(take, _WINDOWS))
             time.sleep(1)
     return {
         "clients": SLOW,
@@ -189,6 +188,14 @@ def _open(
 ) -> Open:
     content = request(launch.wire, headers)
     return Generator(launch.port, content, rate=rate, seconds=seconds, spin=spin).run(DEADLINE_S)
+
+
+def _windows(launch: Launch, rate: float, count: int) -> list[Open]:
+    """So many windows of one load, after a start that is not counted."""
+    seconds = (count + 0.5) * _WINDOW_S
+    return Generator(launch.port, request(launch.wire), rate=rate, seconds=seconds, spin=True).run_windows(
+        _WINDOW_S, DEADLINE_S
+    )
 
 
 def _middle(found: Sequence[Open]) -> dict[str, float]:

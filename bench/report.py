@@ -181,7 +181,7 @@ half of the {found["capacity"]:,.0f} requests/s that it reaches itself (wrk, a c
 
 def _kept(found: dict[str, Any]) -> str:
     return (
-        f"Medians of {found['windows']} windows of a quarter of a second, the processors kept from sleeping; "
+        f"Medians of {found['windows']} windows of a quarter of a second, cut from loads that go on; "
         f"{found['set_aside']} more in which the generator itself was stopped by the machine are not counted."
     )
 

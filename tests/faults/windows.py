@@ -21,6 +21,8 @@ from bench.quiet import Windows, apart, awake, windows
 __all__ = ["Windows", "awake"]
 #: Seconds of one window.
 WINDOW_S = 2.0
+#: Windows of load before the first one that counts.
+_START = 0.25
 
 
 class Timed:
@@ -44,9 +46,14 @@ class Timed:
         port = self._served.address[1]
         with apart(self._served.process.pid):
             taken = windows(
-                lambda: Generator(
-                    port, self._content, rate=self._rate, seconds=WINDOW_S, spin=True, connections=8
-                ).run(),
+                lambda wanted: Generator(
+                    port,
+                    self._content,
+                    rate=self._rate,
+                    seconds=(wanted + _START) * WINDOW_S,
+                    spin=True,
+                    connections=8,
+                ).run_windows(WINDOW_S),
                 count,
             )
         assert all(one.refused == one.expired == one.failed == 0 for one in taken.kept), taken.kept
