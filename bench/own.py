@@ -33,6 +33,8 @@ DEADLINE_S = 1.0
 #: away for a whole slice of 4 ms now and then; one such slice is the p99 of a second, and shows in one
 #: window of many when they are short.
 _WINDOW_S, _WINDOWS = 0.25, 12
+#: The part of an open loop that is answered in time where a server keeps up with it.
+_SUSTAINED = 0.98
 #: Slow clients beside the normal load, and the part of the capacity that the normal load is.
 SLOW, BESIDE = 1000, 0.3
 
@@ -57,9 +59,8 @@ def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
         # between two requests costs it a change of page tables each time.
         with apart(server):
             # Callers that do not wait for each other meet in smaller batches than those of a closed loop, so
-            # the capacity for them is what this very load reaches when it offers too much.
-            reached = [_open(launch, closed, seconds / 2, spin=True).good for _ in range(rounds)]
-            capacity = min(closed, statistics.median(reached))
+            # the capacity for them is the most of this very load that is answered as fast as it comes.
+            capacity = statistics.median(_sustained(launch, closed, seconds / 4) for _ in range(rounds))
             half = windows(partial(_windows, launch, capacity / 2), rounds * _WINDOWS)
     micro = {name: statistics.median(values) * 1e6 for name, values in parts.items()}
     return {
@@ -188,6 +189,21 @@ def _open(
 ) -> Open:
     content = request(launch.wire, headers)
     return Generator(launch.port, content, rate=rate, seconds=seconds, spin=spin).run(DEADLINE_S)
+
+
+def _sustained(launch: Launch, most: float, seconds: float) -> float:
+    """Requests a second of an open loop that are all answered within the deadline while they come.
+
+    Args:
+        launch: of the server.
+        most: tried first; then less, by twentieths of it.
+        seconds: of each try.
+    """
+    for part in range(20, 0, -1):
+        found = _open(launch, most * part / 20, seconds, spin=True)
+        if found.good >= _SUSTAINED * found.offered:
+            return found.good
+    raise SystemExit(f"The machine is too busy: not even {most / 20:,.0f} requests a second were answered.")
 
 
 def _windows(launch: Launch, rate: float, count: int) -> list[Open]:

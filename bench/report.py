@@ -160,8 +160,8 @@ def _latency(found: dict[str, Any]) -> str:
     half = found["half"]
     return f"""## One client, and the tail at half of the capacity
 `python -m bench --only latency`: {_rounds(found)}. One connection by a blocking socket, then an open loop at
-half of the {found["capacity"]:,.0f} requests/s that it reaches itself (wrk, a closed loop of 32, reached
-{found["closed"]:,.0f}); latency counts from when a request was due. {_kept(found)}
+half of the {found["capacity"]:,.0f} requests/s that the server keeps up with (wrk, a closed loop of 32,
+reached {found["closed"]:,.0f}); latency counts from when a request was due. {_kept(found)}
 
 | p50, one client | us |
 |---|---|
