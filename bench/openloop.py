@@ -37,7 +37,7 @@ class Open(NamedTuple):
 
     Attributes:
         offered: requests per second that were due.
-        good: requests per second answered with 200 within the deadline, once queues had filled.
+        good: requests per second answered with 200 within the deadline, of those due once queues had filled.
         refused: share answered with 503.
         expired: share answered with 504.
         failed: share answered otherwise or not at all.
@@ -120,8 +120,8 @@ class Generator:
         self._waiting: deque[float] = deque()
         self._lags: list[tuple[float, float]] = []
         self._start = 0.0
-        #: Status, seconds since it was due and since it was sent, and when the answer came and was due.
-        self._done: list[tuple[int, float, float, float, float]] = []
+        #: Status, seconds since it was due and since it was sent, and when it was due.
+        self._done: list[tuple[int, float, float, float]] = []
         for _ in range(connections):
             self._connect()
 
@@ -132,10 +132,9 @@ class Generator:
             deadline: an answer after so many seconds is not good.
             patience: seconds to wait for answers after the last request was due.
         """
-        total = self._carry_out(patience)
-        # Queues fill at first and empty after the end; neither belongs to what a server sustains.
-        skip = min(1.0, self._seconds / 3)
-        return self._count(total, deadline, counted=(skip, self._seconds))
+        self._carry_out(patience)
+        # Queues fill at first, which does not belong to what a server sustains.
+        return self._count(min(1.0, self._seconds / 3), self._seconds, deadline)
 
     def run_windows(self, width: float, deadline: float = 1.0, patience: float = 10.0) -> list[Open]:
         """Send everything, wait for the rest, and count by windows of when requests were due.
@@ -152,11 +151,11 @@ class Generator:
         count = int(self._seconds / width)
         lead = self._seconds - count * width
         return [
-            self._count(round(self._rate * width), deadline, due=(start, start + width))
+            self._count(start, start + width, deadline)
             for start in (lead + number * width for number in range(count))
         ]
 
-    def _carry_out(self, patience: float) -> int:
+    def _carry_out(self, patience: float) -> None:
         due = np.arange(int(self._rate * self._seconds)) / self._rate
         # The server has accepted every connection before the first request is due.
         time.sleep(_SETTLE_S)
@@ -169,7 +168,6 @@ class Generator:
             for connection in self._open.values():
                 connection.socket.close()
             self._poll.close()
-        return len(due)
 
     def _drive(self, due: list[float], patience: float) -> None:
         clock, position = time.perf_counter, 0
@@ -234,8 +232,7 @@ class Generator:
         connection.buffer = b""
         now = time.perf_counter()
         due = connection.due
-        since = now - self._start
-        self._done.append((int(data[9:12]), now - due, now - connection.sent, since, due - self._start))
+        self._done.append((int(data[9:12]), now - due, now - connection.sent, due - self._start))
         connection.due = 0.0
         if b"connection: close" in data[:_HEAD].lower():
             self._remove(connection)
@@ -246,7 +243,7 @@ class Generator:
 
     def _lost(self, connection: _Connection) -> None:
         if connection.due:
-            self._done.append((0, 0.0, 0.0, 0.0, connection.due - self._start))
+            self._done.append((0, 0.0, 0.0, connection.due - self._start))
         elif connection in self._free:
             self._free.remove(connection)
         self._remove(connection)
@@ -256,36 +253,18 @@ class Generator:
         del self._open[connection.number]
         connection.socket.close()
 
-    def _count(
-        self,
-        total: int,
-        deadline: float,
-        *,
-        due: tuple[float, float] = (0.0, math.inf),
-        counted: tuple[float, float] | None = None,
-    ) -> Open:
-        """What became of those that were due in a part of the run.
-
-        Args:
-            total: how many were.
-            deadline: an answer after so many seconds is not good.
-            due: seconds from the start of the run; the end does not belong to it.
-            counted: seconds in which the good answers of a second are counted; those in which they were due
-                when None.
-        """
-        done = np.array(self._done, dtype=float).reshape(-1, 5)
-        done = done[(done[:, 4] >= due[0]) & (done[:, 4] < due[1])]
+    def _count(self, start: float, end: float, deadline: float) -> Open:
+        """What became of those that were due between two moments of the run, in seconds from its start."""
+        total = math.ceil(end * self._rate) - math.ceil(start * self._rate)
+        done = np.array(self._done, dtype=float).reshape(-1, 4)
+        done = done[(done[:, 3] >= start) & (done[:, 3] < end)]
         lags = np.array(self._lags, dtype=float).reshape(-1, 2)
-        lags = lags[(lags[:, 0] >= due[0]) & (lags[:, 0] < due[1])]
-        statuses, latencies, answers, moments, _ = done.T
-        within = latencies <= deadline
-        if counted is not None:
-            within &= (moments > counted[0]) & (moments <= counted[1])
-        seconds = counted or due
+        lags = lags[(lags[:, 0] >= start) & (lags[:, 0] < end)]
+        statuses, latencies, answers, _ = done.T
         good, refused, expired = statuses == 200, statuses == 503, statuses == 504
         return Open(
             offered=self._rate,
-            good=float((good & within).sum()) / (seconds[1] - seconds[0]),
+            good=float((good & (latencies <= deadline)).sum()) / (end - start),
             refused=float(refused.sum()) / total,
             expired=float(expired.sum()) / total,
             failed=1 - float((good | refused | expired).sum()) / total,

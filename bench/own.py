@@ -111,14 +111,17 @@ def overload(models: dict[str, Model], rounds: int, seconds: float) -> dict[str,
     turns: list[tuple[float, float, Open]] = []
     with running(launch):
         wrk(launch.port, launch.wire, 2)
+        before = wrk(launch.port, launch.wire, seconds / 2).rate
         for turn in range(rounds):
             for times in OVERLOADS[:: 1 if turn % 2 == 0 else -1]:
-                capacity = wrk(launch.port, launch.wire, seconds / 2).rate
-                turns.append((times, capacity, _open(launch, capacity * times, seconds, headers=headers)))
-                _say(f"overload {times}x of {capacity}: {turns[-1][-1]}")
+                found = _open(launch, before * times, seconds, headers=headers)
                 time.sleep(0.5)
+                after = wrk(launch.port, launch.wire, seconds / 2).rate
+                turns.append((times, (before + after) / 2, found))
+                _say(f"overload {times}x of {before:.1f} to {after:.1f}: {found}")
+                before = after
     # What a shared machine can do changes within a minute, so that each turn is held against the capacity
-    # just before it.
+    # just before and after it.
     capacity = statistics.median(found for _, found, _ in turns)
     runs: dict[float, list[Open]] = {times: [] for times in OVERLOADS}
     for times, then, found in turns:
