@@ -201,7 +201,7 @@ def _overload(found: dict[str, Any]) -> str:
     lines = [
         "## Overload",
         f"`python -m bench --only overload`: {_rounds(found)}; a model of a fixed cost a row on the "
-        f"thread executor, capacity {found['capacity']:,.0f} requests/s by wrk, measured before every turn, "
+        f"thread executor, capacity {found['capacity']:,.0f} requests/s by wrk, before and after every turn, "
         "against which the turn counts; open loop, every caller "
         f"waits at most {found['deadline']:g} s and says so.",
         "",
