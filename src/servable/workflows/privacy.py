@@ -17,6 +17,7 @@ from servable.monitoring.people import People, remove, spelled, tables_about
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
+from servable.workflows.compacting import segments_alone
 from servable.workflows.homes import opened
 
 #: Seconds for which erasing waits for servers to write what they hold, and between two looks.
@@ -164,10 +165,13 @@ def erase_subject(
         destroyed = place.subjects.erase(receipts, round(now.timestamp() * 1e6))
         captures = any(read_policy(each.policy).capture for each in place.deployments.all())
         left = _settled(store, before, patience_s, _WRITTEN_S if where and captures else 0.0)
-        removed = {
-            model: remove(store, model, _people(place, store, model, subjects, where or {}))
-            for model in store.models()
-        }
+        with segments_alone(place, patience_s) as alone:
+            removed = {
+                model: remove(store, model, _people(place, store, model, subjects, where or {}))
+                for model in store.models()
+            }
+        if not alone:
+            left.append("Segments were being put together, in which rows may have stayed.")
         touched = {
             model: each for model, each in removed.items() if each.sealed or each.rows or each.feedback
         }
