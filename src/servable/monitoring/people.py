@@ -114,8 +114,9 @@ def tables_about(store: TrafficStore, model: str, people: People) -> dict[Kind, 
 def remove(store: TrafficStore, model: str, people: People) -> Removed:
     """Take out everything that is held about people in the traffic of a model.
 
-    Nobody may put segments together meanwhile, see ``workflows.compacting.segments_alone``. Rows that are sealed under the key of the subject stay where they are: without the key they are noise, and
-    its erasure comes first. Doing it again changes nothing.
+    Rows that are sealed under the key of the subject stay where they are: without the key they are noise, and
+    its erasure comes first. Doing it again changes nothing. Nobody may put segments together meanwhile, see
+    ``workflows.compacting.segments_alone``.
 
     Raises:
         StorageFull: no space left for a segment that is written anew; nothing is lost, do it again.
