@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.errors import DataError, SettingInvalid
-from servable.frameworks.base import converted
+from servable.errors import DataError, SettingInvalid, converted
 from servable.progress import Progress
 from servable.training import measures, search
 from servable.training.candidates import DUMMY, build, candidate
