@@ -37,7 +37,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def live(client: servable.Client, name: str) -> set[int]:
-    return {each.version for each in client.models() if each.model == name and each.state == "live"}
+    listed = [each for each in client.models() if each.name == name and each.details["state"] == "live"]
+    return {each.version or 0 for each in listed}
 
 
 def figures(url: str, name: str) -> dict[str, float]:

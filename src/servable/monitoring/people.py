@@ -116,7 +116,7 @@ def remove(store: TrafficStore, model: str, people: People) -> Removed:
 
     Rows that are sealed under the key of the subject stay where they are: without the key they are noise, and
     its erasure comes first. Doing it again changes nothing. Nobody may put segments together meanwhile, see
-    ``workflows.compacting.segments_alone``.
+    ``workflows.compacting.stand_alone``.
 
     Raises:
         StorageFull: no space left for a segment that is written anew; nothing is lost, do it again.

@@ -4,8 +4,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from servable.clock import Clock
 from servable.errors import ServableError
@@ -13,10 +12,12 @@ from servable.monitoring.compacting import compact
 from servable.monitoring.segments import TrafficStore
 from servable.registry.home import Home
 
-#: The name of the lease of whoever changes segments that are there.
-LEASE = "segments"
-#: Seconds for which it is taken to put segments together, and to take rows out of them.
-_LEASE_S, _ERASING_S = 60.0, 1800.0
+#: The leases of whoever puts segments together, and of all who take rows out of them; these need not wait for
+#: each other.
+_COMPACTING, _ERASING = "compaction", "erasure"
+#: Seconds for which each is taken. That of an erasure runs out by itself, so that of two that go on at once
+#: the first does not end it for the other.
+_COMPACTING_S, _ERASING_S = 60.0, 600.0
 _LOOK_S = 0.1
 
 
@@ -38,42 +39,40 @@ def compact_segments(home: Home, clock: Clock) -> int:
     holder = _holder()
 
     def alone() -> bool:
-        return home.leases.take(LEASE, holder, _LEASE_S)
+        # In this order: who erases takes its own lease first and then looks for this one.
+        return home.leases.take(_COMPACTING, holder, _COMPACTING_S) and not home.leases.holder(_ERASING)
 
     try:
         return compact(TrafficStore(home.path, keys=home.subjects), clock.now(), alone)
     finally:
-        _given_back(home, holder)
+        # One that the database does not take back runs out by itself.
+        with suppress(ServableError):
+            home.leases.give_back(_COMPACTING, holder)
 
 
-@contextmanager
-def segments_alone(home: Home, patience_s: float) -> Iterator[bool]:
-    """Nobody puts segments together within the block, so that rows that are taken out do not come back.
+def stand_alone(home: Home) -> bool:
+    """See to it that nobody puts segments together for a while, so that rows that are taken out stay out.
+
+    Whoever does so already is waited for, and does no more; it may have been killed. To be called again
+    before anything that takes long.
 
     Args:
         home: open.
-        patience_s: seconds for which it is waited for.
 
-    Yields:
-        Whether that is so; false where somebody else did not come to an end.
+    Returns:
+        Whether that is so.
 
     Raises:
         StorageFailed: the registry fails.
     """
-    holder, until = _holder(), time.monotonic() + patience_s
-    while not (alone := home.leases.take(LEASE, holder, _ERASING_S)) and time.monotonic() < until:
+    home.leases.take(_ERASING, _ERASING, _ERASING_S)
+    until = time.monotonic() + _COMPACTING_S + 1.0
+    while home.leases.holder(_COMPACTING):
+        if time.monotonic() > until:
+            return False
         time.sleep(_LOOK_S)
-    try:
-        yield alone
-    finally:
-        _given_back(home, holder)
+    return True
 
 
 def _holder() -> str:
     return f"{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-
-
-def _given_back(home: Home, holder: str) -> None:
-    # One that the database does not take back runs out by itself.
-    with suppress(ServableError):
-        home.leases.give_back(LEASE, holder)
