@@ -8,15 +8,17 @@ import pytest
 from river import base, compose, linear_model, preprocessing, tree
 
 from frameworks.river_models import MODELS, above, made, prepared, rows, taught, third, value
+from servable.frameworks import river_batches
 from servable.frameworks.base import NO_HINTS, Trained
 from servable.frameworks.frame import pack
 from servable.frameworks.river import ADAPTER, RiverPredictor, trained_of
-from servable.frameworks.river_batches import FEWEST_ROWS, takes_batches
+from servable.frameworks.river_batches import takes_batches
 from servable.frameworks.river_signature import derive
 from servable.tensors import PREDICTION, take
 from servable.training import tasks
 from servable.training.data import infer
 
+PROOF = 64
 ASKED = rows(200, seed=3)
 #: Those that River asks about many rows at once, each with what it is taught.
 BATCHED = {
@@ -24,6 +26,12 @@ BATCHED = {
     "linear": (lambda: prepared() | linear_model.LinearRegression(), value),
     "unscaled": (lambda: compose.Select("size") | linear_model.LogisticRegression(), above),
 }
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows are asked at once, too, though that takes longer."""
+    monkeypatch.setattr(river_batches, "FEWEST_ROWS", PROOF)
 
 
 def trained(model: Any, seen: list[dict[str, Any]]) -> Trained:
@@ -79,7 +87,7 @@ def test_batches_answer_as_rows_do_and_are_proven_once(name: str, monkeypatch: p
     predictor = ADAPTER.wrap(given)
     arrays = pack(pd.DataFrame(ASKED), given.signature)
     same(predictor.predict(arrays), expected)
-    assert 0 < counting.rows <= FEWEST_ROWS
+    assert 0 < counting.rows <= PROOF
     counting.rows = 0
     same(predictor.predict(arrays), expected)
     assert counting.rows == 0
