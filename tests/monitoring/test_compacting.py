@@ -1,9 +1,11 @@
 """Segments are put together beside readers, writers, erasure and retention, and killed at every step."""
 
+import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 import pytest
@@ -13,6 +15,8 @@ from servable.errors import StorageFailed
 from servable.monitoring.compacting import compact
 from servable.monitoring.joined import join_stored
 from servable.monitoring.people import People, remove, spelled
+from servable.monitoring.sealed_tables import sealed_table
+from servable.monitoring.sealing import NoSubjectKeys
 from servable.monitoring.segment_cache import SegmentCache
 from servable.monitoring.segments import TrafficStore
 
@@ -108,6 +112,13 @@ def test_columns_of_several_versions_stay_apart(store: TrafficStore) -> None:
         (True, 2),
     ]
     assert compact(store, LAST, always) == 0
+
+
+class Known(NamedTuple):
+    """The keys of subjects, and who was erased."""
+
+    keys: Mapping[str, bytes]
+    erased: Mapping[str, int] = {}
 
 
 class Killed(BaseException):
@@ -254,3 +265,63 @@ def test_what_is_remembered_is_read_again_once(store: TrafficStore) -> None:
     assert join_stored(cache.of(store), "churn").table.equals(before)
     compact(store, LATER, always)
     assert join_stored(cache.of(store), "churn").table.equals(before)
+
+
+def test_readers_and_writers_beside_it_see_every_row_once(tmp_path: Path) -> None:
+    store, written, ended = TrafficStore(tmp_path, ""), [0], threading.Event()
+    faults: list[str] = []
+
+    def read() -> None:
+        while not ended.is_set():
+            least = written[0]
+            found = ids(TrafficStore(tmp_path, ""))
+            if len(found) != 2 * len(set(found)):
+                faults.append("a row was there twice, or one of two was not")
+            if len(set(found)) < least:
+                faults.append(f"{least - len(set(found))} rows were lost")
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(120):
+        write(store, number)
+        written[0] = number + 1
+        if number % 10 == 9:
+            # Each pass moves the sources of the one before aside, which readers may have listed.
+            compact(store, OVER + timedelta(minutes=number), always)
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert faults == []
+    assert len(ids(store)) == 240
+
+
+def test_sealed_rows_are_put_together_unopened(tmp_path: Path) -> None:
+    class Keys(NoSubjectKeys):
+        known: ClassVar[dict[str, bytes]] = {}
+
+        def find(self, subjects: Any) -> Any:
+            return Known({each: self.known[each] for each in subjects if each in self.known})
+
+    store = TrafficStore(tmp_path, "", Keys())
+    secret = store.secret()
+    for number in range(4):
+        subject = secret.subject_id(f"u{number % 2}")
+        Keys.known.setdefault(subject, secret.new_key(subject))
+        key = secret.data_key(subject, Keys.known[subject])
+        assert key is not None
+        rows = predictions([(f"r{number}", 0, 1, number, "x")])
+        made = sealed_table(
+            rows, ("request_id", "out.prediction"), [subject], [key], secret, "churn/predictions"
+        )
+        store.write("churn", "predictions", f"p-{number}", made, moment(number))
+    assert ids(store) == ["r0", "r1", "r2", "r3"]
+    sealed, Keys.known = Keys.known, {}
+    # Without any key, as after a restore, nothing is lost either.
+    assert compact(store, OVER, always) == 4
+    assert ids(store) == []
+    Keys.known = sealed
+    assert len(store.segments("churn", "predictions")) == 1
+    assert ids(store) == ["r0", "r1", "r2", "r3"]
+    Keys.known = {subject: key for subject, key in sealed.items() if subject != secret.subject_id("u0")}
+    assert ids(store) == ["r1", "r3"]
