@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,12 +12,14 @@ from servable.monitoring.compaction import (
     MOST_BYTES,
     Ledger,
     Merged,
+    Sources,
     aside_name,
     covered,
     is_merged,
     name_of,
     plan,
     seen,
+    sources,
 )
 
 DAY = date(2026, 1, 31)
@@ -42,8 +45,8 @@ def test_a_day_that_goes_on_is_put_together_where_it_is_worth_it() -> None:
 
 
 def test_large_and_damaged_ones_are_left_alone() -> None:
-    large = Merged("a", MOST_BYTES, 0.0, ("s-0.parquet",))
-    small = Merged("a", 10, 0.0, ("s-1.parquet",))
+    large = Merged("a", MOST_BYTES, 0.0, sources(["s-0.parquet"]))
+    small = Merged("a", 10, 0.0, sources(["s-1.parquet"]))
     ledger = Ledger({"day-l.parquet": large, "day-m.parquet": small}, ("s-7.parquet",))
     names = ["day-l.parquet", "day-m.parquet", "s-7.parquet"]
     assert plan(DAY, names, ledger, OVER).merged == ()
@@ -51,7 +54,7 @@ def test_large_and_damaged_ones_are_left_alone() -> None:
 
 
 def test_what_differs_in_form_is_not_looked_at_again() -> None:
-    one, other, third = (Merged(schema, 10, 0.0, ()) for schema in "aba")
+    one, other, third = (Merged(schema, 10, 0.0, sources(())) for schema in "aba")
     ledger = Ledger({"day-1.parquet": one, "day-2.parquet": other})
     assert plan(DAY, list(ledger.merged), ledger, OVER).merged == ()
     ledger = Ledger({**ledger.merged, "day-3.parquet": third})
@@ -60,7 +63,7 @@ def test_what_differs_in_form_is_not_looked_at_again() -> None:
 
 def test_sources_go_out_of_sight_then_aside_then_away() -> None:
     at = OVER.timestamp()
-    ledger = Ledger({"day-m.parquet": Merged("a", 10, at, ("s-0.parquet", "s-1.parquet"))})
+    ledger = Ledger({"day-m.parquet": Merged("a", 10, at, sources(segments(2)))})
     names = [*segments(3), "day-m.parquet"]
     assert seen(segments(3), ledger) == set(segments(3))
     assert seen(names, ledger) == {"day-m.parquet", "s-2.parquet"}
@@ -75,6 +78,19 @@ def test_sources_go_out_of_sight_then_aside_then_away() -> None:
     # What took their place is gone, whoever did that: they are all that there is.
     left = plan(DAY, [each for each in names if each != "day-m.parquet"], ledger, OVER + timedelta(hours=2))
     assert left.removed == ()
+
+
+@given(
+    st.sets(st.integers(0, 60)),
+    st.sets(st.sampled_from(["x.parquet", "a-07.parquet", "day-3f.parquet", "-"])),
+)
+def test_names_are_kept_as_runs(numbers: set[int], others: set[str]) -> None:
+    names = {f"a-b-{number}.parquet" for number in numbers} | others
+    found = msgspec.json.decode(msgspec.json.encode(sources(names)), type=Sources)
+    assert found.names() == names
+    everything = {f"a-b-{number}.parquet" for number in range(62)} | {"a-b-07.parquet", "b-1.parquet", "y"}
+    assert {name for name in everything | names if name in found} == names
+    assert set(found.runs) <= {"a-b"}
 
 
 class Folder:
@@ -105,9 +121,9 @@ class Folder:
         for form, group in forms.items():
             if len(group) == 1 and group[0] in kept:
                 continue
-            sources = Ledger(kept).sources_of(group)
-            name = name_of(sources) + ".parquet"
-            kept[name] = Merged(form, 100, now.timestamp(), sources)
+            names = Ledger(kept).sources_of(group)
+            name = name_of(names) + ".parquet"
+            kept[name] = Merged(form, 100, now.timestamp(), sources(names))
             self.ledger = Ledger(dict(kept))
             yield
             self.files[name] = tuple(row for each in group for row in self.files[each])

@@ -17,7 +17,9 @@ from servable.monitoring.compaction import (
     aside_name,
     covered,
     name_of,
+    origin,
     plan,
+    sources,
 )
 from servable.monitoring.segments import KINDS, Kind, Segment, TrafficStore
 
@@ -53,7 +55,8 @@ def compact(store: TrafficStore, now: datetime, alone: Callable[[], bool]) -> in
     Args:
         store: of the home.
         now: aware.
-        alone: asked before anything changes; false ends it, because another one may change segments.
+        alone: asked before anything is looked at and before anything changes; false ends it, because another
+            one may change segments, or has since it was asked first.
 
     Returns:
         How many segments were put together into others.
@@ -64,6 +67,8 @@ def compact(store: TrafficStore, now: datetime, alone: Callable[[], bool]) -> in
         DependencyMissing: pyarrow is not installed.
     """
     count = 0
+    if not store.models() or not alone():
+        return count
     for day in days(store):
         ledger = store.ledger(day.folder)
         wanted = plan(day.day, day.names, ledger, now)
@@ -71,6 +76,10 @@ def compact(store: TrafficStore, now: datetime, alone: Callable[[], bool]) -> in
             break
         if wanted.removed:
             store.place.discard([day.folder / name for name in wanted.removed])
+            if day.kind == "predictions":
+                # Feedback may be written again under its name, from a journal of a server that was killed.
+                ledger = ledger.without(map(origin, wanted.removed))
+                kept(store, day, ledger)
         for name in wanted.aside:
             store.place.move(day.folder / name, aside_name(name))
         if wanted.merged:
@@ -104,6 +113,11 @@ def days(store: TrafficStore, models: Sequence[str] | None = None) -> list[Day]:
                 names.setdefault(path.parent, set()).add(path.name)
             found += [Day(model, kind, folder, frozenset(names[folder])) for folder in sorted(names, key=str)]
     return found
+
+
+def kept(store: TrafficStore, day: Day, ledger: Ledger) -> None:
+    """Write the ledger of a day."""
+    store.place.put(f"{day.model}/{day.kind}/{day.folder.name}/{LEDGER}", msgspec.json.encode(ledger))
 
 
 class _Held:
@@ -164,9 +178,9 @@ class _Merging:
         if self._store.keys.stamp() != self._erasures or not self._alone():
             # Somebody was erased since these were read, and would come back with them.
             return 0
-        sources = self._ledger.sources_of(group.names)
-        name = name_of(sources)
-        made = Merged(schema, group.size, self._at, sources)
+        names = self._ledger.sources_of(group.names)
+        name = name_of(names)
+        made = Merged(schema, group.size, self._at, sources(names))
         self._keep(Ledger({**self._ledger.merged, f"{name}{SEGMENT}": made}, self._ledger.damaged))
         first = datetime.combine(self._day.day, time(), UTC)
         self._store.write(self._day.model, self._day.kind, name, pa.concat_tables(group.tables), first)
@@ -178,5 +192,4 @@ class _Merging:
 
     def _keep(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        path = f"{self._day.model}/{self._day.kind}/{self._day.folder.name}/{LEDGER}"
-        self._store.place.put(path, msgspec.json.encode(ledger))
+        kept(self._store, self._day, ledger)

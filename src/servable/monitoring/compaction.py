@@ -9,6 +9,7 @@ A source is first only out of sight of those who read the ledger. Later it is mo
 find it and those who listed it before still read it, and much later it is removed.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, time, timedelta
@@ -35,6 +36,49 @@ _SIGHT_S = 30.0
 _KEPT_S = 3600.0
 
 
+class Sources(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Names of segments, of which there may be thousands; those that a server numbered are kept as runs.
+
+    Attributes:
+        runs: by what comes before the number, the first and the last of each run of numbers, rising.
+        others: all other names, sorted.
+    """
+
+    runs: dict[str, tuple[tuple[int, int], ...]] = {}
+    others: tuple[str, ...] = ()
+
+    def __contains__(self, name: str) -> bool:
+        server, number = _numbered(name)
+        if number < 0:
+            return name in self.others
+        runs = self.runs.get(server, ())
+        place = bisect_right(runs, number, key=lambda run: run[0]) - 1
+        return place >= 0 and number <= runs[place][1]
+
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        numbered = (
+            f"{server}-{number}{SEGMENT}"
+            for server, runs in self.runs.items()
+            for first, last in runs
+            for number in range(first, last + 1)
+        )
+        return frozenset((*numbered, *self.others))
+
+
+def sources(names: Iterable[str]) -> Sources:
+    """Names as they are kept."""
+    numbers: dict[str, list[int]] = {}
+    others = set()
+    for name in names:
+        server, number = _numbered(name)
+        if number < 0:
+            others.add(name)
+        else:
+            numbers.setdefault(server, []).append(number)
+    return Sources({server: _runs(held) for server, held in numbers.items()}, tuple(sorted(others)))
+
+
 class Merged(msgspec.Struct, frozen=True):
     """A segment that others were put together into.
 
@@ -48,7 +92,7 @@ class Merged(msgspec.Struct, frozen=True):
     schema: str
     size: int
     at: float
-    sources: tuple[str, ...]
+    sources: Sources
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -62,22 +106,32 @@ class Ledger(msgspec.Struct, frozen=True):
     merged: dict[str, Merged] = {}
     damaged: tuple[str, ...] = ()
 
-    def replacing(self, names: Collection[str]) -> dict[str, Merged]:
-        """Sources, and what is in their place.
+    def replacing(self, name: str, names: Collection[str]) -> Merged | None:
+        """What is in the place of a segment; None where nothing is.
 
         Args:
+            name: of the segment, as it was called before it was moved aside.
             names: all files of the day.
         """
-        there = [merged for name, merged in self.merged.items() if name in names]
-        return {source: merged for merged in there for source in merged.sources}
+        found = (each for other, each in self.merged.items() if name in each.sources and other in names)
+        return next(found, None)
 
-    def sources_of(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Segments, and all that these replaced, sorted."""
+    def sources_of(self, names: Iterable[str]) -> frozenset[str]:
+        """Segments, and all that these replaced."""
         found = set(names)
         for name in tuple(found):
             if name in self.merged:
-                found.update(self.merged[name].sources)
-        return tuple(sorted(found))
+                found |= self.merged[name].sources.names()
+        return frozenset(found)
+
+    def without(self, gone: Iterable[str]) -> "Ledger":
+        """The ledger once some sources are removed that nobody will ever write again."""
+        left = frozenset(gone)
+        merged = {
+            name: msgspec.structs.replace(each, sources=sources(each.sources.names() - left))
+            for name, each in self.merged.items()
+        }
+        return Ledger(merged, self.damaged)
 
 
 class Plan(NamedTuple):
@@ -103,17 +157,18 @@ def plan(day: date, names: Collection[str], ledger: Ledger, now: datetime) -> Pl
         ledger: of the day.
         now: aware.
     """
-    replaced, seconds = ledger.replacing(names), now.timestamp()
-    removed = [
-        name
-        for name in names
-        if (merged := replaced.get(_origin(name))) is not None
-        and name.endswith(ASIDE)
-        and seconds >= merged.at + _KEPT_S
-    ]
-    aside = [name for name in names if name in replaced and seconds >= replaced[name].at + _SIGHT_S]
+    seconds = now.timestamp()
+    removed, aside = [], []
+    for name in sorted(names):
+        merged = ledger.replacing(origin(name), names)
+        if merged is None:
+            continue
+        if name.endswith(ASIDE) and seconds >= merged.at + _KEPT_S:
+            removed.append(name)
+        elif name.endswith(SEGMENT) and seconds >= merged.at + _SIGHT_S:
+            aside.append(name)
     over = now >= datetime.combine(day, time(), UTC) + timedelta(days=1) + _LATE
-    return Plan(tuple(sorted(removed)), tuple(sorted(aside)), _to_merge(names, ledger, over=over))
+    return Plan(tuple(removed), tuple(aside), _to_merge(names, ledger, over=over))
 
 
 def seen(names: Collection[str], ledger: Ledger) -> frozenset[str]:
@@ -123,13 +178,14 @@ def seen(names: Collection[str], ledger: Ledger) -> frozenset[str]:
         names: all files in its folder.
         ledger: of the day.
     """
-    return frozenset(name for name in names if name.endswith(SEGMENT)) - ledger.replacing(names).keys()
+    return frozenset(
+        name for name in names if name.endswith(SEGMENT) and ledger.replacing(name, names) is None
+    )
 
 
 def covered(names: Collection[str], ledger: Ledger) -> tuple[str, ...]:
     """The files whose rows are in another one, moved aside or not."""
-    replaced = ledger.replacing(names)
-    return tuple(sorted(name for name in names if name in replaced or _origin(name) in replaced))
+    return tuple(sorted(name for name in names if ledger.replacing(origin(name), names) is not None))
 
 
 def is_merged(name: str) -> bool:
@@ -147,7 +203,7 @@ def aside_name(name: str) -> str:
     return name.removesuffix(SEGMENT) + ASIDE
 
 
-def _origin(name: str) -> str:
+def origin(name: str) -> str:
     """What a segment that was moved aside was called; any other name stays."""
     return name.removesuffix(ASIDE) + SEGMENT if name.endswith(ASIDE) else name
 
@@ -162,3 +218,20 @@ def _to_merge(names: Collection[str], ledger: Ledger, *, over: bool) -> tuple[st
         return (*plain, *small) if len(plain) + len(small) > 1 else ()
     alike = Counter(ledger.merged[name].schema for name in small)
     return tuple(name for name in small if alike[ledger.merged[name].schema] > 1)
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """A name taken apart at its number; -1 where it has none, or one that is spelled otherwise."""
+    server, _, number = name.removesuffix(SEGMENT).rpartition("-")
+    plain = name.endswith(SEGMENT) and number.isascii() and number.isdigit()
+    return (server, int(number)) if plain and str(int(number)) == number else (name, -1)
+
+
+def _runs(numbers: list[int]) -> tuple[tuple[int, int], ...]:
+    runs: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return tuple(runs)

@@ -36,11 +36,15 @@ def compact_segments(home: Home, clock: Clock) -> int:
         StorageFailed: the storage or the registry fails; the same.
         DependencyMissing: there is traffic, and pyarrow is not installed.
     """
-    holder = _holder()
+    holder, had = _holder(), False
 
     def alone() -> bool:
+        nonlocal had
+        # Once it was lost it stays lost, also where nobody has it any more: what was seen may be old.
+        ask = home.leases.renew if had else home.leases.take
+        had = True
         # In this order: who erases takes its own lease first and then looks for this one.
-        return home.leases.take(_COMPACTING, holder, _COMPACTING_S) and not home.leases.holder(_ERASING)
+        return ask(_COMPACTING, holder, _COMPACTING_S) and not home.leases.holder(_ERASING)
 
     try:
         return compact(TrafficStore(home.path, keys=home.subjects), clock.now(), alone)
