@@ -12,7 +12,7 @@ from servable.settings import ServerSettings
 from servable.workflows.running import samples
 from serving import streaming_models
 
-#: Four versions are added and two shadows started; what is copied and compared, ``serving/test_shadow.py`` tests.
+#: Four versions are added and two shadows started; ``serving/test_shadow.py`` tests the decisions.
 pytestmark = pytest.mark.soak
 FILE = Path(streaming_models.__file__)
 NAMES = ("echo", "dice")
