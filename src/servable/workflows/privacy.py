@@ -171,7 +171,6 @@ def erase_subject(
         }
         for model in touched:
             place.findings.put(model, _DRIFT, {})
-        left += [f"The segment {path} cannot be read." for each in removed.values() for path in each.damaged]
         if touched and any(place.path.glob(_TURNS)):
             left.append("An update goes on that may have read the rows; they go when it is over.")
         if not place.state.scrub():
@@ -194,12 +193,14 @@ def _removed(
     place: Home, store: TrafficStore, subjects: Sequence[str], where: Mapping[str, str], left: list[str]
 ) -> dict[str, Removed]:
     """Take people out of the traffic of every model; ``left`` gets what is left to be done."""
-    removed, alone = {}, True
+    removed: dict[str, Removed] = {}
+    alone = True
     for model in store.models():
         alone = stand_alone(place) and alone
         removed[model] = remove(store, model, _people(place, store, model, subjects, where))
     if not alone:
         left.append("Segments were put together all the time, in which rows may have stayed.")
+    left += [f"The segment {path} cannot be read." for each in removed.values() for path in each.damaged]
     return removed
 
 
