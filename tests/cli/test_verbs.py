@@ -82,6 +82,19 @@ def test_select_prints_a_leaderboard(invoke, work):
     assert [entry["name"] for entry in board["entries"]] == ["logistic", "dummy"]
 
 
+def test_select_tells_who_learns_on(invoke, work):
+    data = work / "turning.csv"
+    lines = [f"{row % 7},{'yes' if row % 7 > 3 else 'no'}" for row in range(300)]
+    data.write_text("\n".join(["x,label", *lines]) + "\n")
+    arguments = ["select", data, "--target", "label", "--models", "sgd", "--folds", 2, "--online"]
+    assert "learns" in good(invoke(*arguments))
+    entries = {each["name"]: each for each in json.loads(good(invoke(*arguments, "--json")))["entries"]}
+    assert {name for name, entry in entries.items() if entry["online"]} == {"sgd", "online_linear"}
+    refused = invoke("select", data, "--online")
+    assert refused.exit_code == 2
+    assert "name a --target" in refused.stderr
+
+
 def test_evaluate_holds_a_version_against_gates(invoke, work, tmp_path):
     data, page = work / "iris.csv", tmp_path / "page.html"
     text = good(invoke("evaluate", "flower", data, "--min", "accuracy=0.9", "--report", page))

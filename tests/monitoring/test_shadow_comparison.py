@@ -244,3 +244,15 @@ def test_figures_show_the_comparison_of_all_workers() -> None:
     assert samples["servable_shadow_score_difference", "value"] == 0.25
     assert samples["servable_shadow_latency_difference_seconds", "value"] == pytest.approx(0.001)
     assert b"servable_shadow" not in Metrics("test").render()
+
+
+def test_texts_that_are_drawn_by_lot_are_left_out_and_all_else_is_compared() -> None:
+    one = {PREDICTION: np.array(["a b"], object), "length": np.array([3])}
+    other = {PREDICTION: np.array(["c"], object), "length": np.array([3])}
+    assert Sight().differences(one, other) == Differences(1, 0, None)
+    assert Sight(texts=False).differences(one, other) == Differences(1, 1)
+    alone = {PREDICTION: one[PREDICTION]}, {PREDICTION: other[PREDICTION]}
+    assert Sight(texts=False).differences(*alone) is None
+    # The class of a classifier is a place among its labels, and no text.
+    named = {PREDICTION: np.array([1])}
+    assert Sight(("no", "yes"), ("no", "yes"), texts=False).differences(named, named) == Differences(1, 1)

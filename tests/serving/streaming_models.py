@@ -1,6 +1,7 @@
 """Models in plain Python that answer in pieces; this very file is what tests add."""
 
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -52,6 +53,16 @@ class Echo(servable.Model):
             if word == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             yield f"{word} "
+
+
+class Dice(servable.Model):
+    """Throws so many dice, which fall otherwise each time."""
+
+    example: ClassVar = {"count": 20}
+
+    def predict(self, count: int) -> Iterator[str]:
+        for _ in range(count):
+            yield f"{random.randrange(6) + 1} "
 
 
 class Numbers(servable.Model):

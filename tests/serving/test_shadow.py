@@ -30,8 +30,17 @@ from servable.serving.answer import answer
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.serving.live import NO_TAP, Live, Parts, Wanted
-from servable.serving.shadow import MOST_BYTES, MOST_COPIES, Copies, Copying, Mirrored, Shadow, shadow_policy
-from servable.serving.taps import Taps, taps_of
+from servable.serving.shadow import (
+    LIMIT_S,
+    MOST_BYTES,
+    MOST_COPIES,
+    Copies,
+    Copying,
+    Mirrored,
+    Shadow,
+    shadow_policy,
+)
+from servable.serving.taps import Streamed, Taps, taps_of
 from servable.tensors import NUMBERS, PREDICTION, STRINGS
 from servable.testing import FakePredictor
 from serving.making import BIAS, IRIS, publish_iris
@@ -202,6 +211,24 @@ def test_a_shadow_that_errs_is_counted(home: Path) -> None:
         assert seen.codes == {"model_failed": 2, "ok": 1}
 
     held(home, course)
+
+
+def test_what_was_answered_in_pieces_is_asked_whole(home: Path) -> None:
+    async def course(scene: Scene) -> None:
+        rows = {NUMBERS: np.array([[5.1, 3.5, 1.4, 0.2]])}
+        told = {PREDICTION: np.array([0])}
+        scene.tap.took(Streamed(rows, 1, 0.25), "r", told, "ok", 9.0)
+        scene.tap.took(Streamed(rows, 1, 0.25), "r", None, "model_failed", 9.0)
+        # A request that the version never saw has no time of its own either.
+        scene.tap.took(Waiting(rows, 1), "r", told, "ok", 9.0)
+        scene.tap.took(Streamed(rows, 1, LIMIT_S + 1), "r", told, "ok", 99.0)
+        seen = await scene.compared()
+        assert (seen.both_ok, seen.real_failed, seen.dropped) == (1, 1, 1)
+        assert (seen.agreement.rows, seen.agreement.total) == (1, 1)
+        # The time of the caller, who read slowly, is not that of the model.
+        assert -0.25 <= seen.differences_s.total < 5.0
+
+    play(home, course)
 
 
 def test_large_requests_are_not_copied(home: Path) -> None:

@@ -1,16 +1,20 @@
 """Rows of a turn: traffic becomes rows like those of a file, in order of time, each once."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from servable.artifact.recipe import Recipe
 from servable.artifact.signature import Field, Signature
 from servable.errors import DataError, FileMissing, SettingInvalid
+from servable.monitoring.segment_cache import SegmentCache
+from servable.monitoring.segments import KINDS, TrafficStore
 from servable.registry.home import open_home
 from servable.updating import collect
-from updating.making import rows, write_traffic
+from updating.making import BEGAN, MOMENT, rows, write_traffic
 
 SIGNATURE = Signature(
     task="classification",
@@ -116,3 +120,28 @@ def test_what_cannot_be_trained_again_is_refused() -> None:
 def test_moments_survive_the_way_into_a_record_and_back() -> None:
     for microseconds in (0, 1, 1_764_268_623_923_499, 1_999_999_999_999_999):
         assert collect.microseconds_of(collect.moment(microseconds)) == microseconds
+
+
+def test_segments_that_were_read_are_not_opened_again_and_late_labels_count(home: Path) -> None:
+    known = SegmentCache()
+    write_traffic(home, "shops", rows(6, seed=3), first=0, labels=["yes", None, "no", "no", None, "yes"])
+    with open_home(home) as place:
+        assert collect.fresh(place, "shops", 0, known) == 4
+        # Whoever opened the old segments again would find them damaged, and lose what they said.
+        store = TrafficStore(home)
+        for kind in KINDS:
+            for path in store.segments("shops", kind):
+                Path(path).write_bytes(b"")
+        assert collect.fresh(place, "shops", 0, known) == 4
+        late = {
+            "request_id": ["request-0"],
+            "row": pa.array([1], pa.int32()),
+            "outcome": ["no"],
+            "reward": pa.nulls(1, pa.float64()),
+            "at": pa.array([BEGAN + timedelta(days=3)], MOMENT),
+            "observed_at": pa.nulls(1, MOMENT),
+        }
+        store.write("shops", "feedback", "late", pa.table(late), BEGAN + timedelta(days=3))
+        assert collect.fresh(place, "shops", 0, known) == 5
+        until = int((BEGAN + timedelta(days=2)).timestamp() * 1e6)
+        assert collect.fresh(place, "shops", until, known) == 1

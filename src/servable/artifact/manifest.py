@@ -42,6 +42,8 @@ SELF_CHECK_FILE = "selfcheck.npz"
 RECIPE_FILE = "recipe.json"
 #: The variant that runs the model as its framework left it.
 TRAINED = "trained"
+#: In ``Variant.unchecked``: asked twice when the package was made, it gave two answers.
+WANDERS = "it answers equal rows differently from run to run"
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -110,6 +112,11 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timings: tuple[Timing, ...] = ()
     note: str = ""
     unchecked: str = ""
+
+    @property
+    def wanders(self) -> bool:
+        """Whether it is known to answer equal rows differently from run to run, as what draws lots does."""
+        return self.unchecked == WANDERS
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

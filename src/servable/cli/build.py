@@ -103,6 +103,14 @@ def select(
         str,
         typer.Option(help="Candidates, comma-separated, or auto.", rich_help_panel=options.SEARCH),
     ] = "auto",
+    online: Annotated[
+        bool,
+        typer.Option(
+            "--online",
+            help="Compare models that learn row by row too, in the order of the file.",
+            rich_help_panel=options.SEARCH,
+        ),
+    ] = False,
     folds: Annotated[
         int, typer.Option(min=2, help="Parts of the cross-validation.", rich_help_panel=options.SEARCH)
     ] = 5,
@@ -115,6 +123,7 @@ def select(
     """Compare candidates by cross-validation, with the time that a row takes as served.
 
     Example: [bold]servable select customers.csv --target churned --max-loss accuracy=0.005[/bold]
+    [bold]servable select customers.csv --target churned --online[/bold]
     """
     from servable.cli import tables
     from servable.workflows.select import select as work
@@ -128,6 +137,7 @@ def select(
             task=task,
             kinds=options.kinds(kind),
             models=wanted,
+            online=online,
             folds=folds,
             time_order=time_order,
             time_budget_s=time_budget,

@@ -39,10 +39,12 @@ def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
     better = "higher is better" if board.higher_is_better else "lower is better"
     target = f", target {escape(board.target)}" if board.target else ""
     lossy = any(entry.loss is not None for entry in board.entries)
+    online = any(entry.online for entry in board.entries)
     numeric = ("score", "±", *(("as served",) if lossy else ()), "fit", "trained", "served")
     table = plain_table(
         f"{board.task}{target}, {board.rows_total:,} rows, {board.metric} ({better})",
         "candidate",
+        *(("learns",) if online else ()),
         *numeric,
         "variant",
         "note",
@@ -52,6 +54,7 @@ def leaderboard(board: "Leaderboard") -> Iterator[RenderableType]:
         trained, served = entry.trained_us_per_row, entry.served_us_per_row
         table.add_row(
             escape(entry.name),
+            *(("online" if entry.online else "anew",) if online else ()),
             number(entry.score),
             number(entry.score_std),
             *((number(entry.served_score),) if lossy else ()),

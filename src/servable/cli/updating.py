@@ -10,6 +10,7 @@ from servable.cli.output import Screen
 
 if TYPE_CHECKING:
     from servable.updating.options import UpdateOptions
+    from servable.updating.plan import Triggers
     from servable.updating.update import UpdateOutcome
 
 WHEN, ROWS, GATE = "When", "Rows", "Gate"
@@ -163,38 +164,15 @@ def register(app: typer.Typer) -> None:
 
 
 def update(
-    name: options.Name,
-    every: Every = None,
-    cron: Cron = "",
-    timezone: Timezone = "UTC",
-    labels: Labels = 0,
-    drift: Drift = False,
-    quality: Quality = False,
-    watch: Watch = False,
-    poll: Poll = 30.0,
-    window: WindowRows = 0,
-    half_life: HalfLife = 0,
-    held_out: HeldOut = 0.5,
-    fewest: Fewest = 100,
-    data: Original = None,
-    metric: Metric = "",
-    margin: Margin = 0.0,
-    confidence: Confidence = 0.9,
-    favour: FavourWhom = "present",
-    slices: Slice = None,
-    slower: Slower = 3.0,
-    deploy: DeployHow = "now",
-    steps: Steps = "1,5,25,100",
-    step_time: StepTime = "10m",
-    no_refit: NoRefit = False,
-    no_tune: NoTune = False,
-    online: Online = False,
-    history: History = False,
-    turn: Turn = None,
-    report: Report = None,
-    home: options.Home = None,
-    as_json: options.AsJson = False,
-) -> None:
+    name: options.Name, every: Every = None, cron: Cron = "", timezone: Timezone = "UTC", labels: Labels = 0,
+    drift: Drift = False, quality: Quality = False, watch: Watch = False, poll: Poll = 30.0,
+    window: WindowRows = 0, half_life: HalfLife = 0, held_out: HeldOut = 0.5, fewest: Fewest = 100,
+    data: Original = None, metric: Metric = "", margin: Margin = 0.0, confidence: Confidence = 0.9,
+    favour: FavourWhom = "present", slices: Slice = None, slower: Slower = 3.0, deploy: DeployHow = "now",
+    steps: Steps = "1,5,25,100", step_time: StepTime = "10m", no_refit: NoRefit = False,
+    no_tune: NoTune = False, online: Online = False, history: History = False, turn: Turn = None,
+    report: Report = None, home: options.Home = None, as_json: options.AsJson = False,
+) -> None:  # fmt: skip
     """Make the next version from labelled traffic, behind a gate, and let it take over.
 
     Without --every, --cron, --labels, --drift or --quality a turn is made at once. A turn that was
@@ -209,22 +187,14 @@ def update(
     """
     from servable.updating.gate import GateRules
     from servable.updating.options import UpdateOptions
-    from servable.updating.plan import Triggers, seconds_of
-    from servable.updating.schedule import check_schedule
     from servable.updating.window import Window
 
     screen = Screen(as_json=as_json)
     if history or turn is not None:
         _tell(name, turn, screen, report, home)
         return
-    span_s = seconds_of(every) if every else 0.0
-    if cron:
-        check_schedule(cron, timezone)
     asked = UpdateOptions(
-        triggers=Triggers(
-            every_s=span_s, cron=cron, timezone=timezone, labels=labels, drift=drift, quality=quality,
-            fewest=fewest,
-        ),
+        triggers=_triggers(every, cron, timezone, labels, drift, quality, fewest),
         window=Window(rows=window, half_life=half_life, held_out=held_out, fewest=fewest),
         gate=GateRules(
             metric=metric, margin=margin, confidence=confidence, favour=favour, slices=tuple(slices or ()),
@@ -237,6 +207,26 @@ def update(
         _watch(name, asked, screen, poll, report, home)
     else:
         _turn(name, asked, screen, report, home)
+
+
+def _triggers(
+    every: str | None, cron: str, timezone: str, labels: int, drift: bool, quality: bool, fewest: int
+) -> "Triggers":
+    """What makes a turn due.
+
+    Raises:
+        SettingInvalid: the span or the schedule is none.
+    """
+    from servable.updating.plan import Triggers, seconds_of
+    from servable.updating.schedule import check_schedule
+
+    span_s = seconds_of(every) if every else 0.0
+    if cron:
+        check_schedule(cron, timezone)
+    return Triggers(
+        every_s=span_s, cron=cron, timezone=timezone, labels=labels, drift=drift, quality=quality,
+        fewest=fewest,
+    )  # fmt: skip
 
 
 def _tell(name: str, number: int | None, screen: Screen, report: Path | None, home: Path | None) -> None:

@@ -22,6 +22,7 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, DataError, ModelFailed
 from servable.frameworks import river_files, river_signature
 from servable.frameworks.base import EXECUTES, NO_HINTS, Hints, Predictor, Trained
+from servable.frameworks.river_batches import batches_of
 from servable.frameworks.river_rows import rows_of
 from servable.frameworks.river_signature import LABELS, MISSING
 from servable.frameworks.scoring import label_field
@@ -31,7 +32,10 @@ _FILE = "model.pkl"
 
 
 class RiverPredictor:
-    """A River model behind packed arrays: every row is asked by itself. One call at a time."""
+    """A River model behind packed arrays; one call at a time.
+
+    Every row is asked by itself, or many at once where that gives the same answers; see ``river_batches``.
+    """
 
     concurrent = False
 
@@ -44,13 +48,18 @@ class RiverPredictor:
         last = model._last_step if hasattr(model, "_last_step") else model
         # River's own rule is then the largest share, and asking once gives both.
         self._largest_wins = type(last).predict_one is base.Classifier.predict_one
+        self._batches = batches_of(model, signature, self._labels, largest_wins=self._largest_wins)
 
     def predict(self, arrays: Arrays) -> dict[str, Any]:
-        """Answer all rows through the model's ``predict_one`` and ``predict_proba_one``.
+        """Answer all rows as the model's ``predict_one`` and ``predict_proba_one`` do.
 
         Raises:
             ModelFailed: the model raised, or gave a label that is none of its classes.
         """
+        found = self._batches.answers(arrays, self._one_by_one)
+        return self._one_by_one(arrays) if found is None else found
+
+    def _one_by_one(self, arrays: Arrays) -> dict[str, Any]:
         rows = rows_of(arrays, self._signature, self._missing)
         try:
             if self._signature.task == "regression":

@@ -74,6 +74,7 @@ _CONTAINERS = frozenset(
         "random.Random",
         "servable.frameworks.river_steps.Columns",
         "servable.frameworks.river_steps.DateParts",
+        "servable.frameworks.river_steps.Filled",
         "statistics.NormalDist",
     }
 )

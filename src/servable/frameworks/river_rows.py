@@ -27,16 +27,22 @@ def rows_of(arrays: Arrays, signature: Signature, missing: Missing) -> list[dict
         New dictionaries with values of Python: float and int for numbers, str, bool, and datetime without a
         zone, in UTC, for dates.
     """
+    columns = columns_of(arrays, signature)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if missing == "none":
+        return rows
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def columns_of(arrays: Arrays, signature: Signature) -> dict[str, list[Any]]:
+    """The rows by column, with the values of ``rows_of``; None for missing ones."""
     columns: dict[str, list[Any]] = {}
     places = {NUMBERS: 0, STRINGS: 0}
     for field in signature.inputs:
         place = places[field.array]
         places[field.array] += 1
         columns[field.name] = _values(arrays[field.array][:, place], field)
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    if missing == "none":
-        return rows
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return columns
 
 
 def one_row(arrays: Arrays, signature: Signature, missing: Missing) -> dict[str, Any]:

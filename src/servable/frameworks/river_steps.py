@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from river import base
+from river import base, preprocessing
 
 #: What ``DateParts`` makes of each column, in this order; the same as for batch training.
 PARTS = ("days", "year", "month", "day", "weekday", "hour")
@@ -12,7 +12,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 _DAY_S = 86_400.0
 
 
-class Columns(base.Transformer):  # type: ignore[misc]  # River has no types here
+class Columns(base.MiniBatchTransformer):  # type: ignore[misc]  # River has no types here
     """Some columns of a row, in the order in which they were named.
 
     River's own ``Select`` holds a set, whose order differs from process to process, and with it the last
@@ -26,8 +26,15 @@ class Columns(base.Transformer):  # type: ignore[misc]  # River has no types her
         """The named columns; one that is absent is None."""
         return {name: x.get(name) for name in self.names}
 
+    def learn_many(self, X: Any) -> None:  # noqa: N803 - as River names it
+        """Nothing is learned."""
 
-class DateParts(base.Transformer):  # type: ignore[misc]  # see above
+    def transform_many(self, X: Any) -> Any:  # noqa: N803 - as River names it
+        """The named columns of a table."""
+        return X[list(self.names)]
+
+
+class DateParts(base.MiniBatchTransformer):  # type: ignore[misc]  # see above
     """Dates as numbers that a model can learn from: trend, season, weekday and hour. Holds no state."""
 
     def transform_one(self, x: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +42,29 @@ class DateParts(base.Transformer):  # type: ignore[misc]  # see above
         return {
             f"{name}_{part}": value for name, moment in x.items() for part, value in _parts(moment).items()
         }
+
+    def learn_many(self, X: Any) -> None:  # noqa: N803 - as River names it
+        """Nothing is learned."""
+
+    def transform_many(self, X: Any) -> Any:  # noqa: N803 - as River names it
+        """The same of a table of moments, none of them missing."""
+        made = {name: [_parts(moment) for moment in X[name].dt.to_pydatetime()] for name in X.columns}
+        return type(X)(
+            {f"{name}_{part}": [each[part] for each in held] for name, held in made.items() for part in PARTS}
+        )
+
+
+class Filled(preprocessing.StatImputer):  # type: ignore[misc]  # see above
+    """Missing values filled in with what was usual so far."""
+
+    def learn_many(self, X: Any) -> None:  # noqa: N803 - as River names it
+        """Learn from every row of a table."""
+        for row in X.to_dict("records"):
+            self.learn_one(row)
+
+    def transform_many(self, X: Any) -> Any:  # noqa: N803 - as River names it
+        """A table in which nothing is missing stays as it is; with others nobody asks for many at once."""
+        return X
 
 
 def names_of_parts(columns: tuple[str, ...]) -> tuple[str, ...]:

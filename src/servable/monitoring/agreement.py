@@ -11,6 +11,7 @@ from servable.tensors import PREDICTION, PROBABILITIES, Arrays
 #: Numbers agree when they differ by no more than this share of the larger one.
 AGREES = 0.05
 _NUMBERS = frozenset("biuf")
+_TEXTS = frozenset("OSU")
 
 
 class Differences(NamedTuple):
@@ -36,15 +37,18 @@ class Sight:
     Args:
         real: the classes of the version that answers, in its order; empty where it is no classifier.
         shadow: those of its shadow.
+        texts: whether texts are compared: not those of a version that writes another one each time, where
+            equal texts would be chance.
     """
 
-    __slots__ = ("_columns", "_real", "_same")
+    __slots__ = ("_columns", "_real", "_same", "_texts")
 
-    def __init__(self, real: Sequence[Any] = (), shadow: Sequence[Any] = ()) -> None:
+    def __init__(self, real: Sequence[Any] = (), shadow: Sequence[Any] = (), *, texts: bool = True) -> None:
         known = {_key(label): place for place, label in enumerate(shadow)}
         #: For each real class, its place among the shadow's; -1 where the shadow does not know it.
         self._columns = np.array([known.get(_key(label), -1) for label in real], np.int64)
         self._real = len(self._columns)
+        self._texts = texts
         self._same = self._columns.tolist() == list(range(len(shadow)))
 
     def differences(self, real: Arrays, shadow: Arrays) -> Differences | None:
@@ -54,6 +58,8 @@ class Sight:
             real: the answers of the version that answers.
             shadow: those of its shadow to the same rows.
         """
+        if not self._texts:
+            real, shadow = _without_texts(real), _without_texts(shadow)
         one, other = real.get(PREDICTION), shadow.get(PREDICTION)
         if one is None or other is None:
             return _of_outputs(real, shadow)
@@ -88,6 +94,10 @@ class Sight:
         # A class that the shadow does not know has no probability.
         given = np.where(places >= 0, others[order, np.maximum(places, 0)], 0.0)
         return Differences(rows, agreed, (given - chances[order, one]).astype(np.float64))
+
+
+def _without_texts(answers: Arrays) -> dict[str, Any]:
+    return {name: array for name, array in answers.items() if array.dtype.kind not in _TEXTS}
 
 
 def _key(label: Any) -> tuple[bool, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.monitoring.capture import hasher
+from servable.monitoring.compacting import forget_replaced
 from servable.monitoring.labels import label_text
 from servable.monitoring.sealed_tables import PLACE, REQUEST_KEY, SEALED, SUBJECT
 from servable.monitoring.segments import Kind, Segment, TrafficStore
@@ -114,7 +115,8 @@ def remove(store: TrafficStore, model: str, people: People) -> Removed:
     """Take out everything that is held about people in the traffic of a model.
 
     Rows that are sealed under the key of the subject stay where they are: without the key they are noise, and
-    its erasure comes first. Doing it again changes nothing.
+    its erasure comes first. Doing it again changes nothing. Nobody may put segments together meanwhile, see
+    ``workflows.compacting.stand_alone``.
 
     Raises:
         StorageFull: no space left for a segment that is written anew; nothing is lost, do it again.
@@ -123,6 +125,8 @@ def remove(store: TrafficStore, model: str, people: People) -> Removed:
     """
     import pyarrow as pa
 
+    # Rows that are in a larger segment by now would stay in those that it replaced.
+    forget_replaced(store, model)
     damaged: list[str] = []
     sealed = rows = feedback = segments = 0
     doomed: list[tuple[Segment, NDArray[np.int64]]] = []

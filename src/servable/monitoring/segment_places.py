@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from servable.artifact.blob_files import blob_files
 from servable.artifact.files import storage_errors, sync_folder
 from servable.errors import StorageFailed
+from servable.monitoring.compaction import SEGMENT, aside_name
 
 #: Stores in which an object appears under its name when all of it is there.
 _APPEARING_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "memory"})
@@ -64,7 +65,15 @@ class SegmentPlace(Protocol):
         ...
 
     def read(self, paths: Iterable[PurePath]) -> Iterator[Found]:
-        """Files as ``files`` named them, in the same order."""
+        """Files as ``files`` named them, in the same order, also those that were moved aside meanwhile."""
+        ...
+
+    def move(self, path: PurePath, name: str) -> None:
+        """Give a file another name in its folder, in place of what has it; nothing where it is gone."""
+        ...
+
+    def discard(self, paths: Iterable[PurePath]) -> None:
+        """Remove files; those that are gone already count as removed."""
         ...
 
     def remove(self, folder: str, gone: Callable[[str], bool]) -> list[str]:
@@ -130,13 +139,27 @@ class FolderPlace:
         import pyarrow
 
         for path in paths:
-            try:
-                source = pyarrow.OSFile(str(path))
-            except FileNotFoundError:
-                source = None
-            except OSError as error:
-                raise StorageFailed(f"The segment {path} cannot be read ({error}).") from error
+            source = None
+            for place in (path, path.with_name(aside_name(path.name))):
+                try:
+                    source = pyarrow.OSFile(str(place))
+                    break
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise StorageFailed(f"The segment {path} cannot be read ({error}).") from error
             yield Found(path, source)
+
+    def move(self, path: PurePath, name: str) -> None:
+        """See ``SegmentPlace``."""
+        with storage_errors(f"moving {path.name}"), suppress(FileNotFoundError):
+            Path(path).rename(path.with_name(name))
+
+    def discard(self, paths: Iterable[PurePath]) -> None:
+        """See ``SegmentPlace``."""
+        for path in paths:
+            with storage_errors(f"removing {path.name}"):
+                Path(path).unlink(missing_ok=True)
 
     def remove(self, folder: str, gone: Callable[[str], bool]) -> list[str]:
         """See ``SegmentPlace``."""
@@ -187,7 +210,23 @@ class BlobPlace:
         """See ``SegmentPlace``."""
         left = iter(paths)
         while some := list(islice(left, _AT_ONCE)):
-            yield from self._some(some)
+            found = self._some(some)
+            gone = [each.path for each in found if each.source is None and each.path.suffix == SEGMENT]
+            again = self._some([path.with_name(aside_name(path.name)) for path in gone]) if gone else []
+            sources = {path: each.source for path, each in zip(gone, again, strict=True)}
+            yield from (Found(each.path, sources.get(each.path, each.source)) for each in found)
+
+    def move(self, path: PurePath, name: str) -> None:
+        """See ``SegmentPlace``."""
+        with blob_files(self._url, f"moving {path.name}") as (files, _root), suppress(FileNotFoundError):
+            files.mv(str(path), str(path.with_name(name)))
+
+    def discard(self, paths: Iterable[PurePath]) -> None:
+        """See ``SegmentPlace``."""
+        with blob_files(self._url, "removing segments that are in others") as (files, _root):
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    files.rm_file(str(path))
 
     def remove(self, folder: str, gone: Callable[[str], bool]) -> list[str]:
         """See ``SegmentPlace``."""

@@ -2,7 +2,8 @@
 
 A segment is ``traffic/MODEL/KIND/DATE/SERVER-N.parquet`` in the home, or in the blob store where there is
 one; the date is that of its first row, in UTC. It appears under its name only when all of it is durable and
-is never changed afterwards, so whoever lists the folder may read all of it. Old ones are removed whole.
+is never changed afterwards, so whoever lists the folder may read all of it. Old ones are removed whole, and
+those of a day are put together into larger ones (``compaction``).
 DuckDB, pyarrow and any warehouse read them with ``traffic/MODEL/predictions/*/*.parquet``.
 
 pyarrow is imported when it is first needed, by those who capture or read traffic alone.
@@ -12,16 +13,20 @@ import hashlib
 import os
 import secrets
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from servable.artifact.blob_files import blob_files
 from servable.artifact.files import storage_errors, sync_folder
 from servable.errors import DependencyMissing, StorageFailed
 from servable.logs import fields, logger
+from servable.monitoring.compaction import LEDGER, Ledger, is_merged, seen
+from servable.monitoring.compaction import SEGMENT as _SUFFIX
 from servable.monitoring.sealed_tables import needed, opened_table
 from servable.monitoring.sealing import NoSubjectKeys, Secret, SubjectKeys
 from servable.monitoring.segment_places import place_of
@@ -33,7 +38,6 @@ Kind = Literal["predictions", "feedback"]
 KINDS: tuple[Kind, ...] = ("predictions", "feedback")
 #: The folder of a home, and of a blob store, that holds the traffic of all models.
 TRAFFIC = "traffic"
-_SUFFIX = ".parquet"
 _KEY = ".key"
 #: The key in a blob store lies beside the folder of segments, so that readers of these need not see it.
 _SHARED_KEY = "capture.key"
@@ -86,7 +90,8 @@ class TrafficStore:
         #: The folder in the home. What a server needs for itself lies there in any case.
         self.root = home / TRAFFIC
         self._url = load_settings({"home": str(home)}).blob_url if blob_url is None else blob_url
-        self._place = place_of(self.root, self._url)
+        #: Where segments lie.
+        self.place = place_of(self.root, self._url)
         self.keys: SubjectKeys = NoSubjectKeys() if keys is None else keys
         self._secret: Secret | None = None
 
@@ -134,7 +139,7 @@ class TrafficStore:
         Raises:
             StorageFailed: the storage cannot be read.
         """
-        return tuple(sorted(name for name in self._place.folders() if not name.startswith(".")))
+        return tuple(sorted(name for name in self.place.folders() if not name.startswith(".")))
 
     def segments(
         self, model: str, kind: Kind, since: datetime | None = None, until: datetime | None = None
@@ -154,12 +159,59 @@ class TrafficStore:
         first = date.min if since is None else _day(since) - timedelta(days=1)
         last = date.max if until is None else _day(until)
 
+        return tuple(sorted(self._seen(self.files(model, kind, first, last)), key=str))
+
+    def files(
+        self, model: str, kind: Kind, first: date = date.min, last: date = date.max
+    ) -> Sequence[PurePath]:
+        """All files in the folders of days, also those whose rows are in another one; in no order.
+
+        Raises:
+            StorageFailed: the storage cannot be read.
+        """
+
         def wanted(name: str) -> bool:
             day = _date(name)
             return day is not None and first <= day <= last
 
-        found = self._place.files(f"{model}/{kind}", wanted)
-        return tuple(sorted((path for path in found if path.suffix == _SUFFIX), key=str))
+        return self.place.files(f"{model}/{kind}", wanted)
+
+    def ledger(self, folder: PurePath) -> Ledger:
+        """What replaces what in the folder of a day; empty where nothing does.
+
+        Raises:
+            StorageFailed: it cannot be read, or is damaged.
+        """
+        return self._ledgers([folder])[folder]
+
+    def _ledgers(self, folders: Iterable[PurePath]) -> dict[PurePath, Ledger]:
+        ledgers = {}
+        for found in self.place.read([folder / LEDGER for folder in folders]):
+            if found.source is None:
+                ledgers[found.path.parent] = Ledger()
+                continue
+            try:
+                ledgers[found.path.parent] = msgspec.json.decode(found.source.read(), type=Ledger)
+            except msgspec.MsgspecError as error:
+                raise StorageFailed(
+                    f"{found.path} is damaged, so nobody knows which segments are in others; restore it."
+                ) from error
+            finally:
+                found.source.close()
+        return ledgers
+
+    def _seen(self, paths: Iterable[PurePath]) -> Iterator[PurePath]:
+        """The segments among files that hold every row once."""
+        days: dict[PurePath, list[PurePath]] = {}
+        for path in paths:
+            days.setdefault(path.parent, []).append(path)
+        # One that was put together may have come while its ledger was not listed yet, but is never before it.
+        ledgers = self._ledgers(
+            folder for folder, held in days.items() if any(is_merged(path.name) for path in held)
+        )
+        for folder, held in days.items():
+            shown = seen({path.name for path in held}, ledgers.get(folder, Ledger()))
+            yield from (path for path in held if path.name in shown)
 
     def write(self, model: str, kind: Kind, name: str, table: Any, first: datetime) -> PurePath:
         """Write one segment; when this returns it is durable, and before that nobody sees it.
@@ -188,7 +240,7 @@ class TrafficStore:
         # twice the time and more space.
         parquet.write_table(table, made, compression="zstd", compression_level=1, use_dictionary=False)
         path = f"{model}/{kind}/{_day(first).isoformat()}/{name}{_SUFFIX}"
-        return self._place.put(path, made.getvalue())
+        return self.place.put(path, made.getvalue())
 
     def replace(self, segment: PurePath, table: Any) -> None:
         """Put a table in the place of a segment, for rows that had to go; raises what ``write`` does.
@@ -237,7 +289,7 @@ class TrafficStore:
         need_pyarrow()
         import pyarrow
 
-        for found in self._place.read(paths):
+        for found in self.place.read(paths):
             if found.source is None:
                 continue
             table = None
@@ -295,7 +347,7 @@ class TrafficStore:
             return held is not None and held < day
 
         folders = [f"{model}/{kind}" for model in self.models() for kind in KINDS]
-        return sum(name.endswith(_SUFFIX) for folder in folders for name in self._place.remove(folder, gone))
+        return sum(name.endswith(_SUFFIX) for folder in folders for name in self.place.remove(folder, gone))
 
 
 def _table(source: Any, wanted: frozenset[str] | None) -> Any:

@@ -19,9 +19,9 @@ from servable.monitoring.metrics import OK
 from servable.protocols.base import NO_HEAD, Head, PieceCodec, Writer
 from servable.runtime.asking import ask
 from servable.runtime.executor import Pieces
-from servable.runtime.waiting import Waiting
 from servable.serving.answer import GONE
-from servable.serving.live import Live
+from servable.serving.live import NO_TAP, Live
+from servable.serving.taps import Streamed
 from servable.tensors import Arrays, Body, Request, Response
 
 _log = logger("serving")
@@ -113,8 +113,9 @@ class _Course:
         self._times = times
         self._pieces: Pieces | _Whole | None = None
         self._request: Request | None = None
-        #: Nobody is told of an answer that nobody wanted captured when it began.
-        self._joined = _Joined() if live.wanted.policy.capture else None
+        #: Nobody is told of an answer that nobody wanted to be told of when it began.
+        self._joined = None if live.tap is NO_TAP else _Joined()
+        self._taken_s = 0.0
         self._over = False
         live.enter()
         live.meter.streams += 1
@@ -170,7 +171,7 @@ class _Course:
         """The next piece as bytes; None after the last."""
         times, loop = self._times, asyncio.get_running_loop()
         until = min(self._loop_started + times.whole_s, loop.time() + times.piece_s)
-        live, request, pieces = self._live, self._request, self._pieces
+        live, request, pieces, asked_at = self._live, self._request, self._pieces, _now()
         assert request is not None and pieces is not None  # noqa: S101, PT018 - by ``first``
         try:
             async with asyncio.timeout_at(until if until < float("inf") else None):
@@ -181,6 +182,8 @@ class _Course:
             raise DeadlineExceeded(
                 f"The time for this answer of {live.model} was over before its end."
             ) from None
+        finally:
+            self._taken_s += _now() - asked_at
         live.meter.pieces += 1
         rows = request.rows
         if self._joined is not None:
@@ -211,11 +214,12 @@ class _Course:
             live.leave()
         if request is not None and self._joined is not None and code != GONE:
             whole = self._joined.whole() if code == OK else None
-            live.tap.took(Waiting(request.arrays, request.rows), self._request_id, whole, code, seconds)
+            asked = Streamed(request.arrays, request.rows, self._taken_s)
+            live.tap.took(asked, self._request_id, whole, code, seconds)
 
 
 class _Joined:
-    """The pieces of one answer put together, for whoever is told of it; as far as they are captured."""
+    """The pieces of one answer put together, for whoever is told of it; as far as that keeps them."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, list[NDArray[Any]]] = {}

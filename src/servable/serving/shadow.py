@@ -24,7 +24,7 @@ from servable.monitoring.shadow_counts import Comparing
 from servable.registry.policy import Policy
 from servable.runtime.waiting import NEW, Waiting
 from servable.serving.live import Key, Live
-from servable.serving.taps import Tap, Taps
+from servable.serving.taps import Streamed, Tap, Taps
 from servable.tensors import Arrays
 
 _log = logger("serving")
@@ -38,7 +38,7 @@ _SAVED_S = 0.2
 #: Bytes of the arrays of one copy, and of all that are on their way.
 MOST_BYTES = 4 * 1024 * 1024
 MOST_BYTES_TOGETHER = 64 * 1024 * 1024
-#: Seconds after which nobody waits for a shadow's answer.
+#: Seconds after which nobody waits for a shadow's answer; an answer in pieces that took longer is not copied.
 LIMIT_S = 10.0
 #: Of a copy beside a request that somebody waits for: a tester may ask a shadow by its number.
 WEIGHT = 0.01
@@ -179,26 +179,31 @@ class Shadow:
         self._comparing = comparing
         self._draw = draw
         self._copying = Copying(real.signature, shadow)
-        self._sight = Sight(real.signature.classes, shadow.classes)
+        wanders = real.loaded.variant.wanders or copies.live.loaded.variant.wanders
+        self._sight = Sight(real.signature.classes, shadow.classes, texts=not wanders)
         self.reason = self._copying.reason
 
     def took(
         self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
     ) -> None:
-        """Ask the shadow the same, if chance wants it and there is room."""
-        if self.reason or asked.state == NEW or (code != OK and code not in _FAULTS):
+        """Ask the shadow the same, if chance wants it and there is room.
+
+        What was answered in pieces it is asked to answer whole, which costs the event loop no more than any
+        other copy; pieces would cost it anew for each.
+        """
+        real_s = _taken_s(asked)
+        if self.reason or real_s is None or (code != OK and code not in _FAULTS):
             return
         if self._mirrored < 1.0 and self._draw() >= self._mirrored:
             return
         copies = self._copies
-        if not copies.due():
+        if not copies.due() or (real_s > LIMIT_S and isinstance(asked, Streamed)):
             self._comparing.drop()
             return
         size = _size(asked.arrays) + (0 if answers is None else _size(answers))
         if not copies.room(size):
             self._comparing.drop()
             return
-        real_s = _now() - asked.queued_at
         kept = None if answers is None else {name: np.array(array) for name, array in answers.items()}
         copy = _Copy(self._copying.copied(asked.arrays), asked.rows, size, self, _Real(kept, real_s))
         copies.count += 1
@@ -307,6 +312,13 @@ class _Copy(Waiting):
     def settle(self, arrays: dict[str, Any] | None, error: BaseException | None) -> None:
         """Compare; nobody waits for it."""
         self.shadow.answered(self, arrays, error)
+
+
+def _taken_s(asked: Waiting) -> float | None:
+    """Seconds that the version itself took for a request; None where it was not asked."""
+    if isinstance(asked, Streamed):
+        return asked.taken_s
+    return None if asked.state == NEW else _now() - asked.queued_at
 
 
 def _size(arrays: Arrays) -> int:

@@ -32,6 +32,20 @@ class Tap(Protocol):
         ...
 
 
+class Streamed(Waiting):
+    """A request that was answered in pieces, which needs no place in the queue of the batcher.
+
+    Attributes:
+        taken_s: seconds for which its pieces were waited for; a caller who reads slowly does not count.
+    """
+
+    __slots__ = ("taken_s",)
+
+    def __init__(self, arrays: Arrays, rows: int, taken_s: float) -> None:
+        super().__init__(arrays, rows)
+        self.taken_s = taken_s
+
+
 class NoTap:
     """Nobody is told."""
 

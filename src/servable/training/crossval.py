@@ -43,6 +43,8 @@ class CandidateResult:
         fit_seconds: mean time to fit one fold.
         params: that it was built with, in full enough to build it again.
         note: one line, for instance that it did not converge.
+        online: whether it answered each row and then learned from it, instead of being fitted to each fold;
+            ``fit_seconds`` is then the time for all rows.
     """
 
     name: str
@@ -52,6 +54,7 @@ class CandidateResult:
     fit_seconds: float
     params: dict[str, Any]
     note: str = ""
+    online: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ from servable.workflows.sources import file_digest, need_extra
 if TYPE_CHECKING:
     import pandas as pd
 
+    from servable.monitoring.segment_cache import SegmentCache
+
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 #: A column of the staged rows that no data has: the moment of a row of traffic, in microseconds since 1970.
 AT = "\0at"
@@ -110,19 +112,27 @@ def labelled(home: Home, model: str, signature: Signature) -> Labelled:
     return of_table(joined(TrafficStore(home.path, keys=home.subjects), model, columns=columns), signature)
 
 
-def fresh(home: Home, model: str, since: int) -> int:
+def fresh(home: Home, model: str, since: int, known: "SegmentCache | None" = None) -> int:
     """How many rows of a model's traffic were labelled after a moment.
 
     Args:
         home: where.
         model: whose.
         since: microseconds since 1970; 0 for all.
+        known: what was read of segments before, so that only new ones are opened, while labels that come late
+            or correct others are joined anew; the same at every call, or None to read all of them.
+
+    Raises:
+        DependencyMissing: pyarrow is not installed.
+        StorageFailed: the traffic cannot be read.
     """
     need_extra()
     from servable.monitoring.joined import joined
+    from servable.monitoring.segment_cache import SegmentCache
     from servable.monitoring.segments import TrafficStore
 
-    table = joined(TrafficStore(home.path, keys=home.subjects), model, columns=())
+    cache = SegmentCache() if known is None else known
+    table = joined(cache.of(TrafficStore(home.path, keys=home.subjects)), model, columns=())
     if "outcome" not in table.column_names:
         return 0
     frame = table.select(["request_id", "row", "outcome", "labelled_at"]).filter(table["outcome"].is_valid())

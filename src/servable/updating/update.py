@@ -12,6 +12,7 @@ import msgspec
 from servable.artifact.recipe import read_recipe
 from servable.clock import Clock, SystemClock
 from servable.errors import ServableError
+from servable.monitoring.segment_cache import SegmentCache
 from servable.progress import NoProgress, Progress
 from servable.registry.home import Home
 from servable.registry.records import WHOLE, VersionRecord
@@ -51,6 +52,7 @@ def update(
     home: str | Path | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    known: SegmentCache | None = None,
 ) -> UpdateOutcome:
     """Make the next version of a model from its recipe and its labelled traffic, if that is due.
 
@@ -62,6 +64,7 @@ def update(
         home: the folder of the registry; looked up when None.
         progress: told of every stage.
         clock: tells the time.
+        known: what was read of captured traffic before; the same at every call, or None to read all of it.
 
     Raises:
         ModelNotFound: there is no such model.
@@ -78,7 +81,7 @@ def update(
         if turn is not None and turn.state == "waiting":
             return settled(place, turns, turn)
         if turn is None:
-            verdict, champion, found = looked(place, name, asked, now)
+            verdict, champion, found = looked(place, name, asked, now, known)
             if not verdict.now:
                 return UpdateOutcome(model=name, due=False, reason=verdict.reason)
             turn = turns.begin(name, {
@@ -133,8 +136,17 @@ class Looked(NamedTuple):
     signs: Signs
 
 
-def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> Looked:
+def looked(
+    home: Home, name: str, options: UpdateOptions, clock: Clock, known: SegmentCache | None = None
+) -> Looked:
     """Whether a turn is due, the version that the next one has to beat, and what monitoring found about it.
+
+    Args:
+        home: where.
+        name: the model.
+        options: what makes a turn due.
+        clock: tells the time.
+        known: see ``update``.
 
     Raises:
         ModelNotFound: there is no such model.
@@ -153,7 +165,7 @@ def looked(home: Home, name: str, options: UpdateOptions, clock: Clock) -> Looke
     )
     turns = Turns(home.state, clock).newest(name)
     seen = Seen(
-        fresh=0 if options.triggers.always else collect.fresh(home, name, labelled_until(turns)),
+        fresh=0 if options.triggers.always else collect.fresh(home, name, labelled_until(turns), known),
         since_s=since_s(turns, clock),
         now=clock.now(),
         after=_after(turns, champion),

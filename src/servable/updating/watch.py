@@ -8,6 +8,7 @@ from pathlib import Path
 from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import NotFoundError, ServableError, SettingInvalid
 from servable.logs import fields, logger
+from servable.monitoring.segment_cache import SegmentCache
 from servable.progress import NoProgress, Progress
 from servable.registry.schedules import ScheduleRecord, keep_schedule
 from servable.updating.options import UpdateOptions
@@ -51,10 +52,16 @@ def watch(
         SettingInvalid: the options or the model do not allow it.
     """
     over, seen = ended or threading.Event(), told or (lambda outcome: None)
-    board = _Board(name, options.triggers, home, clock or SystemClock())
+    board, known = _Board(name, options.triggers, home, clock or SystemClock()), SegmentCache()
+
+    def updated() -> UpdateOutcome:
+        return update(
+            name, options, home=home, progress=progress or NoProgress(), clock=board.clock, known=known
+        )
+
     try:
         while not over.is_set():
-            _look(name, options, home, progress or NoProgress(), board, seen)
+            _look(name, updated, board, seen)
             over.wait(poll_s)
     finally:
         board.take_down()
@@ -62,16 +69,14 @@ def watch(
 
 def _look(
     name: str,
-    options: UpdateOptions,
-    home: str | Path | None,
-    progress: Progress,
+    updated: Callable[[], UpdateOutcome],
     board: "_Board",
     seen: Callable[[UpdateOutcome], None],
 ) -> None:
     """Make a turn if one is due."""
     try:
         board.put_up()
-        outcome = update(name, options, home=home, progress=progress, clock=board.clock)
+        outcome = updated()
         if outcome.turn is not None:
             seen(outcome)
             board.put_up()

@@ -86,6 +86,7 @@ def entry(candidate: Candidate, folder: Path, terms: Terms) -> LeaderboardEntry:
         served_us_per_row=None if served_s is None else served_s * 1e6,
         served_variant=found.serving,
         loss=loss,
+        online=result.online,
         note=result.note or _note(found, lossy=terms.allowed.needs_truth),
     )
 

@@ -23,32 +23,43 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """What a deployment changes besides the version; see ``deploy``."""
+    """What a deployment changes besides the version; see ``deploy``.
+
+    Attributes:
+        wishes: how it is served, by the names of the policy.
+        default: whether ``POST /predict`` means this model.
+        reset_policy: whether what was said before is forgotten.
+        split: version to weight; empty ends a division, None lets one version answer all. Where the reference
+            names no version the deployed one stays, and answers for any that cannot.
+    """
 
     wishes: Mapping[str, object]
     default: bool
     reset_policy: bool
     split: Mapping[int, float] | None
 
+    @property
+    def said(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.wishes or self.default or self.reset_policy or self.split)
 
-def deploy(
-    reference: str, *, default: bool = False,
-    executor: Placement | None = None, device: str | None = None, processes: int | None = None,
-    share: bool | None = None, spares: int | None = None, threads: int | None = None,
-    run_limit_s: float | None = None, max_batch: int | None = None, cache: str | int | None = None,
-    cache_age_s: float | None = None, pin: bool | None = None, split: Mapping[int, float] | None = None,
-    sticky: str | None = None, capture: float | Literal["off"] | None = None,
-    capture_subject: str | None = None, reset_policy: bool = False,
-    canary: str | Sequence[float] | None = None, every: str | float | None = None,
+
+def deploy(  # noqa: D417 - what is said of a rollout is told where it is kept
+    reference: str, *, default: bool = False, executor: Placement | None = None, device: str | None = None,
+    processes: int | None = None, share: bool | None = None, spares: int | None = None,
+    threads: int | None = None, run_limit_s: float | None = None, max_batch: int | None = None,
+    cache: str | int | None = None, cache_age_s: float | None = None, pin: bool | None = None,
+    split: Mapping[int, float] | None = None, sticky: str | None = None,
+    capture: float | Literal["off"] | None = None, capture_subject: str | None = None,
+    reset_policy: bool = False, canary: str | Sequence[float] | None = None, every: str | float | None = None,
     min_requests: int | None = None, max_error_rate: float | None = None,
     patience: str | float | None = None, shadow: bool = False, mirror: float | None = None,
     bandit: Sequence[int] | None = None, network: bool | None = None, home: str | Path | None = None,
 ) -> DeployOutcome:  # fmt: skip
     """Let a version be served. Every file of its package is verified first.
 
-    What is said about how it is served stays for the model's later versions; what is not said (None) stays as
-    it was. Without any of it, measurement at load decides. ``registry.policy.Policy`` tells more of each of
-    these, ``workflows.rollouts.Wish`` of those about a rollout.
+    What is said stays for the model's later versions, what is not said (None) stays as it was; without any of
+    it, measurement at load decides. ``registry.policy.Policy`` tells more of each.
 
     Args:
         reference: ``name`` (the newest version), ``name:3`` or ``name@alias``.
@@ -64,32 +75,23 @@ def deploy(
         cache: size of the cache of answers, in bytes or such as ``64MiB``; 0 for none.
         cache_age_s: seconds for which a kept answer is given.
         pin: whether it is never unloaded to make room for others.
-        split: version to weight, such as ``{3: 95, 4: 5}``; empty ends a division, None lets one version
-            answer all. Without one in ``reference`` the deployed one stays, and answers for any that cannot.
+        split: version to weight, such as ``{3: 95, 4: 5}``; see ``Change``.
         sticky: the header whose value keeps a caller with one version; empty for ``X-Servable-Key``.
         capture: share of the requests that are recorded in the home with their answers; ``off`` for none.
-        capture_subject: the input that says whom a request is about, so that what is captured is sealed under
-            a key of that subject; ``none`` for nobody.
+        capture_subject: the input that says whom a request is about, whose key seals it; ``none`` for nobody.
         reset_policy: forget first whatever was said in earlier deployments.
-        canary: let it take over in steps of so many percent; a version that is worse goes back by itself.
-        every: time of a step, or between two changes of a bandit, in seconds or such as ``10m``.
-        min_requests: requests that a step needs.
-        max_error_rate: share of failed requests above which it goes back, whatever the version before does.
-        patience: time after which a step that could not be passed waits for a person.
-        shadow: only send it copies of requests, and compare.
-        mirror: share of the requests of which a shadow gets copies.
-        bandit: versions that share the requests with the deployed one by the rewards that are fed back.
+        canary, shadow, bandit: let it take over by a rollout; see ``workflows.rollouts.Wish``.
+        every, min_requests, max_error_rate, patience, mirror: of the rollout; see the same.
         network: whether its processes may connect to others; as its author declares unless it is said.
         home: the folder of the registry; looked up when None.
 
     Raises:
-        InputError: the reference is none.
-        NotFoundError: there is no such model, version or alias.
-        SettingInvalid: a value that cannot be used; nothing was changed.
-        DependencyMissing: capturing without pyarrow; nothing was changed.
+        InputError, NotFoundError: the reference is none, or there is no such model, version or alias.
+        SettingInvalid: a value that cannot be used; nothing was changed, here and below.
+        DependencyMissing: capturing without pyarrow.
         ConflictError: a rollout of a model that is not deployed, or of which another one goes on.
-        ArtifactTampered: a file of the package differs from its digest; nothing was changed.
-        SignatureRefused: only signed versions are served here, and this is none; nothing was changed.
+        ArtifactTampered: a file of the package differs from its digest.
+        SignatureRefused: only signed versions are served here, and this is none.
     """
     from servable.workflows.rollouts import Wish  # Lazily: who serves or looks needs no rollouts.
 
@@ -97,12 +99,11 @@ def deploy(
     wishes = _said(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
-        sticky=sticky, capture=0.0 if capture == "off" else capture,
-        capture_subject="" if capture_subject == "none" else capture_subject, network=network,
+        sticky=sticky, capture=0.0 if capture == "off" else capture, network=network,
+        capture_subject="" if capture_subject == "none" else capture_subject,
     )  # fmt: skip
-    if wish.said:
-        return _rollout(reference, wish, home, also=bool(wishes or default or reset_policy or split))
-    return _deployed(reference, Change(wishes, default, reset_policy, split), home)
+    change = Change(wishes, default, reset_policy, split)
+    return _rollout(reference, wish, change, home) if wish.said else _deployed(reference, change, home)
 
 
 def _deployed(reference: str, change: Change, home: str | Path | None) -> DeployOutcome:
@@ -183,13 +184,13 @@ def _meant(place: Home, reference: str, split: Mapping[int, float] | None) -> tu
     return place.models.resolve(reference), msgspec.structs.replace(traffic, shares=shares, shadow=shadow)
 
 
-def _rollout(reference: str, wish: "Wish", home: str | Path | None, *, also: bool) -> DeployOutcome:
+def _rollout(reference: str, wish: "Wish", change: Change, home: str | Path | None) -> DeployOutcome:
     """Begin a rollout; the deployment stays as it is.
 
     Raises:
         SettingInvalid: something was said about how the model is served as well.
     """
-    if also:
+    if change.said:
         raise SettingInvalid(
             "How a model is served holds for all of its versions, so it cannot be changed by a rollout; "
             "deploy the present version with it first."

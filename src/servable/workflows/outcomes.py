@@ -73,12 +73,13 @@ class LeaderboardEntry(msgspec.Struct, frozen=True, kw_only=True):
         score_std: standard deviation over the folds.
         served_score: the score of the variant that would serve: ``score``, less what that variant costs on
             held-out rows where it is a lossy one.
-        fit_seconds: mean time to fit one fold.
+        fit_seconds: mean time to fit one fold; of one that learns online, to answer and learn all rows.
         trained_us_per_row: microseconds to answer one row with the trained object.
         served_us_per_row: the same with the variant that would serve.
         served_variant: name of that variant.
         loss: what that variant costs in the metric of the largest loss, where it is a lossy one.
         note: one line, for instance why it was not compiled.
+        online: whether it answered each row and then learned from it.
     """
 
     name: str
@@ -91,6 +92,7 @@ class LeaderboardEntry(msgspec.Struct, frozen=True, kw_only=True):
     served_variant: str = ""
     loss: Loss | None = None
     note: str = ""
+    online: bool = False
 
 
 class Leaderboard(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,10 +13,11 @@ from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import SettingInvalid
 from servable.monitoring.joined import united
 from servable.monitoring.journal import journals, settle_orphans
-from servable.monitoring.people import People, remove, spelled, tables_about
+from servable.monitoring.people import People, Removed, remove, spelled, tables_about
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
+from servable.workflows.compacting import stand_alone
 from servable.workflows.homes import opened
 
 #: Seconds for which erasing waits for servers to write what they hold, and between two looks.
@@ -164,16 +165,12 @@ def erase_subject(
         destroyed = place.subjects.erase(receipts, round(now.timestamp() * 1e6))
         captures = any(read_policy(each.policy).capture for each in place.deployments.all())
         left = _settled(store, before, patience_s, _WRITTEN_S if where and captures else 0.0)
-        removed = {
-            model: remove(store, model, _people(place, store, model, subjects, where or {}))
-            for model in store.models()
-        }
+        removed = _removed(place, store, subjects, where or {}, left)
         touched = {
             model: each for model, each in removed.items() if each.sealed or each.rows or each.feedback
         }
         for model in touched:
             place.findings.put(model, _DRIFT, {})
-        left += [f"The segment {path} cannot be read." for each in removed.values() for path in each.damaged]
         if touched and any(place.path.glob(_TURNS)):
             left.append("An update goes on that may have read the rows; they go when it is over.")
         if not place.state.scrub():
@@ -190,6 +187,21 @@ def erase_subject(
         complete=not left,
         left=tuple(left),
     )
+
+
+def _removed(
+    place: Home, store: TrafficStore, subjects: Sequence[str], where: Mapping[str, str], left: list[str]
+) -> dict[str, Removed]:
+    """Take people out of the traffic of every model; ``left`` gets what is left to be done."""
+    removed: dict[str, Removed] = {}
+    alone = True
+    for model in store.models():
+        alone = stand_alone(place) and alone
+        removed[model] = remove(store, model, _people(place, store, model, subjects, where))
+    if not alone:
+        left.append("Segments were put together all the time, in which rows may have stayed.")
+    left += [f"The segment {path} cannot be read." for each in removed.values() for path in each.damaged]
+    return removed
 
 
 def _settled(store: TrafficStore, before: frozenset[str], patience_s: float, least_s: float) -> list[str]:

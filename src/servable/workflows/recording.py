@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from servable.artifact.manifest import SELF_CHECK_FILE, TRAINED, Variant
+from servable.artifact.manifest import SELF_CHECK_FILE, TRAINED, WANDERS, Variant
 from servable.artifact.selfcheck import Recorded, write_recorded
 from servable.errors import ServableError
 from servable.frameworks import lookup
@@ -22,7 +22,6 @@ from servable.tensors import Arrays
 _LARGEST = 16 * 1024 * 1024
 _TOO_LARGE = "its example is too large to be kept"
 _NO_ARRAYS = "its answer is neither numbers nor texts"
-_WANDERS = "it answers equal rows differently from run to run"
 
 
 def recorded(
@@ -106,7 +105,7 @@ def _answered(predictor: Predictor, row: Arrays) -> Arrays | str:
     except ServableError as error:
         return f"it does not answer its example: {error.message.rstrip('.')}"
     if not compare(kept, second).equal:
-        return _WANDERS
+        return WANDERS
     if any(_holds_more_than_texts(array) for array in kept.values()):
         return _NO_ARRAYS
     return kept

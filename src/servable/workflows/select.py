@@ -37,6 +37,7 @@ def select(
     task: Task | None = None,
     kinds: Mapping[str, str] | None = None,
     models: Sequence[str] | Literal["auto"] = "auto",
+    online: bool = False,
     folds: int = 5,
     time_order: bool | str = False,
     time_budget_s: float | None = None,
@@ -53,6 +54,8 @@ def select(
         task: found from the target when None.
         kinds: overrides of column kinds.
         models: ``auto`` or names of candidates; the baselines are always compared too.
+        online: whether models that learn row by row are compared too, each answering a row before it learns
+            from it; rows are then in order of time, and the others are fitted to the parts before each part.
         folds: parts of the cross-validation.
         time_order: True when the rows are in order of time, or the column that gives the order.
         time_budget_s: seconds for the comparison; when None, 60 for tables and 240 for pictures and sounds.
@@ -70,10 +73,13 @@ def select(
     watched = progress or NoProgress()
     if models != "auto" and not models:
         raise SettingInvalid("No candidate was named; name some or use auto.")
-    wish = Wish(target, models, HOLDOUT, time_budget_s, tolerance, seed, allowance(max_loss))
+    wish = Wish(target, models, HOLDOUT, time_budget_s, tolerance, seed, allowance(max_loss), online)
     if media.is_media(data, target):
+        if online:
+            raise SettingInvalid("Pictures and sounds are not learned online; leave --online out.")
         return media.select_media(Path(data), wish, watched)
-    problem = reading.read(data, reading.Columns(target, task, kinds, time_order), watched).problem
+    columns = reading.Columns(target, task, kinds, time_order or online)
+    problem = reading.read(data, columns, watched).problem
     wish.allowed.check(problem.signature)
     return _board(problem, wish, folds, watched)
 
@@ -89,6 +95,7 @@ def _board(problem: "Problem", wish: Wish, folds: int, progress: Progress) -> Le
     results = tasks.select(
         rows.compared,
         models="auto" if wish.models == "auto" else list(wish.models),
+        online=wish.online,
         folds_wanted=folds,
         time_budget_s=reading.BUDGET_S if wish.time_budget_s is None else wish.time_budget_s,
         seed=wish.seed,

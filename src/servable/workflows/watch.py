@@ -52,11 +52,13 @@ def jobs() -> tuple[Job, ...]:
     # Lazily: whoever only follows rollouts on a small machine waits for none of what these bring.
     from servable.monitoring.segment_cache import SegmentCache
     from servable.workflows.alerting import raise_alerts
+    from servable.workflows.compacting import compact_segments
     from servable.workflows.drift import refresh_drift
     from servable.workflows.quality import refresh_quality, remove_old
 
     return (
         Job("old traffic", 600.0, remove_old),
+        Job("compaction", 60.0, compact_segments),
         Job("quality", 5.0, partial(refresh_quality, cache=SegmentCache())),
         Job("drift", 30.0, partial(refresh_drift, cache=SegmentCache())),
         Job("alerts", 5.0, raise_alerts),

@@ -19,7 +19,7 @@ from servable.training.crossval import CandidateResult
 from servable.training.data import Problem
 from servable.training.outcome import TrainingResult, profile_of
 from servable.training.split import HOLDOUT
-from servable.training.tasks import text
+from servable.training.tasks import prequential, text
 from servable.training.tasks.online import fit as fit_online
 from servable.training.tasks.online import train as train_online
 from servable.training.tasks.online_models import is_online
@@ -33,12 +33,25 @@ def select(
     problem: Problem,
     *,
     models: str | list[str] = "auto",
+    online: bool = False,
     folds_wanted: int = 5,
     time_budget_s: float = 60.0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[CandidateResult]:
-    """Compare the candidates for a problem by cross-validation; see ``search.select``."""
+    """Compare the candidates for a problem by cross-validation; see ``search.select``.
+
+    With ``online`` those that learn on are compared too, all in order of time; see ``prequential``.
+    """
+    if online:
+        return prequential.select(
+            problem,
+            models=models,
+            folds_wanted=folds_wanted,
+            time_budget_s=time_budget_s,
+            seed=seed,
+            progress=progress or NoProgress(),
+        )
     course = text.select if _has_texts(problem) else search.select
     return course(
         problem,

@@ -56,7 +56,7 @@ class Learned(NamedTuple):
 
 def fit(problem: Problem, name: str, params: Mapping[str, Any], *, seed: int = 0) -> tuple[str, Trained]:
     """Let one candidate learn all rows of a problem, in their order: the adapter's name and the model."""
-    _check(problem)
+    check(problem)
     learned = _learned(problem, np.arange(problem.size, dtype=np.int64), candidate(name), seed, scored=False)
     return "river", learned.trained
 
@@ -77,7 +77,7 @@ def train(
         DependencyMissing: River is not installed.
         DataError: the rows cannot be learned from.
     """
-    _check(problem)
+    check(problem)
     watched = progress or NoProgress()
     started, asked = time.monotonic(), Asked(holdout, time_budget_s, seed)
     parts = held_out(problem, asked)
@@ -104,7 +104,23 @@ def train(
     return replace(found, seconds=seconds, adapter="river", baseline=LINEAR)
 
 
-def _check(problem: Problem) -> None:
+def answered(problem: Problem, name: str, seed: int) -> tuple[str, NDArray[Any]]:
+    """What a candidate answers to each row of a problem just before it learns from it.
+
+    Returns:
+        Its title, and int64 places among the classes or float64 values ``[rows]``.
+
+    Raises:
+        DataError: it cannot learn from a row.
+    """
+    from servable.frameworks import river  # There with the extra river alone.
+
+    known, rows = candidate(name), np.arange(problem.size, dtype=np.int64)
+    trained, given, asked = _fresh(problem, rows, known, seed)
+    return known.title, river.answered_first(trained, asked, given)
+
+
+def check(problem: Problem) -> None:
     """Whether such models can learn this at all.
 
     Raises:
@@ -125,11 +141,30 @@ def _learned(
     problem: Problem, rows: Rows, known: OnlineCandidate, seed: int, *, scored: bool = True
 ) -> Learned:
     """Let a candidate answer each of the rows, and then learn from it."""
+    from servable.frameworks import river  # There with the extra river alone.
+
+    started = time.monotonic()
+    trained, given, asked = _fresh(problem, rows, known, seed)
+    if not scored:
+        river.learn(trained.model, asked, given)
+        return Learned(trained, CandidateResult(known.name, known.title, 0.0, 0.0, 0.0, {}))
+    answers = river.answered_first(trained, asked, given)
+    scores = _scores(problem, np.asarray(problem.truth_at(rows)), answers)
+    seconds = time.monotonic() - started
+    result = CandidateResult(
+        known.name, known.title, float(np.mean(scores)), float(np.std(scores)), seconds, {}
+    )
+    return Learned(trained, result)
+
+
+def _fresh(
+    problem: Problem, rows: Rows, known: OnlineCandidate, seed: int
+) -> tuple[Trained, list[Any], list[dict[str, Any]]]:
+    """A candidate that has learned nothing, and the right answers and rows as it takes them."""
     # There with the extra river alone.
     from servable.frameworks import river
     from servable.frameworks.river_signature import LABELS, MISSING, own_labels
 
-    started = time.monotonic()
     signature = problem.signature
     model = known.make(signature, seed)
     options: dict[str, Any] = {MISSING: _MISSING}
@@ -137,18 +172,8 @@ def _learned(
         options[LABELS] = list(own_labels(model, signature.classes))
     trained = river.trained_of(model, signature, options)
     trained = trained._replace(libraries={**libraries(), **trained.libraries})
-    truth = np.asarray(problem.truth_at(rows))
-    given, asked = river.answers(trained, truth), rows_of(take(problem.arrays, rows), signature, _MISSING)
-    if not scored:
-        river.learn(model, asked, given)
-        return Learned(trained, CandidateResult(known.name, known.title, 0.0, 0.0, 0.0, {}))
-    answers = river.answered_first(trained, asked, given)
-    scores = _scores(problem, truth, answers)
-    seconds = time.monotonic() - started
-    result = CandidateResult(
-        known.name, known.title, float(np.mean(scores)), float(np.std(scores)), seconds, {}
-    )
-    return Learned(trained, result)
+    given = river.answers(trained, np.asarray(problem.truth_at(rows)))
+    return trained, given, rows_of(take(problem.arrays, rows), signature, _MISSING)
 
 
 def _scores(problem: Problem, truth: NDArray[Any], answers: NDArray[Any]) -> list[float]:

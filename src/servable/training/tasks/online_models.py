@@ -147,9 +147,9 @@ def _gaps(fields: Sequence[Field]) -> tuple[str, ...]:
 
 def _filled(columns: Sequence[str], make: Callable[[], Any]) -> Any:
     """A step that fills in missing values of these columns."""
-    from river import preprocessing
+    from servable.frameworks.river_steps import Filled
 
-    return preprocessing.StatImputer(*((name, make()) for name in columns))
+    return Filled(*((name, make()) for name in columns))
 
 
 def _scaled(steps: Any, dense: bool) -> Any:
