@@ -24,6 +24,7 @@ from bench import (
     formats,
     frameworks,
     grpc,
+    keys,
     models,
     own,
     report,
@@ -44,6 +45,7 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {
     "score": score.run,
     "grpc": grpc.run,
     "capture": capture.run,
+    "keys": keys.run,
 }
 SECTIONS = ("compiled", "start", "frameworks", *(each.name for each in series.SERIES), *_OWN)
 #: Sections that need neither the peers, nor the models that all serve, nor wrk.

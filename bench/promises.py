@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bench import capture, score
+from bench import capture, keys, score
 
 _OWN = "Servable"
 
@@ -35,6 +35,9 @@ def promises(results: dict[str, Any]) -> list[Promise]:
     if "capture" in results:
         what = "capture of every request: throughput, of that without"
         found.append(_least(what, results["capture"]["ratio"], capture.LEAST))
+    if "keys" in results:
+        what = "a key, its limits and audit: throughput, of an open server"
+        found.append(_least(what, results["keys"]["ratio"], keys.LEAST))
     if "overload" in results:
         found += _overload(results["overload"])
     if "slow" in results:

@@ -81,7 +81,7 @@ def write(results: dict[str, Any], folder: Path) -> str:
     parts += [make(results[name]) for name, make in makers.items() if name in results]
     parts += [
         results[name]["page"]
-        for name in ("sharing", "capture", "grpc", "compiled", "frameworks", "start")
+        for name in ("sharing", "capture", "keys", "grpc", "compiled", "frameworks", "start")
         if name in results
     ]
     if any(series.name in results for series in SERIES):

@@ -96,6 +96,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         "",
         "File (TOML or JSON) that says which scopes the values of that claim have. Empty: they are scopes.",
     )
+    oidc_limits_claim: str = _setting(
+        "", "Claim with an object of the subject's rate, quota and concurrency; empty: tokens set no limits."
+    )
     signatures: str = _setting(
         "off",
         "off, warn or require: whether only versions that a trusted key signed are served; warn serves the "
@@ -149,6 +152,17 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
         "Requests at once of one address whose callers show no key. 0: as many as come.",
         least=0,
         most=1_000_000,
+    )
+    rate_per_subject: str = _setting(
+        "",
+        "Requests of each subject of tokens, and of each certificate, that has no limits of its own, such as "
+        "100/s; empty: as many as come.",
+    )
+    quota_per_subject: str = _setting(
+        "", "Likewise, requests of a day of UTC, such as 10k/day; empty: as many as come."
+    )
+    concurrency_per_subject: int = _setting(
+        0, "Likewise, requests at once. 0: as many as come.", least=0, most=1_000_000
     )
     failures_per_address: str = _setting(
         "60/min",

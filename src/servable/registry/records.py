@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 #: The revision of ``migrations`` that makes exactly the tables of ``tables``.
-HEAD = "0006"
+HEAD = "0007"
 #: The database of a home, unless a URL names another.
 DATABASE = "registry.db"
 

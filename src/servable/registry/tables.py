@@ -34,6 +34,7 @@ __all__ = [
     "findings",
     "keys",
     "leases",
+    "limit_shares",
     "metadata",
     "models",
     "quota_use",
@@ -197,6 +198,21 @@ quota_use = Table(
     Column("name", String(128), primary_key=True),
     Column("day", Integer, primary_key=True, autoincrement=False),
     Column("taken", BigInteger, nullable=False),
+)
+
+# What live servers hold of the limits of callers that they answer; the row of nobody is the turn to change it.
+limit_shares = Table(
+    "limit_shares",
+    metadata,
+    Column("account", String(128), primary_key=True),
+    Column("server", String(32), primary_key=True),
+    # The share of a rate's window, and of requests at once.
+    Column("requests", BigInteger, nullable=False),
+    Column("at_once", BigInteger, nullable=False),
+    # How much the caller asks there, and the part of the window that is used up.
+    Column("asked", Float, nullable=False),
+    Column("debt", Float, nullable=False),
+    Column("until", Float, nullable=False),
 )
 
 # The audit log: records in their canonical form, each with the hash of it and all before it.

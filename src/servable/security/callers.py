@@ -5,6 +5,7 @@ words, as for a name that nobody has.
 """
 
 from collections.abc import Iterable
+from hashlib import blake2b
 
 from servable.errors import Forbidden, ModelNotFound, ServableError, Unauthenticated
 from servable.security.limits import NO_LIMITS, Limits
@@ -43,9 +44,12 @@ class Caller:
         scopes: what it may do.
         limits: how much; they hold for all callers of its name together.
         kind: by what it was told, for the audit log: ``key``, ``token`` or ``certificate``.
+
+    Attributes:
+        account: under which its requests are counted: the name of a key, of others a digest.
     """
 
-    __slots__ = ("_known", "_scopes", "kind", "limits", "name")
+    __slots__ = ("_known", "_scopes", "account", "kind", "limits", "name")
 
     def __init__(
         self, name: str, scopes: Iterable[Scope], limits: Limits = NO_LIMITS, kind: str = "key"
@@ -53,6 +57,7 @@ class Caller:
         self.name = name
         self.limits = limits
         self.kind = kind
+        self.account = name if kind == "key" else _account(kind, name, limits)
         self._scopes = tuple(scopes)
         #: Answers that were given before, about models that exist, so that there is an end to them.
         self._known: dict[tuple[Need, str], bool] = {}
@@ -138,6 +143,12 @@ class _Nobody(Caller):
     def hidden(self, model: str) -> ServableError:
         """Nothing is said without a key."""
         return Unauthenticated()
+
+
+def _account(kind: str, name: str, limits: Limits) -> str:
+    """Tells nobody who it is, and is no name that a key can have."""
+    text = f"{kind}\0{name}\0{sorted(limits.texts().items())}".encode("utf-8", "surrogatepass")
+    return f"{kind}:{blake2b(text, digest_size=16).hexdigest()}"
 
 
 EVERYBODY: Caller = _Everybody("anybody", ())

@@ -83,6 +83,23 @@ class Limits(NamedTuple):
 NO_LIMITS = Limits()
 
 
+def most(one: Limits, other: Limits) -> Limits:
+    """The larger one of each limit, where either sets it."""
+    rates = [rate for rate in (one.rate, other.rate) if rate is not None]
+    return Limits(
+        max(rates, key=lambda rate: rate.requests / rate.window_s, default=None),
+        max(one.quota, other.quota),
+        max(one.concurrency, other.concurrency),
+    )
+
+
+def completed(limits: Limits, default: Limits) -> Limits:
+    """Limits, with those of the default where they set none."""
+    return Limits(
+        limits.rate or default.rate, limits.quota or default.quota, limits.concurrency or default.concurrency
+    )
+
+
 def limits_of(texts: dict[str, Any]) -> Limits:
     """What ``Limits.texts`` wrote.
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from servable.errors import InputError, SettingInvalid, Unauthenticated
-from servable.security.grants import Grants, granted
+from servable.security.grants import Grant, Grants, granted, parse_limits_table
+from servable.security.limits import NO_LIMITS, Limits, completed
 from servable.security.scopes import Scope, parse_scope
 
 if TYPE_CHECKING:
@@ -63,12 +64,16 @@ class Rules(NamedTuple):
         audience: one of those in ``aud``.
         claim: the name of a claim with scopes, roles or groups; dots lead into objects.
         grants: what its values allow; None where they are scopes themselves.
+        limits: of each subject of which nothing else is said.
+        limits_claim: the name of a claim with limits, which goes before the grants; empty for none.
     """
 
     issuer: str
     audience: str
     claim: str = "scope"
     grants: Grants | None = None
+    limits: Limits = NO_LIMITS
+    limits_claim: str = ""
 
 
 class TokenHead(NamedTuple):
@@ -84,11 +89,13 @@ class Verified(NamedTuple):
     Attributes:
         name: of the caller.
         scopes: what it may do; may be none.
+        limits: how much.
         until: from when the token is not valid any more, in seconds since 1970.
     """
 
     name: str
     scopes: tuple[Scope, ...]
+    limits: Limits
     until: float
 
 
@@ -190,7 +197,9 @@ def verify(token: str, head: TokenHead, keys: KeySet, rules: Rules) -> Verified:
         )
     except (PyJWTError, ValueError, TypeError) as error:
         raise Unauthenticated(shown=True) from error
-    return Verified(_name(claims), _allowed(claims, rules), float(claims["exp"]) + LEEWAY_S)
+    grant = _allowed(claims, rules)
+    limits = completed(_claimed(claims, rules), completed(grant.limits, rules.limits))
+    return Verified(_name(claims), grant.scopes, limits, float(claims["exp"]) + LEEWAY_S)
 
 
 def _object(part: str) -> dict[str, Any] | None:
@@ -229,7 +238,18 @@ def _name(claims: Mapping[str, Any]) -> str:
     return "oidc:"
 
 
-def _allowed(claims: Mapping[str, Any], rules: Rules) -> tuple[Scope, ...]:
+def _claimed(claims: Mapping[str, Any], rules: Rules) -> Limits:
+    """The limits that the issuer sets; none where they cannot be read, so that the others count."""
+    found = _at(claims, rules.limits_claim) if rules.limits_claim else None
+    if not isinstance(found, dict):
+        return NO_LIMITS
+    try:
+        return parse_limits_table(found)
+    except InputError:
+        return NO_LIMITS
+
+
+def _allowed(claims: Mapping[str, Any], rules: Rules) -> Grant:
     values = _values(claims, rules.claim)
     if rules.grants is not None:
         return granted(rules.grants, values)
@@ -241,16 +261,22 @@ def _allowed(claims: Mapping[str, Any], rules: Rules) -> tuple[Scope, ...]:
                 found.append(parse_scope(value))
             except InputError:
                 continue
-    return tuple(dict.fromkeys(found))
+    return Grant(tuple(dict.fromkeys(found)))
 
 
-def _values(claims: Mapping[str, Any], claim: str) -> list[str]:
-    """The values of a claim: words of a text, or texts of a list."""
+def _at(claims: Mapping[str, Any], claim: str) -> Any:
+    """What a claim holds; dots lead into objects. None where there is none."""
     found: Any = claims.get(claim)
     if found is None:
         found = claims
         for step in claim.split("."):
             found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def _values(claims: Mapping[str, Any], claim: str) -> list[str]:
+    """The values of a claim: words of a text, or texts of a list."""
+    found = _at(claims, claim)
     if isinstance(found, str):
         return found.split()[:MOST_VALUES]
     if isinstance(found, list):

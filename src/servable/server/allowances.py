@@ -1,7 +1,7 @@
 """What one caller may ask still: one decision a request, on numbers that all processes of a server share."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from servable.errors import ConcurrencyLimited, QuotaExhausted, RateLimited, ServableError
 from servable.security.limits import Limits, Rate, arrival, excess, worth_fetching
@@ -11,6 +11,8 @@ SECOND_NS = 1_000_000_000
 DAY_S = 86_400
 #: Nanoseconds for which an empty quota is believed to be empty: others may give back, or it may be raised.
 _BELIEVED_NS = 1 * SECOND_NS
+#: Nanoseconds after which a server that has nothing to give of a rate may have something.
+NONE_HERE_NS = 1 * SECOND_NS
 
 
 class Owner(Protocol):
@@ -113,6 +115,25 @@ class _Unlimited:
 UNLIMITED: Allowance = _Unlimited()
 
 
+class Part(NamedTuple):
+    """So much of a caller's limits.
+
+    Attributes:
+        rate: None for nothing where there is a rate, and for any where there is none.
+        interval_ns: that one request of the rate is worth.
+        at_once: requests at once.
+    """
+
+    rate: Rate | None
+    interval_ns: int
+    at_once: int
+
+    @classmethod
+    def of(cls, rate: Rate | None, at_once: int) -> "Part":
+        """A part by its rate."""
+        return cls(rate, rate.interval_ns if rate else 0, at_once)
+
+
 class Counted:
     """What is left of limits; everything is in the shared area.
 
@@ -121,11 +142,11 @@ class Counted:
         find: gives the slot, which may be another one after a while.
         limits: of the caller.
         who: it is, as people are told: ``This key`` or ``This address``.
-        name: of the key; empty for an address.
+        name: of the account; empty for an address.
     """
 
-    __slots__ = ("_area", "_cells", "_find", "_interval_ns", "_mark", "_own", "_owner", "_slot", "_turn",
-                 "_who", "limits", "name")  # fmt: skip
+    __slots__ = ("_area", "_cells", "_find", "_mark", "_own", "_owner", "_slot", "_turn", "_who", "_whole",
+                 "limits", "name")  # fmt: skip
 
     def __init__(
         self, owner: Owner, find: Callable[[], int], limits: Limits, who: str, name: str = ""
@@ -135,7 +156,7 @@ class Counted:
         self._cells = owner.area.cells
         self._find = find
         self._who = who
-        self._interval_ns = limits.rate.interval_ns if limits.rate else 0
+        self._whole = Part.of(limits.rate, limits.concurrency)
         self.limits = limits
         self.name = name
         self._settle()
@@ -154,13 +175,16 @@ class Counted:
         limits, slot = self.limits, self._slot
         now = self._owner.now_ns()
         with self._turn:
+            part = self._part()
             counted = limits.concurrency > 0 and not within
-            if counted and self._area.requests(slot) >= limits.concurrency:
+            if counted and self._area.requests(slot) >= part.at_once:
                 raise self._too_many_at_once()
             moment = 0
             if limits.rate is not None:
-                moment = arrival(cells[slot + MOMENT], now, self._interval_ns)
-                early = excess(moment, now, limits.rate)
+                if part.rate is None:
+                    raise self._too_fast(limits.rate, NONE_HERE_NS)
+                moment = arrival(cells[slot + MOMENT], now, part.interval_ns)
+                early = excess(moment, now, part.rate)
                 if early > 0:
                     raise self._too_fast(limits.rate, early)
             waits = limits.quota > 0 and not self._take(now)
@@ -171,6 +195,10 @@ class Counted:
         if not (counted or waits):
             return FREE
         return _Held(self, counted, waits)
+
+    def _part(self) -> "Part":
+        """What of the limits may be given here; in turn, once for each request."""
+        return self._whole
 
     def leave(self) -> None:
         """A request that counted as one at once is over."""

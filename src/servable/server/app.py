@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 
-from servable.errors import AccessError, MethodNotAllowed, ServableError, Unauthenticated
+from servable.errors import AccessError, LimitReached, MethodNotAllowed, ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.protocols.base import VERSION_HEADER, Heavy
 from servable.protocols.compression import decompress
@@ -27,6 +27,7 @@ from servable.server.audit import ServerAudit, actor_of
 from servable.server.authentication import Authentication
 from servable.server.cycle import split_target
 from servable.server.desk import ADMITS, CALLER, COUNTED, Desk
+from servable.server.dividing import SharedDivision
 from servable.server.exchanges import AT_ONCE, Later, RequestIds
 from servable.server.formats import asked_for, doors_of, format_routes, style_of
 from servable.server.formats.base import Asked, Door, OpenRoute, Streaming
@@ -85,7 +86,8 @@ class Application:
         self.authentication = authentication or Authentication(settings)
         link = link or NoLink()
         #: The door that every request passes.
-        self.admission = Admission(settings, self.authentication, Limiter(settings, link.limits))
+        limiter = Limiter(settings, link.limits, division=SharedDivision(settings, link.limits))
+        self.admission = Admission(settings, self.authentication, limiter)
         self.audit = ServerAudit(settings, self.authentication)
         self._desk = Desk(host, settings, version, link, self.audit, lambda: self.ready)
         self._calls: Calls | None = None
@@ -299,7 +301,7 @@ class Application:
         told = problem(error, request_id, style)
         if not counted:
             self.host.metrics.reject(told.code)
-        if isinstance(error, AccessError | Hidden):
+        if isinstance(error, AccessError | Hidden | LimitReached):
             self.audit.denied(error, *reply.asked())
         if not isinstance(error, ServableError):
             _log.error("a request failed inside", extra=fields(request_id=request_id), exc_info=error)

@@ -7,14 +7,14 @@ changes is recorded before it is done, and not done when it cannot be recorded.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from servable.clock import SystemClock, timestamp
-from servable.errors import AuditFailed, Forbidden, ServableError, Unauthenticated
+from servable.errors import AuditFailed, Forbidden, LimitReached, ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.registry.audit_file import OpenAuditLog
 from servable.security.actors import Actor, actor
@@ -22,7 +22,16 @@ from servable.security.audit_chain import Entry
 from servable.security.callers import EVERYBODY, NOBODY, Caller, Hidden
 from servable.server.addresses import Addresses
 from servable.server.authentication import Authentication
-from servable.server.denials import Denial, Denials, More
+from servable.server.denials import (
+    EACH,
+    EACH_LIMIT,
+    Denial,
+    Denials,
+    Limited,
+    More,
+    address_of,
+    limit_of,
+)
 from servable.server.http import HttpRequest
 from servable.settings import ServerSettings
 
@@ -34,6 +43,8 @@ _COUNTED = 100
 #: Seconds between two records of what is counted.
 _COUNT_S = 60.0
 _wall = time.time
+#: Codes of refusals because of limits.
+_LIMITS = frozenset(kind.code for kind in (LimitReached, *LimitReached.__subclasses__()))
 
 
 class ServerAudit:
@@ -54,7 +65,8 @@ class ServerAudit:
         self._now = now
         self._log = OpenAuditLog(Path(settings.home), settings.database_url, SystemClock())
         self._authentication = authentication
-        self._denials = Denials(now)
+        self._denials = Denials(now, address_of, EACH)
+        self._limits = Denials(now, limit_of, EACH_LIMIT)
         self._counts: dict[tuple[str, str, str, str], int] = {}
         self._counted_at = now()
         self._lost = 0
@@ -63,9 +75,10 @@ class ServerAudit:
         self.addresses: Addresses | None = None
 
     def denied(self, error: ServableError, request: HttpRequest, address: str) -> None:
-        """Take note of a request that was refused for who asked."""
+        """Take note of a request that was refused for who asked, or for how much."""
         need, model = (error.need, error.model) if isinstance(error, Forbidden | Hidden) else ("", "")
-        self._denials.add(
+        kind = self._limits if isinstance(error, LimitReached) else self._denials
+        kind.add(
             Denial(
                 self._now(),
                 address,
@@ -118,13 +131,18 @@ class ServerAudit:
 
     async def _write(self, *, last: bool = False) -> None:
         denials, more = self._denials.take(last=last)
+        limited, limits = self._limits.take(last=last)
         counts = self._taken(last=last)
-        if not denials and not more and not counts:
+        here = len(denials) + len(limited) + sum(each.number for each in (*more, *limits))
+        here += sum(counts.values())
+        if not here:
             return
-        self._lost += len(denials) + sum(each.number for each in more) + sum(counts.values())
-        lost = self._lost
+        self._lost += here
+        lost = self._lost - here
         try:
-            await self._aside(lambda: self._add(denials, more, counts, lost))
+            await self._aside(
+                lambda: self._add([*denials, *limited], [*self._more(more), *self._limited(limits)], counts, lost)
+            )
             self._lost, self._failing = 0, False
         except ServableError as error:
             self._failed(error)
@@ -141,24 +159,33 @@ class ServerAudit:
     def _add(
         self,
         denials: Sequence[Denial],
-        more: Sequence[More],
+        more: Sequence[Entry],
         counts: dict[tuple[str, str, str, str], int],
         lost: int,
     ) -> None:
         """Write records; in the thread."""
-        entries = [self._denied(denial) for denial in denials]
+        entries = [*(self._denied(denial) for denial in denials), *more]
+        now = self._at(self._now())
+        for (what, model, who, where), number in counts.items():
+            entries.append(Entry(now, what, who, where, {"model": model, "count": number}))
+        if lost:
+            entries.append(Entry(now, "audit.lost", "service:server", "", {"count": lost}))
+        self._log.log.add(entries)
+
+    def _more(self, more: Sequence[More[str]]) -> Iterator[Entry]:
+        """Refusals that are told as a number."""
         now = self._at(self._now())
         for each in more:
             details = {"more": each.number, "since": self._at(each.since)}
-            entries.append(
-                Entry(now, "denied.more", "unknown", f"address:{each.address or 'others'}", details)
-            )
-        for (what, model, who, where), number in counts.items():
-            entries.append(Entry(now, what, who, where, {"model": model, "count": number}))
-        here = len(denials) + sum(each.number for each in more) + sum(counts.values())
-        if lost > here:
-            entries.append(Entry(now, "audit.lost", "service:server", "", {"count": lost - here}))
-        self._log.log.add(entries)
+            yield Entry(now, "denied.more", "unknown", f"address:{each.place or 'others'}", details)
+
+    def _limited(self, more: Sequence[More[Limited]]) -> Iterator[Entry]:
+        """Likewise, because of limits."""
+        now = self._at(self._now())
+        for each in more:
+            who, code, address = each.place or Limited("unknown", LimitReached.code, "others")
+            details = {"code": code, "more": each.number, "since": self._at(each.since)}
+            yield Entry(now, "limited.more", who, f"address:{address}" if address else "", details)
 
     def _denied(self, denial: Denial) -> Entry:
         details: dict[str, Any] = {
@@ -172,7 +199,8 @@ class ServerAudit:
             details["need"] = denial.need
         if denial.model:
             details["model"] = denial.model
-        return Entry(self._at(denial.at), "denied", denial.caller, f"address:{denial.address}", details)
+        what = "limited" if denial.code in _LIMITS else "denied"
+        return Entry(self._at(denial.at), what, denial.caller, f"address:{denial.address}", details)
 
     def _failed(self, error: ServableError) -> None:
         if not self._failing:

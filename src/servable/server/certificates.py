@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from servable.errors import SettingInvalid
+from servable.protocols.openapi_security import CertificateUse
 from servable.security.callers import Caller
 from servable.security.certificates import NO_PEER, Peer, peer_of
 from servable.security.grants import granted
+from servable.security.limits import NO_LIMITS, Limits, completed
 from servable.server.following import LOOK_S, GrantsFile
+from servable.server.identities import subject_limits
 from servable.settings import ServerSettings
 
 #: Certificates of which is remembered what they allow.
@@ -52,6 +55,7 @@ class MappedCertificates:
     Args:
         file: as ``security.grants`` describes it.
         now: the wall clock, in seconds since 1970.
+        limits: of each holder of whom the file does not say others.
 
     Raises:
         SettingInvalid: the file cannot be used.
@@ -59,8 +63,9 @@ class MappedCertificates:
 
     wanted = True
 
-    def __init__(self, file: Path, now: Callable[[], float] = _wall) -> None:
+    def __init__(self, file: Path, now: Callable[[], float] = _wall, limits: Limits = NO_LIMITS) -> None:
         self._file = GrantsFile(file)
+        self._limits = limits
         self._now = now
         self._known: dict[tuple[str, ...], Caller | None] = {}
 
@@ -72,9 +77,15 @@ class MappedCertificates:
         if peer.names not in known:
             if len(known) >= _KNOWN:
                 known.clear()
-            scopes = granted(self._file.grants, peer.names)
-            known[peer.names] = Caller(peer.names[0][:128], scopes, kind="certificate") if scopes else None
+            known[peer.names] = self._found(peer.names)
         return known[peer.names]
+
+    def _found(self, names: tuple[str, ...]) -> Caller | None:
+        grant = granted(self._file.grants, names)
+        if not grant.scopes:
+            return None
+        limits = completed(grant.limits, self._limits)
+        return Caller(names[0][:128], grant.scopes, limits, "certificate")
 
     def look(self) -> bool:
         """Look once whether the file is another."""
@@ -103,7 +114,15 @@ def certificates_of(settings: ServerSettings) -> Certificates:
             "tls_client_map says what certificates of clients allow; name the authority that signs them as "
             "well, with --tls-client-ca."
         )
-    return MappedCertificates(Path(settings.tls_client_map))
+    return MappedCertificates(Path(settings.tls_client_map), limits=subject_limits(settings))
+
+
+def certificate_use(settings: ServerSettings) -> CertificateUse:
+    """What certificates of clients are to a server that wants keys, as its document says it."""
+    if settings.tls_client_map:
+        # Also where nobody connects without one: who has one that is known needs no key.
+        return "enough"
+    return "beside" if settings.tls_client_ca and settings.tls_client_auth == "require" else "none"
 
 
 def peer_at(transport: Any) -> Peer:

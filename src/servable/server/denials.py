@@ -1,21 +1,24 @@
 """Refused requests on their way to the audit log: every one counts, and no flood of them fills the disk.
 
-In each window of a minute the first refusals of every caller's address are recorded one by one, the others as
-one record with their number. Adding one takes a few microseconds and bounded memory.
+In each window of a minute the first refusals of every place, such as an address, are recorded one by one, the
+others as one record with their number. Adding one takes a few microseconds and bounded memory.
 """
 
 import ipaddress
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
+
+_P = TypeVar("_P", bound=tuple[str, ...] | str)
 
 #: Seconds of a window.
 WINDOW_S = 60.0
-#: Refusals of a window that are recorded one by one: of one address, and of all together.
+#: Refusals of a window that are recorded one by one: of one address, of one limit, and of all together.
 EACH = 10
+EACH_LIMIT = 1
 TOGETHER = 100
-#: Addresses of a window that are counted by themselves, and that get a record of their own with the number.
+#: Places of a window that are counted by themselves, and that get a record of their own with the number.
 ADDRESSES = 1_000
 NAMED = 25
 #: Longest address of a request that is looked at.
@@ -48,39 +51,57 @@ class Denial(NamedTuple):
     model: str
 
 
-class More(NamedTuple):
+class Limited(NamedTuple):
+    """A limit that was reached, as refusals because of it are counted.
+
+    Attributes:
+        caller: whose, as the audit log says it.
+        code: the error's.
+        address: of the caller where nobody knows who it is, and empty where it is known.
+    """
+
+    caller: str
+    code: str
+    address: str
+
+
+class More(NamedTuple, Generic[_P]):
     """How many refusals of a window were not recorded one by one.
 
     Attributes:
-        address: of the callers; empty for all that have none of their own here.
+        place: where; None for all places that have no record of their own here.
         number: at least one.
         since: when the window began, in seconds since 1970.
     """
 
-    address: str
+    place: _P | None
     number: int
     since: float
 
 
-class Denials:
+class Denials(Generic[_P]):
     """The refusals of a window. Belongs to one event loop.
 
     Args:
         now: the wall clock, in seconds since 1970.
+        place: by what they are counted; of one type that can be sorted.
+        each: how many of one place are recorded one by one.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], place: Callable[[Denial], _P], each: int) -> None:
         self._now = now
+        self._place = place
+        self._each = each
         self._began = now()
         self._waiting: deque[Denial] = deque()
         self._alone = 0
-        #: By address: how many there were, and how many of them were recorded one by one.
-        self._counts: dict[str, list[int]] = {}
+        #: By place: how many there were, and how many of them were recorded one by one.
+        self._counts: dict[_P, list[int]] = {}
         self._others = 0
 
     def add(self, denial: Denial) -> None:
         """Take note of one."""
-        place = network_of(denial.address)
+        place = self._place(denial)
         counts = self._counts.get(place)
         if counts is None:
             if len(self._counts) >= ADDRESSES:
@@ -88,12 +109,12 @@ class Denials:
                 return
             counts = self._counts[place] = [0, 0]
         counts[0] += 1
-        if counts[1] < EACH and self._alone < TOGETHER:
+        if counts[1] < self._each and self._alone < TOGETHER:
             counts[1] += 1
             self._alone += 1
             self._waiting.append(denial._replace(target=denial.target[:_TARGET]))
 
-    def take(self, *, last: bool = False) -> tuple[list[Denial], list[More]]:
+    def take(self, *, last: bool = False) -> tuple[list[Denial], list[More[_P]]]:
         """What is to be recorded now.
 
         Args:
@@ -114,15 +135,31 @@ class Denials:
                 for place, counts in self._counts.items()
                 if counts[0] > counts[1]
             ),
-            key=lambda pair: (-pair[0], pair[1]),
+            key=_most_first,
         )
-        more = [More(place, count, self._began) for count, place in rest[:NAMED]]
+        more: list[More[_P]] = [More(place, count, self._began) for count, place in rest[:NAMED]]
         others = self._others + sum(count for count, _ in rest[NAMED:])
         if others:
-            more.append(More("", others, self._began))
+            more.append(More(None, others, self._began))
         self._began, self._alone, self._others = now, 0, 0
         self._counts = {}
         return waiting, more
+
+
+def address_of(denial: Denial) -> str:
+    """The place of a refusal for what the caller may not do."""
+    return network_of(denial.address)
+
+
+def limit_of(denial: Denial) -> Limited:
+    """The place of a refusal because there were too many requests."""
+    # Whoever is known is limited as such, from wherever.
+    address = "" if ":" in denial.caller else network_of(denial.address)
+    return Limited(denial.caller, denial.code, address)
+
+
+def _most_first(pair: tuple[int, Any]) -> tuple[int, Any]:
+    return -pair[0], pair[1]
 
 
 @lru_cache(maxsize=4096)

@@ -1,8 +1,8 @@
 """What all processes of a server count of each limited caller, in memory that they share.
 
-A caller is a slot of numbers: the moment of its rate, what is left of the block of its quota, and for each
-process how many of its requests are being answered there. Slots are found by a digest of the caller's
-name, so that no process has to tell another.
+A caller is a slot of numbers: the moment of its rate, what is left of the block of its quota, the share that
+this server has of its limits, and for each process how many of its requests are being answered there. Slots
+are found by a digest of the caller's name, so that no process has to tell another.
 """
 
 import contextlib
@@ -15,11 +15,14 @@ from hashlib import blake2b
 
 #: Numbers of a slot: the digest of who it is (0: nobody), the moment of the rate in nanoseconds of the
 #: monotonic clock, the day of UTC that the quota is counted for, what is left of the block that was taken out
-#: of it, when a request last took from the block and when the registry last had nothing more, likewise; then
-#: the requests that each process answers.
-MARK, MOMENT, DAY, LEFT, USED, EMPTY, COUNTS = range(7)
-#: Slots of keys, and of addresses.
-_KEYS, _ADDRESSES = 4096, 16_384
+#: of it, when a request last took from the block and when the registry last had nothing more, likewise; of
+#: the server's share when it was last taken (0: there is none) and last asked for, likewise, its requests
+#: of the rate's window and at once, how many servers have one, the requests that came since it was last
+#: asked for, and how often in a row there were none; then the requests that each process answers.
+(MARK, MOMENT, DAY, LEFT, USED, EMPTY, SHARED, SETTLED, REQUESTS, AT_ONCE, HOLDERS, ASKED, QUIET,
+ COUNTS) = range(14)  # fmt: skip
+#: Slots of keys, of callers that are known elsewhere, and of addresses.
+_KEYS, _SUBJECTS, _ADDRESSES = 4096, 8192, 16_384
 #: Slots among which a caller may stand.
 _TRIED = 16
 _NUMBER_BYTES = 8
@@ -40,6 +43,7 @@ class LimitArea:
         descriptor: as given.
         cells: the numbers of all slots; change them only in ``turn``.
         place: as given.
+        server: a name of the server, the same one in all of its processes and no other's.
     """
 
     def __init__(self, descriptor: int | None = None, places: int = 1, place: int = 0) -> None:
@@ -50,6 +54,10 @@ class LimitArea:
         self._memory = mmap.mmap(-1 if descriptor is None else descriptor, size)
         self._view = memoryview(self._memory)
         self.cells = self._view.cast("q")
+        if not self.cells[-1]:
+            # Before there is another process.
+            self.cells[-1] = int.from_bytes(os.urandom(_NUMBER_BYTES)) >> 1 | 1
+        self.server = f"{self.cells[-1]:016x}"
 
     @classmethod
     def create(cls, places: int) -> "LimitArea":
@@ -73,9 +81,13 @@ class LimitArea:
         """The slot of a key's name: where it begins in ``cells``."""
         return self._slot(_mark("key", name), 0, _KEYS)
 
+    def subject(self, account: str) -> int:
+        """The slot of a caller that is known elsewhere, such as by an issuer of tokens."""
+        return self._slot(_mark("subject", account), _KEYS, _SUBJECTS)
+
     def address(self, kind: str, address: str) -> int:
         """The slot of an address for one kind of limit."""
-        return self._slot(_mark(kind, address), _KEYS, _ADDRESSES)
+        return self._slot(_mark(kind, address), _KEYS + _SUBJECTS, _ADDRESSES)
 
     def requests(self, slot: int) -> int:
         """How many requests of a caller all processes answer."""
@@ -91,7 +103,7 @@ class LimitArea:
 
     def left(self, place: int) -> None:
         """A process has ended: it answers nothing any more."""
-        for slot in range(0, len(self.cells), self._stride):
+        for slot in range(0, len(self.cells) - 1, self._stride):
             if self.cells[slot + MARK]:
                 self.cells[slot + COUNTS + place] = 0
 
@@ -152,7 +164,8 @@ class _Turn:
 
 def area_bytes(places: int) -> int:
     """The size of an area for so many processes."""
-    return (_KEYS + _ADDRESSES) * (COUNTS + places) * _NUMBER_BYTES
+    # And the name of the server.
+    return ((_KEYS + _SUBJECTS + _ADDRESSES) * (COUNTS + places) + 1) * _NUMBER_BYTES
 
 
 def _mark(kind: str, name: str) -> int:

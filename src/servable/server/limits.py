@@ -1,4 +1,4 @@
-"""How much callers may ask: keys by their limits, callers without a key by their address.
+"""How much callers may ask: those who are known by their limits, those who show nothing by their address.
 
 Whatever is decided for a request takes a dictionary lookup and a little arithmetic on numbers that all
 processes of the server share (``limit_area``). Quotas are counted down from blocks that were taken out of the
@@ -26,6 +26,7 @@ from servable.registry.quotas import QuotaStore, open_quotas
 from servable.security.callers import EVERYBODY, Caller
 from servable.security.limits import Limits, Rate, parse_rate
 from servable.server.allowances import DAY_S, SECOND_NS, UNLIMITED, Allowance, Counted, Ticket
+from servable.server.dividing import UNDIVIDED, Division
 from servable.server.limit_area import LimitArea
 from servable.settings import ServerSettings, is_loopback
 
@@ -39,6 +40,8 @@ _IDLE_NS, _LOOK_S = 30 * SECOND_NS, 5.0
 _WAIT_S = 5.0
 #: Callers, and addresses, of which is remembered where their limits are.
 _KNOWN = 10_000
+#: What callers are called who are refused.
+_WHO = {"key": "This key"}
 
 
 class Limiter:
@@ -49,6 +52,7 @@ class Limiter:
         area: what is counted, shared with the other processes.
         now_ns: a clock for durations, the same one in all processes, in nanoseconds.
         seconds: the wall clock, in seconds since 1970.
+        division: how limits of callers who are known are divided with other servers.
 
     Raises:
         SettingInvalid: a limit of addresses is none.
@@ -60,8 +64,10 @@ class Limiter:
         area: LimitArea,
         now_ns: Callable[[], int] = _monotonic,
         seconds: Callable[[], float] = _wall,
+        division: Division = UNDIVIDED,
     ) -> None:
         self.area = area
+        self._division = division
         self.now_ns = now_ns
         self.seconds = seconds
         self._settings = settings
@@ -112,10 +118,12 @@ class Limiter:
             ) from None  # fmt: skip
 
     def _allowance(self, caller: Caller) -> Allowance:
-        limits, name = caller.limits, caller.name
+        limits, name = caller.limits, caller.account
         allowance: Allowance = UNLIMITED
         if any(limits):
-            counted = Counted(self, lambda: self.area.key(name), limits, "This key", name)
+            find = self.area.key if caller.kind == "key" else self.area.subject
+            who = _WHO.get(caller.kind, "This caller")
+            counted = self._division.allowance(self, lambda: find(name), limits, who, name)
             allowance = counted
             if limits.quota:
                 self._quotas[name] = counted
@@ -154,7 +162,7 @@ class Limiter:
             # Whoever leaves takes nothing from the others.
             await asyncio.wait_for(asyncio.shield(task), _WAIT_S)
         except (ServableError, TimeoutError):
-            raise UnavailableError("The quota of this key cannot be counted now; try again later.") from None
+            raise UnavailableError("The quota of this caller cannot be counted now; try again later.") from None
 
     def _begin(self, allowance: Counted) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(self._fetch(allowance))
@@ -187,7 +195,10 @@ class Limiter:
         return self._store
 
     async def follow(self) -> None:
-        """Give back blocks that nobody uses, so that other servers can, until cancelled."""
+        """Give back blocks that nobody uses, so that other servers can, and take shares, until cancelled."""
+        await asyncio.gather(self._division.follow(), self._follow_quotas())
+
+    async def _follow_quotas(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
             await self._give_back(_IDLE_NS)
@@ -206,6 +217,7 @@ class Limiter:
         """Give back what is left, and the registry."""
         await asyncio.gather(*self._fetching.values(), return_exceptions=True)
         await self._give_back(0)
+        await self._division.close()
         if self._thread is not None:
             store, self._store = self._store, None
             if store is not None:

@@ -23,6 +23,7 @@ from servable.security.callers import NOBODY, Caller
 from servable.security.content_policy import sealed, still_policy
 from servable.server import pages
 from servable.server.authentication import Authentication
+from servable.server.certificates import certificate_use
 from servable.server.desk import Desk, caller_of, json_response
 from servable.server.formats.base import OpenRoute
 from servable.server.mounts import prefix_of
@@ -125,7 +126,8 @@ class _Looks:
 
         def make() -> bytes:
             whole = document(described, self._version, prefix)
-            return _encode(guarded(whole, SIGNS) if keyed else whole)
+            certificates = certificate_use(self._desk.settings)
+            return _encode(guarded(whole, SIGNS, certificates) if keyed else whole)
 
         made = await asyncio.to_thread(make)
         self._documents.append(((described, prefix, keyed), made))

@@ -11,6 +11,7 @@ from servable.logs import fields, logger
 from servable.security.callers import Caller
 from servable.security.tokens import NO_KEYS, KeySet, Rules, head_of, verify
 from servable.server.following import LOOK_S, GrantsFile
+from servable.server.identities import subject_limits
 from servable.server.jwks import AddressKeys, FileKeys, KeySource, check_address
 from servable.settings import ServerSettings
 
@@ -102,7 +103,7 @@ class SignedTokens:
             verified = verify(text, head, self._keys, self._rules)
         except Unauthenticated:
             return None
-        return Caller(verified.name, verified.scopes, kind="token"), verified.until
+        return Caller(verified.name, verified.scopes, verified.limits, "token"), verified.until
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Load keys in a thread of their own when it is time."""
@@ -149,7 +150,8 @@ def check_tokens(settings: ServerSettings) -> None:
         SettingInvalid: they do not.
     """
     if not settings.oidc_issuer:
-        if settings.oidc_audience or settings.oidc_jwks or settings.oidc_scope_map:
+        named = (settings.oidc_audience, settings.oidc_jwks, settings.oidc_scope_map, settings.oidc_limits_claim)
+        if any(named):
             raise SettingInvalid("Tokens need an issuer; name it as oidc_issuer, exactly as tokens do.")
         return
     if not settings.oidc_audience:
@@ -171,7 +173,13 @@ def tokens_of(settings: ServerSettings) -> Tokens:
     check_tokens(settings)
     if not settings.oidc_issuer:
         return NoTokens()
-    rules = Rules(settings.oidc_issuer, settings.oidc_audience, settings.oidc_scope_claim)
+    rules = Rules(
+        settings.oidc_issuer,
+        settings.oidc_audience,
+        settings.oidc_scope_claim,
+        limits=subject_limits(settings),
+        limits_claim=settings.oidc_limits_claim,
+    )
     jwks = settings.oidc_jwks
     source: KeySource = (
         FileKeys(Path(jwks)) if jwks and "://" not in jwks else AddressKeys(settings.oidc_issuer, jwks)

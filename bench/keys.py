@@ -1,0 +1,110 @@
+"""Throughput of a small model with a limited key, against a server that asks nobody: in turn, in one run."""
+
+import statistics
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import servable
+from bench import own
+from bench.load import CONNECTIONS, wrk
+from bench.models import Model
+from bench.peers.base import Case
+from bench.peers.servable import serve
+from bench.process import Launch, running
+
+#: What is promised of throughput with a key, its limits and an audit log that is written, as a share of that
+#: of an open server.
+LEAST = 0.85
+#: Seconds between two requests with a wrong key, each of which is refused and recorded.
+_REFUSED_S = 0.1
+_WRONG = "wrong"
+
+
+def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
+    """Throughput of one row of JSON, without and with a key that has a rate, a quota and a concurrency.
+
+    Beside the load with the key others are refused, so that the audit log is written all the time.
+
+    Returns:
+        For ``open`` and ``keyed``: requests a second at 32 connections, and what was not answered; ``ratio``:
+        throughput of ``keyed`` by ``open``, the median of the turns' ratios.
+    """
+    launches = {"open": _launch(models["iris"], "open"), "keyed": _keyed(models["iris"])}
+    rates: dict[str, list[float]] = {kind: [] for kind in launches}
+    errors = dict.fromkeys(launches, 0)
+    with running(launches["open"]), running(launches["keyed"]):
+        for launch in launches.values():
+            wrk(launch.port, launch.wire, 1)
+        for turn in range(rounds):
+            # Each goes first as often as last, so that a machine that slows down favours none.
+            for kind in list(launches)[:: 1 if turn % 2 == 0 else -1]:
+                launch = launches[kind]
+                with _refused(launch, kind == "keyed"):
+                    load = wrk(launch.port, launch.wire, seconds)
+                rates[kind].append(load.rate)
+                errors[kind] += load.errors
+    found: dict[str, Any] = {
+        kind: {"rate": statistics.median(rates[kind]), "errors": errors[kind]} for kind in launches
+    }
+    ratio = statistics.median(keyed / open_ for keyed, open_ in zip(rates["keyed"], rates["open"], strict=True))
+    return {**found, "ratio": ratio, "page": _page(found, ratio, rounds, seconds)}
+
+
+def _launch(model: Model, kind: str) -> Launch:
+    home = own.home({"iris": model}, "iris", "auto", f"-keys-{kind}")
+    return serve(Case(model, True), own.run_folder(f"keys-{kind}"), home=home)
+
+
+def _keyed(model: Model) -> Launch:
+    """A server of a home with a key, which the load shows; its limits are wider than any load."""
+    home = own.home({"iris": model}, "iris", "auto", "-keys-keyed")
+    made = servable.create_key(
+        "bench", ["predict:iris"], rate="1M/s", quota="100G/day", concurrency=100 * CONNECTIONS, home=home
+    )
+    launch = serve(Case(model, True), own.run_folder("keys-keyed"), home=home)
+    return launch._replace(wire=launch.wire._replace(headers={"Authorization": f"Bearer {made.key}"}))
+
+
+@contextmanager
+def _refused(launch: Launch, wanted: bool) -> Iterator[None]:
+    """While this is entered somebody is refused again and again, if that is wanted."""
+    over = threading.Event()
+    wrong = urllib.request.Request(  # noqa: S310 - the address is our own server's
+        f"http://127.0.0.1:{launch.port}{launch.wire.path}", headers={"Authorization": f"Bearer {_WRONG}"}
+    )
+
+    def ask() -> None:
+        while not over.wait(_REFUSED_S):
+            try:
+                urllib.request.urlopen(wrong, timeout=10).close()  # noqa: S310 - as above
+            except urllib.error.HTTPError as error:
+                error.close()
+
+    thread = threading.Thread(target=ask)
+    if wanted:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if wanted:
+            thread.join()
+
+
+def _page(found: dict[str, Any], ratio: float, rounds: int, seconds: float) -> str:
+    words = {"open": "nobody is asked", "keyed": "a key with rate, quota and concurrency; refusals are recorded"}
+    lines = [
+        f"| {name} | {found[kind]['rate']:,.0f} | {found[kind]['errors']:,} |" for kind, name in words.items()
+    ]
+    return f"""## Keys and limits
+`python -m bench --only keys`: {rounds} rounds of {seconds:g} s, in turn; iris, one row of JSON, one worker,
+{CONNECTIONS} connections. With a limited key throughput is {ratio:.2f} times that of an open server (median of
+the rounds).
+
+| | requests/s | not answered |
+| --- | ---: | ---: |
+{chr(10).join(lines)}"""
