@@ -50,7 +50,9 @@ def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]
     found: dict[str, Any] = {
         kind: {"rate": statistics.median(rates[kind]), "errors": errors[kind]} for kind in launches
     }
-    ratio = statistics.median(keyed / open_ for keyed, open_ in zip(rates["keyed"], rates["open"], strict=True))
+    ratio = statistics.median(
+        keyed / open_ for keyed, open_ in zip(rates["keyed"], rates["open"], strict=True)
+    )
     return {**found, "ratio": ratio, "page": _page(found, ratio, rounds, seconds)}
 
 
@@ -73,14 +75,14 @@ def _keyed(model: Model) -> Launch:
 def _refused(launch: Launch, wanted: bool) -> Iterator[None]:
     """While this is entered somebody is refused again and again, if that is wanted."""
     over = threading.Event()
-    wrong = urllib.request.Request(  # noqa: S310 - the address is our own server's
+    wrong = urllib.request.Request(
         f"http://127.0.0.1:{launch.port}{launch.wire.path}", headers={"Authorization": f"Bearer {_WRONG}"}
     )
 
     def ask() -> None:
         while not over.wait(_REFUSED_S):
             try:
-                urllib.request.urlopen(wrong, timeout=10).close()  # noqa: S310 - as above
+                urllib.request.urlopen(wrong, timeout=10).close()
             except urllib.error.HTTPError as error:
                 error.close()
 
@@ -96,14 +98,17 @@ def _refused(launch: Launch, wanted: bool) -> Iterator[None]:
 
 
 def _page(found: dict[str, Any], ratio: float, rounds: int, seconds: float) -> str:
-    words = {"open": "nobody is asked", "keyed": "a key with rate, quota and concurrency; refusals are recorded"}
+    words = {
+        "open": "nobody is asked",
+        "keyed": "a key with rate, quota and concurrency; refusals are recorded",
+    }
     lines = [
         f"| {name} | {found[kind]['rate']:,.0f} | {found[kind]['errors']:,} |" for kind, name in words.items()
     ]
     return f"""## Keys and limits
 `python -m bench --only keys`: {rounds} rounds of {seconds:g} s, in turn; iris, one row of JSON, one worker,
-{CONNECTIONS} connections. With a limited key throughput is {ratio:.2f} times that of an open server (median of
-the rounds).
+{CONNECTIONS} connections. With a limited key throughput is {ratio:.2f} times that of an open server (median
+of the rounds).
 
 | | requests/s | not answered |
 | --- | ---: | ---: |

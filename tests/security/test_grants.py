@@ -5,6 +5,7 @@ import pytest
 from servable.errors import SettingInvalid
 from servable.security.certificates import NO_PEER, peer_of
 from servable.security.grants import granted, parse_grants
+from servable.security.limits import NO_LIMITS, Limits, Rate
 
 
 def test_names_have_scopes() -> None:
@@ -12,11 +13,25 @@ def test_names_have_scopes() -> None:
     grants = parse_grants(text, "map.toml")
 
     def scopes(*names: str) -> list[str]:
-        return list(map(str, granted(grants, names)))
+        return list(map(str, granted(grants, names).scopes))
 
     assert scopes("cn:mobile") == ["predict:income", "feedback:income"]
     assert scopes("uri:spiffe://prod/a", "cn:mobile") == ["predict:income", "feedback:income", "read:*"]
     assert scopes() == scopes("cn:mobile2", "cn:mobil", "CN:mobile", "dns:mobile", "uri:spiffe://prod") == []
+
+
+def test_names_may_have_limits_and_the_largest_of_several_counts() -> None:
+    text = b"""
+    "cn:*" = {scopes = "predict", rate = "60/min", concurrency = 8}
+    "cn:batch" = {scopes = ["read"], rate = "2/s", quota = "1k/day", concurrency = 2}
+    "dns:free" = "read"
+    """
+    grants = parse_grants(text, "map.toml")
+    assert granted(grants, ["cn:app"]).limits == Limits(Rate(60, 60), 0, 8)
+    both = granted(grants, ["cn:batch", "dns:free"])
+    assert both.limits == Limits(Rate(2, 1), 1000, 8)
+    assert list(map(str, both.scopes)) == ["predict:*", "read:*"]
+    assert granted(grants, ["dns:free"]).limits == granted(grants, ["dns:other"]).limits == NO_LIMITS
 
 
 @pytest.mark.parametrize(
@@ -32,6 +47,13 @@ def test_names_have_scopes() -> None:
         (b'{"a": "delete:iris"}', "map.json", "'a' in map.json: 'delete:iris' is no scope"),
         # Names with dots must be in quotes.
         (b'dns.a = "read"', "map.toml", "'dns' in map.toml must have"),
+        (b'{"a": {"scopes": "read", "limit": 5}}', "map.json", "'a' in map.json has 'limit'; it may have"),
+        (b'{"a": {"scopes": [], "rate": "5/s"}}', "map.json", "at least one scope"),
+        (b'{"a": {"scopes": "read", "rate": "often"}}', "map.json", "'a' in map.json: 'often' is no rate"),
+        (b'{"a": {"scopes": "read", "rate": 5}}', "map.json", "rate must be a text"),
+        (b'{"a": {"scopes": "read", "quota": 5}}', "map.json", "quota must be a text"),
+        (b'{"a": {"scopes": "read", "concurrency": true}}', "map.json", "concurrency must be a whole"),
+        (b'{"a": {"scopes": "read", "concurrency": 0}}', "map.json", "A concurrency is a number"),
         (b"#" * 2_000_000, "map.toml", "larger than"),
     ],
 )

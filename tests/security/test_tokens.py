@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from security.issuing import AUDIENCE, ISSUER, Issuer
 from servable.errors import SettingInvalid, Unauthenticated
 from servable.security.grants import parse_grants
+from servable.security.limits import Limits, Rate
 from servable.security.tokens import LEEWAY_S, KeySet, Rules, Verified, head_of, parse_keys, verify
 
 MINE, OTHER = Issuer(), Issuer()
@@ -136,6 +137,35 @@ def test_a_file_says_what_groups_may_do() -> None:
     )
     assert found is not None
     assert list(map(str, found.scopes)) == ["predict:iris"]
+
+
+DEFAULT = Limits(Rate(9, 1), 900, 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "found"),
+    [
+        (None, Limits(Rate(5, 1), 900, 3)),
+        ({"rate": "1/min"}, Limits(Rate(1, 60), 900, 3)),
+        ({"rate": "100/s", "quota": "1k/day", "concurrency": 7}, Limits(Rate(100, 1), 1000, 7)),
+        # What cannot be read sets nothing, and others in it neither.
+        ({"rate": "often", "concurrency": 7}, Limits(Rate(5, 1), 900, 3)),
+        ({"concurrency": "7"}, Limits(Rate(5, 1), 900, 3)),
+        ("100/s", Limits(Rate(5, 1), 900, 3)),
+    ],
+)
+def test_a_claim_with_limits_goes_before_the_file_and_that_before_what_holds_for_all(
+    limits: Any, found: Limits
+) -> None:
+    text = b'{"team-a": {"scopes": "predict:iris", "rate": "5/s", "concurrency": 3}}'
+    rules = RULES._replace(claim="roles", grants=parse_grants(text, "map.json"), limits=DEFAULT)
+    told = checked(MINE.token(roles=["team-a"], limits=limits), rules._replace(limits_claim="limits"))
+    assert told is not None
+    assert told.limits == found
+    # A claim that nobody asked for sets nothing.
+    plain = checked(MINE.token(roles=["team-a"], limits=limits), rules)
+    assert plain is not None
+    assert plain.limits == Limits(Rate(5, 1), 900, 3)
 
 
 def test_names_are_fit_for_a_log() -> None:

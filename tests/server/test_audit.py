@@ -17,6 +17,7 @@ from servable.clock import SystemClock
 from servable.engines.local import LocalServer
 from servable.registry.home import open_home
 from servable.security.keys import new_key
+from servable.security.limits import Limits, Rate
 from servable.security.scopes import parse_scopes
 from servable.server.denials import EACH
 from servable.settings import ServerSettings
@@ -134,6 +135,27 @@ def test_a_servers_life_and_what_its_callers_change(
     assert (start["details"]["host"], start["details"]["insecure"]) == ("127.0.0.1", False)
     assert (load["what"], load["who"], load["where"]) == ("model.load", "key:admin", "address:127.0.0.1")
     assert load["details"] == {"model": "iris", "version": 1}
+
+
+def test_limits_that_are_reached_are_recorded_once_and_then_as_a_number(
+    home: Path, keys: dict[str, str]
+) -> None:
+    with open_home(home) as place:
+        scopes, limits = parse_scopes(["predict:iris"]), Limits(Rate(2, 3600))
+        text = place.keys.create("slow", scopes, limits=limits).text
+    with LocalServer(ServerSettings(home=str(home), port=0)) as server:
+        with httpx.Client(base_url=server.url, headers=bearer(text)) as client:
+            found = [client.post("/models/iris/predict", json=ROWS).status_code for _ in range(40)]
+        assert found == [200] * 2 + [429] * 38
+        until(lambda: len(records(home, "limited")) == 1)
+    first, more = records(home, "limited")
+    assert (first["what"], first["who"], first["where"]) == ("limited", "key:slow", "address:127.0.0.1")
+    assert first["details"] == {
+        "code": "rate_limited", "method": "POST", "route": "/models/{name}/predict",
+    }  # fmt: skip
+    assert (more["what"], more["who"], more["where"]) == ("limited.more", "key:slow", "")
+    assert more["details"]["code"] == "rate_limited"
+    assert more["details"]["more"] == 37
 
 
 def test_nothing_is_changed_that_cannot_be_recorded_and_predictions_go_on(

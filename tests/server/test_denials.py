@@ -3,7 +3,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servable.server.denials import ADDRESSES, EACH, NAMED, TOGETHER, WINDOW_S, Denial, Denials, network_of
+from servable.server.denials import (
+    ADDRESSES,
+    EACH,
+    EACH_LIMIT,
+    NAMED,
+    TOGETHER,
+    WINDOW_S,
+    Denial,
+    Denials,
+    Limited,
+    address_of,
+    limit_of,
+    network_of,
+)
 
 
 class Wall:
@@ -22,7 +35,7 @@ def denial(address: str) -> Denial:
 
 def test_the_first_are_told_one_by_one_and_the_others_as_a_number() -> None:
     wall = Wall()
-    denials = Denials(wall)
+    denials = Denials(wall, address_of, EACH)
     for _ in range(12_345 + EACH):
         denials.add(denial("10.0.0.7"))
     denials.add(denial("10.0.0.8"))
@@ -39,7 +52,7 @@ def test_the_first_are_told_one_by_one_and_the_others_as_a_number() -> None:
 
 def test_a_clock_that_is_set_back_ends_the_window() -> None:
     wall = Wall()
-    denials = Denials(wall)
+    denials = Denials(wall, address_of, EACH)
     for _ in range(EACH + 1):
         denials.add(denial("10.0.0.7"))
     wall.now -= 500
@@ -52,7 +65,7 @@ def test_a_clock_that_is_set_back_ends_the_window() -> None:
 )
 def test_every_refusal_counts_once_and_records_are_few(some: list[tuple[int, int]], many: int) -> None:
     wall = Wall()
-    denials = Denials(wall)
+    denials = Denials(wall, address_of, EACH)
     sent = 0
     for number in range(many):
         denials.add(denial(f"10.1.{number // 256}.{number % 256}"))
@@ -71,8 +84,34 @@ def test_every_refusal_counts_once_and_records_are_few(some: list[tuple[int, int
     assert not more
 
 
+def test_limits_are_told_once_and_then_by_caller_and_limit() -> None:
+    wall = Wall()
+    denials = Denials(wall, limit_of, EACH_LIMIT)
+
+    def limited(caller: str, address: str, code: str = "rate_limited") -> Denial:
+        return denial(address)._replace(caller=caller, code=code)
+
+    for number in range(50):
+        denials.add(limited("key:ci", f"10.0.0.{number}"))
+    denials.add(limited("key:ci", "10.0.0.1", "quota_exhausted"))
+    for number in range(8):
+        denials.add(limited("anybody", f"10.0.1.{number % 2}"))
+    assert [(each.caller, each.code, each.address) for each in denials.take()[0]] == [
+        ("key:ci", "rate_limited", "10.0.0.0"),
+        ("key:ci", "quota_exhausted", "10.0.0.1"),
+        ("anybody", "rate_limited", "10.0.1.0"),
+        ("anybody", "rate_limited", "10.0.1.1"),
+    ]
+    wall.now += WINDOW_S
+    assert denials.take()[1] == [
+        (Limited("key:ci", "rate_limited", ""), 49, 1_000.0),
+        (Limited("anybody", "rate_limited", "10.0.1.0"), 3, 1_000.0),
+        (Limited("anybody", "rate_limited", "10.0.1.1"), 3, 1_000.0),
+    ]
+
+
 def test_a_long_address_of_a_request_is_cut() -> None:
-    denials = Denials(Wall())
+    denials = Denials(Wall(), address_of, EACH)
     denials.add(denial("10.0.0.7")._replace(target=b"/" + b"x" * 10_000))
     assert len(denials.take()[0][0].target) == 512
 

@@ -48,7 +48,9 @@ def guarded(document: Schema, signs: Collection[str], certificates: CertificateU
     components["securitySchemes"] = _SCHEMES if certificates == "none" else {**_SCHEMES, **_CERTIFICATE}
     components["headers"] = {**components.get("headers", {}), "WwwAuthenticate": _CHALLENGE}
     paths = {
-        path: item if path in signs else {verb: _guarded(part, _WANTED[certificates]) for verb, part in item.items()}
+        path: item
+        if path in signs
+        else {verb: _guarded(part, _WANTED[certificates]) for verb, part in item.items()}
         for path, item in document["paths"].items()
     }
     return {**document, "paths": paths, "components": components}

@@ -6,7 +6,7 @@ What is taken is never more than the quota, so that what is answered is not eith
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from servable.registry.asides import Asides, Run, StateAsides, open_asides, run_in
 from servable.security.limits import block

@@ -10,26 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from servable.registry.asides import Asides, Run, open_asides
-from servable.security.shares import Amounts, Holder, Share, Wish, divide
+from servable.security.shares import Amounts, Holder, Share, Wish, debt_after, divide
 
 #: Seconds for which a row holds. Clocks of machines that share a registry must differ by less.
 LASTING_S = 5.0
 # One row of nobody is the turn: who changes it lets the others wait, on both databases.
 _BEGIN = (
-    "INSERT INTO limit_shares (account, server, requests, at_once, asked, debt, until) "
-    "VALUES ('', '', 0, 0, 0, 0, 0) ON CONFLICT (account, server) DO NOTHING"
+    "INSERT INTO limit_shares (account, server, requests, at_once, busy, asked, debt, until) "
+    "VALUES ('', '', 0, 0, 0, 0, 0, 0) ON CONFLICT (account, server) DO NOTHING"
 )
 _LOCK = "UPDATE limit_shares SET until = until WHERE account = '' AND server = ''"
 _FORGET = "DELETE FROM limit_shares WHERE account <> '' AND until <= :now"
-_ALL = "SELECT account, server, requests, at_once, asked, debt FROM limit_shares WHERE account <> ''"
+_ALL = "SELECT account, server, requests, at_once, busy, asked, debt FROM limit_shares WHERE account <> ''"
 _ONE = (
-    "SELECT account, server, requests, at_once, asked, debt FROM limit_shares WHERE account = :account"
+    "SELECT account, server, requests, at_once, busy, asked, debt FROM limit_shares WHERE account = :account"
 )
 _PUT = (
-    "INSERT INTO limit_shares (account, server, requests, at_once, asked, debt, until) "
-    "VALUES (:account, :server, :requests, :at_once, :asked, :debt, :until) "
+    "INSERT INTO limit_shares (account, server, requests, at_once, busy, asked, debt, until) "
+    "VALUES (:account, :server, :requests, :at_once, :busy, :asked, :debt, :until) "
     "ON CONFLICT (account, server) DO UPDATE SET requests = excluded.requests, "
-    "at_once = excluded.at_once, asked = excluded.asked, debt = excluded.debt, until = excluded.until"
+    "at_once = excluded.at_once, busy = excluded.busy, asked = excluded.asked, debt = excluded.debt, "
+    "until = excluded.until"
 )
 _LEAVE = "DELETE FROM limit_shares WHERE account = :account AND server = :server"
 _LEAVE_ALL = "DELETE FROM limit_shares WHERE server = :server AND account <> ''"
@@ -94,13 +95,16 @@ def _settle(run: Run, server: str, wishes: Sequence[Wish], now: float, idle: Seq
         share = divide(server, wish, known[wish.account])
         found.append(share)
         held = wish.held or share.held
+        before = wish.held.requests if wish.held else 0
         row = {
             "account": wish.account,
             "server": server,
             "requests": max(held.requests, share.held.requests),
             "at_once": max(held.at_once, share.held.at_once),
+            "busy": wish.busy,
             "asked": share.asked,
-            "debt": wish.debt,
+            # As it is there as soon as the share counts.
+            "debt": debt_after(before, share.held.requests, wish.debt, share.debt),
             "until": now + LASTING_S,
         }
         run(_PUT, row)
@@ -109,7 +113,7 @@ def _settle(run: Run, server: str, wishes: Sequence[Wish], now: float, idle: Seq
 
 def _known(rows: Sequence[Any]) -> dict[str, list[Holder]]:
     found: dict[str, list[Holder]] = defaultdict(list)
-    for account, server, requests, at_once, asked, debt in rows:
+    for account, server, requests, at_once, busy, asked, debt in rows:
         held = Amounts(int(requests), int(at_once))
-        found[str(account)].append(Holder(str(server), held, float(asked), float(debt)))
+        found[str(account)].append(Holder(str(server), held, int(busy), float(asked), float(debt)))
     return found

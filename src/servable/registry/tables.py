@@ -200,7 +200,7 @@ quota_use = Table(
     Column("taken", BigInteger, nullable=False),
 )
 
-# What live servers hold of the limits of callers that they answer; the row of nobody is the turn to change it.
+# What live servers hold of the limits of callers that they answer; nobody's row is the turn to change it.
 limit_shares = Table(
     "limit_shares",
     metadata,
@@ -209,6 +209,8 @@ limit_shares = Table(
     # The share of a rate's window, and of requests at once.
     Column("requests", BigInteger, nullable=False),
     Column("at_once", BigInteger, nullable=False),
+    # Requests that are being answered there.
+    Column("busy", BigInteger, nullable=False),
     # How much the caller asks there, and the part of the window that is used up.
     Column("asked", Float, nullable=False),
     Column("debt", Float, nullable=False),

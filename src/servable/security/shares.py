@@ -51,12 +51,14 @@ class Holder(NamedTuple):
     Attributes:
         server: which one.
         held: its share; no less than what counts there.
+        busy: requests that are being answered there.
         asked: requests that came to it since the last time, smoothed.
         debt: see ``Wish``.
     """
 
     server: str
     held: Amounts
+    busy: int
     asked: float
     debt: float
 
@@ -90,9 +92,11 @@ def divide(server: str, wish: Wish, known: Sequence[Holder]) -> Share:
     own = next((holder for holder in known if holder.server == server), None)
     others = [holder for holder in known if holder.server != server]
     asked = float(wish.asked) if own is None else (own.asked + wish.asked) / 2
-    everybody = sorted([*others, Holder(server, wish.whole, asked, 0.0)])
+    everybody = sorted([*others, Holder(server, wish.whole, wish.busy, asked, 0.0)])
     place = next(at for at, holder in enumerate(everybody) if holder.server == server)
     weights = [holder.asked for holder in everybody]
+    # What is being answered cannot be given up; what is not is divided.
+    free = max(0, wish.whole.at_once - sum(holder.busy for holder in everybody))
     # Without a row of its own nobody kept anything for it.
     before = wish.held if own is not None else None
     requests = _granted(
@@ -106,8 +110,7 @@ def divide(server: str, wish: Wish, known: Sequence[Holder]) -> Share:
         wish.whole.at_once,
         None if before is None else before.at_once,
         sum(holder.held.at_once for holder in others),
-        # What is being answered cannot be given up.
-        max(parts(wish.whole.at_once, weights)[place], min(wish.busy, wish.whole.at_once)),
+        wish.busy + parts(free, weights)[place],
         len(everybody),
     )
     return Share(wish.account, Amounts(requests, at_once), _debt(others), len(everybody), asked)
@@ -116,7 +119,8 @@ def divide(server: str, wish: Wish, known: Sequence[Holder]) -> Share:
 def parts(amount: int, asked: Sequence[float]) -> list[int]:
     """Divide a number of requests among servers; the parts together are the number.
 
-    Each gets one if there are enough, a fifth of the rest is divided evenly, and the others by what was asked.
+    Each gets one if there are enough; a fifth of the rest is divided evenly, and the others by what was
+    asked.
 
     Args:
         amount: to be divided.
@@ -125,9 +129,7 @@ def parts(amount: int, asked: Sequence[float]) -> list[int]:
     count, total = len(asked), sum(asked)
     least = 1 if amount >= count else 0
     rest = amount - least * count
-    exact = [
-        rest * (_EVEN / count + (1 - _EVEN) * each / total) if total else rest / count for each in asked
-    ]
+    exact = [rest * (_EVEN / count + (1 - _EVEN) * each / total) if total else rest / count for each in asked]
     found = [int(each) for each in exact]
     # By the largest remainders, and the first of equal ones, so that all servers find the same parts.
     order = sorted(range(count), key=lambda at: (found[at] - exact[at], at))

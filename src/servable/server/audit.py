@@ -141,7 +141,9 @@ class ServerAudit:
         lost = self._lost - here
         try:
             await self._aside(
-                lambda: self._add([*denials, *limited], [*self._more(more), *self._limited(limits)], counts, lost)
+                lambda: self._add(
+                    [*denials, *limited], [*self._more(more), *self._limited(limits)], counts, lost
+                )
             )
             self._lost, self._failing = 0, False
         except ServableError as error:

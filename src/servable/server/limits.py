@@ -162,7 +162,9 @@ class Limiter:
             # Whoever leaves takes nothing from the others.
             await asyncio.wait_for(asyncio.shield(task), _WAIT_S)
         except (ServableError, TimeoutError):
-            raise UnavailableError("The quota of this caller cannot be counted now; try again later.") from None
+            raise UnavailableError(
+                "The quota of this caller cannot be counted now; try again later."
+            ) from None
 
     def _begin(self, allowance: Counted) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(self._fetch(allowance))

@@ -150,7 +150,12 @@ def check_tokens(settings: ServerSettings) -> None:
         SettingInvalid: they do not.
     """
     if not settings.oidc_issuer:
-        named = (settings.oidc_audience, settings.oidc_jwks, settings.oidc_scope_map, settings.oidc_limits_claim)
+        named = (
+            settings.oidc_audience,
+            settings.oidc_jwks,
+            settings.oidc_scope_map,
+            settings.oidc_limits_claim,
+        )
         if any(named):
             raise SettingInvalid("Tokens need an issuer; name it as oidc_issuer, exactly as tokens do.")
         return

@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("server", sa.String(32), primary_key=True),
         sa.Column("requests", sa.BigInteger, nullable=False),
         sa.Column("at_once", sa.BigInteger, nullable=False),
+        sa.Column("busy", sa.BigInteger, nullable=False),
         sa.Column("asked", sa.Float, nullable=False),
         sa.Column("debt", sa.Float, nullable=False),
         sa.Column("until", sa.Float, nullable=False),
