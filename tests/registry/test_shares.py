@@ -40,12 +40,16 @@ def requests(store: ShareStore, server: str, wished: Wish, now: float) -> int:
 def test_a_share_that_becomes_smaller_is_free_with_the_next_time_alone(store: ShareStore) -> None:
     assert requests(store, "a", wish(), 1000) == 100
     assert requests(store, "b", wish(), 1000) == 50
-    assert requests(store, "a", wish(WHOLE, 0), 1001) < 50
-    held = Amounts(25, 5)
+    # What nobody knows yet of the one that came counts as even.
+    assert requests(store, "a", wish(WHOLE, 0), 1001) == 50
+    had = Amounts(50, 5)
+    assert requests(store, "b", wish(had, 500), 1001) == 50
+    less = requests(store, "a", wish(had, 0), 1002)
+    assert less < 20
     # The first one counted with all of it until it was told.
-    assert requests(store, "b", wish(Amounts(50, 5), 500), 1001) == 50
-    assert requests(store, "a", wish(held, 0), 1002) <= 25
-    assert requests(store, "b", wish(Amounts(50, 5), 500), 1002) == 75
+    assert requests(store, "b", wish(had, 500), 1002) == 50
+    assert requests(store, "a", wish(Amounts(less, 5), 0), 1003) <= less
+    assert requests(store, "b", wish(had, 5000), 1003) == 100 - less
 
 
 def test_the_share_of_a_server_that_is_gone_comes_back(store: ShareStore) -> None:

@@ -52,7 +52,7 @@ class Holder(NamedTuple):
         server: which one.
         held: its share; no less than what counts there.
         busy: requests that are being answered there.
-        asked: requests that came to it since the last time, smoothed.
+        asked: requests that came to it since the last time, smoothed; below 0 for not known yet.
         debt: see ``Wish``.
     """
 
@@ -91,10 +91,10 @@ def divide(server: str, wish: Wish, known: Sequence[Holder]) -> Share:
     """
     own = next((holder for holder in known if holder.server == server), None)
     others = [holder for holder in known if holder.server != server]
-    asked = float(wish.asked) if own is None else (own.asked + wish.asked) / 2
+    asked = _asked(own, wish)
     everybody = sorted([*others, Holder(server, wish.whole, wish.busy, asked, 0.0)])
     place = next(at for at, holder in enumerate(everybody) if holder.server == server)
-    weights = [holder.asked for holder in everybody]
+    weights = _weights([holder.asked for holder in everybody])
     # What is being answered cannot be given up; what is not is divided.
     free = max(0, wish.whole.at_once - sum(holder.busy for holder in everybody))
     # Without a row of its own nobody kept anything for it.
@@ -172,6 +172,20 @@ def _granted(whole: int, before: int | None, others: int, wanted: int, holders: 
         # The limit may have become a smaller one.
         return min(wanted, whole)
     return min(wanted, max(before, whole - others), whole)
+
+
+def _asked(own: Holder | None, wish: Wish) -> float:
+    # The first request says nothing yet of how many there will be.
+    if own is None:
+        return -1.0
+    return float(wish.asked) if own.asked < 0 else (own.asked + wish.asked) / 2
+
+
+def _weights(asked: Sequence[float]) -> list[float]:
+    """What was asked of each server; of one of which it is not known yet, as much as of the others."""
+    known = [each for each in asked if each >= 0]
+    usual = sum(known) / len(known) if known else 1.0
+    return [each if each >= 0 else usual for each in asked]
 
 
 def _even(whole: int, holders: int) -> int:

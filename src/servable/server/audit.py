@@ -44,7 +44,7 @@ _COUNTED = 100
 _COUNT_S = 60.0
 _wall = time.time
 #: Codes of refusals because of limits.
-_LIMITS = frozenset(kind.code for kind in (LimitReached, *LimitReached.__subclasses__()))
+_LIMITS = frozenset({LimitReached.code, *(kind.code for kind in LimitReached.__subclasses__())})
 
 
 class ServerAudit:
@@ -133,8 +133,8 @@ class ServerAudit:
         denials, more = self._denials.take(last=last)
         limited, limits = self._limits.take(last=last)
         counts = self._taken(last=last)
-        here = len(denials) + len(limited) + sum(each.number for each in (*more, *limits))
-        here += sum(counts.values())
+        here = len(denials) + len(limited) + sum(counts.values())
+        here += sum(each.number for each in more) + sum(each.number for each in limits)
         if not here:
             return
         self._lost += here
