@@ -127,12 +127,12 @@ def test_two_servers_answer_the_rate_together(home: Path) -> None:
 
 
 def test_shares_follow_the_requests(home: Path) -> None:
-    rate = 1000
+    rate = 200
 
     async def second(server: Server, key: Caller, time: Time) -> int:
         count = 0
         for _ in range(20):
-            count += await server.answered(key, 80)
+            count += await server.answered(key, 16)
             time.s += 0.05
         time.s -= 1
         return count

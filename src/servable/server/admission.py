@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from servable.errors import Unauthenticated
 from servable.server import checks as check
-from servable.server.allowances import FREE, Ticket
+from servable.server.allowances import FREE, Both, Ticket
 from servable.server.authentication import Authentication
 from servable.server.http import HttpRequest
 from servable.server.limits import Limiter
@@ -61,4 +61,5 @@ class Admission:
         Raises:
             LimitReached: there are too many.
         """
-        return self.limiter.enter(request.caller, request.address, within=True)
+        ticket = self.limiter.enter(request.caller, request.address, within=True)
+        return Both(request.ticket, ticket) if request.ticket.waits else ticket

@@ -79,13 +79,39 @@ class _Held(Ticket):
 
     async def granted(self) -> None:
         if self.waits:
-            await self._allowance.fetch()
+            # Of several who wait one takes.
             self.waits = False
+            await self._allowance.fetch()
 
     def release(self) -> None:
         if self._counted:
             self._counted = False
             self._allowance.leave()
+
+
+class Both(Ticket):
+    """A ticket of a part of a request whose own ticket is not granted yet.
+
+    Args:
+        whole: of the request.
+        part: of the part of it.
+    """
+
+    __slots__ = ("_part", "_whole")
+    waits = True
+
+    def __init__(self, whole: Ticket, part: Ticket) -> None:
+        self._whole = whole
+        self._part = part
+
+    async def granted(self) -> None:
+        """See ``Ticket``: the request's own first."""
+        await self._whole.granted()
+        await self._part.granted()
+
+    def release(self) -> None:
+        """See ``Ticket``; of the part alone."""
+        self._part.release()
 
 
 class Allowance(Protocol):

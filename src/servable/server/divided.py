@@ -4,9 +4,11 @@ A request looks at the share that the server has, which is numbers in memory. Sh
 requests; only the first of a caller, and of one who was away for a minute, waits for the registry.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from servable.errors import ServableError
 from servable.security.limits import Limits, Rate
 from servable.security.shares import Amounts, Share, Wish, alone, debt_after
 from servable.server.allowances import SECOND_NS, Counted, Owner, Part, Ticket
@@ -175,27 +177,34 @@ class Divided(Counted):
 
 
 class _Joining(Ticket):
-    """A ticket of a caller of whose limits the server has no share yet."""
+    """A ticket of a caller of whose limits the server has no share yet; one is on its way from now on."""
 
-    __slots__ = ("_allowance", "_inner", "_over", "_within", "waits")
+    __slots__ = ("_error", "_inner", "_over", "_task", "waits")
 
     def __init__(self, allowance: Divided, within: bool) -> None:
-        self._allowance = allowance
-        self._within = within
         self._inner: Ticket | None = None
+        self._error: ServableError | None = None
         self._over = False
+        self._task = asyncio.get_running_loop().create_task(self._enter(allowance, within))
         self.waits = True
 
+    async def _enter(self, allowance: Divided, within: bool) -> None:
+        await allowance.join()
+        try:
+            self._inner = allowance.enter(within=within)
+            if self._over:
+                self._inner.release()
+            await self._inner.granted()
+        except ServableError as error:
+            # Whoever waits is told; perhaps nobody does.
+            self._error = error
+
     async def granted(self) -> None:
-        if not self.waits:
-            return
-        await self._allowance.join()
-        self._inner = self._allowance.enter(within=self._within)
+        # Several may wait, and whoever leaves takes nothing from the others.
+        await asyncio.shield(self._task)
         self.waits = False
-        if self._over:
-            self._inner.release()
-            return
-        await self._inner.granted()
+        if self._error is not None:
+            raise self._error
 
     def release(self) -> None:
         self._over = True

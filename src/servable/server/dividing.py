@@ -112,8 +112,9 @@ class SharedDivision:
         await asyncio.shield(task)
 
     async def _join(self, allowance: Divided) -> None:
-        wish = allowance.wish(first=True)
-        if wish is None or allowance.present:
+        # Another process of the server may have taken one.
+        wish = None if allowance.present else allowance.wish(first=True)
+        if wish is None:
             return
         await self._settle({wish.account: allowance}, [wish], ())
 
