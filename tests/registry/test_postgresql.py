@@ -22,8 +22,10 @@ from servable.registry.home import Home, open_home
 from servable.registry.listening import ChangeToken
 from servable.registry.quotas import open_quotas
 from servable.registry.reader import open_reader
+from servable.registry.shares import open_shares
 from servable.security.limits import Limits, Rate
 from servable.security.scopes import parse_scopes
+from servable.security.shares import Amounts, Wish
 
 URL = os.environ.get("SERVABLE_TEST_POSTGRESQL", "")
 
@@ -138,6 +140,29 @@ def test_servers_that_take_from_a_quota_at_once_take_all_and_no_more(opened: Hom
     assert opened.quotas.used(20_000)[name] == 150
     limits = Limits(Rate(5, 1), 200, 3)
     assert opened.keys.create(name, parse_scopes(["read"]), limits=limits).record in opened.keys.all()
+
+
+def test_servers_that_take_shares_at_once_never_hold_more_than_there_is(opened: Home) -> None:
+    account, whole = f"k-{uuid4().hex}", Amounts(100, 0)
+    held: dict[str, Amounts] = {}
+
+    def course(server: str) -> None:
+        with closing(open_shares(opened.path, URL)) as store:
+            for turn in range(20):
+                wish = Wish(account, whole, held.get(server), 0, turn * len(server), 0.0)
+                held[server] = store.settle(server, [wish], 1000)[0].held
+
+    servers = [f"{account}{'x' * at}"[-32:] for at in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(course, servers))
+    with closing(open_shares(opened.path, URL)) as store:
+        for server in servers * 12:
+            wish = Wish(account, whole, held[server], 0, 5, 0.0)
+            held[server] = store.settle(server, [wish], 1000)[0].held
+        assert 90 <= sum(each.requests for each in held.values()) <= 100
+        # One that is gone leaves everything to the others.
+        (share,) = store.settle(servers[0], [Wish(account, whole, held[servers[0]], 0, 5, 0.0)], 1006)
+        assert share.held == whole
 
 
 def test_the_audit_log_shows_what_was_done_to_it(opened: Home) -> None:

@@ -4,18 +4,17 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 import servable
+from faults.test_drain import running
 from servable.registry.shares import LASTING_S
 from servable.server.dividing import SETTLE_S
 from servable.workflows.keys import create_key
@@ -88,29 +87,14 @@ def test_two_servers_of_a_home_answer_a_rate_together(home: Path) -> None:
     assert 0.6 * RATE <= settled <= 1.1 * RATE
 
 
-@contextmanager
-def process(home: Path) -> Iterator[tuple[int, str]]:
-    """A server in a process of its own: its id and its address."""
-    command = [sys.executable, "-m", "servable.cli.main", "serve", "--home", str(home), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                if "http://" in line:
-                    yield child.pid, "http://" + line.split("http://")[1].split()[0].rstrip(".")
-                    break
-        finally:
-            child.kill()
-
-
 @pytest.mark.soak
 def test_the_share_of_a_server_that_is_killed_comes_back_within_seconds(home: Path) -> None:
     publish_iris(home)
     key = key_of(home, rate=f"{RATE}/s")
     back_s = LASTING_S + 3 * SETTLE_S
-    with process(home) as (_, one), process(home) as (pid, other):
+    with running(home) as (_, one), running(home) as (child, other):
         stays, goes = Caller(one, key, 6 + back_s + 2), Caller(other, key, 60)
-        killing = threading.Timer(6, os.kill, (pid, signal.SIGKILL))
+        killing = threading.Timer(6, os.kill, (child.pid, signal.SIGKILL))
         for thread in (stays, goes, killing):
             thread.start()
         for thread in (killing, goes, stays):
