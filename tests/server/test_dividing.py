@@ -260,6 +260,25 @@ def test_processes_of_one_server_have_one_share(home: Path) -> None:
     run(course, home)
 
 
+def test_a_process_goes_on_with_the_share_that_one_that_ended_took(home: Path) -> None:
+    async def course(start: Callable[[], Server], time: Time) -> None:
+        area = LimitArea.create(2)
+        same = LimitArea(os.dup(area.shared), 2, 1)
+        one, two, key = Server(home, time, area), Server(home, time, same), caller(Rate(100, 1))
+        assert await one.answered(key, 1) + await two.answered(key, 1) == 2
+        for _ in range(int(LASTING_S) + 2):
+            await two.answered(key, 10)
+            await settle(time, two)
+        # Nobody has what it holds: who comes has an even share, and not everything.
+        assert await start().answered(key, 200) == 50
+        for each in (one, two):
+            await each.limiter.close()
+        same.close()
+        area.close()
+
+    run(course, home)
+
+
 def test_without_the_registry_limits_hold_at_each_server(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

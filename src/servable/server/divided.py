@@ -101,7 +101,7 @@ class Divided(Counted):
             first: whether there may be no share yet.
         """
         cells, slot = self._cells, self._slot
-        if cells[slot + MARK] != self._mark:
+        if cells[slot + MARK] != self._mark or not (first or cells[slot + SHARED]):
             return None
         with self._turn:
             now = max(1, self._owner.now_ns())

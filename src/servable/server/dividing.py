@@ -25,6 +25,8 @@ SETTLE_S = 1.0
 _WAIT_S = 5.0
 #: Most callers whose shares are taken in one transaction.
 _AT_ONCE = 500
+#: Callers of whom is remembered that they are limited.
+_KNOWN = 10_000
 
 
 class Division(Protocol):
@@ -95,7 +97,12 @@ class SharedDivision:
         """See ``Division``."""
         if limits.rate is None and not limits.concurrency:
             return Counted(owner, find, limits, who, name)
-        return Divided(owner, self, find, limits, who, name)
+        divided = Divided(owner, self, find, limits, who, name)
+        if len(self._divided) >= _KNOWN:
+            self._divided = {each: known for each, known in self._divided.items() if known.present}
+        # Also where another process takes the share: it may end, and this one goes on.
+        self._divided[name] = divided
+        return divided
 
     async def join(self, allowance: Divided) -> None:
         """Take a share for the first time, or wait for the one that is on its way.
@@ -105,7 +112,6 @@ class SharedDivision:
         name = allowance.name
         task = self._joining.get(name)
         if task is None:
-            self._divided[name] = allowance
             task = self._joining[name] = asyncio.get_running_loop().create_task(self._join(allowance))
             task.add_done_callback(lambda _: self._joining.pop(name, None))
         # Whoever leaves takes nothing from the others.
@@ -136,9 +142,6 @@ class SharedDivision:
                 wishes.append(wish)
             elif allowance.give_up():
                 idle.append(name)
-            if not (allowance.present or name in self._joining):
-                # It is another process's, or nobody's.
-                del self._divided[name]
         for begin in range(0, max(len(wishes), len(idle)), _AT_ONCE):
             some = wishes[begin : begin + _AT_ONCE]
             await self._settle(asking, some, idle[begin : begin + _AT_ONCE])
