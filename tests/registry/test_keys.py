@@ -121,7 +121,8 @@ def test_a_home_of_an_older_form_is_brought_to_todays(home: Path) -> None:
     with open_home(home):
         pass
     with closing(sqlite3.connect(home / "registry.db")) as connection, connection:
-        for table in ("keys", "quota_use", "audit", "audit_checkpoints", "subject_keys", "erasures"):
+        later = ("audit", "audit_checkpoints", "subject_keys", "erasures", "limit_shares")
+        for table in ("keys", "quota_use", *later):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE alembic_version SET version_num = '0002'")
     with closing(open_keys_reader(home)) as reader:

@@ -350,10 +350,11 @@ def test_the_document_says_which_key_is_wanted(walk: Walk) -> None:
         document = (await client.get("/openapi.json", headers=scene.headers["admin"])).json()
         jsonschema_rs.validator_for(OPENAPI_31).validate(document)
         asked = document["paths"]["/models/iris/predict"]["post"]
-        assert asked["security"] == [{"bearer": []}, {"apiKey": []}]
+        # The server knows certificates as well.
+        assert asked["security"] == [{"bearer": []}, {"apiKey": []}, {"mutualTLS": []}]
         assert {"401", "403"} <= set(asked["responses"])
         assert "security" not in document["paths"]["/readyz"]["get"]
-        assert set(document["components"]["securitySchemes"]) == {"bearer", "apiKey"}
+        assert set(document["components"]["securitySchemes"]) == {"bearer", "apiKey", "mutualTLS"}
 
     walk(course)
 
