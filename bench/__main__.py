@@ -50,6 +50,8 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {
 SECTIONS = ("compiled", "start", "frameworks", *(each.name for each in series.SERIES), *_OWN)
 #: Sections that need neither the peers, nor the models that all serve, nor wrk.
 _ALONE = frozenset({"compiled", "start", "formats", "frameworks"})
+#: Sections of Servable against itself, which need no peers.
+_NO_PEERS = _ALONE | {"capture", "keys"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -150,7 +152,7 @@ def main() -> None:
     folder, figures = _places(given)
     kept = figures.is_file() and (given.only or given.report)
     results = json.loads(figures.read_text()) if kept else {}
-    if not (given.report or alone):
+    if given.setup or not (given.report or _NO_PEERS.issuperset(sections)):
         _setup()
     if not (given.setup or given.report):
         made = {} if alone else models.make(envs.OUT / "models")

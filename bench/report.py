@@ -60,6 +60,7 @@ def write(results: dict[str, Any], folder: Path) -> str:
     Returns:
         The page, which is ``folder/RESULTS.md`` too.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     charts = folder / "charts"
     parts = [_head(results), _summary(results)]
     for series in SERIES:
