@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocols.content import BYTES, FREE, TABLE, TENSOR
 from servable.artifact.signature import Field, Signature
 from servable.errors import InputError, RequestInvalid, RequestMalformed, RequestTooLarge
-from servable.protocols.base import CodecLimits
+from servable.protocols.base import Codec, CodecLimits
 from servable.protocols.tfserving_inference import (
     CLASSIFY,
     REGRESS,
@@ -281,7 +281,7 @@ def test_conformance() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from([TABLE, TENSOR, FREE, BYTES]))
 def test_noise_is_the_callers_fault(noise: bytes, signature: Signature) -> None:
-    codecs = {
+    codecs: dict[str, Codec] = {
         "Classification": ClassifyGrpcCodec(TABLE, LIMITS),
         "Regression": RegressGrpcCodec(
             msgspec.structs.replace(signature, task="regression", outputs=FREE.outputs), LIMITS

@@ -12,7 +12,7 @@ from servable.cli.output import Screen
 from servable.errors import SettingInvalid
 
 if TYPE_CHECKING:
-    from servable.engines.reload import Reload
+    from servable.engines import reload as reloading
     from servable.settings import ServerSettings
 
 What = Annotated[
@@ -254,7 +254,7 @@ def _checked(flags: Mapping[str, Any]) -> "ServerSettings":
     return settings
 
 
-def _reload(again: Mapping[Path, list[str]], flags: Mapping[str, Any], screen: Screen) -> "Reload":
+def _reload(again: Mapping[Path, list[str]], flags: Mapping[str, Any], screen: Screen) -> "reloading.Reload":
     """What follows changes of model files and of the settings."""
     from servable.engines.reload import Reload
     from servable.settings import config_path, load_settings

@@ -99,8 +99,10 @@ class Examples:
 
 def _values(feature: Any) -> tuple[str, Sequence[Any]]:
     """The kind of a feature and its values; no kind when there are none."""
-    kind = feature.WhichOneof("kind") if feature is not None else None
-    values = getattr(feature, kind).value if kind else ()
+    kind: str | None = feature.WhichOneof("kind") if feature is not None else None
+    if not kind:
+        return "", ()
+    values: Sequence[Any] = getattr(feature, kind).value
     return (kind, values) if values else ("", ())
 
 
