@@ -13,7 +13,7 @@ from servable.protocols.tfserving_messages import messages
 from servable.registry.home import open_home
 from servable.settings import ServerSettings
 from serving.making import COLUMNS, expected, publish_iris
-from serving.making_tensors import publish_image
+from serving.making_tensors import cost_of, publish_image, publish_plans
 
 ROWS = [[5.0, 3.5, 1.5, 0.25], [7.0, 7.0, 7.0, 7.0]]
 SERVICE = "/tensorflow.serving.PredictionService"
@@ -25,6 +25,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("tensorflow") / "home"
     publish_iris(home)
     publish_image(home)
+    publish_plans(home)
     with open_home(home) as opened:
         opened.models.set_alias("iris", "champion", 1)
     with LocalServer(ServerSettings(home=str(home), port=0, memory=2**31)) as server:
@@ -90,6 +91,21 @@ def test_several_tasks_are_answered_from_one_run(channel: grpc.Channel) -> None:
         "serving_default",
         "classification",
     ]
+
+
+def test_numbers_are_the_models_own(channel: grpc.Channel) -> None:
+    asked = request("Regression", [], name="plans")
+    held = asked.input.example_list_with_context
+    held.context.features.feature["plan"].bytes_list.value.append(b"pro")
+    held.examples.add().features.feature["age"].int64_list.value.append(1)
+    held.examples.add()
+    wanted = [cost_of(1.0, "pro"), cost_of(None, "pro")]
+    assert [each.value for each in ask(channel, "Regress", asked).result.regressions] == wanted
+    both = request("MultiInference", [], name="plans")
+    both.tasks[0].method_name = REGRESS
+    both.input.CopyFrom(asked.input)
+    (answer,) = ask(channel, "MultiInference", both).results
+    assert [each.value for each in answer.regression_result.regressions] == wanted
 
 
 def test_what_does_not_fit_is_refused(channel: grpc.Channel) -> None:
