@@ -213,7 +213,10 @@ def test_figures_are_true(client: triton.InferenceServerClient, http: httpx.Clie
 def test_the_repository(client: triton.InferenceServerClient, http: httpx.Client) -> None:
     entries = client.get_model_repository_index()
     assert entries[1] == {"name": "iris", "version": "1", "state": "READY", "reason": ""}
-    assert http.post("/v2/repository/index", json={"ready": True}).json() == entries
+    for path in ("/v2/repository/index", "/v2/repository/any/index"):
+        assert http.post(path, json={"ready": True}).json() == entries
+    # The client sends no body at all, MLServer's callers an empty object.
+    assert http.post("/v2/repository/index").json() == http.post("/v2/repository/index", json={}).json()
     client.load_model("iris")
     for call, match in (
         (lambda: client.load_model("spare"), "servable deploy"),
@@ -246,7 +249,7 @@ def test_a_model_on_demand_is_loaded_and_unloaded(tmp_path: Path) -> None:
         client.load_model("iris")
         assert state() == "READY"
         client.unload_model("iris")
-        client.unload_model("iris")
+        client.unload_model("iris", unload_dependents=True)
         assert state() == "UNAVAILABLE"
         right(client.infer("iris", [given("input", ROWS)]))
         assert state() == "READY"

@@ -46,6 +46,61 @@ Budget = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Makes the run repeatable.", rich_help_panel=options.SEARCH)]
+Candidate = Annotated[
+    str, typer.Option(help="The candidate to train, or auto.", rich_help_panel=options.SEARCH)
+]
+Online = Annotated[
+    bool,
+    typer.Option(
+        "--online",
+        help="Compare models that learn row by row, and go on learning with update --online.",
+        rich_help_panel=options.SEARCH,
+    ),
+]
+Holdout = Annotated[
+    float,
+    typer.Option(
+        min=0.01, max=0.9, help="Share of rows kept for the evaluation.", rich_help_panel=options.DATA
+    ),
+]
+Unknown = Annotated[
+    Literal["accept", "refuse"],
+    typer.Option(help="What to do with categories never seen.", rich_help_panel=options.SERVING),
+]
+Refit = Annotated[
+    bool | None,
+    typer.Option(
+        "--refit/--no-refit",
+        help="Once it is measured, fit it again with the held-out rows too.",
+        show_default="with --time-order",
+        rich_help_panel=options.SEARCH,
+    ),
+]
+PrivacyEpsilon = Annotated[
+    float | None,
+    typer.Option(
+        help="Train with differential privacy within this budget; 1 is strong, 10 is weak.",
+        rich_help_panel=options.PRIVACY,
+        show_default=False,
+    ),
+]
+PrivacyDelta = Annotated[
+    float | None,
+    typer.Option(
+        help="The chance that it does not hold.",
+        rich_help_panel=options.PRIVACY,
+        show_default="1 in 10 times the rows",
+    ),
+]
+Bounds = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What everybody may know of the columns: ranges and values, as TOML or JSON.",
+        rich_help_panel=options.PRIVACY,
+        show_default=False,
+    ),
+]
 ModelPath = Annotated[
     Path,
     typer.Argument(
@@ -154,68 +209,21 @@ def train(
     target: Target = None,
     task: Task = None,
     kind: Kind = None,
-    model: Annotated[
-        str, typer.Option(help="The candidate to train, or auto.", rich_help_panel=options.SEARCH)
-    ] = "auto",
-    online: Annotated[
-        bool,
-        typer.Option(
-            "--online",
-            help="Compare models that learn row by row, and go on learning with update --online.",
-            rich_help_panel=options.SEARCH,
-        ),
-    ] = False,
+    model: Candidate = "auto",
+    online: Online = False,
     time_budget: Budget = None,
     time_order: TimeOrder = False,
-    holdout: Annotated[
-        float,
-        typer.Option(
-            min=0.01, max=0.9, help="Share of rows kept for the evaluation.", rich_help_panel=options.DATA
-        ),
-    ] = 0.2,
-    unknown: Annotated[
-        Literal["accept", "refuse"],
-        typer.Option(help="What to do with categories never seen.", rich_help_panel=options.SERVING),
-    ] = "accept",
+    holdout: Holdout = 0.2,
+    unknown: Unknown = "accept",
     tolerance: options.Tolerance = 1e-4,
     max_loss: options.MaxLoss = None,
-    refit: Annotated[
-        bool | None,
-        typer.Option(
-            "--refit/--no-refit",
-            help="Once it is measured, fit it again with the held-out rows too.",
-            show_default="with --time-order",
-            rich_help_panel=options.SEARCH,
-        ),
-    ] = None,
+    refit: Refit = None,
     seed: Seed = 0,
     private: options.Private = None,
     personal: options.Personal = None,
-    privacy_epsilon: Annotated[
-        float | None,
-        typer.Option(
-            help="Train with differential privacy within this budget; 1 is strong, 10 is weak.",
-            rich_help_panel=options.PRIVACY,
-            show_default=False,
-        ),
-    ] = None,
-    privacy_delta: Annotated[
-        float | None,
-        typer.Option(
-            help="The chance that it does not hold.",
-            rich_help_panel=options.PRIVACY,
-            show_default="1 in 10 times the rows",
-        ),
-    ] = None,
-    bounds: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="What everybody may know of the columns: ranges and values, as TOML or JSON.",
-            rich_help_panel=options.PRIVACY,
-            show_default=False,
-        ),
-    ] = None,
+    privacy_epsilon: PrivacyEpsilon = None,
+    privacy_delta: PrivacyDelta = None,
+    bounds: Bounds = None,
     deploy: options.Deploy = False,
     sign_key: options.SignKey = None,
     home: options.Home = None,

@@ -1,14 +1,19 @@
 """The verb ``serve``: model files are taken in first, then a server answers until it is stopped."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from servable.cli import exits, options
 from servable.cli.output import Screen
 from servable.errors import SettingInvalid
+
+if TYPE_CHECKING:
+    from servable.engines import reload as reloading
+    from servable.settings import ServerSettings
 
 What = Annotated[
     list[str] | None,
@@ -197,11 +202,6 @@ def serve(
     [bold]servable serve --memory 4GiB[/bold]
     """
     from servable.engines.local import serve as run
-    from servable.server.exposure import check_exposure
-    from servable.server.lifecycle import bind
-    from servable.server.tls import certificate_of
-    from servable.server.tokens import check_tokens
-    from servable.settings import config_path, load_settings
     from servable.workflows.intake import is_path
 
     flags = {
@@ -222,24 +222,44 @@ def serve(
     }
     if tls_dev:
         flags |= _for_development(tls_cert or tls_key, home)
-    # Refused before a model is taken in, so that a wrong flag or a taken port leaves nothing behind.
+    settings = _checked(flags)
+    screen = Screen()
+    names = [_taken_in(one, screen, trust, sample, home) if is_path(one) else one for one in what or ()]
+    paths = [Path(one) for one in what or () if is_path(one)]
+    again = {path: _again(path, trust, sample, settings.home) for path in paths}
+    ready = partial(_announce, screen, names, settings.workers)
+    run(names, settings=settings, on_ready=ready, reload=_reload(again, flags, screen) if reload else None)
+
+
+def _checked(flags: Mapping[str, Any]) -> "ServerSettings":
+    """The settings of a server that may begin.
+
+    Whatever is wrong is refused before a model is taken in, so that a wrong flag or a taken port leaves
+    nothing behind.
+
+    Raises:
+        SettingInvalid: a setting cannot be, its certificate or keys cannot be read, or the port is taken.
+    """
+    from servable.server.exposure import check_exposure
+    from servable.server.lifecycle import bind
+    from servable.server.tls import certificate_of
+    from servable.server.tokens import check_tokens
+    from servable.settings import load_settings
+
     settings = load_settings(flags)
     check_exposure(settings)
     check_tokens(settings)
     certificate_of(settings)
     bind(settings.host, settings.port).close()
-    screen = Screen()
-    names = [_taken_in(one, screen, trust, sample, home) if is_path(one) else one for one in what or ()]
-    watched = None
-    if reload:
-        from servable.engines.reload import Reload
+    return settings
 
-        paths = [Path(one) for one in what or () if is_path(one)]
-        again = {path: _again(path, trust, sample, settings.home) for path in paths}
-        watched = Reload(again, config_path(), lambda: load_settings(flags), lambda line: _say(screen, line))
 
-    ready = partial(_announce, screen, names, settings.workers)
-    run(names, settings=settings, on_ready=ready, reload=watched)
+def _reload(again: Mapping[Path, list[str]], flags: Mapping[str, Any], screen: Screen) -> "reloading.Reload":
+    """What follows changes of model files and of the settings."""
+    from servable.engines.reload import Reload
+    from servable.settings import config_path, load_settings
+
+    return Reload(again, config_path(), lambda: load_settings(flags), lambda line: _say(screen, line))
 
 
 def _for_development(named: str | None, home: Path | None) -> dict[str, str]:

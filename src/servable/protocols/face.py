@@ -143,7 +143,7 @@ class Face:
         if len(whole.shape) == 1 and array.ndim == 1 and whole.shape[0] in (1, -1):
             array = array.reshape(-1, 1)
         whole.check_shape(array.shape, False)
-        self._check_count(array.shape[0])
+        self.check_count(array.shape[0])
         return {whole.name: whole.checked(whole.cast(array, False), False)}, array.shape[0]
 
     def _rows_of(self, tensors: Mapping[str, Any], problems: Problems) -> int:
@@ -154,10 +154,15 @@ class Face:
                 problems.note(name, f"{rows} rows as in the first input", f"{count} rows")
         if not rows:
             problems.note("inputs", "at least one row", "none")
-        self._check_count(rows)
+        self.check_count(rows)
         return rows
 
-    def _check_count(self, rows: int) -> None:
+    def check_count(self, rows: int) -> None:
+        """Refuse too many rows.
+
+        Raises:
+            RequestTooLarge: there are more than allowed.
+        """
         if rows > self._max_rows:
             raise RequestTooLarge(
                 f"The request holds {rows} rows and {self._max_rows} are allowed; "

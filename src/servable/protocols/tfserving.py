@@ -32,10 +32,13 @@ from servable.tensors import PREDICTION, PROBABILITIES, Body, Request, Response
 
 #: The signature that is meant when none is named, and the one that answers with probabilities.
 DEFAULT, CHANCES = "serving_default", "predict_proba"
-#: What saved models call the same thing.
+#: What saved models call the same thing, by what is asked for.
 PREDICT_NAMES = frozenset({"", DEFAULT, "predict"})
-_CLASSIFY_NAMES = frozenset({"", DEFAULT, "classification", "classify"})
-_REGRESS_NAMES = frozenset({"", DEFAULT, "regression", "regress"})
+CLASSIFY_NAMES = frozenset({"", DEFAULT, "classification", "classify"})
+REGRESS_NAMES = frozenset({"", DEFAULT, "regression", "regress"})
+#: What is said when a model does not answer in the form that was asked for.
+NO_CLASSIFIER = "This model is no classifier; ask it to predict."
+NO_NUMBER = "This model gives no single number; ask it to predict or to classify."
 #: Commas beyond those of a full request that are still looked at, so that small mistakes get their own words.
 _SPARE_COMMAS = 1_000
 _MEDIA_TYPE = "application/json"
@@ -216,8 +219,8 @@ class ClassifyCodec(_ExamplesCodec):
     A classifier without probabilities gives its label alone, with the score 1.
     """
 
-    names = _CLASSIFY_NAMES
-    refusal = "This model is no classifier; ask it with :predict."
+    names = CLASSIFY_NAMES
+    refusal = NO_CLASSIFIER
 
     def __init__(self, signature: Signature, limits: CodecLimits) -> None:
         super().__init__(signature, limits)
@@ -240,19 +243,24 @@ class ClassifyCodec(_ExamplesCodec):
 class RegressCodec(_ExamplesCodec):
     """``:regress`` for one signature: one number for each example."""
 
-    names = _REGRESS_NAMES
-    refusal = "This model gives no single number; ask it with :predict or :classify."
+    names = REGRESS_NAMES
+    refusal = NO_NUMBER
 
     def __init__(self, signature: Signature, limits: CodecLimits) -> None:
         super().__init__(signature, limits)
-        answer = signature.answer
-        single = all(size == 1 for size in answer.shape) and len(signature.outputs) == 1
-        number = answer.dtype not in ("str", "bool", "datetime")
-        self.fits = signature.task in ("regression", "transform") and single and number
+        self.fits = regresses(signature)
 
     def encode(self, response: Response) -> bytes:
         """A Response to bytes; NaN and infinity become null."""
         return _encode({"results": next(iter(response.arrays.values())).reshape(response.rows).tolist()})
+
+
+def regresses(signature: Signature) -> bool:
+    """Whether a model answers with a single number, as ``:regress`` does."""
+    answer = signature.answer
+    single = all(size == 1 for size in answer.shape) and len(signature.outputs) == 1
+    number = answer.dtype not in ("str", "bool", "datetime")
+    return signature.task in ("regression", "transform") and single and number
 
 
 def error_body(error: ServableError, _request_id: str) -> bytes:

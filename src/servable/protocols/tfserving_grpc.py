@@ -80,7 +80,7 @@ class PredictGrpcCodec:
             RequestInvalid: the values do not fit the signature, or it has no output that is asked for.
             RequestTooLarge: more rows than allowed, or a tensor of more bytes.
         """
-        asked = _parsed("PredictRequest", body)
+        asked = parsed("PredictRequest", body)
         wish = self._wish(asked)
         tensors = {name: self._array(name, tensor) for name, tensor in asked.inputs.items()}
         arrays, rows = self._face.request(tensors)
@@ -148,13 +148,17 @@ class PredictGrpcCodec:
         return error.message.encode()
 
 
-def model_of(body: Body) -> dict[str, str]:
-    """The parts ``name``, ``version`` and ``label`` of the model that a ``PredictRequest`` asks.
+def model_of(body: Body, name: str = "PredictRequest") -> dict[str, str]:
+    """The parts ``name``, ``version`` and ``label`` of the model that a message asks.
+
+    Args:
+        body: the message.
+        name: of its kind, which has a ``model_spec``.
 
     Raises:
         RequestMalformed: no such message.
     """
-    return parts_of(_parsed("PredictRequest", body).model_spec)
+    return parts_of(parsed(name, body).model_spec)
 
 
 def parts_of(spec: Any) -> dict[str, str]:
@@ -163,7 +167,12 @@ def parts_of(spec: Any) -> dict[str, str]:
     return {"name": spec.name, "version": str(version) if version else "", "label": spec.version_label}
 
 
-def _parsed(name: str, body: Body) -> Any:
+def parsed(name: str, body: Body) -> Any:
+    """A message of a kind from its bytes.
+
+    Raises:
+        RequestMalformed: no such message.
+    """
     # Whatever the library raises here is about the bytes.
     try:
         return messages()[f"{PACKAGE}.{name}"].FromString(bytes(body))

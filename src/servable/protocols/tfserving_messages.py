@@ -28,6 +28,12 @@ TensorProto | dtype 1 DataType | tensor_shape 2 TensorShapeProto | version_numbe
     | uint32_val 16 *uint32 | uint64_val 17 *uint64
 TensorInfo | name 1 string ?encoding | dtype 2 DataType | tensor_shape 3 TensorShapeProto
 SignatureDef | inputs 1 map:TensorInfo | outputs 2 map:TensorInfo | method_name 3 string
+Example | features 1 Features
+Features | feature 1 map:Feature
+Feature | bytes_list 1 BytesList ?kind | float_list 2 FloatList ?kind | int64_list 3 Int64List ?kind
+BytesList | value 1 *bytes
+FloatList | value 1 *float
+Int64List | value 1 *int64
 """
 _ERRORS = """
 enum Code | OK 0 | UNKNOWN 2
@@ -40,7 +46,32 @@ PredictResponse | outputs 1 map:.tensorflow.TensorProto | model_spec 2 ModelSpec
 GetModelMetadataRequest | model_spec 1 ModelSpec | metadata_field 2 *string
 GetModelMetadataResponse | model_spec 1 ModelSpec | metadata 2 map:.google.protobuf.Any
 SignatureDefMap | signature_def 1 map:.tensorflow.SignatureDef
+ExampleList | examples 1 *.tensorflow.Example
+ExampleListWithContext | examples 1 *.tensorflow.Example | context 2 .tensorflow.Example
+Input | example_list 1 ExampleList ?kind | example_list_with_context 2 ExampleListWithContext ?kind
+Class | label 1 string | score 2 float
+Classifications | classes 1 *Class
+ClassificationResult | classifications 1 *Classifications
+ClassificationRequest | model_spec 1 ModelSpec | input 2 Input
+ClassificationResponse | result 1 ClassificationResult | model_spec 2 ModelSpec
+Regression | value 1 float
+RegressionResult | regressions 1 *Regression
+RegressionRequest | model_spec 1 ModelSpec | input 2 Input
+RegressionResponse | result 1 RegressionResult | model_spec 2 ModelSpec
+InferenceTask | model_spec 1 ModelSpec | method_name 2 string
+InferenceResult | model_spec 1 ModelSpec | classification_result 2 ClassificationResult ?result
+    | regression_result 3 RegressionResult ?result
+MultiInferenceRequest | tasks 1 *InferenceTask | input 2 Input
+MultiInferenceResponse | results 1 *InferenceResult
 """
+#: The methods of predictions, and how their messages begin.
+_METHODS = {
+    "Classify": "Classification",
+    "Regress": "Regression",
+    "Predict": "Predict",
+    "MultiInference": "MultiInference",
+    "GetModelMetadata": "GetModelMetadata",
+}
 _STATUS = """
 StatusProto | error_code 1 .tensorflow.error.Code | error_message 2 string
 GetModelStatusRequest | model_spec 1 .tensorflow.serving.ModelSpec
@@ -63,7 +94,7 @@ def messages() -> Messages:
         PACKAGE,
         _PREDICTION,
         PREDICTION_SERVICE,
-        [Method(name, f"{name}Request", f"{name}Response") for name in ("Predict", "GetModelMetadata")],
+        [Method(name, f"{said}Request", f"{said}Response") for name, said in _METHODS.items()],
         [values, anything, tensors],
     )
     status = file_of(

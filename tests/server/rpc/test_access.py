@@ -48,7 +48,13 @@ POLICY = {
 }
 #: The same for the services of TensorFlow Serving, by address.
 TENSORFLOW = {
-    f"/{tensorflow.PACKAGE}.{tensorflow.PREDICTION_SERVICE}/Predict": "predict",
+    **dict.fromkeys(
+        (
+            f"/{tensorflow.PACKAGE}.{tensorflow.PREDICTION_SERVICE}/{name}"
+            for name in ("Predict", "Classify", "Regress", "MultiInference")
+        ),
+        "predict",
+    ),
     f"/{tensorflow.PACKAGE}.{tensorflow.PREDICTION_SERVICE}/GetModelMetadata": "see",
     f"/{tensorflow.PACKAGE}.{tensorflow.MODEL_SERVICE}/GetModelStatus": "see",
 }
@@ -121,9 +127,11 @@ def request_of(name: str) -> bytes:
 
 
 def tensorflow_request(path: str) -> bytes:
-    name = path.rpartition("/")[2]
-    made: Any = tensorflow.messages()[f"{tensorflow.PACKAGE}.{name}Request"]()
-    made.model_spec.name = "iris"
+    service, _, name = path.removeprefix("/").rpartition("/")
+    found: Any = tensorflow.messages().pool.FindServiceByName(service)
+    made: Any = tensorflow.messages()[found.methods_by_name[name].input_type.full_name]()
+    spec = made.tasks.add().model_spec if name == "MultiInference" else made.model_spec
+    spec.name = "iris"
     data: bytes = made.SerializeToString()
     return data
 

@@ -51,7 +51,10 @@ class Calls:
         self._desk = desk
         self._admission = admission
         self._inference = Inference(application, desk, admission, OPEN_INFERENCE)
-        self._tensorflow = Inference(application, desk, admission, tensorflow.SPOKEN)
+        self._tensorflow = {
+            address: Inference(application, desk, admission, spoken)
+            for address, spoken in tensorflow.SPOKEN.items()
+        }
         self._openers = self._table()
         #: Of every method.
         self.addresses = frozenset(self._openers)
@@ -84,9 +87,7 @@ class Calls:
         desk, inference = self._desk, self._inference
         base = f"/{PACKAGE}.{SERVICE}/"
         table: dict[str, Opener] = {
-            f"{base}ModelInfer": lambda carrier, number, request: InferCall(
-                carrier, number, request, inference
-            ),
+            f"{base}ModelInfer": _asking(inference),
             f"{base}ModelStreamInfer": lambda carrier, number, request: InferStream(
                 carrier, number, request, inference
             ),
@@ -95,9 +96,8 @@ class Calls:
                 carrier, number, request, inference.request_id(request.headers), desk
             ),
         }
-        table[tensorflow.PREDICT] = lambda carrier, number, request: InferCall(
-            carrier, number, request, self._tensorflow
-        )
+        for address, others in self._tensorflow.items():
+            table[address] = _asking(others)
         for address, method in tensorflow.methods(desk).items():
             table[address] = self._unary(method)
         for name, method in control.methods(desk).items():
@@ -117,6 +117,10 @@ class Calls:
         return lambda carrier, number, request: Reflection(
             carrier, number, request, self._inference.request_id(request.headers), package
         )
+
+
+def _asking(inference: Inference) -> Opener:
+    return lambda carrier, number, request: InferCall(carrier, number, request, inference)
 
 
 def _refused(name: str) -> Opener:

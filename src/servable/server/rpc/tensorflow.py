@@ -1,11 +1,18 @@
-"""TensorFlow Serving's services: how ``Predict`` is read, and the methods that are no predictions."""
+"""TensorFlow Serving's services: how predictions are asked for, and the methods that are none."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from google.protobuf import json_format  # type: ignore[import-untyped]
 
+from servable.protocols.base import Maker
 from servable.protocols.tfserving_grpc import PredictGrpcCodec, model_of, parts_of
+from servable.protocols.tfserving_inference import (
+    ClassifyGrpcCodec,
+    MultiInferenceGrpcCodec,
+    RegressGrpcCodec,
+    task_model_of,
+)
 from servable.protocols.tfserving_messages import MODEL_SERVICE, PACKAGE, PREDICTION_SERVICE, messages
 from servable.protocols.tfserving_metadata import metadata
 from servable.security.callers import Caller
@@ -16,13 +23,7 @@ from servable.server.rpc.control import Method, method_of
 from servable.server.rpc.inference import Spoken
 from servable.tensors import Body
 
-#: The address of predictions.
-PREDICT = f"/{PACKAGE}.{PREDICTION_SERVICE}/Predict"
 _SIGNATURES = "signature_def"
-
-
-def _reference(message: Body) -> str:
-    return reference_of(model_of(message))
 
 
 def _unknown(_message: Body) -> bytes:
@@ -30,8 +31,24 @@ def _unknown(_message: Body) -> bytes:
     return b""
 
 
-#: How predictions are asked for.
-SPOKEN = Spoken(PredictGrpcCodec, _reference, _unknown)
+def _spoken(maker: Maker, model: Callable[[Body], Mapping[str, str]]) -> Spoken:
+    return Spoken(maker, lambda message: reference_of(model(message)), _unknown)
+
+
+def _of_kind(name: str) -> Callable[[Body], Mapping[str, str]]:
+    return lambda message: model_of(message, name)
+
+
+#: How predictions are asked for, by address.
+SPOKEN = {
+    f"/{PACKAGE}.{PREDICTION_SERVICE}/{name}": spoken
+    for name, spoken in {
+        "Predict": _spoken(PredictGrpcCodec, model_of),
+        "Classify": _spoken(ClassifyGrpcCodec, _of_kind("ClassificationRequest")),
+        "Regress": _spoken(RegressGrpcCodec, _of_kind("RegressionRequest")),
+        "MultiInference": _spoken(MultiInferenceGrpcCodec, task_model_of),
+    }.items()
+}
 
 
 def methods(desk: Desk) -> dict[str, Method]:
