@@ -39,12 +39,12 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def many(data: Path) -> Path:
-    """A file of ninety pieces, as they are cut below."""
+    """A file of some hundred pieces, as they are cut below."""
     path = data.with_name("many.csv")
     head, *rows = data.read_text().splitlines(keepends=True)
     with path.open("w") as file:
         file.write(head)
-        for _ in range(600):
+        for _ in range(2_000):
             file.writelines(rows)
     return path
 
@@ -106,7 +106,7 @@ def test_ctrl_c_says_how_to_go_on_and_going_on_ends_as_without_it(
         [*command, *options, "out.csv", "--json"], check=True, **shared, stdout=subprocess.PIPE
     )
     outcome = json.loads(again.stdout)
-    assert 0 < outcome["resumed"] < outcome["rows"] == 90_000
+    assert 0 < outcome["resumed"] < outcome["rows"] == 300_000
     subprocess.run([*command, *options, "whole.csv"], check=True, **shared)
     assert (folder / "out.csv").read_bytes() == (folder / "whole.csv").read_bytes()
 
@@ -131,4 +131,4 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
     done = subprocess.run(command, check=False, **shared)
     assert done.returncode == 0
     with (many.parent / "out.csv").open() as file:
-        assert sum(1 for _ in file) == 90_001
+        assert sum(1 for _ in file) == 300_001

@@ -34,7 +34,7 @@ def price(x: float) -> float:
 FAILING = 20
 STEPS = {"canary": "30,60,100", "every": 2, "min_requests": 50}
 #: Seconds that each caller waits between two requests: the watcher of a busy machine is the last to be served.
-PAUSE_S = 0.02
+PAUSE_S = 0.01
 
 
 def add(
