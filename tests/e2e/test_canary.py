@@ -33,7 +33,7 @@ def price(x: float) -> float:
 """
 FAILING = 20
 STEPS = {"canary": "30,60,100", "every": 2, "min_requests": 50}
-#: Seconds that each caller waits between two requests: the watcher of a busy machine is the last to be served.
+#: Seconds that each caller waits between two requests, because a watcher comes last on a busy machine.
 PAUSE_S = 0.01
 
 
