@@ -70,7 +70,7 @@ def test_killed_runs_end_with_the_same_bytes_as_an_undisturbed_one(
 ) -> None:
     random.seed(form)
     data, output, whole = tmp_path / "data.parquet", tmp_path / f"out.{form}", tmp_path / f"whole.{form}"
-    pa.parquet.write_table(rows(160_000), data, row_group_size=12_000)
+    pa.parquet.write_table(rows(60_000), data, row_group_size=12_000)
     more = ["--batch-rows", "4000"]
     subprocess.run(command(forest_home, data, whole, *more), check=True, capture_output=True)
     argv = command(forest_home, data, output, *more)

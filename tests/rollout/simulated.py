@@ -61,9 +61,11 @@ class _Version:
         self.failed += failed
         self.ok += good
         seconds = behaviour.median_s * np.exp(chance.normal(0, behaviour.spread, good))
-        steps, counts = np.unique(np.floor(np.log2(seconds) * STEPS).astype(int), return_counts=True)
-        for step, count in zip(steps.tolist(), counts.tolist(), strict=True):
-            self.latencies[step] = self.latencies.get(step, 0) + count
+        steps = np.floor(np.log2(seconds) * STEPS).astype(int)
+        first = int(steps.min(initial=0))
+        for step, count in enumerate(np.bincount(steps - first).tolist(), start=first):
+            if count:
+                self.latencies[step] = self.latencies.get(step, 0) + count
         labels = int(chance.binomial(good, self.labelled))
         self.labels += labels
         self.right += int(chance.binomial(labels, behaviour.accuracy))

@@ -5,13 +5,13 @@ import pytest
 from rollout.simulated import Behaviour, middle, simulate
 
 
-@pytest.mark.slow
-def test_of_200_identical_versions_at_most_the_stated_share_goes_back() -> None:
-    ends = [simulate(Behaviour(), seed) for seed in range(200)]
+@pytest.mark.parametrize("count", [80, pytest.param(400, marks=pytest.mark.soak)])
+def test_of_identical_versions_at_most_the_stated_share_goes_back(count: int) -> None:
+    ends = [simulate(Behaviour(), seed) for seed in range(count)]
     decisions = [end.decision for end in ends]
-    assert decisions.count("rolled back") <= 10
+    assert decisions.count("rolled back") <= 0.05 * count
     # A test that never says no would pass the line above; the ones below are its other half.
-    assert decisions.count("promoted") >= 180
+    assert decisions.count("promoted") >= 0.9 * count
 
 
 @pytest.mark.parametrize(

@@ -85,20 +85,6 @@ def test_what_has_no_meaning_is_left_out():
     assert measures.clustering(np.zeros((4, 1)), np.zeros(4, dtype=np.int64)) == {}
 
 
-def test_intervals_hold_the_value_and_shrink_with_rows():
-    rng = np.random.default_rng(1)
-
-    def width(rows: int) -> float:
-        truth = rng.integers(0, 2, rows)
-        prediction = np.where(rng.random(rows) < 0.8, truth, 1 - truth)
-        found = measures.intervals("classification", truth, prediction, None, classes=2)
-        low, high = found["accuracy"]
-        assert low <= (truth == prediction).mean() <= high
-        return high - low
-
-    assert width(4000) < width(100)
-
-
 def test_calibration_of_honest_scores_is_near_the_diagonal():
     rng = np.random.default_rng(2)
     score = rng.random(20_000)

@@ -18,7 +18,7 @@ from servable.artifact.anonymity import RARE, least_rows
 from servable.artifact.signature import Signature, Task
 from servable.errors import DataError
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays
-from servable.training import measures
+from servable.training import bootstrap, measures
 
 #: Points of a curve or scatter that are kept at most.
 MOST_POINTS = 200
@@ -201,7 +201,7 @@ def _classifier(
         metric=HEADLINE["classification"],
         rows=len(truth),
         metrics=measures.classification(truth, prediction, probabilities, len(classes)),
-        intervals=measures.intervals(
+        intervals=bootstrap.intervals(
             "classification", truth, prediction, probabilities, classes=len(classes), seed=seed
         ),
         classes=classes,
@@ -296,7 +296,7 @@ def _regressor(truth: NDArray[Any], prediction: measures.Floats, seed: int) -> E
         metric=HEADLINE["regression"],
         rows=len(truth),
         metrics=measures.regression(truth, prediction),
-        intervals=measures.intervals("regression", truth, prediction, None, seed=seed),
+        intervals=bootstrap.intervals("regression", truth, prediction, None, seed=seed),
         scatter=Scatter(x=truth[some].tolist(), y=prediction[some].tolist()),
         histograms=[histogram(inside, "residuals")],
     )

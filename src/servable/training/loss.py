@@ -18,6 +18,7 @@ from servable.artifact.signature import Signature
 from servable.errors import SettingInvalid
 from servable.tensors import PREDICTION, PROBABILITIES
 from servable.training import measures
+from servable.training.bootstrap import Answered, differences
 
 #: With fewer rows a loss cannot be told from chance, so nothing passes.
 FEWEST_ROWS = 50
@@ -119,24 +120,18 @@ def gate(
     if rows < FEWEST_ROWS:
         reason = f"{rows} rows are too few to tell a loss, {FEWEST_ROWS} are needed"
         return Loss(metric=limit.metric, rows=rows, passed=False, reason=reason)
-    mine, theirs = _Answers(trained, rows, classes), _Answers(variant, rows, classes)
-    everything = np.arange(rows)
-    before = mine.metric(limit.metric, truth, everything)
-    after = theirs.metric(limit.metric, truth, everything)
+    mine, theirs = (_answered(truth, answers, classes) for answers in (trained, variant))
+    before, after = mine.whole(limit.metric), theirs.whole(limit.metric)
     if before is None or after is None:
         whose = "the trained model's" if before is None else "its"
         reason = f"{whose} answers to these rows have no {limit.metric}"
         return Loss(metric=limit.metric, rows=rows, passed=False, reason=reason)
     draws = int(np.clip(_DRAWN // rows, _FEWEST_DRAWS, _MOST_DRAWS))
     rng = np.random.default_rng(seed)
-    losses = []
-    for _ in range(draws):
-        drawn = rng.integers(0, rows, rows)
-        pair = (mine.metric(limit.metric, truth, drawn), theirs.metric(limit.metric, truth, drawn))
-        if pair[0] is not None and pair[1] is not None:
-            losses.append(_worse(limit.metric, pair[0], pair[1]))
+    worse = (theirs, mine) if measures.HIGHER_IS_BETTER[limit.metric] else (mine, theirs)
+    losses = differences(limit.metric, *worse, lambda: rng.integers(0, rows, rows), draws)
     loss = _worse(limit.metric, before, after)
-    low, high = np.quantile(losses, [0.025, 0.975]).tolist() if losses else (loss, loss)
+    low, high = np.quantile(losses, [0.025, 0.975]).tolist() if len(losses) else (loss, loss)
     most = limit.most * abs(before) if limit.relative else limit.most
     passed = loss <= most + _ROUNDING * max(1.0, abs(before))
     reason = f"{limit.metric} gets worse by {loss:.4g}, more than {most:.4g}"
@@ -159,17 +154,13 @@ def _worse(metric: str, trained: float, variant: float) -> float:
     return trained - variant if measures.HIGHER_IS_BETTER[metric] else variant - trained
 
 
-class _Answers:
+def _answered(truth: NDArray[Any], answers: Mapping[str, NDArray[Any]], classes: int) -> Answered:
     """A model's answers in the form in which they are measured."""
-
-    def __init__(self, answers: Mapping[str, NDArray[Any]], rows: int, classes: int) -> None:
-        given = np.asarray(answers[PREDICTION]).reshape(rows)
-        self._prediction = given.astype(np.int64 if classes else np.float64)
-        chances = answers.get(PROBABILITIES)
-        self._probabilities = None if chances is None else np.asarray(chances, dtype=np.float64)
-        self._classes = classes
-
-    def metric(self, name: str, truth: NDArray[Any], rows: NDArray[np.int64]) -> float | None:
-        """A metric on some of the rows."""
-        chances = None if self._probabilities is None else self._probabilities[rows]
-        return measures.single(name, truth[rows], self._prediction[rows], chances, self._classes)
+    given = np.asarray(answers[PREDICTION]).reshape(len(truth))
+    chances = answers.get(PROBABILITIES)
+    return Answered(
+        truth,
+        given.astype(np.int64 if classes else np.float64),
+        None if chances is None else np.asarray(chances, dtype=np.float64),
+        classes,
+    )

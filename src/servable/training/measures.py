@@ -3,7 +3,7 @@
 A metric that has no meaning on the rows at hand (ROC AUC of one class, MAPE with zeros) is left out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,33 +74,48 @@ def _ratio(above: Any, below: Any) -> Floats:
 
 
 def by_class(counts: Ints) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 of each class from a confusion matrix; 0 where undefined."""
-    hits = np.diag(counts).astype(np.float64)
-    precision = _ratio(hits, counts.sum(axis=0))
-    recall = _ratio(hits, counts.sum(axis=1))
+    """Precision, recall and F1 of each class from confusion matrices ``[..., classes, classes]``.
+
+    Returns:
+        Each ``[..., classes]``; 0 where undefined.
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
+    precision = _ratio(hits, counts.sum(axis=-2))
+    recall = _ratio(hits, counts.sum(axis=-1))
     return precision, recall, _ratio(2 * precision * recall, precision + recall)
 
 
 def from_confusion(counts: Ints) -> dict[str, float]:
     """All metrics that the confusion matrix alone gives. For two classes also those of the second."""
+    return {name: float(value) for name, value in from_confusions(counts).items()}
+
+
+def from_confusions(counts: Ints) -> dict[str, Floats]:
+    """The same of many confusion matrices ``[..., classes, classes]``; each metric is ``[...]``."""
     precision, recall, f1 = by_class(counts)
-    support = counts.sum(axis=1)
+    support = counts.sum(axis=-1)
     there = support > 0
-    share = support / max(int(support.sum()), 1)
-    seen = there | (counts.sum(axis=0) > 0)
+    rows = np.maximum(support.sum(axis=-1), 1)
+    share = support / rows[..., None]
+    seen = there | (counts.sum(axis=-2) > 0)
     found = {
-        "accuracy": float(np.trace(counts) / max(int(counts.sum()), 1)),
-        "balanced_accuracy": float(recall[there].mean()) if there.any() else 0.0,
-        "precision_macro": float(precision[seen].mean()) if seen.any() else 0.0,
-        "recall_macro": float(recall[seen].mean()) if seen.any() else 0.0,
-        "f1_macro": float(f1[seen].mean()) if seen.any() else 0.0,
-        "precision_weighted": float((precision * share).sum()),
-        "recall_weighted": float((recall * share).sum()),
-        "f1_weighted": float((f1 * share).sum()),
+        "accuracy": np.trace(counts, axis1=-2, axis2=-1) / rows,
+        "balanced_accuracy": _mean(recall, there),
+        "precision_macro": _mean(precision, seen),
+        "recall_macro": _mean(recall, seen),
+        "f1_macro": _mean(f1, seen),
+        "precision_weighted": (precision * share).sum(axis=-1),
+        "recall_weighted": (recall * share).sum(axis=-1),
+        "f1_weighted": (f1 * share).sum(axis=-1),
     }
-    if len(counts) == 2:
-        found |= {"precision": float(precision[1]), "recall": float(recall[1]), "f1": float(f1[1])}
+    if counts.shape[-1] == 2:
+        found |= {"precision": precision[..., 1], "recall": recall[..., 1], "f1": f1[..., 1]}
     return found
+
+
+def _mean(values: Floats, which: NDArray[np.bool_]) -> Floats:
+    """Mean over the last axis of those that are meant; 0 where none is."""
+    return _ratio(np.where(which, values, 0.0).sum(axis=-1), which.sum(axis=-1))
 
 
 def roc_auc(positive: NDArray[np.bool_], score: Floats) -> float | None:
@@ -140,10 +155,15 @@ def log_losses(truth: Ints, probabilities: Floats) -> Floats:
 
 def brier(truth: Ints, probabilities: Floats) -> float:
     """Mean squared distance from what happened: of the second class for two, summed over classes for more."""
+    return float(brier_losses(truth, probabilities).mean())
+
+
+def brier_losses(truth: Ints, probabilities: Floats) -> Floats:
+    """The same, row by row."""
     if probabilities.shape[1] == 2:
-        return float(((probabilities[:, 1] - (truth == 1)) ** 2).mean())
+        return np.asarray((probabilities[:, 1] - (truth == 1)) ** 2, dtype=np.float64)
     happened = np.eye(probabilities.shape[1])[truth]
-    return float(((probabilities - happened) ** 2).sum(axis=1).mean())
+    return np.asarray(((probabilities - happened) ** 2).sum(axis=1), dtype=np.float64)
 
 
 def calibration(truth: NDArray[np.bool_], score: Floats) -> list[tuple[float, float, int]]:
@@ -287,46 +307,3 @@ def single(
         return finite({metric: area}).get(metric)
     of_chances = {"log_loss": log_loss, "brier": brier}[metric]
     return finite({metric: of_chances(truth, probabilities)}).get(metric)
-
-
-#: Metrics that get an interval, by task.
-INTERVALS: dict[str, tuple[str, ...]] = {
-    "classification": ("accuracy", "balanced_accuracy", "f1_macro", "f1", "roc_auc", "log_loss"),
-    "regression": ("rmse", "mae", "r2"),
-}
-
-
-def intervals(
-    task: str, truth: Any, prediction: Any, probabilities: Floats | None, *, classes: int = 0, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % bootstrap intervals of the headline metrics: rows drawn again with replacement.
-
-    The number of draws falls with the number of rows, so that the time stays about a second.
-    """
-    rows = len(truth)
-    draws = int(np.clip(3_000_000 // max(rows, 1), 60, 400))
-    rng = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {name: [] for name in INTERVALS.get(task, ())}
-    losses = (
-        log_losses(truth, probabilities) if probabilities is not None and task == "classification" else None
-    )
-    for _ in range(draws):
-        drawn = rng.integers(0, rows, rows)
-        values: dict[str, float | None]
-        if task == "classification":
-            values = dict(from_confusion(confusion(truth[drawn], prediction[drawn], classes)))
-            if probabilities is not None and losses is not None:
-                values["log_loss"] = float(losses[drawn].mean())
-                values["roc_auc"] = mean_auc(truth[drawn], probabilities[drawn], roc_auc)
-        else:
-            values = dict(regression(truth[drawn], prediction[drawn]))
-        for name, kept in found.items():
-            value = values.get(name)
-            if value is not None:
-                kept.append(value)
-    return {name: _middle(kept) for name, kept in found.items() if len(kept) >= draws // 2}
-
-
-def _middle(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(np.asarray(values), [0.025, 0.975])
-    return float(low), float(high)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from servable.artifact.signature import Signature
 from servable.errors import SettingInvalid
 from servable.tensors import PREDICTION, PROBABILITIES
-from servable.training.measures import HIGHER_IS_BETTER, single
+from servable.training.bootstrap import Answered, differences
+from servable.training.measures import HIGHER_IS_BETTER
 
 #: How often the rows are drawn again.
 _DRAWS = 400
@@ -258,24 +259,18 @@ def _gain(
     rows = len(truth)
     sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
 
-    def value(answers: Answers, places: Any) -> float | None:
-        chances = answers.get(PROBABILITIES)
-        given = None if chances is None else chances[places]
-        return single(metric, truth[places], answers[PREDICTION][places], given, classes)
-
-    before, after = value(champion, slice(None)), value(challenger, slice(None))
+    one, other = (
+        Answered(truth, answers[PREDICTION], answers.get(PROBABILITIES), classes)
+        for answers in (champion, challenger)
+    )
+    before, after = one.whole(metric), other.whole(metric)
     if before is None or after is None:
         return None
     rng = np.random.default_rng(seed)
-    gains = []
-    for _ in range(_DRAWS):
-        drawn = blocks(rng, rows)
-        pair = value(champion, drawn), value(challenger, drawn)
-        if pair[0] is not None and pair[1] is not None:
-            gains.append(sign * (pair[1] - pair[0]))
+    gains = sign * differences(metric, one, other, lambda: blocks(rng, rows), _DRAWS)
     gain = sign * (after - before)
     quantiles = [0.025, 0.975, 1 - confidence, confidence]
-    low, high, sure, most = np.quantile(gains or [gain], quantiles).tolist()
+    low, high, sure, most = np.quantile(gains if len(gains) else [gain], quantiles).tolist()
     # The mere figure is what half the confidence means, and it lies between the bounds.
     sure, most = (gain, gain) if confidence == 0.5 else (min(sure, gain), max(most, gain))
     return Gain(
