@@ -17,7 +17,8 @@ from servable.clock import SystemClock, timestamp
 from servable.errors import AuditFailed, Forbidden, ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.registry.audit_file import OpenAuditLog
-from servable.security.actors import Actor, actor
+from servable.registry.vetting import Refusal, Refusals
+from servable.security.actors import Actor, actor, service
 from servable.security.audit_chain import Entry
 from servable.security.callers import EVERYBODY, NOBODY, Caller, Hidden
 from servable.server.addresses import Addresses
@@ -46,6 +47,7 @@ class ServerAudit:
 
     Attributes:
         addresses: says what addresses are called; None for no refusals that were read.
+        refusals: versions that are not served for their signatures.
     """
 
     def __init__(
@@ -59,8 +61,11 @@ class ServerAudit:
         self._counted_at = now()
         self._lost = 0
         self._failing = False
+        #: They come once, so they wait until they can be written.
+        self._unserved: list[Refusal] = []
         self._thread: ThreadPoolExecutor | None = None
         self.addresses: Addresses | None = None
+        self.refusals = Refusals()
 
     def denied(self, error: ServableError, request: HttpRequest, address: str) -> None:
         """Take note of a request that was refused for who asked."""
@@ -77,6 +82,19 @@ class ServerAudit:
                 need,
                 model,
             )
+        )
+
+    def unseen(self, error: Hidden, path: bytes) -> None:
+        """Take note that somebody asked for a model that is hidden from them, and was told that it is not there.
+
+        Args:
+            error: what is not said to them.
+            path: of the method of gRPC by which they asked.
+        """
+        who = actor()
+        address = who.where.removeprefix("address:")
+        self._denials.add(
+            Denial(self._now(), address, error.code, who.who, "", b"POST", path, error.need, error.model)
         )
 
     def count(self, what: str, model: str, number: int) -> None:
@@ -119,13 +137,14 @@ class ServerAudit:
     async def _write(self, *, last: bool = False) -> None:
         denials, more = self._denials.take(last=last)
         counts = self._taken(last=last)
-        if not denials and not more and not counts:
+        self._unserved += self.refusals.take()
+        if not denials and not more and not counts and not self._unserved:
             return
         self._lost += len(denials) + sum(each.number for each in more) + sum(counts.values())
         lost = self._lost
         try:
             await self._aside(lambda: self._add(denials, more, counts, lost))
-            self._lost, self._failing = 0, False
+            self._lost, self._failing, self._unserved = 0, False, []
         except ServableError as error:
             self._failed(error)
 
@@ -155,6 +174,10 @@ class ServerAudit:
             )
         for (what, model, who, where), number in counts.items():
             entries.append(Entry(now, what, who, where, {"model": model, "count": number}))
+        for refusal in self._unserved:
+            details = {**refusal.release._asdict(), "package": refusal.digest, "reason": refusal.reason}
+            who = service("server")
+            entries.append(Entry(now, "version.refuse", who.who, who.where, details))
         here = len(denials) + sum(each.number for each in more) + sum(counts.values())
         if lost > here:
             entries.append(Entry(now, "audit.lost", "service:server", "", {"count": lost - here}))

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from servable.artifact.files import storage_errors
+from servable.artifact.personal import subject_header
 from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import SettingInvalid
 from servable.monitoring.joined import united
@@ -85,7 +86,7 @@ def export_subject(
     """Everything that is held about a person in captured traffic and feedback.
 
     Args:
-        subjects: as the input holds them that ``deploy`` names as ``capture_subject``.
+        subjects: as the input or header holds them that ``deploy`` names as ``capture_subject``.
         where: values by the name of an input, for what was captured without a subject.
         output: a file, ``.jsonl`` or ``.parquet``, to which it is written; replaced when it is there.
         home: the folder of the registry; looked up when None.
@@ -239,7 +240,9 @@ def _people(
     _named(subjects, where)
     if where:
         return People(frozenset(), {name: spelled(store, value) for name, value in where.items()})
-    column = place.subjects.column(model)
+    subject = place.subjects.column(model)
+    # Of a header no value is kept, so rows from before it was declared are about nobody known.
+    column = "" if subject_header(subject) else subject
     # What was captured before the subject was declared is in clear.
     forms = frozenset[str]().union(*(spelled(store, subject) for subject in subjects))
     ids = frozenset(map(store.secret().subject_id, subjects))
