@@ -106,8 +106,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     )
     sign_key: str = _setting(
         "",
-        "File of a private key, in PEM, with which versions are signed as add, train, update, watch and optimize "
-        "make them; servers need none. Empty: only what --sign-key asks for is signed.",
+        "File of a private key, in PEM, with which versions are signed as add, train, update, watch and "
+        "optimize make them; servers need none. Empty: only what --sign-key asks for is signed.",
     )
     allowed_hosts: tuple[str, ...] = _setting(
         (),

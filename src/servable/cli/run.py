@@ -118,7 +118,8 @@ CaptureSubject = Annotated[
     typer.Option(
         metavar="INPUT",
         help="The input that says whom a request is about, or header:NAME (gRPC: metadata): what is "
-        "captured is encrypted with a key of that subject, so that servable privacy can export and erase it; none for nobody.",
+        "captured is encrypted with a key of that subject, so that servable privacy can export and erase it; "
+        "none for nobody.",
         rich_help_panel=options.SERVING,
         show_default=False,
     ),

@@ -85,7 +85,7 @@ class ServerAudit:
         )
 
     def unseen(self, error: Hidden, path: bytes) -> None:
-        """Take note that somebody asked for a model that is hidden from them, and was told that it is not there.
+        """Take note that somebody asked for a model that is hidden from them, and was answered as if none was.
 
         Args:
             error: what is not said to them.
@@ -176,8 +176,8 @@ class ServerAudit:
             entries.append(Entry(now, what, who, where, {"model": model, "count": number}))
         for refusal in self._unserved:
             details = {**refusal.release._asdict(), "package": refusal.digest, "reason": refusal.reason}
-            who = service("server")
-            entries.append(Entry(now, "version.refuse", who.who, who.where, details))
+            server = service("server")
+            entries.append(Entry(now, "version.refuse", server.who, server.where, details))
         here = len(denials) + sum(each.number for each in more) + sum(counts.values())
         if lost > here:
             entries.append(Entry(now, "audit.lost", "service:server", "", {"count": lost - here}))

@@ -34,6 +34,7 @@ from servable.monitoring.journal import Journal, settle_orphans
 from servable.monitoring.metrics import OK, Meter
 from servable.monitoring.sealed_traffic import sealed_predictions
 from servable.monitoring.segments import TrafficStore, need_pyarrow
+from servable.registry.reserve import Reserve
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live, Tap
 from servable.serving.subjects import ServerSubjects
@@ -71,6 +72,7 @@ class Recorder:
         self._store = TrafficStore(Path(settings.home), settings.blob_url, self._subjects)
         #: Every tap that was made and is in use still.
         self._taps: WeakSet[CaptureTap] = WeakSet()
+        self._reserve = Reserve(Path(settings.home))
         self._interval_s = settings.capture_interval_s
         self._page_rows = min(settings.capture_segment_rows, max(1, settings.capture_rows // 2))
         self._page_bytes = settings.capture_memory // _PART_OF_MEMORY
@@ -224,6 +226,8 @@ class Recorder:
     def _work(self) -> None:
         """Write the pages that come, and settle feedback at intervals, until closed."""
         settled = -math.inf
+        # While there is room: somebody may have to be erased when there is none.
+        self._reserve.keep()
         while True:
             woken = self._wake.wait(self._interval_s)
             self._wake.clear()

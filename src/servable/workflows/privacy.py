@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,20 @@ import msgspec
 from servable.artifact.files import storage_errors
 from servable.artifact.personal import subject_header
 from servable.clock import Clock, SystemClock, timestamp
-from servable.errors import SettingInvalid
+from servable.errors import SettingInvalid, StorageFull
+from servable.logs import logger
 from servable.monitoring.joined import united
 from servable.monitoring.journal import journals, settle_orphans
 from servable.monitoring.people import People, Removed, remove, spelled, tables_about
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
+from servable.registry.reserve import Reserve
+from servable.settings import load_settings
 from servable.workflows.compacting import stand_alone
 from servable.workflows.homes import opened
 
+_log = logger("privacy")
 #: Seconds for which erasing waits for servers to write what they hold, and between two looks.
 PATIENCE_S, _LOOK_S = 15.0, 0.1
 #: Seconds in which servers write captured rows that are in memory, after they learned that they must.
@@ -151,11 +156,32 @@ def erase_subject(
     Raises:
         SettingInvalid: nobody is named.
         DependencyMissing: pyarrow is not installed.
-        StorageFull: no space left for what must be written anew; do it again.
+        StorageFull: no space left for what must be written anew, not even with what is kept for it; do it
+            again.
         StorageFailed: the storage or the registry fails; do it again.
     """
     need_pyarrow()
     now = (clock or SystemClock()).now()
+    reserve = Reserve(Path(load_settings({"home": home}).home))
+    try:
+        outcome = _erased(subjects, where, patience_s, home, now)
+    except StorageFull:
+        if not reserve.release():
+            raise
+        outcome = _erased(subjects, where, patience_s, home, now)
+    if not reserve.keep():
+        _log.warning("no room is kept for the next erasure, because the disk is full")
+    return outcome
+
+
+def _erased(
+    subjects: Sequence[str],
+    where: Mapping[str, str] | None,
+    patience_s: float,
+    home: str | Path | None,
+    now: datetime,
+) -> EraseOutcome:
+    """See ``erase_subject``."""
     with opened(home) as place:
         store = TrafficStore(place.path, keys=place.subjects)
         _named(subjects, where or {})

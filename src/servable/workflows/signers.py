@@ -67,7 +67,7 @@ NO_SIGNER = NoSigner()
 
 
 def signer_of(path: str | Path | None, home: str | Path | None, *, deploy: bool) -> Signer:
-    """Who signs with the key of a file, else with that of the setting ``sign_key``; nobody when there is none.
+    """Who signs with the key of a file, else with that of the setting ``sign_key``; nobody without one.
 
     Args:
         path: a private key in PEM; None for the one of the settings.
@@ -86,8 +86,8 @@ def signer_of(path: str | Path | None, home: str | Path | None, *, deploy: bool)
     if not path:
         if required:
             raise SignatureRefused(
-                "Only signed versions are deployed here, and there is no key to sign with; name its file in the "
-                "setting sign_key (SERVABLE_SIGN_KEY), or with --sign-key where a command has it."
+                "Only signed versions are deployed here, and there is no key to sign with; name its file in "
+                "the setting sign_key (SERVABLE_SIGN_KEY), or with --sign-key where a command has it."
             )
         return NO_SIGNER
     key = read_private_key(Path(path))

@@ -108,7 +108,7 @@ class Watch(StreamCall):
         try:
             self._desk.find(self.request.caller, service)
         except Hidden as error:
-            self.application.audit.denied(error, *self.asked())
+            self._desk.audit.denied(error, *self.asked())
         except ServableError:
             return
 
