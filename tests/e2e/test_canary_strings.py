@@ -254,7 +254,13 @@ def sent_to_tensorflow_serving(server: Server) -> Iterator[Told]:
     for verb in ("predict", "classify", "regress", VALUE):
         for row in rows:
             yield ask(server, "POST", f"/v1/models/iris:{verb}", json.dumps(row).encode(), **HEADERS)
-    for path in (f"{NAME}", f"iris/versions/{NAME}", f"iris/labels/{NAME}", "iris/metadata", f"{NAME}/metadata"):
+    for path in (
+        f"{NAME}",
+        f"iris/versions/{NAME}",
+        f"iris/labels/{NAME}",
+        "iris/metadata",
+        f"{NAME}/metadata",
+    ):
         yield ask(server, "GET", f"/v1/models/{path}", **HEADERS)
         yield ask(server, "POST", f"/v1/models/{path}:predict", json.dumps(rows[0]).encode(), **HEADERS)
 

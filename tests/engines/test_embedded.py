@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Room that is kept for erasing: really taken on the disk, given back at once, and no error where there is none."""
+"""Room that is kept for erasing: really taken on the disk, given back at once, and no error without any."""
 
 from pathlib import Path
 

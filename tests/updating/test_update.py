@@ -149,7 +149,8 @@ def test_a_package_keeps_no_row_of_the_traffic(turned: Path) -> None:
     kept = read_sample(packages[1].folder)
     assert kept is not None
     known = [
-        {tuple(row) for row in pack(frame, packages[1].signature)[NUMBERS].tolist()} for frame in (file, traffic)
+        {tuple(row) for row in pack(frame, packages[1].signature)[NUMBERS].tolist()}
+        for frame in (file, traffic)
     ]
     found = {tuple(row) for row in kept[NUMBERS].tolist()}
     assert found <= known[0]

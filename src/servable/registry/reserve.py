@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for erasing people: what must be deleted must not wait for a full disk to empty.
+"""Room on the disk that is kept for erasing people, so that a full disk keeps nobody from being erased.
 
 To erase is to write: the keys that go, the record of it, the database without its free pages, segments anew.
 """

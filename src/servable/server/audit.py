@@ -85,7 +85,7 @@ class ServerAudit:
         )
 
     def unseen(self, error: Hidden, path: bytes) -> None:
-        """Take note that somebody asked for a model that is hidden from them, and was answered as if none was.
+        """Take note that somebody asked for a model that is hidden from them, and was told of none.
 
         Args:
             error: what is not said to them.
