@@ -37,6 +37,8 @@ def full(folder: Path, *, clear: bool) -> dict[str, Any]:
     assert Reserve(home).keep()
     filled(filler)
     erased = erase_subject(*subjects, **who, home=home, patience_s=1.0)
+    # The room is kept again for the next one, and what is asked now needs a little of its own.
+    filler.unlink()
     return {
         "kept": kept,
         "without": without,
