@@ -83,8 +83,8 @@ def deploy(  # noqa: D417 - what is said of a rollout is told where it is kept
         split: version to weight, such as ``{3: 95, 4: 5}``; see ``Change``.
         sticky: the header whose value keeps a caller with one version; empty for ``X-Servable-Key``.
         capture: share of the requests that are recorded in the home with their answers; ``off`` for none.
-        capture_subject: the input, or ``header:NAME`` (gRPC: metadata), that says whom a request is about, whose
-            key seals it; ``none`` for nobody.
+        capture_subject: the input, or ``header:NAME`` (gRPC: metadata), that says whom a request is about,
+            and whose key seals it; ``none`` for nobody.
         reset_policy: forget first whatever was said in earlier deployments.
         canary, shadow, bandit: let it take over by a rollout; see ``workflows.rollouts.Wish``.
         every, min_requests, max_error_rate, patience, mirror: of the rollout; see the same.
