@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from servable.frameworks.python_model import Model, model
     from servable.updating.update import update
     from servable.workflows.add import add
+    from servable.workflows.audit import audit_records, audit_verify
     from servable.workflows.bill import bill_of_materials
     from servable.workflows.deploy import deploy, rollback, undeploy
     from servable.workflows.drift import drift
     from servable.workflows.evaluate import evaluate
     from servable.workflows.feedback import feedback
     from servable.workflows.generate import generate_client
+    from servable.workflows.inspecting import inspect
     from servable.workflows.keys import create_key, keys, revoke_key, rotate_key
     from servable.workflows.look import describe, models, status
     from servable.workflows.optimize import optimize
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from servable.workflows.rollouts import change_rollout, show_rollout
     from servable.workflows.score import score
     from servable.workflows.select import select
+    from servable.workflows.signing import sign
     from servable.workflows.traffic import traffic
     from servable.workflows.train import train
     from servable.workflows.watch import watch
@@ -68,6 +71,8 @@ __all__ = [
     "ServableError",
     "add",
     "asgi",
+    "audit_records",
+    "audit_verify",
     "bill_of_materials",
     "change_rollout",
     "create_key",
@@ -79,6 +84,7 @@ __all__ = [
     "export_subject",
     "feedback",
     "generate_client",
+    "inspect",
     "keys",
     "model",
     "models",
@@ -91,6 +97,7 @@ __all__ = [
     "select",
     "serve",
     "show_rollout",
+    "sign",
     "status",
     "traffic",
     "train",
@@ -112,6 +119,8 @@ _HOMES = {
     "ServableError": "servable.errors",
     "add": "servable.workflows.add",
     "asgi": "servable.engines.embedded",
+    "audit_records": "servable.workflows.audit",
+    "audit_verify": "servable.workflows.audit",
     "bill_of_materials": "servable.workflows.bill",
     "change_rollout": "servable.workflows.rollouts",
     "create_key": "servable.workflows.keys",
@@ -123,6 +132,7 @@ _HOMES = {
     "export_subject": "servable.workflows.privacy",
     "feedback": "servable.workflows.feedback",
     "generate_client": "servable.workflows.generate",
+    "inspect": "servable.workflows.inspecting",
     "keys": "servable.workflows.keys",
     "model": "servable.frameworks.python_model",
     "models": "servable.workflows.look",
@@ -135,6 +145,7 @@ _HOMES = {
     "select": "servable.workflows.select",
     "serve": "servable.engines.local",
     "show_rollout": "servable.workflows.rollouts",
+    "sign": "servable.workflows.signing",
     "status": "servable.workflows.look",
     "traffic": "servable.workflows.traffic",
     "train": "servable.workflows.train",

@@ -107,6 +107,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     trusted_keys: tuple[str, ...] = _setting(
         (), "Files of the public keys, in PEM, whose signatures of versions and rollbacks count."
     )
+    sign_key: str = _setting(
+        "",
+        "File of a private key, in PEM, with which versions are signed as add, train, update, watch and "
+        "optimize make them; servers need none. Empty: only what --sign-key asks for is signed.",
+    )
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         "Host names answered to besides localhost; '*' for all. Empty: all unless bound to loopback.",

@@ -57,7 +57,7 @@ def shortened(block: str, port: int) -> str:
 def test_the_examples_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     blocks = [shortened(block, port) for block in python_blocks("docs/python.md")]
-    train, take_in, serve, call, stream, pieces, score = blocks
+    train, take_in, serve, call, stream, pieces, score, security = blocks
     frame = pd.read_csv("customers.csv").drop(columns="churned")
     names: dict[str, object] = {"frame": frame}
     exec(train, names)
@@ -81,6 +81,10 @@ def test_the_examples_run(desk: Path, capsys: pytest.CaptureFixture[str]) -> Non
     exec(score, names)
     assert (desk / "answers.parquet").is_file()
     said = capsys.readouterr().out
+    exec(security, names)
+    inspected, signed, intact, held, erased = capsys.readouterr().out.splitlines()
+    assert (inspected, intact, held, erased) == ("False", "True", "()", "True")
+    assert "version.sign" in signed
     assert "http://127.0.0.1:" in said
     assert "'no'" in said
     assert "Once upon a time" in said

@@ -9,15 +9,17 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
+import grpc
 import servable
 from e2e.conftest import free_port, servable_command
+from servable.protocols import tfserving_messages
 from servable.protocols.oip_messages import messages
 from server.asking import FORMS, PREDICT_ROUTE, Form, Told, post
 from serving.making import publish_iris
@@ -178,6 +180,91 @@ def grpc_bodies() -> Iterator[bytes]:
         yield bytes(request.SerializeToString())
 
 
+def predict_bodies() -> Iterator[bytes]:
+    """Requests of TensorFlow Serving's gRPC with marks in every field."""
+    made = tfserving_messages.messages()["tensorflow.serving.PredictRequest"]
+    for field in range(9):
+        request = made()
+        spec = request.model_spec
+        spec.name = NAME if field == 0 else "iris"
+        if field == 1:
+            spec.version_label = NAME
+        if field == 2:
+            spec.signature_name = NAME
+        if field == 3:
+            request.output_filter.append(NAME)
+        tensor = request.inputs[NAME if field == 4 else "input"]
+        tensor.dtype = 7 if field == 5 else 2
+        tensor.tensor_shape.dim.add(size=1, name=VALUE)
+        tensor.tensor_shape.dim.add(size=4, name=VALUE)
+        tensor.double_val.extend([NUMBER] * (3 if field == 6 else 4))
+        tensor.string_val.extend([VALUE.encode()] * (4 if field == 5 else 0))
+        if field == 7:
+            tensor.tensor_content = VALUE.encode()
+        if field == 8:
+            request.inputs[NAME].CopyFrom(tensor)
+        yield bytes(request.SerializeToString())
+
+
+def sent_by_grpc(server: Server) -> Iterator[Told]:
+    """Good calls with marks in keys and values of their metadata, and calls of the other methods."""
+    metadata = {
+        NAME: VALUE,
+        "user-note": VALUE,
+        "traceparent": VALUE,
+        "authorization": f"Bearer {VALUE}",
+        "x-api-key": VALUE,
+        "x-servable-version": VALUE,
+        "x-request-timeout-ms": VALUE,
+        f"{NAME}-bin": VALUE.encode(),
+    }
+    asked = [(form.method, form.body("iris")) for form in FORMS if form.method]
+    named = messages()["inference.ModelMetadataRequest"](name=NAME, version=NAME).SerializeToString()
+    asked += [
+        (f"/inference.GRPCInferenceService/{name}", named)
+        for name in ("ModelMetadata", "ModelReady", "ModelConfig", "ModelStatistics")
+    ]
+    spec = tfserving_messages.messages()["tensorflow.serving.GetModelStatusRequest"]()
+    spec.model_spec.name, spec.model_spec.signature_name = NAME, VALUE
+    asked.append(("/tensorflow.serving.ModelService/GetModelStatus", spec.SerializeToString()))
+    about = tfserving_messages.messages()["tensorflow.serving.GetModelMetadataRequest"]()
+    about.model_spec.name = NAME
+    about.metadata_field.append(VALUE)
+    asked.append(("/tensorflow.serving.PredictionService/GetModelMetadata", about.SerializeToString()))
+    health = messages()["grpc.health.v1.HealthCheckRequest"](service=NAME).SerializeToString()
+    asked += [("/grpc.health.v1.Health/Check", health), (f"/{NAME}/{NAME}", VALUE.encode())]
+    with grpc.insecure_channel(urlsplit(server.url).netloc) as channel:
+        for method, body in asked:
+            for name, value in metadata.items():
+                call: Any = channel.unary_unary(method).future(body, metadata=[(name, value)], timeout=30)
+                said = call.result() if call.code() is grpc.StatusCode.OK else call.details().encode()
+                # What comes after an answer is part of it.
+                yield Told(call.code().name, {}, said + repr(call.trailing_metadata()).encode())
+
+
+def sent_to_tensorflow_serving(server: Server) -> Iterator[Told]:
+    """Requests over HTTP with marks in fields that its good request does not have."""
+    rows = [
+        {"instances": [[NUMBER, VALUE, 1, 2]]},
+        {"instances": [{NAME: VALUE}], "signature_name": VALUE},
+        {"inputs": {NAME: [[VALUE]]}, "signature_name": NAME},
+        {"instances": [{"b64": VALUE}]},
+        {"examples": [{NAME: VALUE}], "context": {NAME: VALUE}},
+    ]
+    for verb in ("predict", "classify", "regress", VALUE):
+        for row in rows:
+            yield ask(server, "POST", f"/v1/models/iris:{verb}", json.dumps(row).encode(), **HEADERS)
+    for path in (
+        f"{NAME}",
+        f"iris/versions/{NAME}",
+        f"iris/labels/{NAME}",
+        "iris/metadata",
+        f"{NAME}/metadata",
+    ):
+        yield ask(server, "GET", f"/v1/models/{path}", **HEADERS)
+        yield ask(server, "POST", f"/v1/models/{path}:predict", json.dumps(rows[0]).encode(), **HEADERS)
+
+
 def ask(server: Server, method: str, path: str, body: bytes = b"", **headers: str) -> Told:
     """A request of any kind; a connection that is closed without an answer counts as one without a body."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
@@ -194,11 +281,17 @@ def ask(server: Server, method: str, path: str, body: bytes = b"", **headers: st
         connection.close()
 
 
+MARKED: dict[str, Callable[[], Iterator[bytes]]] = {
+    "OIP gRPC": grpc_bodies,
+    "TensorFlow Serving gRPC": predict_bodies,
+}
+
+
 def sent(server: Server) -> Iterator[Told]:
     """The answers to everything that is sent."""
     marked = {name.replace("-", "_"): value for name, value in HEADERS.items()}
     for form in FORMS:
-        for body in (*bodies(form), *(grpc_bodies() if form.name == "OIP gRPC" else ())):
+        for body in (*bodies(form), *MARKED.get(form.name, lambda: iter(()))()):
             yield form.ask(server.url, form.ways[0], body, **marked, x_request_id=ID)
         if form.method:
             continue
@@ -206,6 +299,8 @@ def sent(server: Server) -> Iterator[Told]:
         yield ask(server, "POST", f"{way.path.replace('iris', NAME)}?query={VALUE}", form.body(way.model))
         for turn in TURNS:
             yield ask(server, "POST", f"{way.path}?{NAME}={VALUE}", form.body(way.model), **HEADERS | turn)
+    yield from sent_by_grpc(server)
+    yield from sent_to_tensorflow_serving(server)
     yield from sent_to_pages(server)
     yield from sent_to_quoting(server)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -83,6 +84,22 @@ def test_what_nobody_signed_is_served_inside_another_application_neither(home: P
         await model.close()
 
     talk(mounted(model), course)
+
+
+def test_its_start_and_end_are_recorded(home: Path) -> None:
+    publish_iris(home)
+    model = servable.asgi(home=home)
+
+    async def course(client: httpx.AsyncClient) -> None:
+        assert right(await client.post("/m0/models/iris/predict", json={"input": ROW}))
+        await model.close()
+
+    talk(mounted(model), course)
+    started, stopped = servable.audit_records(what="server", home=home)
+    assert (started.what, stopped.what) == ("server.start", "server.stop")
+    assert started.details["embedded"] is True
+    assert "port" not in started.details
+    assert started.details["process"] == stopped.details["process"] == os.getpid()
 
 
 def test_fifty_first_callers_wait_for_one_load(iris: Embedded, caplog: pytest.LogCaptureFixture) -> None:

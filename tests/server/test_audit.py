@@ -8,13 +8,17 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zlib import crc32
 
 import httpx
 import pytest
 
+import grpc
+from servable.artifact.bundles import make_keys
 from servable.clock import SystemClock
 from servable.engines.local import LocalServer
+from servable.protocols.oip_messages import HEALTH_PACKAGE, HEALTH_SERVICE, messages
 from servable.registry.home import open_home
 from servable.security.keys import new_key
 from servable.security.limits import Limits, Rate
@@ -22,6 +26,7 @@ from servable.security.scopes import parse_scopes
 from servable.server.denials import EACH
 from servable.settings import ServerSettings
 from servable.testing import FakeClock
+from servable.workflows.signing import sign
 from serving.making import EXAMPLE, publish_iris
 
 ROWS = {"inputs": [EXAMPLE]}
@@ -120,6 +125,65 @@ def test_a_wrong_secret_of_a_known_key_is_told(home: Path, server: LocalServer, 
     server.stop()
     (record,) = records(home, "denied")
     assert (record["details"]["reason"], record["details"]["key"]) == ("wrong secret", "admin")
+
+
+@pytest.mark.parametrize("way", ["Check", "Watch", "ModelReady"])
+def test_who_asks_by_grpc_for_a_model_hidden_from_them_is_recorded(
+    home: Path, server: LocalServer, keys: dict[str, str], way: str
+) -> None:
+    metadata = list(bearer(keys["other"]).items())
+    with grpc.insecure_channel(urlsplit(server.url).netloc) as channel:
+        for model in ("iris", "nowhere"):
+            if way == "ModelReady":
+                ready = messages()["inference.ModelReadyRequest"](name=model).SerializeToString()
+                call = channel.unary_unary("/inference.GRPCInferenceService/ModelReady")
+                # As of a model that is not there.
+                assert call(ready, metadata=metadata, timeout=20) == b""
+                continue
+            asked = messages()["grpc.health.v1.HealthCheckRequest"](service=model).SerializeToString()
+            if way == "Watch":
+                watch = channel.unary_stream(f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Watch")
+                told = watch(asked, metadata=metadata, timeout=20)
+                assert messages()["grpc.health.v1.HealthCheckResponse"].FromString(next(told)).status == 3
+                told.cancel()
+                continue
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(f"/{HEALTH_PACKAGE}.{HEALTH_SERVICE}/Check")(
+                    asked, metadata=metadata, timeout=20
+                )
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    server.stop()
+    (record,) = records(home, "denied")
+    assert (record["who"], record["where"]) == ("key:other", "address:127.0.0.1")
+    assert (record["details"]["model"], record["details"]["need"]) == ("iris", "see")
+    assert record["details"]["route"].endswith(way)
+
+
+def test_a_version_that_is_refused_for_its_signature_is_recorded_once_for_each_start(
+    home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("ERROR", "servable")
+    publish_iris(home)
+    public = make_keys(tmp_path / "release.pem")
+    sign("iris", key=tmp_path / "release.pem", home=home)
+    told = ServerSettings(home=str(home), port=0, signatures="require", trusted_keys=(str(public),))
+    for newest in (2, 3):
+        with LocalServer(told) as server:
+            publish_iris(home)
+            with open_home(home) as place:
+                place.deployments.deploy("iris", newest)
+            # It is tried again and again.
+            until(lambda: caplog.text.count("the model cannot be loaded") >= 2)
+            caplog.clear()
+            assert httpx.post(f"{server.url}/models/iris/predict", json=ROWS).status_code == 200
+            with open_home(home) as place:
+                place.deployments.deploy("iris", 1)
+    found = records(home, "version.refuse")
+    assert [each["details"]["version"] for each in found] == [2, 3]
+    for each in found:
+        assert each["who"] == "service:server"
+        assert "is not signed" in each["details"]["reason"]
+        assert each["details"]["model"] == "iris"
 
 
 def test_a_servers_life_and_what_its_callers_change(

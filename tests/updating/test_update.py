@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 
 import servable
+from servable.artifact.bundles import make_keys
 from servable.artifact.recipe import read_recipe
+from servable.artifact.sample import read_sample
 from servable.clock import SystemClock
-from servable.errors import ConflictError, DataError, ModelNotFound, SettingInvalid
+from servable.errors import ConflictError, DataError, ModelNotFound, SettingInvalid, SignatureRefused
+from servable.frameworks.frame import pack
 from servable.progress import NoProgress
 from servable.registry.home import open_home
 from servable.registry.leases import Leases
 from servable.registry.records import Share, Traffic
 from servable.registry.turns import Turns
+from servable.serving.desired import source_of
+from servable.settings import load_settings
+from servable.tensors import NUMBERS
 from servable.testing import RecordedProgress
 from servable.updating.gate import GateRules
 from servable.updating.options import UpdateOptions
@@ -22,6 +28,7 @@ from servable.updating.plan import STEPS, Triggers
 from servable.updating.update import UpdateOutcome, history, update
 from servable.updating.window import Window
 from servable.workflows.rollouts import change_rollout
+from servable.workflows.signing import sign
 from updating.making import rows, write_traffic
 
 #: What makes a turn quick: nothing is searched.
@@ -74,6 +81,80 @@ def test_a_better_version_takes_over(turned: Path) -> None:
     assert recipe.traffic_until == record["collect"]["until"]
     assert not list((turned / "updates" / "shops").iterdir())
     assert "Compare with the present version" in progress.titles
+
+
+@pytest.fixture
+def required(turned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home in which only signed versions are served, as the present one is; the private key."""
+    private = tmp_path / "release.pem"
+    public = make_keys(private)
+    monkeypatch.setenv("SERVABLE_SIGNATURES", "require")
+    monkeypatch.setenv("SERVABLE_TRUSTED_KEYS", str(public))
+    sign("shops:1", key=private, home=turned)
+    return private
+
+
+def test_the_loop_promotes_what_it_signed_where_signatures_are_required(
+    turned: Path, required: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVABLE_SIGN_KEY", str(required))
+    outcome = update("shops", QUICK, home=turned)
+    assert outcome.said == "shops:2 took over"
+    source = source_of(load_settings({"home": turned}))
+    try:
+        (wanted,) = source.wanted()
+        # What a server does before it loads the version.
+        assert wanted.reference == "shops:2"
+        source.open(wanted)
+        assert source.refusals.take() == []
+        # Compiling it anew gives it another package, which is signed as well.
+        servable.optimize("shops:2", home=turned)
+        (wanted,) = source.wanted()
+        source.open(wanted)
+    finally:
+        source.close()
+
+
+def test_without_a_key_the_turn_says_what_to_do_and_learns_nothing(turned: Path, required: Path) -> None:
+    with pytest.raises(SignatureRefused, match="SERVABLE_SIGN_KEY"):
+        update("shops", QUICK, home=turned)
+    assert versions(turned) == (1,)
+    assert history("shops", home=turned)[0].state == "failed"
+    assert "sign_key" in history("shops", home=turned)[0].record["said"]
+    with pytest.raises(SignatureRefused, match="SERVABLE_SIGN_KEY"):
+        servable.optimize("shops:1", home=turned)
+
+
+def test_a_key_that_nobody_trusts_is_refused_before_anything_is_learned(
+    turned: Path, required: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_keys(tmp_path / "other.pem")
+    monkeypatch.setenv("SERVABLE_SIGN_KEY", str(tmp_path / "other.pem"))
+    with pytest.raises(SignatureRefused, match="not among trusted_keys"):
+        update("shops", QUICK, home=turned)
+    assert versions(turned) == (1,)
+
+
+def test_what_is_only_registered_needs_no_signature(turned: Path, required: Path) -> None:
+    outcome = update("shops", UpdateOptions(tune=False, deploy="never", refit=False), home=turned)
+    assert outcome.turn is not None
+    assert outcome.turn.state == "registered"
+
+
+def test_a_package_keeps_no_row_of_the_traffic(turned: Path) -> None:
+    update("shops", QUICK, home=turned)
+    with open_home(turned) as place:
+        packages = [place.package(place.models.resolve(f"shops:{number}")) for number in (1, 2)]
+    file, traffic = rows(300, seed=1), rows(400, seed=2, turned=True)
+    kept = read_sample(packages[1].folder)
+    assert kept is not None
+    known = [
+        {tuple(row) for row in pack(frame, packages[1].signature)[NUMBERS].tolist()}
+        for frame in (file, traffic)
+    ]
+    found = {tuple(row) for row in kept[NUMBERS].tolist()}
+    assert found <= known[0]
+    assert not found & known[1]
 
 
 def test_the_next_turn_needs_rows_that_the_new_version_never_saw(turned: Path) -> None:

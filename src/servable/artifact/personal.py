@@ -18,8 +18,19 @@ from servable.tensors import Arrays
 
 #: What may become of a personal column where traffic is captured; the first is usual.
 CHOICES = ("drop", "hash", "encrypt")
+#: Before the name of a header that says whom a request is about.
+HEADER = "header:"
 #: Different stand-ins for texts, so that what depends on their variety still works.
 _STAND_INS = 7
+
+
+def subject_header(subject: str) -> str:
+    """The header whose value says whom a request is about, in small letters; empty where an input does.
+
+    Args:
+        subject: the name of an input, or ``header:NAME``; of gRPC the metadata of that name.
+    """
+    return subject[len(HEADER) :].lower() if subject.startswith(HEADER) else ""
 
 
 def with_personal(signature: Signature, personal: Mapping[str, str]) -> Signature:

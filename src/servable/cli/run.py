@@ -117,8 +117,9 @@ CaptureSubject = Annotated[
     str | None,
     typer.Option(
         metavar="INPUT",
-        help="The input that says whom a request is about: what is captured is encrypted with a key of that "
-        "subject, so that servable privacy can export and erase it; none for nobody.",
+        help="The input that says whom a request is about, or header:NAME (gRPC: metadata): what is "
+        "captured is encrypted with a key of that subject, so that servable privacy can export and erase it; "
+        "none for nobody.",
         rich_help_panel=options.SERVING,
         show_default=False,
     ),

@@ -33,10 +33,12 @@ class Auditing:
 
     Args:
         settings: of the server.
+        embedded: whether it is inside another application, whose address is that one's matter.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, embedded: bool = False) -> None:
         self._settings = settings
+        self._embedded = embedded
         self._clock = SystemClock()
         self._open = OpenAuditLog(Path(settings.home), settings.database_url, self._clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-auditing")
@@ -46,19 +48,7 @@ class Auditing:
 
     async def run(self) -> None:
         """Record the start, and look after the log until cancelled."""
-        settings = self._settings
-        await self._aside(
-            lambda: self._record(
-                "server.start",
-                host=settings.host,
-                port=settings.port,
-                workers=settings.workers,
-                insecure=settings.insecure,
-                tls=bool(settings.tls_cert),
-                version=servable.__version__,
-                process=os.getpid(),
-            )
-        )
+        await self._aside(lambda: self._record("server.start", **self._said(), process=os.getpid()))
         while True:
             if self._signs:
                 await self._aside(self._look)
@@ -73,6 +63,17 @@ class Auditing:
             _log.warning("the end of the server was not recorded in time")
         self._thread.submit(self._open.close)
         self._thread.shutdown(wait=False)
+
+    def _said(self) -> dict[str, Any]:
+        """What is said of the server that starts."""
+        settings = self._settings
+        said: dict[str, Any] = {"insecure": settings.insecure, "version": servable.__version__}
+        if self._embedded:
+            return {"embedded": True, **said}
+        tls = bool(settings.tls_cert)
+        return {
+            "host": settings.host, "port": settings.port, "workers": settings.workers, "tls": tls, **said
+        }  # fmt: skip
 
     def _record(self, what: str, **details: Any) -> None:
         log = self._open.log

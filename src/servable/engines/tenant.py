@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 import servable
+from servable.engines.auditing import Auditing
 from servable.engines.beside import Beside
 from servable.errors import ModelNotReady, ServableError
 from servable.logs import fields, logger
@@ -85,6 +86,7 @@ class Tenant:
         self._opening: asyncio.Task[None] | None = None
         self._following: tuple[asyncio.Task[None], ...] = ()
         self._beside: Beside | None = None
+        self._auditing: Auditing | None = None
         self._failure: ServableError | None = None
         self._rest_until = 0.0
 
@@ -160,6 +162,7 @@ class Tenant:
         try:
             authentication = await asyncio.to_thread(Authentication, settings)
             application = Application(host, settings, version, authentication=authentication)
+            application.audit.refusals = source.refusals
             await host.reconcile()
         except BaseException:
             await host.close()
@@ -170,6 +173,7 @@ class Tenant:
 
         # What embeds models starts no processes of its own accord, so somebody else has to watch.
         self._beside = Beside(settings, figures, watch=False)
+        self._auditing = Auditing(settings, embedded=True)
         loop = asyncio.get_running_loop()
         self._following = tuple(
             map(
@@ -177,6 +181,7 @@ class Tenant:
                 (
                     host.run(),
                     self._beside.run(),
+                    self._auditing.run(),
                     authentication.follow(),
                     application.admission.limiter.follow(),
                     application.audit.follow(),
@@ -214,6 +219,8 @@ class Tenant:
                 await task
         if self._beside is not None:
             await self._beside.close()
+        if self._auditing is not None:
+            await self._auditing.close()
         await application.host.close()
         await application.admission.limiter.close()
         await application.audit.close()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from servable.artifact.personal import subject_header
 from servable.artifact.signature import Capture, Field, Signature
 from servable.monitoring.capture_pages import Columns, Page, Taken, output_rules
 from servable.monitoring.labels import label_text
@@ -37,6 +38,7 @@ class _Head(NamedTuple):
     seconds: Sequence[float]
     at: Sequence[float]
     places: Sequence[Sequence[int] | None] = ()
+    about: Sequence[str] = ()
 
 
 class PredictionTable:
@@ -48,7 +50,8 @@ class PredictionTable:
         key: of the hashes.
         pause: called again and again between two steps, each of which may hold the interpreter for tenths of
             a millisecond.
-        subject: the input that says whom a row is about; empty for none. Then there is a column ``ABOUT``.
+        subject: the input, or the header as ``header:NAME``, that says whom a row is about; empty for none.
+            With one there is a column ``ABOUT``.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class PredictionTable:
         self._hash = hasher(key)
         self._pause = pause
         self.subject = subject
+        self._header = subject_header(subject)
         self._rules = output_rules(signature)
         self._labels = [label_text(label) for label in signature.classes]
 
@@ -87,7 +91,8 @@ class PredictionTable:
         import pyarrow as pa
 
         ids = columns.ids
-        head = _Head(ids, columns.counts, pa.repeat(OK, len(ids)), columns.seconds, columns.at)
+        codes = pa.repeat(OK, len(ids))
+        head = _Head(ids, columns.counts, codes, columns.seconds, columns.at, about=columns.about)
         self._pause()
         # To what makes columns, all of it is one request of many rows.
         counts = np.array([columns.rows])
@@ -97,15 +102,15 @@ class PredictionTable:
     def _others(self, taken: Sequence[Taken], share: float) -> Any:
         import pyarrow as pa
 
-        arrays, rows, ids, answers, codes, seconds, at, _, places = zip(*taken, strict=True)
+        arrays, rows, ids, answers, codes, seconds, at, _, places, about = zip(*taken, strict=True)
         counts = np.array(rows, np.int64)
-        head = _Head(ids, rows, pa.array(codes, pa.string()), seconds, at, places)
+        head = _Head(ids, rows, pa.array(codes, pa.string()), seconds, at, places, about)
         return self._table(head, share, self._inputs(arrays, counts), self._outputs(answers, counts))
 
     def _table(self, head: _Head, share: float, inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
         import pyarrow as pa
 
-        ids, rows, codes, seconds, at, places = head
+        ids, rows, codes, seconds, at, places, about = head
         counts = np.array(rows, np.int64)
         place = np.repeat(np.arange(len(counts)), counts)
         row = np.arange(len(place)) - (np.cumsum(counts) - counts)[place]
@@ -119,6 +124,9 @@ class PredictionTable:
             self._pause()
             return values if len(place) == len(counts) else values.take(pa.array(place))
 
+        told = {}
+        if self._header:
+            told[ABOUT] = each(pa.array([text or None for text in about], pa.string()))
         moments = np.round(np.array(at) * 1e6).astype(np.int64)
         return pa.table(
             {
@@ -128,6 +136,7 @@ class PredictionTable:
                 "version": pa.array(np.full(len(place), self._version, np.int32)),
                 "code": each(codes),
                 "seconds": each(pa.array(np.array(seconds, np.float64))),
+                **told,
                 **inputs,
                 **outputs,
                 "sampled": pa.array(np.full(len(place), share)),
@@ -156,7 +165,7 @@ class PredictionTable:
                     [each.get(field.name) for each in arrays], counts, field.captured
                 )
         told = {}
-        if self.subject:
+        if self.subject and not self._header:
             # A version without that input has rows that are about nobody known, and sealed all the same.
             told[ABOUT] = made.get(ABOUT, pa.nulls(int(counts.sum()), pa.string()))
         return told | {

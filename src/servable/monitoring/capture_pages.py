@@ -43,6 +43,7 @@ class Taken(NamedTuple):
         at: when it was over, seconds since 1970.
         size: about how many bytes it holds.
         places: where its rows stand in the caller's request; None: they are all of it.
+        about: whom a header says that it is about; empty where none does.
     """
 
     arrays: Arrays
@@ -54,6 +55,7 @@ class Taken(NamedTuple):
     at: float
     size: int
     places: Sequence[int] | None = None
+    about: str = ""
 
 
 class CaptureScope(NamedTuple):
@@ -181,7 +183,8 @@ class Columns:
 
     def __init__(self, inputs: Arrays, outputs: Arrays, names: int) -> None:
         self.rows = 0
-        #: Id, rows, seconds and moment of each request, in one list, because one is quicker than four.
+        #: Id, rows, seconds, moment and whom it is about of each request, in one list, because one is quicker
+        #: than five.
         self._requests: list[Any] = []
         self._names = names
         self._lanes = (
@@ -204,25 +207,37 @@ class Columns:
     @property
     def ids(self) -> list[str]:
         """The id of each request."""
-        return self._requests[0::4]
+        return self._requests[0::5]
 
     @property
     def counts(self) -> list[int]:
         """The rows of each request."""
-        return self._requests[1::4]
+        return self._requests[1::5]
 
     @property
     def seconds(self) -> list[float]:
         """From the arrival of each to its answer."""
-        return self._requests[2::4]
+        return self._requests[2::5]
 
     @property
     def at(self) -> list[float]:
         """When each was over, seconds since 1970."""
-        return self._requests[3::4]
+        return self._requests[3::5]
+
+    @property
+    def about(self) -> list[str]:
+        """Whom a header says that each is about; empty where none does."""
+        return self._requests[4::5]
 
     def add(
-        self, given: Arrays, answers: Arrays, request_id: str, rows: int, seconds: float, at: float
+        self,
+        given: Arrays,
+        answers: Arrays,
+        request_id: str,
+        rows: int,
+        seconds: float,
+        at: float,
+        about: str = "",
     ) -> int:
         """Append a request; see ``Taken``.
 
@@ -249,7 +264,7 @@ class Columns:
             if not size:
                 self._trim()
         if size:
-            self._requests += (request_id, rows, seconds, at)
+            self._requests += (request_id, rows, seconds, at, about)
             self.rows += rows
         return size
 
@@ -270,8 +285,8 @@ class Columns:
 
     def undo(self) -> None:
         """Remove the request that was added last."""
-        self.rows -= self._requests[-3]
-        del self._requests[-4:]
+        self.rows -= self._requests[-4]
+        del self._requests[-5:]
         self._trim()
 
     def inputs(self) -> dict[str, NDArray[Any]]:
@@ -297,7 +312,14 @@ class NoColumns(Columns):
         super().__init__({}, {}, 0)
 
     def add(
-        self, given: Arrays, answers: Arrays, request_id: str, rows: int, seconds: float, at: float
+        self,
+        given: Arrays,
+        answers: Arrays,
+        request_id: str,
+        rows: int,
+        seconds: float,
+        at: float,
+        about: str = "",
     ) -> int:
         """Take nothing."""
         return 0

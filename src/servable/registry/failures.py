@@ -8,6 +8,8 @@ from servable.errors import ServableError, StorageFailed, StorageFull
 BUSY_SECONDS = 30.0
 #: PostgreSQL's own words for "no room": disk full, and the two resource limits.
 POSTGRES_FULL = frozenset({"53100", "53200", "53400"})
+#: SQLite's: the second when its shared index could not grow, as at the first opening on a full disk.
+_SQLITE_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
 def database_error(error: BaseException, name: str) -> ServableError:
@@ -19,7 +21,7 @@ def database_error(error: BaseException, name: str) -> ServableError:
     """
     number = getattr(error, "sqlite_errorcode", None)
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if number == sqlite3.SQLITE_FULL or getattr(error, "sqlstate", None) in POSTGRES_FULL:
+    if number in _SQLITE_FULL or getattr(error, "sqlstate", None) in POSTGRES_FULL:
         return StorageFull(f"No space left for the database {name}; free some space and try again.")
     primary = None if number is None else number & 0xFF
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

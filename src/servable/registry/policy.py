@@ -39,8 +39,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cache_age_s: seconds for which a kept answer is given.
         pinned: never unloaded to make room for others.
         capture: share of the requests that are recorded with their answers; 0 means none.
-        capture_subject: the input that says whom a request is about; what is captured of it is sealed under a
-            key of that subject. Empty: nobody says.
+        capture_subject: the input that says whom a request is about, or the header as ``header:NAME``; what
+            is captured of it is sealed under a key of that subject. Empty: nobody says.
         network: whether its processes may have connections to others; None: as its author declares.
         sticky: name of the header whose value decides, while several versions answer, which one does, so
             that one customer always meets the same; empty means by chance.
@@ -168,7 +168,7 @@ _WORDS = {
     "cache_age_s": "The age of kept answers",
     "pinned": "Pinning",
     "capture": "The share that is captured",
-    "capture_subject": "The input that says whom a request is about",
+    "capture_subject": "What says whom a request is about",
     "network": "The network",
     "sticky": "The header that keeps callers with one version",
 }

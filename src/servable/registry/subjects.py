@@ -78,7 +78,7 @@ class Subjects:
         return bool(self.column(model))
 
     def column(self, model: str) -> str:
-        """The input that says whom the rows of a deployed model are about; empty where nobody says."""
+        """The input or header that says whom a deployed model's rows are about; empty where nobody says."""
         columns = tables.deployments.c
         with self._state.reading() as connection:
             policy = connection.execute(select(columns.policy).where(columns.model == model)).scalar()

@@ -6,8 +6,11 @@ are known. So a home remembers the newest signed version that it served, and an 
 somebody who can sign allowed exactly that, after the newest one was last taken up.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -21,6 +24,8 @@ from servable.registry.signatures import Served, SignatureStore
 from servable.settings import ServerSettings
 
 _log = logger("signatures")
+#: More refusals are in the log alone.
+_MOST_REFUSALS = 10_000
 
 
 class Vetting(Protocol):
@@ -115,6 +120,78 @@ class SignedOnly:
 
     def _note(self, release: Release, now: float) -> None:
         self._store.note_served(release.model, lambda before: noted(before, release.version, now))
+
+
+class Refusal(NamedTuple):
+    """A version that was not served for its signature.
+
+    Attributes:
+        release: the version.
+        digest: of its package.
+        reason: one sentence.
+    """
+
+    release: Release
+    digest: str
+    reason: str
+
+
+class Refusals:
+    """What a server refused, on its way to the audit log. Safe to share between threads.
+
+    Desired state is read and loading is tried again and again; of each version and package the first refusal
+    counts, for as long as the server lives.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: set[tuple[Release, str]] = set()
+        self._waiting: list[Refusal] = []
+
+    def add(self, refusal: Refusal) -> None:
+        """Take note of one."""
+        key = (refusal.release, refusal.digest)
+        with self._lock:
+            if key not in self._known and len(self._known) < _MOST_REFUSALS:
+                self._known.add(key)
+                self._waiting.append(refusal)
+
+    def take(self) -> list[Refusal]:
+        """Those that were not taken yet."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        return waiting
+
+
+class Noted:
+    """Takes note of what is refused.
+
+    Args:
+        strict: who refuses.
+        refusals: gets what it refused.
+    """
+
+    def __init__(self, strict: Vetting, refusals: Refusals) -> None:
+        self._strict = strict
+        self._refusals = refusals
+
+    def admit(self, release: Release, digest: str, *, own: bool) -> None:
+        """See ``Vetting``."""
+        with self._noting(release, digest):
+            self._strict.admit(release, digest, own=own)
+
+    def check(self, release: Release, manifest: Manifest, digest: str, *, own: bool) -> None:
+        """See ``Vetting``."""
+        with self._noting(release, digest):
+            self._strict.check(release, manifest, digest, own=own)
+
+    @contextmanager
+    def _noting(self, release: Release, digest: str) -> Iterator[None]:
+        try:
+            yield
+        except SignatureRefused as error:
+            self._refusals.add(Refusal(release, digest, error.message))
+            raise
 
 
 class Warned:

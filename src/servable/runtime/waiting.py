@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from servable.errors import ModelFailed
+from servable.protocols.base import NO_HEAD, Head
 from servable.tensors import Arrays, take
 
 #: Where a ``Waiting`` is: not submitted, in the queue, given to the executor (or about to be tried once
@@ -29,6 +30,7 @@ class Waiting:
         state: where it is; set by the batcher.
         form: what it must have in common with its neighbours in a batch; set by the queue, if at all.
         split: its parts, when it is larger than a batch may be; set by the queue.
+        head: the headers of the request, for whoever is told of it; they are read only.
         places: where its rows stand in the request that they are a piece of, from 0; None: it is all of it.
     """
 
@@ -36,6 +38,7 @@ class Waiting:
         "arrays",
         "deadline",
         "form",
+        "head",
         "places",
         "queued_at",
         "rows",
@@ -56,6 +59,7 @@ class Waiting:
         self.form: list[Any] | None = None
         self.split: Split | None = None
         self.places: Sequence[int] | None = None
+        self.head: Head = NO_HEAD
 
     def settle(self, arrays: dict[str, Any] | None, error: BaseException | None) -> None:
         """Take what became of the rows; called once in the event loop, unless it was cancelled.

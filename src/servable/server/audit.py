@@ -17,7 +17,8 @@ from servable.clock import SystemClock, timestamp
 from servable.errors import AuditFailed, Forbidden, LimitReached, ServableError, Unauthenticated
 from servable.logs import fields, logger
 from servable.registry.audit_file import OpenAuditLog
-from servable.security.actors import Actor, actor
+from servable.registry.vetting import Refusal, Refusals
+from servable.security.actors import Actor, actor, service
 from servable.security.audit_chain import Entry
 from servable.security.callers import EVERYBODY, NOBODY, Caller, Hidden
 from servable.server.addresses import Addresses
@@ -57,6 +58,7 @@ class ServerAudit:
 
     Attributes:
         addresses: says what addresses are called; None for no refusals that were read.
+        refusals: versions that are not served for their signatures.
     """
 
     def __init__(
@@ -71,8 +73,11 @@ class ServerAudit:
         self._counted_at = now()
         self._lost = 0
         self._failing = False
+        #: They come once, so they wait until they can be written.
+        self._unserved: list[Refusal] = []
         self._thread: ThreadPoolExecutor | None = None
         self.addresses: Addresses | None = None
+        self.refusals = Refusals()
 
     def denied(self, error: ServableError, request: HttpRequest, address: str) -> None:
         """Take note of a request that was refused for who asked, or for how much."""
@@ -90,6 +95,19 @@ class ServerAudit:
                 need,
                 model,
             )
+        )
+
+    def unseen(self, error: Hidden, path: bytes) -> None:
+        """Take note that somebody asked for a model that is hidden from them, and was told of none.
+
+        Args:
+            error: what is not said to them.
+            path: of the method of gRPC by which they asked.
+        """
+        who = actor()
+        address = who.where.removeprefix("address:")
+        self._denials.add(
+            Denial(self._now(), address, error.code, who.who, "", b"POST", path, error.need, error.model)
         )
 
     def count(self, what: str, model: str, number: int) -> None:
@@ -135,7 +153,8 @@ class ServerAudit:
         counts = self._taken(last=last)
         here = len(denials) + len(limited) + sum(counts.values())
         here += sum(each.number for each in more) + sum(each.number for each in limits)
-        if not here:
+        self._unserved += self.refusals.take()
+        if not here and not self._unserved:
             return
         self._lost += here
         lost = self._lost - here
@@ -145,7 +164,7 @@ class ServerAudit:
                     [*denials, *limited], [*self._more(more), *self._limited(limits)], counts, lost
                 )
             )
-            self._lost, self._failing = 0, False
+            self._lost, self._failing, self._unserved = 0, False, []
         except ServableError as error:
             self._failed(error)
 
@@ -170,6 +189,10 @@ class ServerAudit:
         now = self._at(self._now())
         for (what, model, who, where), number in counts.items():
             entries.append(Entry(now, what, who, where, {"model": model, "count": number}))
+        for refusal in self._unserved:
+            details = {**refusal.release._asdict(), "package": refusal.digest, "reason": refusal.reason}
+            server = service("server")
+            entries.append(Entry(now, "version.refuse", server.who, server.where, details))
         if lost:
             entries.append(Entry(now, "audit.lost", "service:server", "", {"count": lost}))
         self._log.log.add(entries)

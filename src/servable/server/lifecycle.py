@@ -110,6 +110,7 @@ class ServerLife:
             self.host.metrics.failed = lambda: failed(self.host.table)
             self._authentication = Authentication(settings)
             self.application = Application(self.host, settings, version, self._link, self._authentication)
+            self.application.audit.refusals = source.refusals
         except BaseException:
             self._socket.close()
             raise

@@ -58,7 +58,7 @@ async def begin(desk: Desk, reference: str, request: HttpRequest, request_id: st
     )
     # Between finding the model and this nothing can come; it stays until the last line is answered.
     live.enter()
-    course = _Course(live, form, request_id, started + limit, weight)
+    course = _Course(live, form, request_id, started + limit, weight, head)
     try:
         first = await course.begin(bytes(body))
     except BaseException:
@@ -84,10 +84,14 @@ class _Course:
         request_id: of all of them.
         deadline: by the clock of the loop.
         weight: against others when there is a queue.
+        head: the headers of all of them.
     """
 
-    def __init__(self, live: Live, form: Form, request_id: str, deadline: float, weight: float) -> None:
+    def __init__(
+        self, live: Live, form: Form, request_id: str, deadline: float, weight: float, head: Head
+    ) -> None:
         self._live = live
+        self._head = head
         self._codec = cast(LineCodec, live.codec_by(Reads(LINES)))
         self._events = form.name == EVENTS
         self._write = event_of if self._events else line_of
@@ -158,6 +162,7 @@ class _Course:
                 b"",
                 self._request_id,
                 codec=codec,
+                head=self._head,
                 limit_s=left,
                 weight=self._weight,
                 places=[number - 1 for number in lines.numbers],

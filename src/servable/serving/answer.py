@@ -76,6 +76,7 @@ class Prediction(Waiting):
     def begin(self, body: Body, head: Head = NO_HEAD) -> None:
         """Decode and submit; whatever is wrong goes to the audience."""
         live = self._live
+        self.head = head
         try:
             live.batcher.admit(self.deadline)
             self._submit(self._codec.decode(body, self.request_id, head))
@@ -87,6 +88,7 @@ class Prediction(Waiting):
 
         Cancelling it cancels the prediction.
         """
+        self.head = head
         try:
             self._live.batcher.admit(self.deadline)
             request = await asyncio.to_thread(self._codec.decode, body, self.request_id, head)

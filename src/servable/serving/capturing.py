@@ -22,6 +22,7 @@ from typing import Any
 from weakref import WeakSet
 from zlib import crc32
 
+from servable.artifact.personal import subject_header
 from servable.artifact.signature import Signature
 from servable.clock import Clock
 from servable.errors import ServableError, StorageFailed, UnavailableError
@@ -33,6 +34,7 @@ from servable.monitoring.journal import Journal, settle_orphans
 from servable.monitoring.metrics import OK, Meter
 from servable.monitoring.sealed_traffic import sealed_predictions
 from servable.monitoring.segments import TrafficStore, need_pyarrow
+from servable.registry.reserve import Reserve
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live, Tap
 from servable.serving.subjects import ServerSubjects
@@ -70,6 +72,7 @@ class Recorder:
         self._store = TrafficStore(Path(settings.home), settings.blob_url, self._subjects)
         #: Every tap that was made and is in use still.
         self._taps: WeakSet[CaptureTap] = WeakSet()
+        self._reserve = Reserve(Path(settings.home))
         self._interval_s = settings.capture_interval_s
         self._page_rows = min(settings.capture_segment_rows, max(1, settings.capture_rows // 2))
         self._page_bytes = settings.capture_memory // _PART_OF_MEMORY
@@ -223,6 +226,8 @@ class Recorder:
     def _work(self) -> None:
         """Write the pages that come, and settle feedback at intervals, until closed."""
         settled = -math.inf
+        # While there is room: somebody may have to be erased when there is none.
+        self._reserve.keep()
         while True:
             woken = self._wake.wait(self._interval_s)
             self._wake.clear()
@@ -287,13 +292,25 @@ class CaptureTap:
         meter: counts what was captured and dropped.
     """
 
-    __slots__ = ("__weakref__", "_live", "_made", "_recorder", "_scope", "meter", "page")
+    __slots__ = (
+        "__weakref__",
+        "_header",
+        "_live",
+        "_made",
+        "_recorder",
+        "_scope",
+        "_subject",
+        "meter",
+        "page",
+    )
 
     def __init__(self, recorder: Recorder, live: Live) -> None:
         self._recorder = recorder
         self._live = live
         self._scope = scope_of(live.signature)
         self._made: PredictionTable | None = None
+        #: The subject for which the header was made out.
+        self._subject, self._header = "", b""
         self.page: Page | None = None
         self.meter: Meter = live.meter
 
@@ -314,7 +331,7 @@ class CaptureTap:
 
     @property
     def subject(self) -> str:
-        """The input that says whom a request is about; empty where nobody says."""
+        """The input or header that says whom a request is about; empty where nobody says."""
         return self._live.wanted.policy.capture_subject
 
     def table(self, key: Callable[[], bytes]) -> PredictionTable:
@@ -335,21 +352,28 @@ class CaptureTap:
         page = self.page
         if page is None or page.share != share:
             page = self._begin(share)
-        at, size = _wall(), 0
+        at, size, about = _wall(), 0, self._about(asked)
         if answers is not None and code == OK and asked.places is None:
             columns = page.columns or page.learn(asked.arrays, answers, rows)
-            size = columns.add(asked.arrays, answers, request_id, rows, seconds, at)
+            size = columns.add(asked.arrays, answers, request_id, rows, seconds, at, about)
         if size:
             if not self._recorder.take(self, page, rows, size):
                 columns.undo()
                 self._no_room(rows)
             return
-        taken = Taken(asked.arrays, rows, request_id, answers, code, seconds, at, 0, asked.places)
+        taken = Taken(asked.arrays, rows, request_id, answers, code, seconds, at, 0, asked.places, about)
         taken = self._scope.copied(taken)
         page.others.append(taken)
         if not self._recorder.take(self, page, rows, taken.size):
             page.others.pop()
             self._no_room(rows)
+
+    def _about(self, asked: Waiting) -> str:
+        """Whom a header says that a request is about; empty where none does."""
+        subject = self.subject
+        if subject != self._subject:
+            self._subject, self._header = subject, subject_header(subject).encode("ascii", "replace")
+        return _text(asked.head.get(self._header, b"")) if self._header else ""
 
     def _begin(self, share: float) -> Page:
         self._recorder.hand_over(self)
@@ -369,6 +393,14 @@ def _not_kept() -> UnavailableError:
 def _pause() -> None:
     """Let requests that wait for the interpreter have it; without any time they would not wake up for it."""
     time.sleep(_PAUSE_S)
+
+
+def _text(value: bytes) -> str:
+    """The value of a header, which is UTF-8 by custom and may be anything."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _moment(seconds: float) -> datetime:

@@ -13,7 +13,7 @@ from servable.registry.policy import Policy, read_policy
 from servable.registry.pulse import pulse_of
 from servable.registry.reader import Desired, open_reader
 from servable.registry.references import parse_reference
-from servable.registry.vetting import NoVetting, Vetting, vetting_of
+from servable.registry.vetting import Noted, NoVetting, Refusals, Vetting, vetting_of
 from servable.serving.live import NO_WISHES, Wanted
 from servable.serving.shadow import shadow_policy
 from servable.settings import ServerSettings
@@ -52,6 +52,9 @@ class RegistrySource:
         create: whether a home may be made where there is none.
         blob_url: where packages are found that are not in the folder; empty for nowhere.
         vetting: says what may be served; None lets everything be.
+
+    Attributes:
+        refusals: what was not served for its signature, for whoever records it.
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class RegistrySource:
         blob_url: str = "",
         vetting: Vetting | None = None,
     ) -> None:
-        self._vetting = vetting or NoVetting()
+        self.refusals = Refusals()
+        self._vetting = Noted(vetting or NoVetting(), self.refusals)
         #: Of each model what was last wanted and may be served.
         self._admitted: dict[str, tuple[Wanted, ...]] = {}
         self._reader = open_reader(home, create=create, database_url=database_url)

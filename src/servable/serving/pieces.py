@@ -87,7 +87,7 @@ async def begin(
         UnavailableError: too many streams, the queue is full, or the time is over.
         ModelFailed: the model raised before the first piece.
     """
-    course = _Course(live, request_id, times)
+    course = _Course(live, request_id, times, head)
     try:
         request = codec.decode(body, request_id, head)
         course.agree(request)
@@ -105,8 +105,9 @@ class _Course:
 
     writer: Writer
 
-    def __init__(self, live: Live, request_id: str, times: Times) -> None:
+    def __init__(self, live: Live, request_id: str, times: Times, head: Head) -> None:
         self._live = live
+        self._head = head
         self._request_id = request_id
         self._started = _now()
         self._loop_started = asyncio.get_running_loop().time()
@@ -215,6 +216,7 @@ class _Course:
         if request is not None and self._joined is not None and code != GONE:
             whole = self._joined.whole() if code == OK else None
             asked = Streamed(request.arrays, request.rows, self._taken_s)
+            asked.head = self._head
             live.tap.took(asked, self._request_id, whole, code, seconds)
 
 

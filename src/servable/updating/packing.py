@@ -20,7 +20,7 @@ from servable.updating.steps import Stepped, Work
 from servable.workflows.losses import allowance
 from servable.workflows.outcomes import VariantRow
 from servable.workflows.packaging import Contents, Proving, filled
-from servable.workflows.samples import Sample
+from servable.workflows.samples import SAMPLE_ROWS, Sample
 
 if TYPE_CHECKING:
     from servable.training.data import Problem
@@ -71,6 +71,7 @@ def fill(work: Work) -> Manifest:
     allowed = allowance(told.max_loss)
     newest = problem.part(work.cut().held)
     source = _source(work)
+    kept = _of_the_file(work, problem)
     contents = Contents(
         model=work.champion.model,
         adapter=final.adapter,
@@ -86,8 +87,24 @@ def fill(work: Work) -> Manifest:
         told=told,
         tune=work.options.tune,
         trusted=work.package.manifest.trusted,
+        kept=kept,
+        keeps_rows=kept is not None,
     )
     return work.staging.keep_package(lambda folder: filled(folder, contents, progress=work.progress))
+
+
+def _of_the_file(work: Work, problem: "Problem") -> Sample | None:
+    """Rows that the package may keep: the newest of the file that was trained on; None where there are none.
+
+    Captured rows are about people whom erasing must reach, and nothing takes them out of a package.
+    """
+    import numpy as np
+
+    count = int(work.record["collect"]["original"])
+    if not count:
+        return None
+    rows = problem.part(np.arange(max(0, count - SAMPLE_ROWS), count, dtype=np.int64))
+    return Sample(rows.arrays, rows.truth)
 
 
 def timed(work: Work) -> gate.Verdict:

@@ -24,6 +24,7 @@ from servable.updating import collect, gate, learning, window
 from servable.updating.options import UpdateOptions
 from servable.updating.staging import Challenger, Staging
 from servable.workflows.rollouts import Wish, begin
+from servable.workflows.signers import NO_SIGNER, Signer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,7 @@ class Work:
         progress: told of every stage.
         clock: dates the records.
         alone: raises ``ConflictError`` once somebody else may be working on the model.
+        signer: signs what is registered.
     """
 
     home: Home
@@ -76,6 +78,7 @@ class Work:
     progress: Progress
     clock: Clock
     alone: Callable[[], None]
+    signer: Signer = NO_SIGNER
 
     def cut(self) -> window.Cut:
         """Which rows are learned from and which are held out, as ``collect`` decided."""
@@ -203,15 +206,18 @@ def gated(work: Work) -> Stepped:
 
 
 def registered(work: Work) -> Stepped:
-    """Make it the next version; one that this turn registered before a kill is found again."""
+    """Make it the next version, signed; one that this turn registered before a kill is found again."""
     note = f"Turn {work.turn}: {work.reason}"
     before = registered_by(work.home, work.champion.model, work.turn)
     if before is not None:
+        # It may have been registered and not signed yet; a second signature takes the place of the first.
+        work.signer.sign(work.home, before)
         return Stepped({"version": before.version, "package": before.package})
     work.progress.begin("Package and register")
     folder, head = work.staging.package()
     work.alone()
     record = publish(work.home, folder, head, note=note)
+    work.signer.sign(work.home, record)
     work.progress.done(record.reference)
     return Stepped({"version": record.version, "package": record.package})
 

@@ -25,6 +25,7 @@ from servable.updating.options import UpdateOptions, restored, stored
 from servable.updating.plan import Due, Seen, Triggers, due, left, next_turn
 from servable.updating.signs import Signs, drifting, signs
 from servable.workflows.homes import opened
+from servable.workflows.signers import signer_of
 
 
 class UpdateOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ def update(
         ConflictError: the model is being updated already, or was deployed anew meanwhile.
         SettingInvalid: the options or the model do not allow it.
         DataError: the rows cannot be learned from.
+        SignatureRefused: what is deployed must be signed here, and there is no key, or one not trusted.
         ServableError: whatever a step raised; the turn's record keeps it, and what is served is as before.
     """
     asked, watched, now = options or UpdateOptions(), progress or NoProgress(), clock or SystemClock()
@@ -316,6 +318,8 @@ class _Course:
         champion = self._home.models.resolve(f"{self._turn.model}:{record['champion']}")
         package = self._home.package(champion)
         options = restored(record["options"])
+        # Asked before anything is learned, so that a turn does not end with a version that nobody may serve.
+        deploys = options.deploy != "never" and self._home.deployments.get(self._turn.model) is not None
         recipe = collect.check_kind(
             package.signature, read_recipe(package.folder), champion.reference, online=options.online
         )
@@ -332,6 +336,7 @@ class _Course:
             progress=self._progress,
             clock=self._clock,
             alone=self._check,
+            signer=signer_of(None, self._home.path, deploy=deploys),
         )
 
 

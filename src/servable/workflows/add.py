@@ -68,7 +68,7 @@ def add(
         personal: columns that say who somebody is: no value of theirs is kept in the package, and captured
             traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
         deploy: whether the version is deployed at once.
-        sign_key: a file with the private key that the version is signed with; None signs nothing.
+        sign_key: a file with the private key that the version is signed with; None for that of ``sign_key``.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
 

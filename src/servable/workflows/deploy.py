@@ -1,12 +1,14 @@
 """``deploy``, ``rollback``, ``undeploy``: what should be served. Running servers follow by themselves."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from servable.artifact.personal import HEADER, subject_header
 from servable.artifact.signature import Signature
 from servable.errors import ConflictError, SettingInvalid
 from servable.monitoring.segments import need_pyarrow
@@ -20,6 +22,9 @@ from servable.workflows.signers import check_signature
 
 if TYPE_CHECKING:
     from servable.workflows.rollouts import Wish
+
+#: A token of HTTP, in small letters.
+_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
 
 class Change(NamedTuple):
@@ -78,7 +83,8 @@ def deploy(  # noqa: D417 - what is said of a rollout is told where it is kept
         split: version to weight, such as ``{3: 95, 4: 5}``; see ``Change``.
         sticky: the header whose value keeps a caller with one version; empty for ``X-Servable-Key``.
         capture: share of the requests that are recorded in the home with their answers; ``off`` for none.
-        capture_subject: the input that says whom a request is about, whose key seals it; ``none`` for nobody.
+        capture_subject: the input, or ``header:NAME`` (gRPC: metadata), that says whom a request is about,
+            and whose key seals it; ``none`` for nobody.
         reset_policy: forget first whatever was said in earlier deployments.
         canary, shadow, bandit: let it take over by a rollout; see ``workflows.rollouts.Wish``.
         every, min_requests, max_error_rate, patience, mirror: of the rollout; see the same.
@@ -125,17 +131,23 @@ def _deployed(reference: str, change: Change, home: str | Path | None) -> Deploy
 
 
 def _check_subject(signature: Signature, wishes: Mapping[str, object]) -> None:
-    """See to it that the input is there that says whom a request is about.
+    """See to it that the input is there that says whom a request is about, or that a header could be.
 
     Raises:
         SettingInvalid: it is not, or it is no column.
     """
-    name = wishes.get("capture_subject")
+    name = str(wishes.get("capture_subject") or "")
+    if name.startswith(HEADER):
+        if not _HEADER_NAME.fullmatch(subject_header(name)):
+            raise SettingInvalid(
+                f"{name[:60]!r} names no header of HTTP; write one such as header:X-Customer."
+            )
+        return
     columns = [field.name for field in signature.inputs if not field.is_tensor]
     if name and name not in columns:
         known = f"its columns are {', '.join(columns[:20])}" if columns else "it takes no columns"
         raise SettingInvalid(
-            f"The model has no column {str(name)[:60]!r} that could say whom a request is about; {known}."
+            f"The model has no column {name[:60]!r} that could say whom a request is about; {known}."
         )
 
 

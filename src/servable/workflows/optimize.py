@@ -15,7 +15,8 @@ from servable.optimization.forms import FOLDER
 from servable.optimization.measure import machine
 from servable.optimization.session import with_findings
 from servable.progress import NoProgress, Progress
-from servable.registry.home import republish
+from servable.registry.home import Home, republish
+from servable.registry.records import VersionRecord
 from servable.workflows.answered_sample import keep_answers
 from servable.workflows.homes import opened
 from servable.workflows.look import variant_rows
@@ -24,6 +25,7 @@ from servable.workflows.outcomes import OptimizeOutcome
 from servable.workflows.packaging import Proving, compiled, keep_sample, refused
 from servable.workflows.recording import recorded
 from servable.workflows.samples import Sample, file_sample, kept_sample, names_files, table_sample
+from servable.workflows.signers import signer_of
 from servable.workflows.sources import FITTED, file_digest, need_extra
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def optimize(
         ArtifactTampered: a file of the package differs from its digest.
         DataError: the sample does not fit the signature, or a loss needs true answers and there are none.
         SettingInvalid: no largest loss, or of a metric that is not measured for this model.
+        SignatureRefused: it is deployed and must be signed here, and there is no key, or one not trusted.
         StorageFull: no space left; the home is as it was before.
     """
     given = _Given(sample, target, allowance(max_loss))
@@ -82,6 +85,7 @@ def _optimised(
     with opened(home) as place:
         record = place.models.resolve(reference)
         package = place.package(record)
+        signer = signer_of(None, place.path, deploy=_is_deployed(place, record))
         given.allowed.check(package.signature)
         held = _sample(package, given, record.reference)
         proving = Proving(tolerance, given.allowed.lossy(package.signature, held.truth))
@@ -102,6 +106,7 @@ def _optimised(
             )
             progress.begin("Package and register")
             after = republish(place, folder, manifest, record, reason="optimize")
+            signer.sign(place, after)
             progress.done(f"{after.reference}, package {after.package[:12]}")
     table = variant_rows(manifest)
     return OptimizeOutcome(
@@ -113,6 +118,14 @@ def _optimised(
         rows_compared=max((row.rows_compared for row in table), default=0),
         machine=manifest.machine,
     )
+
+
+def _is_deployed(home: Home, record: VersionRecord) -> bool:
+    """Whether a version answers requests, or copies of them, so that servers will load its new package."""
+    deployment = home.deployments.get(record.model)
+    if deployment is None:
+        return False
+    return record.version == deployment.version or record.version in deployment.traffic.versions
 
 
 def _with_findings(made: tuple[Variant, ...], package: Package, folder: Path) -> tuple[Variant, ...]:

@@ -79,7 +79,8 @@ class Contents:
         proving: what compiled forms must reach.
         told: what training was told, or None.
         tune: whether session options are searched.
-        keeps_rows: whether rows of the sample go into the package, for proofs made later.
+        kept: rows that go into the package, for proofs made later, in place of the sample's; None for these.
+        keeps_rows: whether any rows go into the package.
     """
 
     model: str
@@ -96,6 +97,7 @@ class Contents:
     proving: Proving = EQUAL
     told: Recipe | None = None
     tune: bool = True
+    kept: Sample | None = None
     keeps_rows: bool = True
 
 
@@ -148,7 +150,7 @@ def filled(folder: Path, contents: Contents, *, progress: Progress) -> Manifest:
     variant = lookup.adapter(contents.adapter).write(contents.trained, folder)
     write_signature(folder, contents.trained.signature)
     if contents.keeps_rows:
-        kept = anonymous(contents.sample, contents.trained.signature)
+        kept = anonymous(contents.kept or contents.sample, contents.trained.signature)
         keep_sample(folder, kept)
         keep_answers(folder, contents.trained, variant.format, kept.rows)
     if contents.evaluation is not None:

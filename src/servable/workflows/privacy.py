@@ -3,23 +3,29 @@
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from servable.artifact.files import storage_errors
+from servable.artifact.personal import subject_header
 from servable.clock import Clock, SystemClock, timestamp
-from servable.errors import SettingInvalid
+from servable.errors import SettingInvalid, StorageFull
+from servable.logs import logger
 from servable.monitoring.joined import united
 from servable.monitoring.journal import journals, settle_orphans
 from servable.monitoring.people import People, Removed, remove, spelled, tables_about
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.registry.home import Home
 from servable.registry.policy import read_policy
+from servable.registry.reserve import Reserve
+from servable.settings import load_settings
 from servable.workflows.compacting import stand_alone
 from servable.workflows.homes import opened
 
+_log = logger("privacy")
 #: Seconds for which erasing waits for servers to write what they hold, and between two looks.
 PATIENCE_S, _LOOK_S = 15.0, 0.1
 #: Seconds in which servers write captured rows that are in memory, after they learned that they must.
@@ -85,7 +91,7 @@ def export_subject(
     """Everything that is held about a person in captured traffic and feedback.
 
     Args:
-        subjects: as the input holds them that ``deploy`` names as ``capture_subject``.
+        subjects: as the input or header holds them that ``deploy`` names as ``capture_subject``.
         where: values by the name of an input, for what was captured without a subject.
         output: a file, ``.jsonl`` or ``.parquet``, to which it is written; replaced when it is there.
         home: the folder of the registry; looked up when None.
@@ -150,11 +156,32 @@ def erase_subject(
     Raises:
         SettingInvalid: nobody is named.
         DependencyMissing: pyarrow is not installed.
-        StorageFull: no space left for what must be written anew; do it again.
+        StorageFull: no space left for what must be written anew, not even with what is kept for it; do it
+            again.
         StorageFailed: the storage or the registry fails; do it again.
     """
     need_pyarrow()
     now = (clock or SystemClock()).now()
+    reserve = Reserve(Path(load_settings({"home": home}).home))
+    try:
+        outcome = _erased(subjects, where, patience_s, home, now)
+    except StorageFull:
+        if not reserve.release():
+            raise
+        outcome = _erased(subjects, where, patience_s, home, now)
+    if not reserve.keep():
+        _log.warning("no room is kept for the next erasure, because the disk is full")
+    return outcome
+
+
+def _erased(
+    subjects: Sequence[str],
+    where: Mapping[str, str] | None,
+    patience_s: float,
+    home: str | Path | None,
+    now: datetime,
+) -> EraseOutcome:
+    """See ``erase_subject``."""
     with opened(home) as place:
         store = TrafficStore(place.path, keys=place.subjects)
         _named(subjects, where or {})
@@ -239,7 +266,9 @@ def _people(
     _named(subjects, where)
     if where:
         return People(frozenset(), {name: spelled(store, value) for name, value in where.items()})
-    column = place.subjects.column(model)
+    subject = place.subjects.column(model)
+    # Of a header no value is kept, so rows from before it was declared are about nobody known.
+    column = "" if subject_header(subject) else subject
     # What was captured before the subject was declared is in clear.
     forms = frozenset[str]().union(*(spelled(store, subject) for subject in subjects))
     ids = frozenset(map(store.secret().subject_id, subjects))

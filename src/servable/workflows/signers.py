@@ -67,10 +67,10 @@ NO_SIGNER = NoSigner()
 
 
 def signer_of(path: str | Path | None, home: str | Path | None, *, deploy: bool) -> Signer:
-    """Who signs with the key of a file; nobody when there is none.
+    """Who signs with the key of a file, else with that of the setting ``sign_key``; nobody without one.
 
     Args:
-        path: a private key in PEM.
+        path: a private key in PEM; None for the one of the settings.
         home: the folder of the registry; looked up when None.
         deploy: whether the version will be deployed, which may ask for a signature that counts.
 
@@ -82,9 +82,13 @@ def signer_of(path: str | Path | None, home: str | Path | None, *, deploy: bool)
     """
     settings = load_settings({"home": home})
     required = deploy and settings.signatures == "require"
-    if path is None:
+    path = path or settings.sign_key
+    if not path:
         if required:
-            raise SignatureRefused("Only signed versions are deployed here; name a key with --sign-key.")
+            raise SignatureRefused(
+                "Only signed versions are deployed here, and there is no key to sign with; name its file in "
+                "the setting sign_key (SERVABLE_SIGN_KEY), or with --sign-key where a command has it."
+            )
         return NO_SIGNER
     key = read_private_key(Path(path))
     if required and hint_of(key) not in {each.hint for each in read_trusted_keys(settings.trusted_keys)}:

@@ -97,7 +97,7 @@ def train(
         privacy_delta: the chance that it does not hold; None for one in ten times the rows.
         bounds: file with the public ranges and values of the columns, which such a training needs.
         deploy: whether the version is deployed at once.
-        sign_key: a file with the private key that the version is signed with; None signs nothing.
+        sign_key: a file with the private key that the version is signed with; None for that of ``sign_key``.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
 

@@ -9,8 +9,8 @@ from servable.errors import InputError, RequestMalformed, ServableError
 from servable.monitoring.totals import ModelFigures
 from servable.protocols import oip_metadata
 from servable.protocols.messages import Messages
-from servable.protocols.oip_messages import PACKAGE, messages
-from servable.security.callers import Caller
+from servable.protocols.oip_messages import PACKAGE, SERVICE, messages
+from servable.security.callers import Caller, Hidden
 from servable.security.scopes import Need
 from servable.server.desk import Desk
 from servable.server.formats.base import reference_of
@@ -90,6 +90,9 @@ class _Control:
         # By custom a model that does not exist is not ready, and no error.
         try:
             found = self._desk.find(caller, _reference(request))
+        except Hidden as error:
+            self._desk.audit.unseen(error, f"/{PACKAGE}.{SERVICE}/ModelReady".encode())
+            return {"ready": False}
         except ServableError:
             return {"ready": False}
         return {"ready": isinstance(found, Live) or not found.failure}

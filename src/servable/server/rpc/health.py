@@ -5,7 +5,7 @@ from typing import Any
 
 from servable.errors import AccessError, ModelNotReady, RequestMalformed, ServableError
 from servable.protocols.oip_messages import HEALTH_PACKAGE, PACKAGE, SERVICE, messages
-from servable.security.callers import Caller
+from servable.security.callers import Caller, Hidden
 from servable.server.desk import Desk
 from servable.server.http import HttpRequest
 from servable.server.http2_stream import Carrier
@@ -74,7 +74,8 @@ class Watch(StreamCall):
         # Whatever is wrong with the message is the caller's to know.
         try:
             service = asked(bytes(self.unpacked(message)) if packed else message)
-            status_of(self._desk, self.request.caller, service)
+            if status_of(self._desk, self.request.caller, service) == SERVICE_UNKNOWN:
+                self._note(service)
         except ServableError as error:
             self.refuse(error)
             return
@@ -101,6 +102,15 @@ class Watch(StreamCall):
         """The server goes down: say so, and end."""
         self._tell()
         self.finish()
+
+    def _note(self, service: str) -> None:
+        """Take note of a model that the caller must not know of; they are told of an unknown service."""
+        try:
+            self._desk.find(self.request.caller, service)
+        except Hidden as error:
+            self._desk.audit.denied(error, *self.asked())
+        except ServableError:
+            return
 
     def _tell(self) -> None:
         if self._service is None:
