@@ -62,7 +62,7 @@ def enforce(load: Load, folder: str) -> tuple[Protection, ...]:
         _memory(gpu=gpu),
         _tried("privileges", _drop_powers),
         _none(("files",), alone)[0] if alone else _files(load, folder, gpu=gpu),
-        *(_none(_FILTERED, alone) if alone else _filter(network=wanted.network)),
+        *(_none(_FILTERED, alone) if alone else _filter(network=wanted.network, programs=wanted.programs)),
     )
     if wanted.mode is Mode.REQUIRE and (why := lacking(found)):
         raise SurroundingsError(
@@ -165,21 +165,26 @@ def _files(load: Load, folder: str, *, gpu: bool) -> Protection:
     allowed = reading.rules(
         load.folder, folder, hidden=wanted.hidden, files=wanted.files, network=wanted.network, gpu=gpu
     )
+    if wanted.programs:
+        allowed = reading.runnable(allowed)
     try:
         version = landlock.restrict(allowed, network=wanted.network)
     except OSError as error:
         return Protection("files", Hold.MISSING, _reason(error))
-    if version < landlock.COMPLETE_SINCE:
-        why = "the Landlock of this kernel is too old to keep files from being emptied"
-        return Protection("files", Hold.MISSING, why)
-    return Protection("files")
+    why = landlock.gap(version)
+    return Protection("files", Hold.MISSING, why) if why else Protection("files")
 
 
-def _filter(*, network: bool) -> tuple[Protection, ...]:
+def _filter(*, network: bool, programs: bool) -> tuple[Protection, ...]:
     """The filter of system calls: connections, programs, doors into the kernel."""
     try:
-        seccomp.install(network=network)
+        seccomp.install(network=network, programs=programs)
     except OSError as error:
         return _none(_FILTERED, _reason(error))
-    lifted = {"network": Protection("network", Hold.LIFTED, _DECLARED)} if network else {}
-    return tuple(lifted.get(name, Protection(name)) for name in _FILTERED)
+    lifted = {"network"} if network else set()
+    if programs:
+        # Landlock keeps signals among what the model started from the version on that knows them.
+        lifted |= {"programs"} if landlock.keeps_signals(landlock.version()) else {"programs", "signals"}
+    return tuple(
+        Protection(name, Hold.LIFTED, _DECLARED) if name in lifted else Protection(name) for name in _FILTERED
+    )
