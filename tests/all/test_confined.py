@@ -118,10 +118,8 @@ def _table() -> tuple[Any, Any]:
 
 def lightgbm_file(folder: Path, home: Path) -> Any:
     lightgbm = pytest.importorskip("lightgbm", reason="needs the extra train; make test-all has it")
-    rows = np.random.default_rng(0).normal(size=(200, 4))
-    trained = lightgbm.train(
-        {"verbose": -1, "objective": "binary"}, lightgbm.Dataset(rows, rows[:, 0] > 0), 5
-    )
+    rows, truth = _table()
+    trained = lightgbm.train({"verbose": -1, "objective": "binary"}, lightgbm.Dataset(rows, truth), 5)
     trained.save_model(folder / "model.txt")
     return servable.add(folder / "model.txt", name="net", sample=rows, home=home)
 

@@ -97,7 +97,7 @@ def report(
     screen.show(found, _shown)
     if page is not None:
         screen.note(f"Report   {page}")
-    if most_auc is not None and any(attack.auc_low > most_auc for attack in found.attacks):
+    if most_auc is not None and any(attack.auc_sure > most_auc for attack in found.attacks):
         raise typer.Exit(exits.VERDICT)
 
 

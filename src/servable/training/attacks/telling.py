@@ -10,6 +10,9 @@ Floats = NDArray[np.float64]
 
 #: Share of the others that may be accused wrongly.
 ALARMS = 0.01
+#: Share of the reports at most in which an attack is called better than chance, and is not: what lies below a
+#: 95 % interval.
+CHANCE = 0.025
 _RESAMPLES = 300
 _CURVE = 120
 
@@ -29,7 +32,8 @@ def attack(
         seed: of the resampling.
     """
     value, error = auc(members, others)
-    half = float(norm.ppf(0.975)) * error
+    half = float(norm.ppf(1 - CHANCE)) * error
+    surely = value - float(norm.ppf(1 - CHANCE / tried)) * error
     low, high = _bootstrap(members, others, seed)
     x, y = roc(members, others)
     return Attack(
@@ -39,7 +43,8 @@ def attack(
         auc=value,
         auc_low=max(0.0, value - half),
         auc_high=min(1.0, value + half),
-        sure=value - float(norm.ppf(1 - 0.05 / (2 * tried))) * error > 0.5,
+        auc_sure=max(0.0, surely),
+        sure=surely > 0.5,
         tpr=found_at(members, others),
         tpr_low=low,
         tpr_high=high,
