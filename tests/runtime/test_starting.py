@@ -189,6 +189,8 @@ def test_declared_programs_run_as_confined_as_the_model(tmp_path: Path) -> None:
             said = stated(executor.protections)
             assert "programs allowed, as its deployment or its author declares it" in said.summary
             assert not said.lacking
+            bound = "import resource; said = resource.getrlimit(resource.RLIMIT_NPROC)[0]"
+            assert 1024 < int(await tried(executor, bound)) < 100_000
             came = await tried(executor, "import os; os.kill(os.getppid(), 0); said = 'it lives'")
             assert came.startswith("PermissionError") is keeps_signals(version())
             assert ("signals" in said.summary) is not keeps_signals(version())

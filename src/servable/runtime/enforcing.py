@@ -4,6 +4,7 @@ Everything here happens in the process's only thread: what the kernel is told ho
 that it starts, so it comes before NumPy and others start theirs. ``confine`` has the limits that hold always.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -21,6 +22,8 @@ from servable.runtime.surroundings import is_passed
 
 #: Descriptors that a model may hold.
 _DESCRIPTORS = 4096
+#: Processes and threads that a model may start together where programs are declared.
+_STARTED = 1024
 #: Standard streams, the socket and the two areas.
 _INHERITED = 6
 _UMASK = 0o077
@@ -58,7 +61,7 @@ def enforce(load: Load, folder: str) -> tuple[Protection, ...]:
     found = (
         _environment(wanted.environment),
         inherited,
-        _tried("limits", lambda: _limit(load.memory_bytes)),
+        _tried("limits", lambda: _limit(load.memory_bytes, programs=wanted.programs)),
         _memory(gpu=gpu),
         _tried("privileges", _drop_powers),
         _none(("files",), alone)[0] if alone else _files(load, folder, gpu=gpu),
@@ -121,7 +124,7 @@ def _descriptors() -> Protection:
     return Protection("descriptors")
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit(memory_bytes: int, *, programs: bool) -> None:
     """Bound what it can take besides memory."""
     os.umask(_UMASK)
     bounds = {resource.RLIMIT_NOFILE: _DESCRIPTORS}
@@ -129,10 +132,25 @@ def _limit(memory_bytes: int) -> None:
     if not stat.S_ISREG(os.fstat(2).st_mode):
         # Areas of shared memory count as files, and they are as large as what they carry.
         bounds[resource.RLIMIT_FSIZE] = memory_bytes
+    if programs:
+        # The kernel counts all of this user's, those of other servers, too; and none of root's.
+        bounds[resource.RLIMIT_NPROC] = _tasks() + _STARTED
     for kind, most in bounds.items():
         _, hard = resource.getrlimit(kind)
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (bound, bound))
+
+
+def _tasks() -> int:
+    """How many processes and threads this user has."""
+    count = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            # Processes come and go while they are counted.
+            with contextlib.suppress(OSError):
+                if entry.stat().st_uid == os.geteuid():
+                    count += len(os.listdir(entry / "task"))  # noqa: PTH208 - no path is made of it
+    return count
 
 
 def _memory(*, gpu: bool) -> Protection:
