@@ -99,13 +99,13 @@ def attacked(signature: Signature, members: Side, others: Side, ask: Ask, *, see
     found = []
     for plan in plans:
         scores = plan.scores()
-        found.append(telling.attack(plan.name, plan.title, plan.needs, *scores, tried=len(plans), seed=seed))
+        found.append(telling.attack(plan.name, plan.title, plan.needs, *scores, tried=len(plans)))
     blind = None
     if is_table(signature):
         encoding = Encoding(signature, others.arrays)
         seen = [np.column_stack([encoding.of(side.arrays), side.truth]) for side in (members, others)]
         scores = _learned(seen[0], seen[1], seed)
-        blind = telling.attack("blind", "rows alone", "rows, and no model", *scores, seed=seed)
+        blind = telling.attack("blind", "rows alone", "rows, and no model", *scores)
     return Found(tuple(sorted(found, key=lambda one: -one.auc)), blind)
 
 
