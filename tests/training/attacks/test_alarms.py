@@ -44,13 +44,17 @@ def test_six_attacks_together_are_hardly_ever_sure_by_chance() -> None:
     chance = np.random.default_rng(0)
     sure = sum(
         any(
-            telling.attack("x", "x", "x", chance.normal(size=100), chance.normal(size=100), tried=6).sure
+            telling.attack(
+                "x", "x", "x", telling.Scores(chance.normal(size=100), chance.normal(size=100)), tried=6
+            ).sure
             for _ in range(6)
         )
         for _ in range(100)
     )
     assert sure <= int(binom.ppf(1 - 1e-4, 100, telling.CHANCE))
     # What is there is found all the same.
-    found = telling.attack("x", "x", "x", chance.normal(0.6, size=100), chance.normal(size=100), tried=6)
+    found = telling.attack(
+        "x", "x", "x", telling.Scores(chance.normal(0.6, size=100), chance.normal(size=100)), tried=6
+    )
     assert found.sure
     assert 0.5 < found.auc_sure < found.auc_low < found.auc

@@ -161,7 +161,9 @@ def test_intervals_of_what_is_found_hold_the_truth_as_often_as_they_say() -> Non
 def test_an_attack_that_guesses_is_hardly_ever_called_sure() -> None:
     random = np.random.default_rng(0)
     sure = [
-        telling.attack("x", "x", "x", random.normal(size=200), random.normal(size=200), tried=5).sure
+        telling.attack(
+            "x", "x", "x", telling.Scores(random.normal(size=200), random.normal(size=200)), tried=5
+        ).sure
         for _ in range(100)
     ]
     assert sum(sure) <= 5

@@ -1,5 +1,7 @@
 """How well scores tell members from others: AUC, the share found at 1 % false alarms, intervals. Pure."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm, rankdata
@@ -7,6 +9,8 @@ from scipy.stats import beta, norm, rankdata
 from servable.training.attacks.records import Attack
 
 Floats = NDArray[np.float64]
+#: For each row, 0 or 1.
+Halves = NDArray[np.int64]
 
 #: Share of the others that may be accused wrongly.
 ALARMS = 0.01
@@ -16,18 +20,32 @@ CHANCE = 0.025
 _CURVE = 120
 
 
-def attack(name: str, title: str, needs: str, members: Floats, others: Floats, *, tried: int = 1) -> Attack:
+class Scores(NamedTuple):
+    """What an attack thinks of rows.
+
+    Attributes:
+        members: its scores of members ``[rows]``, higher where it thinks that they are.
+        others: its scores of the others ``[rows]``.
+        halves: of members and of others, where each half was judged by what was learned from the other half.
+    """
+
+    members: Floats
+    others: Floats
+    halves: tuple[Halves, Halves] | None = None
+
+
+def attack(name: str, title: str, needs: str, scores: Scores, *, tried: int = 1) -> Attack:
     """The record of an attack.
 
     Args:
         name: of the attack.
         title: for people.
         needs: what the attacker has to have.
-        members: its scores of members ``[rows]``, higher where it thinks so.
-        others: its scores of the others ``[rows]``.
+        scores: of members and others.
         tried: how many attacks are made in all; so much surer must each be.
     """
-    value, error = auc(members, others)
+    members, others, _ = scores
+    value, error = _judged(scores)
     half = float(norm.ppf(1 - CHANCE)) * error
     surely = value - float(norm.ppf(1 - CHANCE / tried)) * error
     low, high = found_between(members, others, tried)
@@ -47,6 +65,21 @@ def attack(name: str, title: str, needs: str, members: Floats, others: Floats, *
         roc_x=tuple(x),
         roc_y=tuple(y),
     )
+
+
+def _judged(scores: Scores) -> tuple[float, float]:
+    """The AUC of scores, and a standard error that is not too small.
+
+    Where one half of the rows is judged by what was learned from the other, both models saw the same chance
+    differences of the two files, so they are right together and wrong together. Both halves then say hardly
+    more than one, and the mean of their errors holds whatever their correlation is.
+    """
+    if scores.halves is None:
+        return auc(scores.members, scores.others)
+    of_members, of_others = scores.halves
+    parts = [auc(scores.members[of_members == half], scores.others[of_others == half]) for half in (0, 1)]
+    value, error = np.mean(parts, axis=0)
+    return float(value), float(error)
 
 
 def auc(members: Floats, others: Floats) -> tuple[float, float]:
