@@ -71,6 +71,15 @@ def open_findings(findings: Iterable[Finding], known: Iterable[Ignored], today: 
     return [finding for finding in findings if quiet.isdisjoint(finding.names)]
 
 
+def sentence(finding: Finding) -> str:
+    """What is said of a finding: which package, under which names, and what to do."""
+    if finding.mended:
+        what = f"take {' or '.join(finding.mended)}, where it is mended, by make lock"
+    else:
+        what = "no version is mended yet"
+    return f"{finding.package} is vulnerable, known as {', '.join(finding.names)}: {what}."
+
+
 def findings_of(told: Mapping[str, Any]) -> list[Finding]:
     """What pip-audit told as JSON."""
     return [
@@ -133,8 +142,7 @@ def audit(today: date) -> int:
         return 2
     left = open_findings(found, known, today)
     for finding in left:
-        mended = f"mended in {', '.join(finding.mended)}" if finding.mended else "not mended yet"
-        print(f"{finding.package}: {', '.join(finding.names)}; {mended}")
+        print(sentence(finding))
     for entry in known:
         if today > entry.until:
             print(f"{entry.name} was ignored until {entry.until}: look again whether {entry.reason}")

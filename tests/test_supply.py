@@ -123,6 +123,78 @@ def test_findings_are_ignored_for_a_time_and_for_a_reason(supply: dict[str, Modu
             audit.ignored({"finding": [entry]})
 
 
+#: What stands for pip-audit: it answers for the lock and for PyTorch with what is written beside it, and ends
+#: as pip-audit does.
+_PIP_AUDIT = """
+import json, pathlib, sys
+here = pathlib.Path(__file__).parent
+asked = pathlib.Path(sys.argv[sys.argv.index("--requirement") + 1]).name
+told = json.loads((here / "answers.json").read_text())[asked]
+print(json.dumps(told) if told else "")
+print("Found something" if told else "cannot reach pypi.org", file=sys.stderr)
+sys.exit(1)
+"""
+#: As pip-audit 2.10 writes what PyPI's service answered.
+_VULNERABLE = {
+    "dependencies": [
+        {"name": "jinja2", "version": "2.4.1", "vulns": [
+            {"id": "PYSEC-2014-8", "fix_versions": ["2.7.3"], "aliases": ["CVE-2014-1402"],
+             "description": "The default configuration for bccache.FileSystemBytecodeCache ..."},
+            {"id": "GHSA-462w-v97r-4m45", "fix_versions": [], "aliases": [], "description": "..."},
+        ]},
+        {"name": "flask", "version": "3.1.2", "vulns": []},
+    ],
+    "fixes": [],
+}  # fmt: skip
+_CLEAN = {"dependencies": [{"name": "torch", "version": "2.13.0", "vulns": []}], "fixes": []}
+_UNKNOWN = {
+    "dependencies": [
+        {
+            "name": "torch",
+            "skip_reason": "Dependency not found on PyPI and could not be audited: torch (2.13)",
+        }
+    ],
+    "fixes": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("locked", "beside", "status", "sentences"),
+    [
+        (
+            _VULNERABLE,
+            _CLEAN,
+            1,
+            (
+                "jinja2 2.4.1 is vulnerable, known as PYSEC-2014-8, CVE-2014-1402: take 2.7.3, where it is "
+                "mended, by make lock.",
+                "jinja2 2.4.1 is vulnerable, known as GHSA-462w-v97r-4m45: no version is mended yet.",
+                "2 findings, 0 ignored",
+            ),
+        ),
+        # What is known weighs more than what is not.
+        (_VULNERABLE, _UNKNOWN, 1, ("2 findings", "1 packages were not checked", "torch")),
+        (_CLEAN, _CLEAN, 0, ("0 findings, 0 ignored",)),
+        (_CLEAN, _UNKNOWN, 2, ("1 packages were not checked",)),
+        (_UNKNOWN, _UNKNOWN, 2, ("Nothing was checked, because the vulnerability service knows none",)),
+        (None, _CLEAN, 2, ("Nothing was checked", "did not answer: cannot reach pypi.org")),
+    ],
+)
+def test_what_the_audit_says_and_how_it_ends(
+    locked: object, beside: object, status: int, sentences: tuple[str, ...],
+    supply: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    audit = supply["audit"]
+    (tmp_path / "pip_audit.py").write_text(_PIP_AUDIT)
+    (tmp_path / "answers.json").write_text(json.dumps({audit.LOCK.name: locked, audit.TORCH.name: beside}))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert audit.audit(date(2026, 12, 1)) == status
+    said = capsys.readouterr().out
+    for sentence in sentences:
+        assert sentence in said
+
+
 def test_the_file_of_ignored_findings_is_readable(supply: dict[str, ModuleType]) -> None:
     with supply["audit"].IGNORED.open("rb") as file:
         supply["audit"].ignored(tomllib.load(file))

@@ -1,6 +1,7 @@
 """Libraries that reserve much more than they use, in model processes with the limits that a server has."""
 
 import asyncio
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from servable.artifact.package import Package, open_package
 from servable.errors import ArtifactUnreadable, ModelFailed
 from servable.frameworks.base import Hints
 from servable.registry.policy import Policy
+from servable.runtime.confine import look_at
 from servable.runtime.executor import run_batch
+from servable.runtime.landlock import version
 from servable.runtime.model import LoadedModel, LoadLimits, load_model
 from servable.runtime.rehearsal import example_arrays
+from servable.runtime.spawning import MOST_THREADS
 from servable.tensors import row_count
 
 pytestmark = [
@@ -79,6 +83,74 @@ def generator(folder: Path, home: Path) -> Any:
     return servable.add(folders.generator(folder / "writer"), name="net", home=home)
 
 
+def recurrent_network(folder: Path, home: Path) -> Any:
+    from all import test_recurrent
+    from servable.frameworks.recurrent_weights import write_recurrent
+
+    write_recurrent(test_recurrent.network(), folder / "recurrent")
+    return servable.add(folder / "recurrent", name="net", home=home)
+
+
+def xgboost_file(folder: Path, home: Path) -> Any:
+    return _boosters("xgboost_model", folder, home)
+
+
+def catboost_file(folder: Path, home: Path) -> Any:
+    return _boosters("catboost_model", folder, home)
+
+
+def _boosters(make: str, folder: Path, home: Path) -> Any:
+    from all import test_boosters_served
+    from optimization.boosters import table
+
+    given = table()
+    path, _ = getattr(test_boosters_served, make)(given, folder)
+    return servable.add(path, name="net", sample=given.frame, home=home)
+
+
+def _table() -> tuple[Any, Any]:
+    """Rows of four columns, and whether the first one is positive."""
+    import pandas as pd
+
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 4)), columns=list("abcd"))
+    return rows, (rows["a"] > 0).astype(int)
+
+
+def lightgbm_file(folder: Path, home: Path) -> Any:
+    lightgbm = pytest.importorskip("lightgbm", reason="needs the extra train; make test-all has it")
+    rows, truth = _table()
+    trained = lightgbm.train({"verbose": -1, "objective": "binary"}, lightgbm.Dataset(rows, truth), 5)
+    trained.save_model(folder / "model.txt")
+    return servable.add(folder / "model.txt", name="net", sample=rows, home=home)
+
+
+def sklearn_file(folder: Path, home: Path) -> Any:
+    import joblib
+    from sklearn.ensemble import RandomForestClassifier
+
+    rows, truth = _table()
+    # It would like workers of its own.
+    model = RandomForestClassifier(20, n_jobs=2, random_state=0).fit(rows, truth)
+    joblib.dump(model, folder / "model.joblib")
+    return servable.add(folder / "model.joblib", name="net", sample=rows, trust=True, home=home)
+
+
+def river_file(folder: Path, home: Path) -> Any:
+    pytest.importorskip("river", reason="needs the extra river; make test-all has it")
+    from frameworks import river_models
+
+    make, answer = river_models.MODELS["logistic"]
+    taught = river_models.taught(make(), answer)
+    (folder / "model.pkl").write_bytes(pickle.dumps(taught.model))
+    return servable.add(folder / "model.pkl", name="net", sample=taught.frame, home=home)
+
+
+MAKERS = (
+    torch_program, keras_file, saved_model, classifier_of_texts, generator, recurrent_network, xgboost_file,
+    catboost_file, lightgbm_file, sklearn_file, river_file,
+)  # fmt: skip
+
+
 async def loaded(package: Package) -> LoadedModel:
     """The trained form in a process, with the limits of a server that nobody told anything."""
     return await load_model(package, Policy(executor="process"), variant="trained", limits=LoadLimits())
@@ -91,8 +163,10 @@ def bound_of(pid: int) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("make", [torch_program, keras_file, saved_model, classifier_of_texts, generator])
-def test_every_library_works_within_the_default_limits(make: Any, tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("make", MAKERS)
+def test_every_library_works_confined_within_the_default_limits(
+    make: Any, tmp_path: Path, home: Path
+) -> None:
     package = open_package(Path(make(tmp_path, home).package))
     one = example_arrays(package.signature)
 
@@ -100,11 +174,19 @@ def test_every_library_works_within_the_default_limits(make: Any, tmp_path: Path
         model = await loaded(package)
         try:
             assert model.placement == "process"
+            # Landlock is not in every kernel; the filter of system calls is.
+            kept = model.confinement.told()
+            assert [kept[name] for name in ("network", "programs", "calls", "signals")] == ["in force"] * 4
+            assert kept["files"] == "in force" or not version()
             (pid,) = model.executor.pids  # type: ignore[attr-defined]
             assert bound_of(pid).isdigit()
             for rows in (1, 256):
                 given = {name: np.repeat(array, rows, axis=0) for name, array in one.items()}
                 assert row_count(await run_batch(model.executor, given)) == rows
+            assert model.executor.pids == (pid,)  # type: ignore[attr-defined]
+            seen = look_at(pid)
+            assert seen is not None
+            assert seen.threads < MOST_THREADS / 4
         finally:
             await model.executor.close()
 

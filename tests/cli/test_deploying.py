@@ -30,6 +30,7 @@ def test_every_option_reaches_the_deployment(invoke, image):
             60.5,
             "--pin",
             "--network",
+            "--programs",
             "--json",
         ),
     )
@@ -47,13 +48,21 @@ def test_every_option_reaches_the_deployment(invoke, image):
         "cache_age_s": 60.5,
         "pinned": True,
         "network": True,
+        "programs": True,
     }
     assert json.loads(done.stdout)["policy"] == policy
     assert json.loads(invoke("describe", "image", "--json").stdout)["policy"] == policy
     assert "shared by all workers" in " ".join(invoke("describe", "image").stdout.split())
     text = " ".join(
         invoke(
-            "deploy", "image", "--executor", "inline", "--no-pin", "--no-share", "--no-network"
+            "deploy",
+            "image",
+            "--executor",
+            "inline",
+            "--no-pin",
+            "--no-share",
+            "--no-network",
+            "--no-programs",
         ).stdout.split()
     )
     assert (
@@ -62,7 +71,7 @@ def test_every_option_reaches_the_deployment(invoke, image):
     )
     assert "a cache of 64 MiB, answers kept for 60.5 s" in text
     assert "pinned" not in text
-    assert "without the network" in text
+    assert "without the network, without programs" in text
     about = " ".join(invoke("describe", "image").stdout.split())
     assert "policy: executor inline, device cuda:1, 2 processes" in about
     assert "the deployment asks for it" in about

@@ -27,3 +27,15 @@ class PryingOutside(Prying):
     """The same by an author who says that it calls others."""
 
     network = True
+
+
+class PryingStarter(Prying):
+    """The same by an author who says that it starts programs."""
+
+    programs = True
+
+
+class PryingPrograms(Prying):
+    """The same by an author who calls something else by that name."""
+
+    programs = ("gzip", "cat")

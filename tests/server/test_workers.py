@@ -14,15 +14,12 @@ from hypothesis import strategies as st
 
 from servable.errors import ModelNotFound, Overloaded, ServableError, ServerStopping
 from servable.monitoring.totals import Snapshot
-from servable.server.turns import Acceptor, Board, Place
-from servable.server.workers import (
+from servable.server.messages import (
     Ask,
     Change,
     Changed,
     Channel,
-    NoLink,
     Others,
-    ParentLink,
     Ready,
     Start,
     Stop,
@@ -30,8 +27,9 @@ from servable.server.workers import (
     Told,
     ToParent,
     ToWorker,
-    share,
 )
+from servable.server.turns import Acceptor, Board, Place
+from servable.server.workers import NoLink, ParentLink, share
 from servable.settings import ServerSettings
 
 Course = Callable[[Channel, Channel], Awaitable[None]]

@@ -16,50 +16,59 @@ if TYPE_CHECKING:
     from servable.training.attacks.records import PrivacyReport
 
 
+_Members = Annotated[
+    Path,
+    typer.Option(
+        help="Rows that the model learned from, with right answers.",
+        rich_help_panel=options.DATA,
+        show_default=False,
+    ),
+]
+_Others = Annotated[
+    Path,
+    typer.Option(
+        help="Rows of the same source that it did not learn from.",
+        rich_help_panel=options.DATA,
+        show_default=False,
+    ),
+]
+_Target = Annotated[
+    str | None,
+    typer.Option(
+        help="The column with the right answers, if not named as when the model was made.",
+        rich_help_panel=options.DATA,
+    ),
+]
+_Queries = Annotated[
+    int, typer.Option(min=50, max=100_000, help="Rows that an attacker may ask for who wants a copy.")
+]
+_Url = Annotated[
+    str | None,
+    typer.Option(help="Ask this server over HTTP, in place of the form that serves.", show_default=False),
+]
+_MostAuc = Annotated[
+    float | None,
+    typer.Option(
+        "--max-auc",
+        min=0.5,
+        max=1.0,
+        help=f"A gate: end with exit code {exits.VERDICT} where an attack does better for sure.",
+        show_default=False,
+    ),
+]
+_Seed = Annotated[int, typer.Option(help="Makes the run repeatable.")]
+
+
 def report(
     reference: options.Reference,
-    members: Annotated[
-        Path,
-        typer.Option(
-            help="Rows that the model learned from, with right answers.",
-            rich_help_panel=options.DATA,
-            show_default=False,
-        ),
-    ],
-    others: Annotated[
-        Path,
-        typer.Option(
-            help="Rows of the same source that it did not learn from.",
-            rich_help_panel=options.DATA,
-            show_default=False,
-        ),
-    ],
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="The column with the right answers, if not named as when the model was made.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = None,
-    queries: Annotated[
-        int, typer.Option(min=50, max=100_000, help="Rows that an attacker may ask for who wants a copy.")
-    ] = 2000,
-    url: Annotated[
-        str | None,
-        typer.Option(help="Ask this server over HTTP, in place of the form that serves.", show_default=False),
-    ] = None,
+    members: _Members,
+    others: _Others,
+    target: _Target = None,
+    queries: _Queries = 2000,
+    url: _Url = None,
     page: options.Report = None,
-    most_auc: Annotated[
-        float | None,
-        typer.Option(
-            "--max-auc",
-            min=0.5,
-            max=1.0,
-            help=f"A gate: end with exit code {exits.VERDICT} where an attack does better for sure.",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Makes the run repeatable.")] = 0,
+    most_auc: _MostAuc = None,
+    seed: _Seed = 0,
     home: options.Home = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -88,7 +97,7 @@ def report(
     screen.show(found, _shown)
     if page is not None:
         screen.note(f"Report   {page}")
-    if most_auc is not None and any(attack.auc_low > most_auc for attack in found.attacks):
+    if most_auc is not None and any(attack.auc_sure > most_auc for attack in found.attacks):
         raise typer.Exit(exits.VERDICT)
 
 

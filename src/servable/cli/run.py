@@ -133,6 +133,15 @@ Network = Annotated[
         show_default="as its author declares",
     ),
 ]
+Programs = Annotated[
+    bool | None,
+    typer.Option(
+        "--programs/--no-programs",
+        help="Let the processes of the model start programs, or not whatever its author declares.",
+        rich_help_panel=options.SERVING,
+        show_default="as its author declares",
+    ),
+]
 ResetPolicy = Annotated[
     bool,
     typer.Option(
@@ -170,6 +179,7 @@ def deploy(
     capture: Capture = None,
     capture_subject: CaptureSubject = None,
     network: Network = None,
+    programs: Programs = None,
     reset_policy: ResetPolicy = False,
     canary: rollouts.Canary = None,
     every: rollouts.Every = None,
@@ -202,7 +212,7 @@ def deploy(
         spares=spares, threads=threads, run_limit_s=run_limit, max_batch=max_batch, cache=cache,
         cache_age_s=cache_age, pin=pin, split=options.split(split), sticky=sticky,
         capture=_share(capture), capture_subject=capture_subject, network=network,
-        reset_policy=reset_policy,
+        programs=programs, reset_policy=reset_policy,
         canary=canary, every=every, min_requests=min_requests, max_error_rate=max_error_rate,
         patience=patience, shadow=shadow, mirror=mirror, bandit=rollouts.versions(bandit), home=home,
     )  # fmt: skip

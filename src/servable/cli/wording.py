@@ -40,6 +40,8 @@ def wishes(policy: Mapping[str, Any]) -> str:
             said.append(f"{part} captured")
         elif name == "network":
             said.append("with the network" if value else "without the network")
+        elif name == "programs":
+            said.append("with programs" if value else "without programs")
         elif name == "share":
             said.append("shared by all workers" if value else "not shared by workers")
         elif name in words:

@@ -15,8 +15,7 @@ from servable.errors import ServableError
 from servable.monitoring.totals import Snapshot
 from servable.runtime.poison import PoisonArea
 from servable.server.limit_area import LimitArea
-from servable.server.turns import Board
-from servable.server.workers import (
+from servable.server.messages import (
     Ask,
     Change,
     Changed,
@@ -29,8 +28,9 @@ from servable.server.workers import (
     Tell,
     Told,
     ToParent,
-    error_of,
 )
+from servable.server.turns import Board
+from servable.server.workers import error_of
 
 #: Seconds that a worker has to end once it has closed its side of the conversation.
 _LAST_S = 5.0

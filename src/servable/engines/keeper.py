@@ -18,7 +18,8 @@ from servable import logs
 from servable.monitoring.totals import Snapshot, process_figures
 from servable.runtime.keeper import Keeper
 from servable.server.lifecycle import settle_in
-from servable.server.workers import REPORT_S, Channel, Told, ToWorker
+from servable.server.messages import Channel, Told, ToWorker
+from servable.server.workers import REPORT_S
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from servable.engines.child import ending, notice_end
 from servable.logs import fields, logger
 from servable.monitoring.totals import Snapshot, merge, past
 from servable.runtime.mailbox import mailbox
-from servable.server.workers import Channel, Told, ToParent
+from servable.server.messages import Channel, Told, ToParent
 from servable.settings import ServerSettings
 
 _log = logger("keeper")

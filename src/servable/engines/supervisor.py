@@ -22,9 +22,10 @@ from servable.runtime.poison import PoisonArea
 from servable.server.exposure import check_exposure
 from servable.server.lifecycle import bind, url_of
 from servable.server.limit_area import LimitArea
+from servable.server.messages import Change, Changed, Start
 from servable.server.tls import certificate_of
 from servable.server.turns import Board
-from servable.server.workers import ASK_S, Change, Changed, Start, share
+from servable.server.workers import ASK_S, share
 from servable.settings import ServerSettings
 
 _log = logger("workers")

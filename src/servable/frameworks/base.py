@@ -29,6 +29,8 @@ STREAMS = "streams"
 #: Option of a variant whose author says that it needs connections to others; its process may have them then,
 #: unless its deployment says that it may not.
 NETWORK = "network"
+#: Likewise of one that starts programs or processes.
+PROGRAMS = "programs"
 #: Option of a variant that was made from another one: its name. That one runs in its place where the library
 #: that this one needs is not installed.
 MADE_FROM = "made_from"

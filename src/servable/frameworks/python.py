@@ -23,7 +23,7 @@ from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable, ArtifactUntrusted, DataError, InputError
 from servable.frameworks import python_source as source
-from servable.frameworks.base import EXECUTES, NETWORK, NO_HINTS, STREAMS, Hints, Predictor, Trained
+from servable.frameworks.base import EXECUTES, NETWORK, NO_HINTS, PROGRAMS, STREAMS, Hints, Predictor, Trained
 from servable.frameworks.python_calls import Awaiter, PythonPredictor
 from servable.frameworks.python_hints import Plan, plan_of, signature_of
 from servable.frameworks.python_model import MARK, Model
@@ -178,16 +178,18 @@ class PythonAdapter:
         options = {_ENTRY: f"{files.file.name}:{thing.__name__}", EXECUTES: True}
         if plan.pieces:
             options[STREAMS] = True
-        if _calls_others(thing):
-            options[NETWORK] = True
+        options |= {option: True for option in (NETWORK, PROGRAMS) if _declares(thing, option)}
         return Trained(
             model, signature, options, {"python": platform.python_version(), "numpy": np.__version__}
         )
 
 
-def _calls_others(thing: Any) -> bool:
-    """Whether the author of a class or function says that it needs the network."""
-    return bool(getattr(thing, MARK, {}).get("network") or getattr(thing, "network", False))
+def _declares(thing: Any, need: str) -> bool:
+    """Whether the author of a class or function says that it needs the network, or programs.
+
+    Only by True itself: an attribute of that name may be something of the model's own.
+    """
+    return getattr(thing, MARK, {}).get(need) is True or getattr(thing, need, False) is True
 
 
 def _forget(folder: Path) -> None:

@@ -39,12 +39,15 @@ class Model:
         example: one row by the names of the parameters, for documentation and for warming up.
         network: whether it calls others over the network. Its process gets no connection otherwise, and
             not even then where its deployment says ``--no-network``.
+        programs: whether it starts programs or processes. It cannot otherwise, and not even then where its
+            deployment says ``--no-programs``.
         folder: where the files lie when the model runs.
     """
 
     files: ClassVar[Sequence[str]] = ()
     example: ClassVar[Mapping[str, Any] | None] = None
     network: ClassVar[bool] = False
+    programs: ClassVar[bool] = False
     folder: Path = Path()
 
     def load(self) -> Any:
@@ -59,6 +62,7 @@ def model(
     files: Sequence[str] = (),
     example: Mapping[str, Any] | None = None,
     network: bool = False,
+    programs: bool = False,
 ) -> Any:
     """Mark a function as a model, which is found then when its file is added.
 
@@ -67,10 +71,12 @@ def model(
         files: as in ``Model``.
         example: as in ``Model``.
         network: as in ``Model``.
+        programs: as in ``Model``.
     """
 
     def mark(marked: _Function) -> _Function:
-        setattr(marked, MARK, {"files": tuple(files), "example": example, "network": network})
+        said = {"files": tuple(files), "example": example, "network": network, "programs": programs}
+        setattr(marked, MARK, said)
         return marked
 
     return mark if function is None else mark(function)

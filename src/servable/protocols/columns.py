@@ -17,7 +17,8 @@ import numpy as np
 from servable.artifact.signature import Field, Signature
 from servable.errors import DependencyMissing, FieldProblem, RequestInvalid, RequestTooLarge
 from servable.protocols.answers import label_key
-from servable.protocols.column_values import Cells, Texts, WrongType, element, numbers, strings, tensor
+from servable.protocols.column_tensors import element, tensor
+from servable.protocols.column_values import Cells, Texts, WrongType, numbers, strings
 from servable.protocols.native_schema import MAX_PROBLEMS, Problems, expectation, joined, shown
 from servable.tensors import MISSING_STRING, NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
 

@@ -42,6 +42,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         capture_subject: the input that says whom a request is about, or the header as ``header:NAME``; what
             is captured of it is sealed under a key of that subject. Empty: nobody says.
         network: whether its processes may have connections to others; None: as its author declares.
+        programs: whether they may start programs and processes; None: likewise.
         sticky: name of the header whose value decides, while several versions answer, which one does, so
             that one customer always meets the same; empty means by chance.
     """
@@ -60,6 +61,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     capture: float = 0.0
     capture_subject: Annotated[str, msgspec.Meta(max_length=256)] = ""
     network: bool | None = None
+    programs: bool | None = None
     sticky: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9-]{1,64})?$")] = ""
 
     def loads_like(self, other: "Policy") -> bool:
@@ -170,6 +172,7 @@ _WORDS = {
     "capture": "The share that is captured",
     "capture_subject": "What says whom a request is about",
     "network": "The network",
+    "programs": "Starting programs",
     "sticky": "The header that keeps callers with one version",
 }
 

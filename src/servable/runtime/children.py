@@ -291,6 +291,7 @@ class Child:
             self._ask(now)
         if seen is not None:
             self._weigh(seen.memory_bytes)
+            self._count(seen.threads)
 
     def _ask(self, now: float) -> None:
         """It is idle and was silent for a heartbeat."""
@@ -311,6 +312,11 @@ class Child:
             self._replace_grown()
         elif memory > most and self.started:
             self._oversize = True
+
+    def _count(self, threads: int) -> None:
+        most = self._limits.threads
+        if threads > most and self.state is not State.GONE:
+            self.kill(ModelDied(f"A process of {self._name} had {threads} threads of {most} and was ended."))
 
     def _replace_grown(self) -> None:
         self.kill(ModelNotReady(f"A process of {self._name} grew beyond its memory."))

@@ -57,10 +57,12 @@ class Look(NamedTuple):
     Attributes:
         state: one letter: ``R`` runs, ``S`` waits, ``T`` was stopped, ``Z`` is dead and not reaped.
         memory_bytes: resident.
+        threads: that it has.
     """
 
     state: str
     memory_bytes: int
+    threads: int
 
 
 def confine(parent: int) -> None:
@@ -198,7 +200,7 @@ def resident_bytes() -> int:
 
 
 def look_at(pid: int) -> Look | None:
-    """State and memory of a process, None when there is none."""
+    """State, memory and threads of a process, None when there is none."""
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -211,4 +213,4 @@ def look_at(pid: int) -> Look | None:
         os.close(descriptor)
     # The name in brackets may hold anything; the fields after the last bracket are fixed.
     fields = line.rpartition(b")")[2].split()
-    return Look(fields[0].decode(), int(fields[21]) * _PAGE)
+    return Look(fields[0].decode(), int(fields[21]) * _PAGE, int(fields[17]))

@@ -34,6 +34,7 @@ class Confinement(msgspec.Struct, frozen=True, array_like=True):
         hidden: absolute folders that it may not read, wherever they lie: the home of the server.
         files: absolute files and folders that it may read besides.
         environment: names of variables that it gets besides.
+        programs: whether it may start programs and processes, because its deployment or its author says so.
     """
 
     mode: Mode = Mode.BEST
@@ -41,6 +42,7 @@ class Confinement(msgspec.Struct, frozen=True, array_like=True):
     hidden: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    programs: bool = False
 
 
 #: As a process is confined where nobody said anything.

@@ -4,6 +4,7 @@ Everything here happens in the process's only thread: what the kernel is told ho
 that it starts, so it comes before NumPy and others start theirs. ``confine`` has the limits that hold always.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -21,6 +22,8 @@ from servable.runtime.surroundings import is_passed
 
 #: Descriptors that a model may hold.
 _DESCRIPTORS = 4096
+#: Processes and threads that a model may start together where programs are declared.
+_STARTED = 1024
 #: Standard streams, the socket and the two areas.
 _INHERITED = 6
 _UMASK = 0o077
@@ -58,11 +61,11 @@ def enforce(load: Load, folder: str) -> tuple[Protection, ...]:
     found = (
         _environment(wanted.environment),
         inherited,
-        _tried("limits", lambda: _limit(load.memory_bytes)),
+        _tried("limits", lambda: _limit(load.memory_bytes, programs=wanted.programs)),
         _memory(gpu=gpu),
         _tried("privileges", _drop_powers),
         _none(("files",), alone)[0] if alone else _files(load, folder, gpu=gpu),
-        *(_none(_FILTERED, alone) if alone else _filter(network=wanted.network)),
+        *(_none(_FILTERED, alone) if alone else _filter(network=wanted.network, programs=wanted.programs)),
     )
     if wanted.mode is Mode.REQUIRE and (why := lacking(found)):
         raise SurroundingsError(
@@ -121,7 +124,7 @@ def _descriptors() -> Protection:
     return Protection("descriptors")
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit(memory_bytes: int, *, programs: bool) -> None:
     """Bound what it can take besides memory."""
     os.umask(_UMASK)
     bounds = {resource.RLIMIT_NOFILE: _DESCRIPTORS}
@@ -129,10 +132,25 @@ def _limit(memory_bytes: int) -> None:
     if not stat.S_ISREG(os.fstat(2).st_mode):
         # Areas of shared memory count as files, and they are as large as what they carry.
         bounds[resource.RLIMIT_FSIZE] = memory_bytes
+    if programs:
+        # The kernel counts all of this user's, those of other servers, too; and none of root's.
+        bounds[resource.RLIMIT_NPROC] = _tasks() + _STARTED
     for kind, most in bounds.items():
         _, hard = resource.getrlimit(kind)
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (bound, bound))
+
+
+def _tasks() -> int:
+    """How many processes and threads this user has."""
+    count = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            # Processes come and go while they are counted.
+            with contextlib.suppress(OSError):
+                if entry.stat().st_uid == os.geteuid():
+                    count += len(os.listdir(entry / "task"))  # noqa: PTH208 - no path is made of it
+    return count
 
 
 def _memory(*, gpu: bool) -> Protection:
@@ -165,21 +183,26 @@ def _files(load: Load, folder: str, *, gpu: bool) -> Protection:
     allowed = reading.rules(
         load.folder, folder, hidden=wanted.hidden, files=wanted.files, network=wanted.network, gpu=gpu
     )
+    if wanted.programs:
+        allowed = reading.runnable(allowed)
     try:
         version = landlock.restrict(allowed, network=wanted.network)
     except OSError as error:
         return Protection("files", Hold.MISSING, _reason(error))
-    if version < landlock.COMPLETE_SINCE:
-        why = "the Landlock of this kernel is too old to keep files from being emptied"
-        return Protection("files", Hold.MISSING, why)
-    return Protection("files")
+    why = landlock.gap(version)
+    return Protection("files", Hold.MISSING, why) if why else Protection("files")
 
 
-def _filter(*, network: bool) -> tuple[Protection, ...]:
+def _filter(*, network: bool, programs: bool) -> tuple[Protection, ...]:
     """The filter of system calls: connections, programs, doors into the kernel."""
     try:
-        seccomp.install(network=network)
+        seccomp.install(network=network, programs=programs)
     except OSError as error:
         return _none(_FILTERED, _reason(error))
-    lifted = {"network": Protection("network", Hold.LIFTED, _DECLARED)} if network else {}
-    return tuple(lifted.get(name, Protection(name)) for name in _FILTERED)
+    lifted = {"network"} if network else set()
+    if programs:
+        # Landlock keeps signals among what the model started from the version on that knows them.
+        lifted |= {"programs"} if landlock.keeps_signals(landlock.version()) else {"programs", "signals"}
+    return tuple(
+        Protection(name, Hold.LIFTED, _DECLARED) if name in lifted else Protection(name) for name in _FILTERED
+    )

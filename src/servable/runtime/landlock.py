@@ -21,8 +21,8 @@ _BIND_TCP, _CONNECT_TCP = 1, 2
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 #: From which version on the kernel knows connections, and what processes send to others.
 _NETWORK_SINCE, _SCOPE_SINCE = 4, 6
-#: From here on nothing can be written through a name that may only be read.
-COMPLETE_SINCE = 3
+#: From here on a file cannot be emptied through a name that may only be read.
+_COMPLETE_SINCE = 3
 
 
 class Access(IntFlag):
@@ -81,6 +81,55 @@ class Rule(NamedTuple):
     access: Access
 
 
+class Ruleset(NamedTuple):
+    """What a process gives up unless a rule allows it.
+
+    Attributes:
+        files: kinds of access.
+        connections: of TCP, with the numbers of the kernel.
+        scope: what reaches other processes, with the numbers of the kernel; 0 for nothing.
+        size: bytes of it that the kernel knows.
+    """
+
+    files: Access
+    connections: int
+    scope: int
+    size: int
+
+    def packed(self) -> bytes:
+        """As the kernel reads it. Older kernels know the first fields only, the size says which."""
+        return struct.pack("<QQQ", self.files, self.connections, self.scope)[: self.size]
+
+
+def ruleset(known: int, *, network: bool) -> Ruleset:
+    """The most that can be given up in a kernel; pure.
+
+    Args:
+        known: version of Landlock in it, at least 1; what versions after those known here bring is left out.
+        network: whether TCP stays allowed.
+    """
+    return Ruleset(
+        Access(_KNOWN[min(known, max(_KNOWN))]),
+        _BIND_TCP | _CONNECT_TCP if known >= _NETWORK_SINCE and not network else 0,
+        _ABSTRACT_SOCKETS | _SIGNALS if known >= _SCOPE_SINCE else 0,
+        8 if known < _NETWORK_SINCE else 16 if known < _SCOPE_SINCE else 24,
+    )
+
+
+def gap(known: int) -> str:
+    """What a version of Landlock cannot keep of the files, a part of a sentence; empty for nothing. Pure."""
+    if known >= _COMPLETE_SINCE:
+        return ""
+    if known:
+        return "the Landlock of this kernel is too old to keep files from being emptied"
+    return "Landlock is not in this kernel"
+
+
+def keeps_signals(known: int) -> bool:
+    """Whether a version of Landlock lets a process signal only what is as confined as it is; pure."""
+    return known >= _SCOPE_SINCE
+
+
 def version() -> int:
     """The version of Landlock in this kernel; 0 where there is none, or it is switched off."""
     return max(int(_call(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)), 0)
@@ -101,34 +150,30 @@ def restrict(rules: Iterable[Rule], *, network: bool) -> int:
     """
     known = version()
     if not known:
-        raise OSError(errno.ENOSYS, "Landlock is not in this kernel")
-    handled = _KNOWN[min(known, max(_KNOWN))]
-    ruleset = _ruleset(known, handled, network=network)
+        raise OSError(errno.ENOSYS, gap(known))
+    wanted = ruleset(known, network=network)
+    made = _made(wanted)
     try:
         for path, access in rules:
-            _allow(ruleset, path, access & handled)
-        _checked(_call(_RESTRICT_SELF, ruleset, 0))
+            _allow(made, path, access & wanted.files)
+        _checked(_call(_RESTRICT_SELF, made, 0))
     finally:
-        os.close(ruleset)
+        os.close(made)
     return known
 
 
-def _ruleset(known: int, handled: int, *, network: bool) -> int:
-    """A new set of rules."""
-    connections = _BIND_TCP | _CONNECT_TCP if known >= _NETWORK_SINCE and not network else 0
-    scopes = (_ABSTRACT_SOCKETS | _SIGNALS, _ABSTRACT_SOCKETS, 0) if known >= _SCOPE_SINCE else (0,)
-    for scope in scopes:
-        # Older kernels know the first fields only, and refuse others unless they are zero.
-        wanted = struct.pack("<QQQ", handled, connections, scope)
-        size = 8 if known < _NETWORK_SINCE else 16 if known < _SCOPE_SINCE else 24
-        found = int(_call(_CREATE_RULESET, wanted, ctypes.c_size_t(size), 0))
+def _made(wanted: Ruleset) -> int:
+    """A new set of rules, as a descriptor."""
+    for scope in (wanted.scope, _ABSTRACT_SOCKETS, 0) if wanted.scope else (0,):
+        packed = wanted._replace(scope=scope).packed()
+        found = int(_call(_CREATE_RULESET, packed, ctypes.c_size_t(len(packed)), 0))
         # Some kernels say that they know scopes and lack one.
         if found >= 0 or ctypes.get_errno() != errno.EINVAL:
             break
     return _checked(found)
 
 
-def _allow(ruleset: int, path: Path, access: int) -> None:
+def _allow(made: int, path: Path, access: int) -> None:
     try:
         beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -138,7 +183,7 @@ def _allow(ruleset: int, path: Path, access: int) -> None:
         if not os.path.isdir(f"/proc/self/fd/{beneath}"):  # noqa: PTH112 - a path object would resolve it
             access &= _OF_FILES
         if access:
-            _checked(_call(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", access, beneath), 0))
+            _checked(_call(_ADD_RULE, made, _PATH_BENEATH, struct.pack("<Qi", access, beneath), 0))
     finally:
         os.close(beneath)
 

@@ -25,7 +25,7 @@ from servable.artifact.signature import Signature
 from servable.errors import ArtifactUnreadable
 from servable.frameworks import lookup
 from servable.frameworks.accelerators import Before
-from servable.frameworks.base import EXECUTES, MADE_FROM, MIXES, NETWORK, Predictor
+from servable.frameworks.base import EXECUTES, MADE_FROM, MIXES, NETWORK, PROGRAMS, Predictor
 from servable.frameworks.devices import ON_GPUS, PROCESSOR, on_device, placed_of
 from servable.frameworks.devices import Placed as Device
 from servable.monitoring.metrics import Meter
@@ -119,7 +119,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         accelerator_budget: bytes that all models may hold of that GPU.
         behind: whether its own processes run only where nobody else wants the processor.
         confinement: what model processes are to be kept from; the policy and the package say whether the
-            network is among it.
+            network and programs are among it.
     """
 
     cores: int = 1
@@ -315,9 +315,13 @@ async def _found_in(executor: ProcessExecutor, package: Package, processes: int)
     )
 
 
-def _has_network(variant: Variant, policy: Policy) -> bool:
-    """Whether a model may have connections: as its deployment says, or else as its author does."""
-    return bool(variant.options.get(NETWORK)) if policy.network is None else policy.network
+def _declared(usual: Confinement, variant: Variant, policy: Policy) -> Confinement:
+    """What a model is kept from less what it declares: as its deployment says, or else as its author does."""
+    network, programs = (
+        bool(variant.options.get(option)) if said is None else said
+        for option, said in ((NETWORK, policy.network), (PROGRAMS, policy.programs))
+    )
+    return msgspec.structs.replace(usual, network=network, programs=programs)
 
 
 def _children(
@@ -332,7 +336,7 @@ def _children(
         variant.name,
         device,
         behind=Standing.BEHIND if limits.behind else Standing.LEVEL,
-        confinement=msgspec.structs.replace(limits.confinement, network=_has_network(variant, policy)),
+        confinement=_declared(limits.confinement, variant, policy),
     )
     own = ChildLimits(run_s=run_s, start_s=limits.start_limit_s, memory_bytes=memory)
     if limits.behind:

@@ -7,14 +7,14 @@ folder with something hidden in it is taken apart into what lies beside that.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from servable.runtime.landlock import DEVICE, OWN, READ, Access, Rule
 
 #: Programs and libraries of the system.
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store")
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store")
 #: How the dynamic linker, time zones, languages and the standard library are set up.
 _SETUP = (
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone",
@@ -73,6 +73,11 @@ def rules(
     yield Rule(Path("/proc/self"), READ | Access.WRITE_FILE)
     if gpu:
         yield from (Rule(path, DEVICE | READ) for each in _GPUS for path in Path("/dev").glob(each))
+
+
+def runnable(allowed: Iterable[Rule]) -> Iterator[Rule]:
+    """The same, and what may be read alone may be run as well; what the process wrote itself may not."""
+    yield from (Rule(path, access | Access.EXECUTE if access == READ else access) for path, access in allowed)
 
 
 def beside(folder: str, secret: Sequence[str]) -> Iterator[str]:

@@ -1,13 +1,15 @@
 """A filter of system calls: what a model process may not ask of the kernel (Linux 3.17 and later).
 
 The filter refuses with the ordinary error of a missing permission, so that what a model tries fails as it
-would fail for any user without the right, and the process lives on. It is a program for the kernel's own
+would fail for any user without the right, and the process lives on; only who calls in the way of another
+processor is ended. It is a program for the kernel's own
 little machine (classic BPF), which sees the number of a call and its arguments, not what they point to.
 
 What is refused: connections of any kind but the pairs of sockets that stay within the process (with a
 declared network only those other than TCP and UDP), other processes (tracing, memory, signals, limits),
-starting programs and processes, mounts and namespaces, owners and modes of files, and doors into the kernel
-that no model needs (io_uring, which goes around every filter; bpf, userfaultfd, perf, keys, modules).
+starting programs and processes (where they are declared only to leave the group that ends with the model),
+mounts and namespaces, owners and modes of files, and doors into the kernel that no model needs (io_uring,
+which goes around every filter; bpf, userfaultfd, perf, keys, modules).
 """
 
 import ctypes
@@ -23,6 +25,8 @@ _SET_MODE_FILTER = 1
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
+#: The whole process ends, by ``SIGSYS``.
+_END = 0x80000000
 #: As of a kernel without the call, so that the caller takes an older one, whose arguments are seen.
 _ABSENT = 0x00050000 | errno.ENOSYS
 # Instructions: load a word, compare and jump, keep some bits, end.
@@ -35,6 +39,9 @@ _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _STREAM, _DATAGRAM = 1, 2
 _KIND_OF_SOCKET = 0xF
 _CLONE_THREAD = 0x00010000
+#: Flags of ``clone`` that make namespaces: of mounts, control groups, names, messages, users, processes and
+#: the network.
+_CLONE_NAMESPACES = 0x7E020000
 
 #: Refused whatever the arguments are.
 _ALWAYS = (
@@ -50,11 +57,16 @@ _ALWAYS = (
     "modify_ldt", "uselib",
     "open_by_handle_at", "name_to_handle_at", "fanotify_init",
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat",
-    "execve", "execveat", "fork", "vfork",
 )  # fmt: skip
-#: Allowed only for the process itself, which their first argument names.
-_OF_ITSELF = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "prlimit64",
-              "migrate_pages", "move_pages")  # fmt: skip
+#: Refused unless programs are declared.
+_STARTING = ("execve", "execveat", "fork", "vfork")
+#: Refused where they are: what is started ends with the group of the process that started it.
+_LEAVING = ("setsid", "setpgid")
+#: Allowed only for the process itself, which their first argument names. What was started has another number
+#: and goes by 0 alone.
+_OF_ITSELF = ("prlimit64", "migrate_pages", "move_pages")
+#: Likewise, unless programs are declared, which have to be ended.
+_SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _CONNECTING = ("connect", "bind", "listen", "accept", "accept4")
 
 
@@ -74,35 +86,38 @@ class Instruction(NamedTuple):
     no: int = 0
 
 
-def program(processor: Processor, pid: int, *, network: bool) -> tuple[Instruction, ...]:
+def program(processor: Processor, pid: int, *, network: bool, programs: bool) -> tuple[Instruction, ...]:
     """The filter; pure.
 
     Args:
         processor: of this machine.
         pid: of the process that it is for.
         network: whether the model may have connections.
+        programs: whether it may start programs and processes.
     """
     steps = [
         Instruction(_LOAD, _ARCHITECTURE),
         # The same processor may be called in the way of another one, where the numbers mean something else.
+        # No library does that by mistake.
         Instruction(_EQUAL, processor.architecture, 1, 0),
-        Instruction(_RETURN, _REFUSE),
+        Instruction(_RETURN, _END),
         Instruction(_LOAD, _NUMBER),
         Instruction(_AT_LEAST, _FOREIGN_WAY, 0, 1),
         Instruction(_RETURN, _REFUSE),
     ]
-    for name, body in _bodies(pid, network=network):
+    for name, body in (*_bodies(pid, programs=programs), *_talks(network=network)):
         found = number(name, processor)
         if found is not None:
             steps += [Instruction(_EQUAL, found, 0, len(body)), *body]
     return (*steps, Instruction(_RETURN, _ALLOW))
 
 
-def install(*, network: bool) -> None:
+def install(*, network: bool, programs: bool) -> None:
     """Put this thread, and all that it starts, under the filter for good; ``no_new_privs`` must be set.
 
     Args:
         network: whether the model may have connections.
+        programs: whether it may start programs and processes.
 
     Raises:
         OSError: the kernel cannot, or would not.
@@ -111,7 +126,7 @@ def install(*, network: bool) -> None:
     processor = PROCESSORS.get(machine)
     if processor is None:
         raise OSError(errno.ENOSYS, f"there is no filter of system calls for processors of {machine}")
-    steps = program(processor, os.getpid(), network=network)
+    steps = program(processor, os.getpid(), network=network, programs=programs)
     packed = b"".join(struct.pack("=HBBI", each.code, each.yes, each.no, each.value) for each in steps)
     held = ctypes.create_string_buffer(packed, len(packed))
     # A count and an address, as C lays them out.
@@ -122,16 +137,25 @@ def install(*, network: bool) -> None:
         raise OSError(reason, os.strerror(reason))
 
 
-def _bodies(pid: int, *, network: bool) -> Iterator[tuple[str, list[Instruction]]]:
-    """Every call that is looked at, and the steps that decide on it; each ends by itself."""
+def _bodies(pid: int, *, programs: bool) -> Iterator[tuple[str, list[Instruction]]]:
+    """Every call to the kernel or other processes that is looked at, and the steps that decide on it.
+
+    Each ends by itself.
+    """
     refuse = [Instruction(_RETURN, _REFUSE)]
-    yield from ((name, refuse) for name in _ALWAYS)
-    for name in _OF_ITSELF:
+    yield from ((name, refuse) for name in (*_ALWAYS, *(_LEAVING if programs else _STARTING)))
+    for name in (*_OF_ITSELF, *(() if programs else _SIGNALS)):
         # To most of them 0 means the caller, or its group, which it leads alone.
         yield name, _decided([*_loaded(0), *_one_of((0, pid))])
-    # A thread is allowed, a process is not.
-    yield "clone", _decided([*_loaded(0), Instruction(_BITS, _CLONE_THREAD, 1, 0)])
+    # A thread is allowed, a process where programs are declared, a view of the machine of its own never.
+    allowed = (_CLONE_NAMESPACES, 0, 1) if programs else (_CLONE_THREAD, 1, 0)
+    yield "clone", _decided([*_loaded(0), Instruction(_BITS, *allowed)])
     yield "clone3", [Instruction(_RETURN, _ABSENT)]
+
+
+def _talks(*, network: bool) -> Iterator[tuple[str, list[Instruction]]]:
+    """Likewise every call about connections."""
+    refuse = [Instruction(_RETURN, _REFUSE)]
     # Pairs of streams, as event loops have them to wake themselves; a datagram could be sent elsewhere.
     yield "socketpair", _both([*_loaded(0), *_one_of((_AF_UNIX,))], [*_kind(), *_one_of((_STREAM,))])
     if network:

@@ -21,6 +21,10 @@ from servable.runtime.remote import Remote
 from servable.runtime.surroundings import PrivateFolder, reduced
 from servable.tensors import Arrays
 
+#: Libraries that compute start some threads for each processor, each of them its own; what starts more than
+#: this does not compute.
+MOST_THREADS = max(1024, 16 * (os.cpu_count() or 1))
+
 
 class ChildSpec(NamedTuple):
     """What a child loads.
@@ -56,6 +60,8 @@ class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
         start_s: within which a child must be ready.
         memory_bytes: resident memory above which a child is replaced after its run, and at once when it
             is a quarter above.
+        threads: that a child may have; libraries that compute start a few for each processor. With more it
+            is ended at once.
         heartbeat_s: an idle child is asked after so long, and must answer within twice as long; less would
             take a child that only waits for a processor on a crowded machine for a wedged one.
         tick_s: between looks at the children.
@@ -65,6 +71,7 @@ class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
     run_s: float = 30.0
     start_s: float = 120.0
     memory_bytes: int = 4 * 1024**3
+    threads: int = MOST_THREADS
     heartbeat_s: float = 1.0
     tick_s: float = 0.2
     grace_s: float = 2.0

@@ -41,6 +41,8 @@ _NUMBERS = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261),
+    "setsid": (112, 157),
+    "setpgid": (109, 154),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     # What is mounted where, and other views of the machine.

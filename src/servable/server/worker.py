@@ -23,8 +23,9 @@ from servable.runtime.poison import PoisonArea
 from servable.runtime.sharing import Sharing
 from servable.server.lifecycle import ServerLife, settle_in
 from servable.server.limit_area import LimitArea
+from servable.server.messages import Channel, Failed, Ready, Start, ToWorker
 from servable.server.turns import Board, Place
-from servable.server.workers import Channel, Failed, ParentLink, Ready, Start, ToWorker
+from servable.server.workers import ParentLink
 from servable.serving.changes import change
 
 _log = logs.logger("worker")

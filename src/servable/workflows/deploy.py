@@ -57,9 +57,9 @@ def deploy(  # noqa: D417 - what is said of a rollout is told where it is kept
     split: Mapping[int, float] | None = None, sticky: str | None = None,
     capture: float | Literal["off"] | None = None, capture_subject: str | None = None,
     reset_policy: bool = False, canary: str | Sequence[float] | None = None, every: str | float | None = None,
-    min_requests: int | None = None, max_error_rate: float | None = None,
-    patience: str | float | None = None, shadow: bool = False, mirror: float | None = None,
-    bandit: Sequence[int] | None = None, network: bool | None = None, home: str | Path | None = None,
+    min_requests: int | None = None, max_error_rate: float | None = None, patience: str | float | None = None,
+    shadow: bool = False, mirror: float | None = None, bandit: Sequence[int] | None = None,
+    network: bool | None = None, programs: bool | None = None, home: str | Path | None = None,
 ) -> DeployOutcome:  # fmt: skip
     """Let a version be served. Every file of its package is verified first.
 
@@ -88,7 +88,7 @@ def deploy(  # noqa: D417 - what is said of a rollout is told where it is kept
         reset_policy: forget first whatever was said in earlier deployments.
         canary, shadow, bandit: let it take over by a rollout; see ``workflows.rollouts.Wish``.
         every, min_requests, max_error_rate, patience, mirror: of the rollout; see the same.
-        network: whether its processes may connect to others; as its author declares unless it is said.
+        network, programs: whether its processes may connect to others and start programs; else as declared.
         home: the folder of the registry; looked up when None.
 
     Raises:
@@ -105,7 +105,7 @@ def deploy(  # noqa: D417 - what is said of a rollout is told where it is kept
     wishes = _said(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
-        sticky=sticky, capture=0.0 if capture == "off" else capture, network=network,
+        sticky=sticky, capture=0.0 if capture == "off" else capture, network=network, programs=programs,
         capture_subject="" if capture_subject == "none" else capture_subject,
     )  # fmt: skip
     change = Change(wishes, default, reset_policy, split)

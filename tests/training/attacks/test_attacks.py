@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.datasets import load_breast_cancer, make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -135,10 +136,34 @@ def test_the_auc_is_the_usual_one_and_its_interval_holds_it(members: list[int], 
     assert shown == pytest.approx((held[0] > limit).mean())
 
 
+@given(SCORES, SCORES, st.integers(1, 6), st.sampled_from([0.01, 0.1]))
+def test_the_interval_of_what_is_found_holds_it(
+    members: list[int], others: list[int], tried: int, alarms: float
+) -> None:
+    held = [np.asarray(side, float) for side in (members, others)]
+    low, high = telling.found_between(*held, tried, alarms)
+    assert 0 <= low <= telling.found_at(*held, alarms) <= high <= 1
+    # With more attacks each has to be surer.
+    assert telling.found_between(*held, tried + 1, alarms)[0] <= low
+
+
+def test_intervals_of_what_is_found_hold_the_truth_as_often_as_they_say() -> None:
+    random, truth, held, sure = np.random.default_rng(0), norm.sf(norm.isf(0.01) - 1.5), 0, 0
+    for _ in range(200):
+        low, high = telling.found_between(random.normal(1.5, size=400), random.normal(size=400))
+        held += low <= truth <= high
+        sure += low > telling.ALARMS
+    assert held >= 190
+    # Much more than guessing is seen to be so.
+    assert sure >= 190
+
+
 def test_an_attack_that_guesses_is_hardly_ever_called_sure() -> None:
     random = np.random.default_rng(0)
     sure = [
-        telling.attack("x", "x", "x", random.normal(size=200), random.normal(size=200), tried=5).sure
+        telling.attack(
+            "x", "x", "x", telling.Scores(random.normal(size=200), random.normal(size=200)), tried=5
+        ).sure
         for _ in range(100)
     ]
     assert sum(sure) <= 5

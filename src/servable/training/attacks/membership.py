@@ -31,6 +31,7 @@ from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays
 from servable.training.attacks import telling
 from servable.training.attacks.features import Encoding, is_table
 from servable.training.attacks.records import Attack
+from servable.training.attacks.telling import Scores
 
 Floats = NDArray[np.float64]
 #: Asks the model: packed arrays to its answers.
@@ -82,7 +83,7 @@ class _Plan(NamedTuple):
     name: str
     title: str
     needs: str
-    scores: Callable[[], tuple[Floats, Floats]]
+    scores: Callable[[], Scores]
 
 
 def attacked(signature: Signature, members: Side, others: Side, ask: Ask, *, seed: int = 0) -> Found:
@@ -99,13 +100,13 @@ def attacked(signature: Signature, members: Side, others: Side, ask: Ask, *, see
     found = []
     for plan in plans:
         scores = plan.scores()
-        found.append(telling.attack(plan.name, plan.title, plan.needs, *scores, tried=len(plans), seed=seed))
+        found.append(telling.attack(plan.name, plan.title, plan.needs, scores, tried=len(plans)))
     blind = None
     if is_table(signature):
         encoding = Encoding(signature, others.arrays)
         seen = [np.column_stack([encoding.of(side.arrays), side.truth]) for side in (members, others)]
         scores = _learned(seen[0], seen[1], seed)
-        blind = telling.attack("blind", "rows alone", "rows, and no model", *scores, seed=seed)
+        blind = telling.attack("blind", "rows alone", "rows, and no model", scores)
     return Found(tuple(sorted(found, key=lambda one: -one.auc)), blind)
 
 
@@ -145,8 +146,8 @@ def _plans(signature: Signature, members: Side, others: Side, ask: Ask, seed: in
     return plans
 
 
-def _of(both: tuple[Side, Side], signal: Callable[[Side], Floats]) -> tuple[Floats, Floats]:
-    return signal(both[0]), signal(both[1])
+def _of(both: tuple[Side, Side], signal: Callable[[Side], Floats]) -> Scores:
+    return Scores(signal(both[0]), signal(both[1]))
 
 
 def confidence(side: Side) -> Floats:
@@ -182,7 +183,7 @@ def _probability_of_truth(side: Side) -> Floats:
 
 def _calibrated(
     signature: Signature, members: Side, others: Side, signal: Callable[[Side], Floats], seed: int
-) -> tuple[Floats, Floats]:
+) -> Scores:
     """The signal less what it is on rows like this one that are no members.
 
     Each row is judged by a model that did not learn from it.
@@ -199,10 +200,10 @@ def _calibrated(
         for place in (0, 1):
             judged = halves[place] == half
             scores[place][judged] = signals[place][judged] - model.predict(seen[place][judged])
-    return scores[0], scores[1]
+    return Scores(scores[0], scores[1])
 
 
-def _learning(both: tuple[Side, Side], seed: int) -> tuple[Floats, Floats]:
+def _learning(both: tuple[Side, Side], seed: int) -> Scores:
     """A model of the attacker over the answers and the right answer."""
     seen = []
     for side in both:
@@ -216,11 +217,12 @@ def _learning(both: tuple[Side, Side], seed: int) -> tuple[Floats, Floats]:
     return _learned(seen[0], seen[1], seed)
 
 
-def _learned(members: Floats, others: Floats, seed: int) -> tuple[Floats, Floats]:
+def _learned(members: Floats, others: Floats, seed: int) -> Scores:
     """The scores that a model gives each half of the rows after it learned from the other half."""
     rows = np.concatenate([members, others])
     truth = np.repeat([1, 0], [len(members), len(others)])
-    halves = np.concatenate([_halves(len(members), seed), _halves(len(others), seed)])
+    of_members, of_others = _halves(len(members), seed), _halves(len(others), seed)
+    halves = np.concatenate([of_members, of_others])
     scores = np.empty(len(rows))
     for half in (0, 1):
         model = HistGradientBoostingClassifier(
@@ -228,7 +230,7 @@ def _learned(members: Floats, others: Floats, seed: int) -> tuple[Floats, Floats
         )
         model.fit(rows[halves != half], truth[halves != half])
         scores[halves == half] = model.predict_proba(rows[halves == half])[:, 1]
-    return scores[: len(members)], scores[len(members) :]
+    return Scores(scores[: len(members)], scores[len(members) :], (of_members, of_others))
 
 
 def _halves(rows: int, seed: int) -> NDArray[np.int64]:
@@ -236,7 +238,7 @@ def _halves(rows: int, seed: int) -> NDArray[np.int64]:
     return np.asarray(np.random.default_rng(seed).permutation(rows) % 2, np.int64)
 
 
-def _robust(signature: Signature, members: Side, others: Side, ask: Ask, seed: int) -> tuple[Floats, Floats]:
+def _robust(signature: Signature, members: Side, others: Side, ask: Ask, seed: int) -> Scores:
     """The share of moved copies of a row that still get the right label."""
     encoding = Encoding(signature, others.arrays)
     chance = np.random.default_rng(seed)
@@ -250,7 +252,7 @@ def _robust(signature: Signature, members: Side, others: Side, ask: Ask, seed: i
             right_ones += ask(moved)[PREDICTION] == truth
         # Rows that stay all the time are still told apart by whether they were right at all.
         found.append(right_ones / COPIES + 0.5 / COPIES * right(side)[some])
-    return found[0], found[1]
+    return Scores(found[0], found[1])
 
 
 def _moved(

@@ -13,9 +13,10 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         auc: share of pairs of a member and another row that it puts in the right order; 0.5 is guessing.
         auc_low: lower end of its 95 % interval (DeLong).
         auc_high: upper end.
-        sure: whether ``auc`` is above 0.5 beyond chance, all attacks taken together (95 %, Bonferroni).
+        auc_sure: the AUC that it has for sure: those of all attacks hold at once with 97.5 % (Bonferroni).
+        sure: whether ``auc_sure`` is above 0.5, so that it does better than chance.
         tpr: share of the members that it finds while it accuses at most 1 % of the others.
-        tpr_low: lower end of its 95 % interval (bootstrap).
+        tpr_low: lower end of its 95 % interval; those of all attacks hold at once.
         tpr_high: upper end.
         roc_x: false positive rates of the ROC curve, thinned.
         roc_y: true positive rates at them.
@@ -27,6 +28,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     auc: float
     auc_low: float
     auc_high: float
+    auc_sure: float
     sure: bool
     tpr: float
     tpr_low: float

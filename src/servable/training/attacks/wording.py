@@ -16,10 +16,11 @@ def said_of_members(
     """What is known about telling members from others, in two to four sentences."""
     if not attacks:
         return ("No attack on membership was tried.",)
-    strongest = attacks[0]
+    sure = [attack for attack in attacks if attack.sure]
+    strongest = (sure or attacks)[0]
     sharpest = max(attacks, key=lambda one: one.tpr)
     said = []
-    if any(attack.sure for attack in attacks):
+    if sure:
         said.append(
             f"An attacker who has {strongest.needs} can tell better than by guessing whether the model "
             f"learned from a row: of a member and another row it picks the member in {_share(strongest.auc)} "
@@ -44,7 +45,7 @@ def said_of_members(
             f"{_share(blind.auc)} of the cases, so these figures say more than the model gives away; compare "
             "with rows drawn from the same source at the same time."
         )
-    if any(attack.sure for attack in attacks):
+    if sure:
         said.append(
             "Less fitting (stronger regularisation, larger leaves), more rows, or training with "
             "--privacy-epsilon help; rounding or hiding probabilities does not."
