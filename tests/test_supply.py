@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "requirements"
 #: Packages of extras that no lock names: PyTorch and what asks for it, of which each kind of machine needs
-#: another build; and presidio, which brings spaCy and its models and is tried where it is installed.
-_NOT_LOCKED = {"opacus", "presidio-analyzer"}
+#: another build.
+_NOT_LOCKED = {"opacus"}
 
 
 @pytest.fixture(scope="module")
