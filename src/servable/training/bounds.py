@@ -57,6 +57,12 @@ def read_bounds(path: Path) -> Bounds:
         FileMissing: there is no such file.
         SettingInvalid: it cannot be read, or says something else.
     """
+    held = read_held(path)
+    return Bounds({str(name): _read(str(name), said, path) for name, said in held.items()}, path.name)
+
+
+def read_held(path: Path) -> dict[str, Any]:
+    """What a file of TOML or JSON says, by name; raises what ``read_bounds`` does."""
     try:
         text = path.read_text(encoding="utf-8")
         held: Any = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
@@ -66,7 +72,7 @@ def read_bounds(path: Path) -> Bounds:
         raise SettingInvalid(f"{path} cannot be read as bounds ({error}).") from error
     if not isinstance(held, dict) or not held:
         raise SettingInvalid(f"{path} has no bounds; give each column {_FORM}.")
-    return Bounds({str(name): _read(str(name), said, path) for name, said in held.items()}, path.name)
+    return held
 
 
 def _read(name: str, said: Any, path: Path) -> "Range | tuple[Any, ...]":

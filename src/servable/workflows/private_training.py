@@ -9,7 +9,7 @@ from servable.artifact.manifest import Manifest
 from servable.errors import ArtifactError, DataError, ModelNotFound, SettingInvalid
 from servable.progress import Progress
 from servable.registry.home import Home
-from servable.workflows.reading import Columns, Lesson, Wish
+from servable.workflows.reading import LABEL, Columns, Lesson, Wish
 from servable.workflows.sources import table_of
 
 if TYPE_CHECKING:
@@ -53,6 +53,51 @@ def wanted(epsilon: float | None, bounds: str | Path | None, delta: float | None
     return Privacy(epsilon, Path(bounds), delta)
 
 
+def media_lesson(path: Path, wish: Wish, privacy: Privacy, progress: Progress) -> Lesson:
+    """Read labelled pictures, ready to be learned from within a budget.
+
+    Raises:
+        InputError: the files, what is known of them or an option cannot be used; the sentence says why.
+        FileMissing: there is no such file.
+        DependencyMissing: an extra is not installed.
+    """
+    if wish.online or wish.refit:
+        raise SettingInvalid("--online and --refit would learn from rows once more; leave them out here.")
+    from servable.training.tasks.private import budget
+
+    budget.need_opacus()
+    from servable.training.tasks import media, tensors
+    from servable.training.tasks.private import pictures
+
+    if wish.models not in ("auto", pictures.NETWORK):
+        raise SettingInvalid(
+            f"{wish.models!r} is not trained with differential privacy on pictures; {pictures.NETWORK} is."
+        )
+    target = wish.target or LABEL
+    known = pictures.read_known(privacy.bounds, target)
+    progress.begin("Read the data")
+    found = media.read(path, target=wish.target)
+    if found.train.medium != "image":
+        raise SettingInvalid("Sounds are not trained with differential privacy; tables and pictures are.")
+    progress.done(f"{len(found.train.files)} files, {len(known.classes)} classes")
+    problem = tensors.problem_of(
+        found, target=target, holdout=wish.holdout, seed=wish.seed, progress=progress, field=known.field
+    )
+    pictures.check_classes(problem, known, privacy.bounds)
+    split = {
+        "share": wish.holdout,
+        "order": "set aside" if problem.set_aside else "random",
+        "seed": wish.seed,
+    }
+    allowed = budget.Budget(privacy.epsilon, privacy.delta)
+
+    def learn(folder: Path) -> "TrainingResult":
+        recipe = {"data": path.name, "split": split}
+        return pictures.train(problem, allowed, recipe, seed=wish.seed, folder=folder, progress=progress)
+
+    return Lesson(learn, {"data": path.name, "rows": len(problem.rows)}, problem.signature)
+
+
 def lesson(
     data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish, privacy: Privacy, progress: Progress
 ) -> Lesson:
@@ -71,9 +116,10 @@ def lesson(
     frame, source = table_of(data)
     from servable.training import bounds as bounding
     from servable.training.data import infer
-    from servable.training.tasks import private
+    from servable.training.tasks.private import budget, tables
 
-    private.need_opacus()
+    if wish.models != tables.FOREST:
+        budget.need_opacus()
     known = bounding.read_bounds(privacy.bounds)
     if isinstance(columns.time_order, str):
         raise DataError("Differential privacy orders rows by no column; sort the file, and say --time-order.")
@@ -92,10 +138,10 @@ def lesson(
     progress.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
 
     def learn(_: Path) -> "TrainingResult":
-        return private.train(
+        return tables.train(
             problem,
             known,
-            private.Budget(privacy.epsilon, privacy.delta),
+            budget.Budget(privacy.epsilon, privacy.delta),
             model=str(wish.models),
             holdout=wish.holdout,
             seed=wish.seed,

@@ -147,7 +147,9 @@ def _trained(
 ) -> TrainOutcome:
     """See ``train``."""
     started = time.monotonic()
-    if wish.privacy is not None:
+    if wish.privacy is not None and media.is_media(data, wish.target):
+        lesson = private_training.media_lesson(Path(data), wish, wish.privacy, progress)
+    elif wish.privacy is not None:
         lesson = private_training.lesson(data, columns, wish, wish.privacy, progress)
     elif media.is_media(data, wish.target):
         if wish.online:

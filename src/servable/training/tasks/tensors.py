@@ -112,7 +112,15 @@ class Fitted(NamedTuple):
         return float((middle - spread) / (1 + 1 / rows))
 
 
-def problem_of(found: Found, *, target: str, holdout: float, seed: int, progress: Progress) -> TensorProblem:
+def problem_of(
+    found: Found,
+    *,
+    target: str,
+    holdout: float,
+    seed: int,
+    progress: Progress,
+    field: Field | None = None,
+) -> TensorProblem:
     """Prepare every file as a server would, and choose the rows to measure on.
 
     Args:
@@ -121,6 +129,7 @@ def problem_of(found: Found, *, target: str, holdout: float, seed: int, progress
         holdout: that share.
         seed: of the choice.
         progress: told of every file.
+        field: that takes the files; None for one that suits them.
 
     Raises:
         DataError: a file does not fit; the sentence names it.
@@ -128,8 +137,9 @@ def problem_of(found: Found, *, target: str, holdout: float, seed: int, progress
         DependencyMissing: a library for such files is not installed.
     """
     media = found.train
-    chosen = pictures if media.medium == "image" else sounds
-    field = chosen.input_of(media.files, media.names)
+    if field is None:
+        chosen = pictures if media.medium == "image" else sounds
+        field = chosen.input_of(media.files, media.names)
     labels = tuple(sorted(set(media.labels), key=_natural))
     index = {label: place for place, label in enumerate(labels)}
     sets = [media, found.holdout] if found.holdout is not None else [media]
