@@ -98,6 +98,57 @@ def test_attacks_find_hardly_anything(folder: Path, trained: Path) -> None:
     assert found.privacy["epsilon"] <= 1.0
 
 
+def test_forests_are_kept_within_the_budget_and_compiled(folder: Path, tmp_path: Path) -> None:
+    made = train(folder, tmp_path, "ill", model="dp_forest")
+    found = describe("ill:1", home=tmp_path)
+    spent = found.recipe["privacy"]
+    # Nothing of the budget is left to a chance, and nothing but the system's randomness is drawn on.
+    assert (spent["epsilon"], spent["delta"], spent["library"]) == (1.0, 0.0, "servable")
+    assert made.metrics["roc_auc"] > 0.75
+    assert made.serving.startswith("onnx")
+    with pytest.raises(SettingInvalid, match="predicts no numbers"):
+        train(folder, tmp_path, "score", model="dp_forest")
+
+
+def pictures(folder: Path, rows: int, seed: int) -> None:
+    """Files of a bright bar that lies or stands, in folders of their classes."""
+    image = pytest.importorskip("PIL.Image", reason="needs the extra image")
+    random = np.random.default_rng(seed)
+    for row in range(rows):
+        label = ("lies", "stands")[row % 2]
+        pixels = random.integers(0, 60, (12, 12))
+        place = int(random.integers(2, 9))
+        pixels[(slice(place, place + 3), slice(None))[:: 1 if label == "lies" else -1]] += 180
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{row}.png")
+
+
+def test_networks_of_pictures_are_kept_within_the_budget(tmp_path: Path) -> None:
+    pictures(tmp_path / "bars", 600, 0)
+    known = tmp_path / "bars.json"
+    form = {"width": 12, "height": 12, "channels": 1}
+    known.write_text(json.dumps({"image": form, "label": ["lies", "stands"]}))
+    told: dict[str, Any] = {"name": "bars", "home": tmp_path / "home", "bounds": known}
+    made = servable.train(tmp_path / "bars", privacy_epsilon=8.0, **told)
+    found = describe("bars:1", home=tmp_path / "home")
+    spent = found.recipe["privacy"]
+    assert 7 < spent["epsilon"] <= 8.0
+    assert spent["delta"] == pytest.approx(1 / (10 * found.recipe["rows_train"]))
+    assert made.metrics["accuracy"] > 0.8
+    assert made.serving.startswith("onnx")
+    with open_home(tmp_path / "home", create=False) as place:
+        package = place.package(place.models.resolve("bars:1"))
+    assert not {path.name for path in package.folder.iterdir()} & {"sample.npz", "truth.npz", "answers.npz"}
+    with pytest.raises(SettingInvalid, match="dp_network"):
+        servable.train(tmp_path / "bars", privacy_epsilon=1.0, model="kernel", **told)
+    known.write_text(json.dumps({"image": form, "label": ["lies", "leans"]}))
+    with pytest.raises(DataError, match="'leans'"):
+        servable.train(tmp_path / "bars", privacy_epsilon=1.0, **told)
+    known.write_text(json.dumps({"label": ["lies", "stands"]}))
+    with pytest.raises(SettingInvalid, match="form of the pictures"):
+        servable.train(tmp_path / "bars", privacy_epsilon=1.0, **told)
+
+
 def test_numbers_are_learned_too_and_noise_is_another_every_time(folder: Path, tmp_path: Path) -> None:
     made = [train(folder, tmp_path, "score", privacy_epsilon=4.0, seed=0) for _ in range(2)]
     assert all(one.metrics["r2"] > 0.5 for one in made)

@@ -58,8 +58,8 @@ class Descent:
             TensorDataset(*lesson.tensors), batch_size=min(lesson.batch, count), generator=noise
         )
         optimiser: Any = torch.optim.SGD(lesson.module.parameters(), lr=lesson.rate, momentum=lesson.momentum)
-        self._engine = PrivacyEngine(accountant="rdp")
         with _quiet():
+            self._engine = PrivacyEngine(accountant="rdp")
             self._module, self._optimiser, self._rows = self._engine.make_private_with_epsilon(
                 module=lesson.module,
                 optimizer=optimiser,

@@ -197,6 +197,6 @@ def _recipe(problem: TensorProblem, seed: int) -> dict[str, Any]:
 
 def _note(spent: dict[str, Any]) -> str:
     return (
-        f"trained with differential privacy (epsilon {spent['epsilon']:.3g}, delta {spent['delta']:.1e}): the "
-        "form of the pictures and their classes were told, and statistics are those of held-out files"
+        f"trained with differential privacy (epsilon {spent['epsilon']:.3g}, delta {spent['delta']:.1e}): "
+        "the form of the pictures and their classes were told, and statistics are those of held-out files"
     )
