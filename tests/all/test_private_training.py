@@ -149,6 +149,16 @@ def test_networks_of_pictures_are_kept_within_the_budget(tmp_path: Path) -> None
         servable.train(tmp_path / "bars", privacy_epsilon=1.0, **told)
 
 
+def test_texts_are_refused(folder: Path, tmp_path: Path) -> None:
+    for place in range(8):
+        file = tmp_path / "texts" / ("good", "bad")[place % 2] / f"{place}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("words that somebody wrote")
+    told: dict[str, Any] = {"target": "label", "name": "t", "home": tmp_path / "home", "privacy_epsilon": 1.0}
+    with pytest.raises(SettingInvalid, match="vocabulary"):
+        servable.train(tmp_path / "texts", bounds=folder / "ill.json", **told)
+
+
 def test_numbers_are_learned_too_and_noise_is_another_every_time(folder: Path, tmp_path: Path) -> None:
     made = [train(folder, tmp_path, "score", privacy_epsilon=4.0, seed=0) for _ in range(2)]
     assert all(one.metrics["r2"] > 0.5 for one in made)

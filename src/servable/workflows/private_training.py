@@ -113,11 +113,17 @@ def lesson(
     if wish.online or wish.refit:
         raise SettingInvalid("--online and --refit would learn from rows once more; leave them out here.")
     progress.begin("Read the data")
-    frame, source = table_of(data)
     from servable.training import bounds as bounding
     from servable.training.data import infer
+    from servable.training.tasks import text_folders
     from servable.training.tasks.private import budget, tables
 
+    if isinstance(data, str | Path) and text_folders.is_texts(Path(data)):
+        raise SettingInvalid(
+            "Texts are not trained with differential privacy, because a vocabulary counted on them would name "
+            "what single people wrote; tables and pictures are."
+        )
+    frame, source = table_of(data)
     if wish.models != tables.FOREST:
         budget.need_opacus()
     known = bounding.read_bounds(privacy.bounds)

@@ -10,7 +10,7 @@ from servable.training.tasks.private.noise import as_fraction, noisy_counts
 
 
 def seeded(seed: int) -> "random.Random":
-    return random.Random(seed)  # noqa: S311 - a test that must come out alike
+    return random.Random(seed)
 
 
 def drawn(count: int, epsilon: Fraction, seed: int, rows: int = 20_000) -> np.ndarray:

@@ -32,9 +32,9 @@ from servable.training.tasks.tensors import SAMPLE_BYTES, Fitted, TensorProblem,
 NETWORK = "dp_network"
 _TITLE = "convolutional network with differential privacy"
 #: Chosen on public pictures, see docs/security.md.
-_BATCH = 1024
-_EPOCHS = 15
-_RATE = 2.0
+_BATCH = 512
+_EPOCHS = 20
+_RATE = 8.0
 _CLIP = 0.1
 _MOMENTUM = 0.9
 _AVERAGED = 0.2
