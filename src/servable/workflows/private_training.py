@@ -120,8 +120,8 @@ def lesson(
 
     if isinstance(data, str | Path) and text_folders.is_texts(Path(data)):
         raise SettingInvalid(
-            "Texts are not trained with differential privacy, because a vocabulary counted on them would name "
-            "what single people wrote; tables and pictures are."
+            "Texts are not trained with differential privacy, because a vocabulary counted on them would "
+            "name what single people wrote; tables and pictures are."
         )
     frame, source = table_of(data)
     if wish.models != tables.FOREST:
