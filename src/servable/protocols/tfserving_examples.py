@@ -52,7 +52,7 @@ class Examples:
         if not rows:
             problems.note(_PLACE, "at least one example", "none")
             raise RequestInvalid(problems)
-        names = dict.fromkeys(name for row in rows for name in row)
+        names = dict.fromkeys(sorted({name for row in rows for name in row}))
         if len(names) == 1 and not self._fields.keys() & names.keys():
             (name,) = names
             if self._whole:

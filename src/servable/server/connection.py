@@ -244,7 +244,6 @@ class Connection(asyncio.Protocol):
         self._hand_over(request)
 
     def _answered(self, *, keep: bool) -> None:
-        self._current.release()
         self._exchange = None
         self._cycle = None
         self._since = self._shared.now
@@ -273,6 +272,8 @@ class Connection(asyncio.Protocol):
         shared = self._shared
         keep = self._current.keep_alive and not shared.draining
         more = b"".join([b"%b: %b\r\n" % pair for pair in headers]) if headers else b""
+        # First, because who has the answer may ask another process before this one comes to its next line.
+        self._current.release()
         self._transport.write(
             _PREDICTION
             % (
@@ -299,6 +300,7 @@ class Connection(asyncio.Protocol):
         """Any other whole answer."""
         keep = self._current.keep_alive and not self._shared.draining and not close
         head = head_bytes(status, headers, self._shared.dates.line, length=len(body), close=not keep)
+        self._current.release()
         self._transport.write(head if self._current.method == b"HEAD" else head + body)
         if close:
             self._linger()
@@ -320,6 +322,7 @@ class Connection(asyncio.Protocol):
 
     def finished(self, *, whole: bool) -> None:
         """A cycle ended; half an answer ends the connection, so that nobody takes it for a whole one."""
+        self._current.release()
         if whole:
             self._answered(keep=self._current.keep_alive)
         else:
