@@ -10,7 +10,6 @@ it says itself how late it was (``lag_p99``), and a run in which it was late is 
 import argparse
 import contextlib
 import gc
-import math
 import select
 import socket
 import time
@@ -255,7 +254,8 @@ class Generator:
 
     def _count(self, start: float, end: float, deadline: float) -> Open:
         """What became of those that were due between two moments of the run, in seconds from its start."""
-        total = math.ceil(end * self._rate) - math.ceil(start * self._rate)
+        due = np.arange(int(self._rate * self._seconds)) / self._rate
+        total = int(((due >= start) & (due < end)).sum())
         done = np.array(self._done, dtype=float).reshape(-1, 4)
         done = done[(done[:, 3] >= start) & (done[:, 3] < end)]
         lags = np.array(self._lags, dtype=float).reshape(-1, 2)

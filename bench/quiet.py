@@ -72,12 +72,15 @@ def windows(take: Callable[[int], Sequence[Open]], wanted: int) -> Windows:
 
 @contextlib.contextmanager
 def awake() -> Iterator[None]:
-    """Every processor is kept from sleeping, by processes that give way to everybody at once."""
+    """Every processor of the server is kept from sleeping, by processes that give way to everybody at once.
+
+    That of the generator needs none, because a generator that spins does not sleep.
+    """
     cores = sorted(os.sched_getaffinity(0))
     # In sessions of their own, each with the lowest priority: many kernels share out among sessions first.
     spinning = [
         subprocess.Popen([sys.executable, "-S", "-c", _SPIN, str(core)], start_new_session=True)
-        for core in cores
+        for core in cores[:-1] or cores
     ]
     try:
         yield
@@ -85,6 +88,17 @@ def awake() -> Iterator[None]:
         for process in spinning:
             process.kill()
             process.wait()
+
+
+def _tasks(server: int) -> list[int]:
+    """Every thread of a server and of the processes below it."""
+    processes, tasks = [server], []
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{process}/task").iterdir():
+                tasks.append(int(task.name))
+                processes += [int(child) for child in (task / "children").read_text().split()]
+    return tasks
 
 
 @contextlib.contextmanager
@@ -98,9 +112,10 @@ def apart(server: int) -> Iterator[None]:
     if len(cores) < 2:
         yield
         return
-    tasks = [int(task.name) for task in Path(f"/proc/{server}/task").iterdir()]
+    tasks = _tasks(server)
     for task in tasks:
-        os.sched_setaffinity(task, cores[:-1])
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(task, cores[:-1])
     os.sched_setaffinity(0, cores[-1:])
     try:
         yield

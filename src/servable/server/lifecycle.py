@@ -24,6 +24,7 @@ from servable.server.app import Application
 from servable.server.authentication import Authentication
 from servable.server.exposure import check_exposure
 from servable.server.listener import Listener
+from servable.server.slices import shorten_slices
 from servable.server.tls import certificate_of
 from servable.server.workers import Link, NoLink
 from servable.serving.desired import source_of
@@ -205,8 +206,10 @@ def settle_in() -> None:
 
     What was imported and loaded lives as long as the process, so a collection need not walk it. And a
     thread that loads a model or unpacks a body gives the interpreter back to the event loop after half a
-    millisecond instead of five.
+    millisecond instead of five; whoever else has the processor gives it at once to the thread of the loop,
+    which is the one that calls this.
     """
+    shorten_slices()
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_S)
