@@ -9,7 +9,7 @@ import pytest
 from faults.faulty import ASKED, FAULTS, publish_faulty
 from faults.load import Client, Served, serving
 from faults.swapping import NAME, Callers, divide, importable, listed, publish_good
-from faults.windows import Timed, Windows, awake, p99
+from faults.windows import Timed, Windows, p99
 from servable.registry.records import WHOLE, Traffic
 from servable.workflows.running import Samples, samples
 
