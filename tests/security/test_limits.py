@@ -13,10 +13,10 @@ from servable.security.limits import (
     block,
     excess,
     limits_of,
+    low,
     parse_limits,
     parse_quota,
     parse_rate,
-    worth_fetching,
 )
 
 SECOND_NS = 1_000_000_000
@@ -79,7 +79,7 @@ def test_of_any_span_at_most_a_window_and_the_rate_passes(rate: Rate, gaps: list
     for gap in gaps:
         now += gap
         after = arrival(moment, now, rate.interval_ns)
-        if excess(after, now, rate) <= 0:
+        if excess(after, now, rate.worth_ns) <= 0:
             moment = after
             passed.append(now)
     for first in range(len(passed)):
@@ -92,12 +92,12 @@ def test_of_any_span_at_most_a_window_and_the_rate_passes(rate: Rate, gaps: list
 def test_a_windows_worth_passes_at_once_and_the_next_after_what_was_said(rate: Rate, now: int) -> None:
     # As many as the moments of so many requests.
     moment = arrival(0, now, rate.interval_ns * rate.requests)
-    assert excess(moment, now, rate) == 0
-    refused = excess(arrival(moment, now, rate.interval_ns), now, rate)
+    assert excess(moment, now, rate.worth_ns) == 0
+    refused = excess(arrival(moment, now, rate.interval_ns), now, rate.worth_ns)
     assert refused == rate.interval_ns
     later = now + refused
-    assert excess(arrival(moment, later, rate.interval_ns), later, rate) <= 0
-    assert excess(arrival(moment, later - 1, rate.interval_ns), later - 1, rate) > 0
+    assert excess(arrival(moment, later, rate.interval_ns), later, rate.worth_ns) <= 0
+    assert excess(arrival(moment, later - 1, rate.interval_ns), later - 1, rate.worth_ns) > 0
 
 
 @given(st.integers(1, 10**6), st.lists(st.integers(0, 10), max_size=30))
@@ -105,7 +105,7 @@ def test_blocks_are_never_more_than_the_quota_and_reach_it(quota: int, given_bac
     taken = answered = 0
     for unused in given_back:
         count = block(quota, taken)
-        assert 0 <= count <= min(1000, max(16, quota // 100))
+        assert 0 <= count <= min(10_000, max(16, quota // 100))
         back = min(unused, count)
         taken += count - back
         answered += count - back
@@ -115,7 +115,7 @@ def test_blocks_are_never_more_than_the_quota_and_reach_it(quota: int, given_bac
 
 
 def test_the_next_block_is_fetched_early_where_blocks_are_large() -> None:
-    assert not worth_fetching(1_000_000, 251)
-    assert worth_fetching(1_000_000, 250)
+    assert low(1_000_000) == 2500
+    assert low(100_000) == 250
     # Small quotas would be held by one server.
-    assert not worth_fetching(100, 0)
+    assert low(100) == -1

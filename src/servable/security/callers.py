@@ -77,7 +77,7 @@ class Caller:
             Forbidden: it sees the model and may not do that.
             ModelNotFound: it does not even see it.
         """
-        if self.may(need, model):
+        if self._known.get((need, model)) or self.may(need, model):
             return
         if model == EVERY_MODEL:
             every = f"This needs a key that may {_VERBS[need]} every model, with the scope {need}:*."

@@ -25,7 +25,7 @@ _AMOUNT = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))?\s*([kmg]?)", re.IGNORECASE)
 _MOST = 10**12
 #: Most requests that a server takes out of a quota at once, and the part of the quota that it takes; of small
 #: quotas a little more, because each block costs a write to the disk.
-_MOST_BLOCK, _BLOCK_PART = 1000, 100
+_MOST_BLOCK, _BLOCK_PART = 10_000, 100
 _LEAST_BLOCK, _LEAST_PART = 16, 4
 
 
@@ -44,6 +44,11 @@ class Rate(NamedTuple):
     def interval_ns(self) -> int:
         """Nanoseconds that one request is worth, rounded up, so that it is never more than the rate."""
         return -(-self.window_s * _SECOND_NS // self.requests)
+
+    @property
+    def worth_ns(self) -> int:
+        """Nanoseconds that all requests of a window are worth, which may come at once."""
+        return self.interval_ns * self.requests
 
     @property
     def words(self) -> str:
@@ -172,15 +177,15 @@ def arrival(moment_ns: int, now_ns: int, interval_ns: int) -> int:
     return (moment_ns if moment_ns > now_ns else now_ns) + interval_ns
 
 
-def excess(arrival_ns: int, now_ns: int, rate: Rate) -> int:
+def excess(arrival_ns: int, now_ns: int, worth_ns: int) -> int:
     """Nanoseconds by which a request comes too early; 0 or less when it may pass.
 
     Args:
         arrival_ns: the moment that would be kept if it passed.
         now_ns: of the same clock.
-        rate: that is allowed.
+        worth_ns: of the rate that is allowed, see ``Rate``.
     """
-    return arrival_ns - now_ns - rate.interval_ns * rate.requests
+    return arrival_ns - now_ns - worth_ns
 
 
 def block(quota: int, taken: int) -> int:
@@ -194,9 +199,9 @@ def block(quota: int, taken: int) -> int:
     return max(0, min(_MOST_BLOCK, max(least, quota // _BLOCK_PART), quota - taken))
 
 
-def worth_fetching(quota: int, left: int) -> bool:
-    """Whether a server that has so many requests of a block left should take the next block already."""
-    return left <= block(quota, 0) // 4 and quota >= 8 * _BLOCK_PART
+def low(quota: int) -> int:
+    """With how many requests of a block left a server takes the next one already; -1: only at the end."""
+    return block(quota, 0) // 4 if quota >= 8 * _BLOCK_PART else -1
 
 
 def _amount(text: str) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from servable.errors import ConcurrencyLimited, QuotaExhausted, RateLimited, ServableError
-from servable.security.limits import Limits, Rate, arrival, excess, worth_fetching
+from servable.security.limits import Limits, Rate, arrival, excess, low
 from servable.server.limit_area import COUNTS, DAY, EMPTY, LEFT, MARK, MOMENT, USED, LimitArea
 
 SECOND_NS = 1_000_000_000
@@ -147,17 +147,19 @@ class Part(NamedTuple):
     Attributes:
         rate: None for nothing where there is a rate, and for any where there is none.
         interval_ns: that one request of the rate is worth.
+        worth_ns: that all requests of its window are worth.
         at_once: requests at once.
     """
 
     rate: Rate | None
     interval_ns: int
+    worth_ns: int
     at_once: int
 
     @classmethod
     def of(cls, rate: Rate | None, at_once: int) -> "Part":
         """A part by its rate."""
-        return cls(rate, rate.interval_ns if rate else 0, at_once)
+        return cls(rate, rate.interval_ns if rate else 0, rate.worth_ns if rate else 0, at_once)
 
 
 class Counted:
@@ -171,8 +173,8 @@ class Counted:
         name: of the account; empty for an address.
     """
 
-    __slots__ = ("_area", "_cells", "_find", "_mark", "_own", "_owner", "_slot", "_turn", "_who", "_whole",
-                 "limits", "name")  # fmt: skip
+    __slots__ = ("_area", "_cells", "_find", "_low", "_mark", "_own", "_owner", "_slot", "_turn", "_who",
+                 "_whole", "limits", "name")  # fmt: skip
 
     def __init__(
         self, owner: Owner, find: Callable[[], int], limits: Limits, who: str, name: str = ""
@@ -183,6 +185,7 @@ class Counted:
         self._find = find
         self._who = who
         self._whole = Part.of(limits.rate, limits.concurrency)
+        self._low = low(limits.quota)
         self.limits = limits
         self.name = name
         self._settle()
@@ -210,7 +213,7 @@ class Counted:
                 if part.rate is None:
                     raise self._too_fast(limits.rate, NONE_HERE_NS)
                 moment = arrival(cells[slot + MOMENT], now, part.interval_ns)
-                early = excess(moment, now, part.rate)
+                early = excess(moment, now, part.worth_ns)
                 if early > 0:
                     raise self._too_fast(limits.rate, early)
             waits = limits.quota > 0 and not self._take(now)
@@ -246,7 +249,7 @@ class Counted:
         if left > 0:
             cells[slot + LEFT] = left - 1
             cells[slot + USED] = now
-            if worth_fetching(self.limits.quota, left - 1) and now - cells[slot + EMPTY] > _BELIEVED_NS:
+            if left <= self._low + 1 and now - cells[slot + EMPTY] > _BELIEVED_NS:
                 self._owner.fetch_soon(self)
             return True
         if cells[slot + EMPTY] and now - cells[slot + EMPTY] < _BELIEVED_NS:

@@ -50,7 +50,7 @@ class Divided(Counted):
         name: of the account.
     """
 
-    __slots__ = ("_divider", "_given", "_seen")
+    __slots__ = ("_at_once", "_divider", "_given", "_requests")
 
     def __init__(
         self,
@@ -64,7 +64,9 @@ class Divided(Counted):
         super().__init__(owner, find, limits, who, name)
         self._divider = divider
         self._given = self._whole
-        self._seen = (limits.rate.requests if limits.rate else 0, limits.concurrency)
+        #: The share that ``_given`` was made of.
+        self._requests = limits.rate.requests if limits.rate else 0
+        self._at_once = limits.concurrency
 
     def enter(self, *, within: bool = False) -> Ticket:
         """See ``Allowance``."""
@@ -78,11 +80,11 @@ class Divided(Counted):
     def _part(self) -> Part:
         cells, slot = self._cells, self._slot
         cells[slot + ASKED] += 1
-        seen = (cells[slot + REQUESTS], cells[slot + AT_ONCE])
-        if seen != self._seen:
+        requests, at_once = cells[slot + REQUESTS], cells[slot + AT_ONCE]
+        if requests != self._requests or at_once != self._at_once:
             rate = self.limits.rate
-            self._given = Part.of(Rate(seen[0], rate.window_s) if rate and seen[0] else None, seen[1])
-            self._seen = seen
+            self._given = Part.of(Rate(requests, rate.window_s) if rate and requests else None, at_once)
+            self._requests, self._at_once = requests, at_once
         return self._given
 
     async def join(self) -> None:

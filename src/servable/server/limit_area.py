@@ -5,10 +5,10 @@ this server has of its limits, and for each process how many of its requests are
 are found by a digest of the caller's name, so that no process has to tell another.
 """
 
-import contextlib
 import fcntl
 import mmap
 import os
+import threading
 import time
 from contextlib import AbstractContextManager
 from hashlib import blake2b
@@ -50,6 +50,9 @@ class LimitArea:
         self.descriptor = descriptor
         self.place = place
         self._stride = COUNTS + places
+        self._alone = places == 1
+        #: The turn of a process that has the area to itself; a lock that nobody else wants costs nothing.
+        self._own_turn = threading.RLock()
         size = area_bytes(places)
         self._memory = mmap.mmap(-1 if descriptor is None else descriptor, size)
         self._view = memoryview(self._memory)
@@ -91,15 +94,17 @@ class LimitArea:
 
     def requests(self, slot: int) -> int:
         """How many requests of a caller all processes answer."""
+        if self._alone:
+            return self.cells[slot + COUNTS]
         return sum(self.cells[slot + COUNTS : slot + self._stride])
 
-    def turn(self, slot: int) -> AbstractContextManager[None]:
+    def turn(self, slot: int) -> AbstractContextManager[object]:
         """While this is entered no other process changes the slot.
 
         The kernel ends the turn of a process that dies in it. One that is stopped in it must not stop the
         others: after a moment they go on, and what is counted may then differ by one.
         """
-        return contextlib.nullcontext() if self.descriptor is None else _Turn(self.descriptor, slot)
+        return self._own_turn if self.descriptor is None else _Turn(self.descriptor, slot)
 
     def left(self, place: int) -> None:
         """A process has ended: it answers nothing any more."""
