@@ -1,8 +1,10 @@
 """Tails on a shared virtual machine: what belongs to the server, apart from what belongs to the machine.
 
-Three things of the machine look like a slow server, and each has its remedy here:
+Four things of the machine look like a slow server, and each has its remedy here:
 
 * A generator and a server on one processor wait for each other's slice: ``apart``.
+* Threads of the kernel that look through memory (``kdamond``, ``kcompactd``) run for milliseconds at a time,
+  some twice a second, and a kernel without preemption lets them: ``apart`` sends them to the generator.
 * A virtual processor that sleeps comes back late, by up to tens of milliseconds, when its host is busy:
   ``awake`` keeps them from sleeping, as ``idle=poll`` does on a machine of one's own.
 * The host stops a processor while it works. The generator sees that happen to itself, since it never
@@ -21,6 +23,8 @@ from bench.openloop import Open
 
 #: The generator was late: its own delay at p99 is more than this part of the latency at p50.
 _LATE = 0.5
+#: The parent of every thread of the kernel: kthreadd.
+_KERNEL = "2"
 #: Windows tried for each one that is wanted.
 _TRIES = 4
 _SPIN = """
@@ -101,26 +105,40 @@ def _tasks(server: int) -> list[int]:
     return tasks
 
 
+def _kernel_threads() -> list[int]:
+    """The threads of the kernel that may run on any processor; those that belong to one stay out."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[1] == _KERNEL:
+                number = int(stat.parent.name)
+                found += [number] * (len(os.sched_getaffinity(number)) > 1)
+    return found
+
+
+def _bind(tasks: Sequence[int], cores: Sequence[int]) -> None:
+    """Let tasks run on these processors only, where they still exist and the machine lets us."""
+    for task in tasks:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(task, cores)
+
+
 @contextlib.contextmanager
 def apart(server: int) -> Iterator[None]:
-    """The generator on the last processor, the server and everything else on the others.
+    """The generator and the kernel's own threads on the last processor, the server on the others.
 
     A generator that spins and a server that sleeps between requests are otherwise put on one processor
-    now and then, because the one wakes the other, and the server waits out a slice of 4 ms.
+    now and then, because the one wakes the other, and the server waits out a slice of 4 ms. The kernel's
+    threads can be moved by root only; elsewhere they stay. What they take from the generator it sees itself.
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         yield
         return
-    tasks = _tasks(server)
-    for task in tasks:
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(task, cores[:-1])
-    os.sched_setaffinity(0, cores[-1:])
+    tasks, kernel = _tasks(server), _kernel_threads()
+    _bind(tasks, cores[:-1])
+    _bind([0, *kernel], cores[-1:])
     try:
         yield
     finally:
-        os.sched_setaffinity(0, cores)
-        for task in tasks:
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(task, cores)
+        _bind([0, *tasks, *kernel], cores)
