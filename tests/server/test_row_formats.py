@@ -326,6 +326,18 @@ def test_a_model_that_is_not_ready_says_so_to_every_client(tmp_path: Path) -> No
     assert server is not None
     with_status = get(server.url, "/v1/models/iris", 503)
     assert get(server.url, "/healthz", 503) == {"ready": False}
+    assert get(server.url, "/v2/health/ready", 503) == {"ready": False}
+    assert get(server.url, "/ping", 503) == {"status": "Unhealthy"}
+    for path in ("/health", "/models/iris/ping", "/v2/models/iris/ready"):
+        assert requests.get(f"{server.url}{path}", timeout=30).status_code == 503, path
+    # A sign of life is none of readiness.
+    assert get(server.url, "/v2/health/live") == {"live": True}
+    (entry,) = [
+        each
+        for each in requests.post(f"{server.url}/v2/repository/index", timeout=30).json()
+        if each["name"] == "iris"
+    ]
+    assert (entry["state"], bool(entry["reason"])) == ("UNAVAILABLE", True)
     server.stop()
     assert (with_status["name"], with_status["ready"]) == ("iris", False)
     (status,) = with_status["model_version_status"]
