@@ -100,6 +100,22 @@ def test_tensors() -> None:
         face.request({"image": np.zeros((2, 4, 5), np.float32)})
 
 
+@pytest.mark.parametrize("dtype", ["float32", "str"])
+@pytest.mark.parametrize("row", [(), (1,), (-1,)])
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_of_one_value_have_one_axis_or_two(dtype: str, row: tuple[int, ...], alone: bool) -> None:
+    fields = [Field(name=name, kind="tensor", dtype=dtype, shape=row) for name in ("x", "y")]
+    face = Face(Signature(task="transform", inputs=tuple(fields[: 1 if alone else 2]), outputs=IMAGE.outputs))
+    values = texts("a", "b") if dtype == "str" else np.array([1.0, 2.0], dtype)
+    for shape in ((2,), (2, 1)):
+        arrays, rows = face.request(dict.fromkeys(("x",) if alone else ("x", "y"), values.reshape(shape)))
+        assert (rows, arrays["x"].shape) == (2, (2, *(1 for _ in row)))
+        assert arrays["x"].ravel().tolist() == values.tolist()
+    wrong = values.reshape(2, 1, 1) if row else values.reshape(1, 2)
+    with pytest.raises(RequestInvalid):
+        face.request(dict.fromkeys(("x",) if alone else ("x", "y"), wrong))
+
+
 def test_answers_carry_labels() -> None:
     arrays = {PREDICTION: np.array([1, 0]), PROBABILITIES: np.array([[0.25, 0.75], [1, 0]])}
     face = Face(MIXED)

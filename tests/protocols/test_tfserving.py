@@ -314,6 +314,34 @@ def test_only_one_number_a_row_is_a_regression() -> None:
         decode(IMAGE, {"examples": [[[1], [2]]]}, RegressCodec)
 
 
+def test_a_context_stands_for_what_examples_leave_out() -> None:
+    rows = [{"age": 1, "plan": "pro", "member": True}, {"age": None, "plan": "basic", "member": True}]
+    body = {"context": {"plan": "pro", "member": [True]},
+            "examples": [{"age": [1]}, {"age": None, "plan": {"b64": "YmFzaWM="}}]}  # fmt: skip
+    same(decode(MIXED, body, ClassifyCodec), native(MIXED, rows))
+    same(decode(MIXED, {"context": {}, "examples": rows}, ClassifyCodec), native(MIXED, rows))
+    same(
+        decode(PLAIN, {"context": {"x2": 3}, "examples": [{"x0": 1, "x1": 2}] * 2}, RegressCodec),
+        native(PLAIN, [[1, 2, 3]] * 2),
+    )
+    for context in (5, [{"plan": "pro"}]):
+        assert problems(MIXED, {"context": context, "examples": rows}, ClassifyCodec) == {
+            "context": "an object by column name"
+        }
+    unknown = {"context": {"plam": "pro"}, "examples": [{"member": True}]}
+    assert "examples[0].plam" in problems(MIXED, unknown, ClassifyCodec)
+
+
+@pytest.mark.parametrize("name", [None, "", "serving_default", "predict"])
+def test_a_signature_that_is_named_or_not(name: str | None) -> None:
+    row = [1, "pro", True, None]
+    for body in ({"instances": [row]}, {"inputs": {"age": [1], "plan": ["pro"], "member": [True]}}):
+        request = decode(MIXED, {**body, "signature_name": name})
+        assert (request.rows, request.wish.chances) == (1, False)
+    for wrong in ("classify_all", 5, ["serving_default"]):
+        assert "signature_name" in problems(MIXED, {"instances": [row], "signature_name": wrong})
+
+
 def test_metadata_names_what_predict_takes_and_gives() -> None:
     found = metadata("churn", 3, MIXED)
     assert found["model_spec"] == {"name": "churn", "signature_name": "", "version": "3"}

@@ -144,6 +144,14 @@ def test_csv(url: str) -> None:
         assert (answer.status_code, answer.json()) == (200, {"predictions": LABELS})
 
 
+def test_bodies_of_language_models_are_told_where_to_go(url: str) -> None:
+    """MLflow takes them at the same address; here they are OpenAI's."""
+    for body in ({"messages": [{"role": "user", "content": "Hi."}]}, {"prompt": "Hi."}, {"input": "Hi."}):
+        answer = ask(url, body, "/models/talker/invocations")
+        assert (answer.status_code, answer.json()["error_code"]) == (400, "BAD_REQUEST")
+        assert "dataframe_split" in answer.json()["message"]
+
+
 def test_the_small_addresses(url: str) -> None:
     for path in ("/ping", "/health", "/models/iris/ping", "/models/iris@champion/health"):
         assert httpx.get(url + path).status_code == 200

@@ -108,8 +108,9 @@ def test_the_async_client(url: str) -> None:
     assert asyncio.run(course()) == [1, 0, 0]
 
 
-def test_models_in_openais_form(url: str) -> None:
-    with openai.OpenAI(base_url=f"{url}/openai/v1", api_key="any") as client:
+@pytest.mark.parametrize("prefix", ["/v1", "/openai/v1", "/v3"])
+def test_models_in_openais_form(url: str, prefix: str) -> None:
+    with openai.OpenAI(base_url=f"{url}{prefix}", api_key="any") as client:
         listed = {model.id: model for model in client.models.list()}
         assert listed.keys() == {"column", "embedder", "iris", "talker", "tokens"}
         assert client.models.retrieve("iris").created == listed["iris"].created > 1_700_000_000

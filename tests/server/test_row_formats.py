@@ -19,6 +19,7 @@ from servable.server.problems import NATIVE
 from servable.settings import ServerSettings
 from serving.making import publish_iris
 from serving.making_mixed import embedded, publish_churn, publish_image, publish_mood
+from serving.making_tensors import cost_of, publish_plans
 
 IRIS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
 CHURN = [
@@ -32,7 +33,7 @@ MAX_BODY = 200_000
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One server of four models: iris is the default, its second version is the one that is served."""
+    """One server of five models: iris is the default, its second version is the one that is served."""
     home = tmp_path_factory.mktemp("formats") / "home"
     publish_iris(home, deploy=False)
     publish_iris(home, default=True)
@@ -41,6 +42,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     publish_churn(home)
     publish_mood(home)
     publish_image(home)
+    publish_plans(home)
     server = servable.serve(
         home=home,
         port=0,
@@ -89,6 +91,38 @@ def test_answers_are_those_of_the_native_address(url: str, name: str, rows: Any)
         assert post(url, predict, asked) == {"predictions": chances}
         pairs = [[list(pair) for pair in row.items()] for row in expected["probabilities"]]
         assert post(url, f"/v1/models/{name}:classify", {"examples": rows}) == {"results": pairs}
+
+
+def test_numbers_for_examples_over_a_context(url: str) -> None:
+    wanted = {"results": [cost_of(1.0, "pro"), cost_of(None, "basic")]}
+    examples = {"context": {"plan": "pro"}, "examples": [{"age": 1}, {"plan": "basic"}]}
+    for path in ("/v1/models/plans:regress", "/v1/models/plans/versions/1:regress"):
+        assert post(url, path, examples) == wanted
+    named = {**examples, "signature_name": "regression"}
+    assert post(url, "/v1/models/plans:regress", named) == wanted
+
+
+def test_what_the_content_type_says_is_not_looked_at(url: str) -> None:
+    """``curl -d`` says that it sends a form."""
+    expected = natively(url, "iris", IRIS)["predictions"]
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-8"):
+        for verb, body, key in (
+            ("predict", {"instances": IRIS}, "predictions"),
+            ("predict", {"inputs": IRIS}, "outputs"),
+        ):
+            answer = requests.post(
+                f"{url}/v1/models/iris:{verb}",
+                data=json.dumps(body),
+                headers={"content-type": kind},
+                timeout=30,
+            )
+            assert (answer.status_code, answer.json()) == (200, {key: expected}), kind
+
+
+def test_a_model_of_several_outputs_in_mlflows_records(url: str) -> None:
+    found = post(url, "/models/net/invocations", {"instances": IMAGES.tolist()})["predictions"]
+    assert [each.keys() for each in found] == [{"embedding", "peak"}] * 2
+    np.testing.assert_allclose([each["embedding"] for each in found], embedded(IMAGES), rtol=1e-5)
 
 
 def test_columns_are_answered_in_columns(url: str) -> None:
@@ -205,7 +239,7 @@ def test_what_is_not_there_is_refused_in_the_words_of_the_format(
 
 def test_the_list_of_models_serves_kserve_and_openai(url: str) -> None:
     found = get(url, "/v1/models")
-    assert (found["models"], found["object"]) == (["churn", "iris", "mood", "net"], "list")
+    assert (found["models"], found["object"]) == (["churn", "iris", "mood", "net", "plans"], "list")
     assert [each["id"] for each in found["data"]] == found["models"]
     assert found["data"][0] == {
         "id": "churn",
@@ -292,6 +326,18 @@ def test_a_model_that_is_not_ready_says_so_to_every_client(tmp_path: Path) -> No
     assert server is not None
     with_status = get(server.url, "/v1/models/iris", 503)
     assert get(server.url, "/healthz", 503) == {"ready": False}
+    assert get(server.url, "/v2/health/ready", 503) == {"ready": False}
+    assert get(server.url, "/ping", 503) == {"status": "Unhealthy"}
+    for path in ("/health", "/models/iris/ping", "/v2/models/iris/ready"):
+        assert requests.get(f"{server.url}{path}", timeout=30).status_code == 503, path
+    # A sign of life is none of readiness.
+    assert get(server.url, "/v2/health/live") == {"live": True}
+    (entry,) = [
+        each
+        for each in requests.post(f"{server.url}/v2/repository/index", timeout=30).json()
+        if each["name"] == "iris"
+    ]
+    assert (entry["state"], bool(entry["reason"])) == ("UNAVAILABLE", True)
     server.stop()
     assert (with_status["name"], with_status["ready"]) == ("iris", False)
     (status,) = with_status["model_version_status"]

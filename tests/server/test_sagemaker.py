@@ -130,6 +130,11 @@ def test_headers_are_given_back_if_they_are_harmless(url: str) -> None:
     assert "X-Amzn-SageMaker-Inference-Id" not in told.headers
 
 
+def test_headers_that_mean_nothing_here_are_passed_over(url: str) -> None:
+    told = ask(url, ROWS, **{"X-Amzn-SageMaker-Target-Container-Hostname": "other", "X-Amzn-Trace-Id": "1"})
+    assert (told.status_code, told.json()) == (200, LABELS)
+
+
 def test_targets(url: str) -> None:
     turned = ask(url, ROWS, path="/models/turned/invoke").json()
     assert turned != LABELS

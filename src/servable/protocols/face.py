@@ -140,8 +140,7 @@ class Face:
             problems = Problems()
             problems.note(name, f"the datatype {datatype_of(whole.dtype)}", BYTES)
             raise RequestInvalid(problems)
-        if len(whole.shape) == 1 and array.ndim == 1 and whole.shape[0] in (1, -1):
-            array = array.reshape(-1, 1)
+        array = _laid_out(array, whole.shape)
         whole.check_shape(array.shape, False)
         self.check_count(array.shape[0])
         return {whole.name: whole.checked(whole.cast(array, False), False)}, array.shape[0]
@@ -192,6 +191,7 @@ class Face:
         if texts != (array.dtype == object):
             problems.note(field.name, f"the datatype {_shown_datatype(field)}", datatype_of(array.dtype))
             return None
+        array = _laid_out(array, field.shape)
         if not texts:
             whole = WholeArray(field.name, field.shape, field.dtype, ())
             try:
@@ -306,6 +306,18 @@ class Face:
         if (chances := arrays.get(PROBABILITIES)) is not None:
             outputs[PROBABILITIES] = chances
         return outputs
+
+
+def _laid_out(array: Any, row: tuple[int, ...]) -> Any:
+    """Rows of one value each in the axes of the model: clients write the shape as ``[N]`` or ``[N, 1]``.
+
+    Args:
+        array: as it came.
+        row: the shape of a row of the model.
+    """
+    if array.ndim == 1 and row in ((1,), (-1,)):
+        return array.reshape(-1, 1)
+    return array.reshape(-1) if not row and array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def _label_array(signature: Signature) -> Any:
