@@ -66,6 +66,21 @@ def simulated(reports: int, *, numbers: bool, seed: int = 0, shown: int = SHOWN)
     return {kind: rate(count, reports) for kind, count in alarms.items()}
 
 
+def signature(columns: int, *, numbers: bool = False) -> Signature:
+    """Of a model of number columns ``x0``, ``x1`` ...: of the classes 0 and 1, or a regression."""
+    answer = (
+        Field(name="y", kind="number", dtype="float64")
+        if numbers
+        else Field(name="y", kind="category", dtype="int64", values=(0, 1))
+    )
+    return Signature(
+        task="regression" if numbers else "classification",
+        inputs=tuple(Field(name=f"x{at}", kind="number", dtype="float64") for at in range(columns)),
+        outputs=(answer,),
+        probabilities=not numbers,
+    )
+
+
 def _attacked(chance: np.random.Generator, numbers: bool, shown: int, seed: int) -> membership.Found:
     x = chance.normal(size=(LEARNED + shown, COLUMNS))
     straight = x @ chance.normal(size=COLUMNS)
@@ -89,21 +104,7 @@ def _attacked(chance: np.random.Generator, numbers: bool, shown: int, seed: int)
         Side({NUMBERS: x[part]}, y[part], ask({NUMBERS: x[part]}))
         for part in (slice(LEARNED - shown, LEARNED), slice(LEARNED, None))
     ]
-    return membership.attacked(_signature(numbers), *sides, ask, seed=seed)
-
-
-def _signature(numbers: bool) -> Signature:
-    answer = (
-        Field(name="y", kind="number", dtype="float64")
-        if numbers
-        else Field(name="y", kind="category", dtype="int64", values=(0, 1))
-    )
-    return Signature(
-        task="regression" if numbers else "classification",
-        inputs=tuple(Field(name=f"x{place}", kind="number", dtype="float64") for place in range(COLUMNS)),
-        outputs=(answer,),
-        probabilities=not numbers,
-    )
+    return membership.attacked(signature(COLUMNS, numbers=numbers), *sides, ask, seed=seed)
 
 
 def main() -> None:

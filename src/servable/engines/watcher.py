@@ -4,7 +4,6 @@ It ends on SIGTERM and when its server is gone.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -14,10 +13,10 @@ from collections.abc import Sequence
 from servable import logs
 from servable.errors import ServableError
 from servable.security.actors import begin_acting, service
+from servable.server.parents import end_with
 from servable.settings import load_settings
 
 _log = logs.logger("watcher")
-_PR_SET_PDEATHSIG = 1
 #: Requests are answered before anything is watched.
 _NICENESS = 10
 
@@ -34,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parent, told = map(int, arguments)
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ending.set())
-    _end_with(parent)
+    end_with(parent)
     with contextlib.suppress(OSError):
         os.nice(_NICENESS)
     settings = load_settings()
@@ -50,16 +49,6 @@ def main(arguments: Sequence[str]) -> int:
         _log.error("the home cannot be watched", extra=logs.fields(reason=error.message))
         return 1
     return 0
-
-
-def _end_with(parent: int) -> None:
-    """Let the kernel send SIGTERM when the server dies, however it dies."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # It may have died before that was said.
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

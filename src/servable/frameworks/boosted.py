@@ -20,7 +20,7 @@ from servable.artifact.manifest import TRAINED, Variant
 from servable.artifact.signature import Field, Signature, Task
 from servable.errors import DataError, ModelFailed, SettingInvalid
 from servable.frameworks.base import Hints, Trained
-from servable.frameworks.frame import pack
+from servable.frameworks.frame import dtype_of, pack
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES, STRINGS, Arrays, row_count
 
 #: How a library's scores are read: numbers; the probability of the second of two classes; one for each class;
@@ -208,17 +208,6 @@ def _told(field: Field, hint: Field) -> Field:
 
 def _as_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def dtype_of(values: Sequence[Value]) -> str:
-    """The dtype in which categories or classes travel."""
-    if values and all(isinstance(value, bool) for value in values):
-        return "bool"
-    if values and all(isinstance(value, int) for value in values):
-        return "int64"
-    if values and all(isinstance(value, int | float) for value in values):
-        return "float64"
-    return "str"
 
 
 def _answer(answers: Answers, hints: Hints) -> tuple[Task, Field]:

@@ -27,6 +27,17 @@ _MICROSECONDS = 1e6
 _LATEST_SECONDS = 9.0e12
 
 
+def dtype_of(values: Sequence[Any]) -> str:
+    """The dtype in which categories or classes travel."""
+    if values and all(isinstance(value, bool) for value in values):
+        return "bool"
+    if values and all(isinstance(value, int) for value in values):
+        return "int64"
+    if values and all(isinstance(value, int | float) for value in values):
+        return "float64"
+    return "str"
+
+
 def to_frame(arrays: Arrays, signature: Signature, style: Style = "canonical") -> pd.DataFrame:
     """Packed arrays as a DataFrame whose columns are the fields, in the order of the signature.
 

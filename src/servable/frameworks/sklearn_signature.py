@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from servable.artifact.signature import Field, Kind, Signature, Task
 from servable.errors import ArtifactUnreadable, ArtifactUnsupported, DataError
-from servable.frameworks.frame import pack, to_frame
+from servable.frameworks.frame import dtype_of, pack, to_frame
 from servable.tensors import MISSING_STRING, NUMBERS, STRINGS
 
 _ARRAY = "array"
@@ -178,7 +178,7 @@ def _field(name: str, encoded: tuple[list[Any], bool] | None, column: pd.Series 
         categories, refuses = encoded
         values = tuple(_plain(value) for value in categories if value is not None and value == value)
         missing = len(values) < len(categories)
-        dtype = _dtype_of(values)
+        dtype = dtype_of(values)
         first = next(iter(values), None)
         return Field(
             name=name,
@@ -233,17 +233,6 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _dtype_of(values: tuple[Any, ...]) -> str:
-    """The dtype in which categories travel."""
-    if values and all(isinstance(value, bool) for value in values):
-        return "bool"
-    if values and all(isinstance(value, int) for value in values):
-        return "int64"
-    if values and all(isinstance(value, int | float) for value in values):
-        return "float64"
-    return "str"
-
-
 def _answer(model: Any) -> tuple[Task, Field]:
     """The task and the output."""
     if is_classifier(model):
@@ -252,7 +241,7 @@ def _answer(model: Any) -> tuple[Task, Field]:
             raise ArtifactUnsupported("The model predicts several targets at once, which is not served yet.")
         values = tuple(_plain(value) for value in classes)
         return "classification", Field(
-            name="prediction", kind="category", dtype=_dtype_of(values), values=values
+            name="prediction", kind="category", dtype=dtype_of(values), values=values
         )
     if is_clusterer(model):
         return "clustering", Field(name="prediction", kind="number", dtype="int64")

@@ -13,7 +13,7 @@ from servable.clock import Clock
 from servable.errors import StorageFailed
 from servable.registry.audit_log import AuditLog
 from servable.registry.audit_rows import Run
-from servable.registry.failures import BUSY_SECONDS, database_error
+from servable.registry.failures import BUSY_SECONDS, sqlite_errors
 from servable.registry.reader import bring_up_to_date
 from servable.registry.records import DATABASE
 
@@ -72,7 +72,7 @@ class _FileDatabase:
     def __init__(self, home: Path) -> None:
         bring_up_to_date(home, create=True)
         self._file = home / DATABASE
-        with self._errors():
+        with sqlite_errors(str(self._file)):
             self._connection = sqlite3.connect(
                 self._file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -96,7 +96,7 @@ class _FileDatabase:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Run]:
-        with self._errors():
+        with sqlite_errors(str(self._file)):
             self._connection.execute(begin)
             try:
                 yield self._run
@@ -108,13 +108,6 @@ class _FileDatabase:
 
     def _run(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
         return self._connection.execute(statement, dict(parameters)).fetchall()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise database_error(error, str(self._file)) from error
 
     def close(self) -> None:
         """Give back the handle."""

@@ -121,10 +121,7 @@ class Deployments:
         if present is None:
             _begin(connection, values | {"model": model, "version": version, "since": now})
         else:
-            if present.version != version:
-                previous = [*present.previous, present.version][-REMEMBERED:]
-                values |= {"version": version, "previous": previous, "since": now}
-            _change(connection, model, values)
+            _change(connection, model, values | _switched(present, version, now))
         after = _existing(connection, model)
         before = 0 if present is None else present.version
         written(connection, self._clock, "deploy", **_told(after), policy=after.policy, before=before)
@@ -265,6 +262,14 @@ def _policy(
     """What the row keeps: the policy there is, or the one that replaces it, with the wishes changed."""
     before = policy if policy is not None else {} if present is None else present.policy
     return stored_policy(changed(read_policy(before), **wishes), before) if wishes else before
+
+
+def _switched(present: DeploymentRecord, version: int, now: str) -> dict[str, Any]:
+    """What a row gets when another version takes the place of its own; nothing when it is the same one."""
+    if present.version == version:
+        return {}
+    previous = [*present.previous, present.version][-REMEMBERED:]
+    return {"version": version, "previous": previous, "since": now}
 
 
 def _begin(connection: Connection, values: Mapping[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """What the database's exceptions mean. Imports no database library but the standard one."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from servable.errors import ServableError, StorageFailed, StorageFull
 
@@ -31,3 +33,16 @@ def database_error(error: BaseException, name: str) -> ServableError:
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return StorageFailed(f"The database {name} cannot be written ({said}); check owner and mode.")
     return StorageFailed(f"The database {name} failed: {said}.")
+
+
+@contextmanager
+def sqlite_errors(name: str) -> Iterator[None]:
+    """Turn the exceptions of SQLite into ``StorageFull`` or ``StorageFailed``.
+
+    Args:
+        name: the database as people know it.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise database_error(error, name) from error

@@ -6,8 +6,7 @@ depends on any single write.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,7 +14,7 @@ import msgspec
 
 from servable.clock import Clock, SystemClock, timestamp
 from servable.errors import StorageFailed
-from servable.registry.failures import database_error
+from servable.registry.failures import sqlite_errors
 from servable.registry.records import DATABASE
 from servable.registry.rollout_records import Counts, stored
 
@@ -96,7 +95,7 @@ class SqliteReports:
     def __init__(self, home: Path, clock: Clock) -> None:
         self._file = home / DATABASE
         self._clock = clock
-        with self._errors():
+        with sqlite_errors(str(self._file)):
             self._connection = sqlite3.connect(
                 f"file:{self._file}?mode=rw",
                 uri=True,
@@ -107,13 +106,13 @@ class SqliteReports:
 
     def going_on(self) -> tuple[GoingOn, ...]:
         """See ``Reports``."""
-        with self._errors():
+        with sqlite_errors(str(self._file)):
             rows = self._connection.execute(_GOING_ON).fetchall()
         return tuple(GoingOn(number, model, _versions(record)) for number, model, record in rows)
 
     def capturing(self) -> bool:
         """See ``Reports``."""
-        with self._errors():
+        with sqlite_errors(str(self._file)):
             return bool(self._connection.execute(_CAPTURING).fetchone()[0])
 
     def count(self, number: int, server: str, counts: Mapping[int, Counts]) -> None:
@@ -123,7 +122,7 @@ class SqliteReports:
             (number, server, version, now, msgspec.json.encode(stored(each)).decode())
             for version, each in sorted(counts.items())
         ]
-        with self._errors():
+        with sqlite_errors(str(self._file)):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 self._connection.execute(_CLEAR, (number, server))
@@ -136,13 +135,6 @@ class SqliteReports:
     def close(self) -> None:
         """See ``Reports``."""
         self._connection.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise database_error(error, str(self._file)) from error
 
 
 class HomeReports:

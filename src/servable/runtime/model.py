@@ -228,12 +228,7 @@ async def load_model(
             executor.on_replaced = meter.replaced
         found = await _found_in(executor, package, placed.slots + policy.spares)
     else:
-        predictor, found = await _loaded_here(package, chosen, limits, pool)
-        placed = _placed(chosen, found.example_seconds, policy, limits)
-        found = found._replace(
-            confinement=stated_here(placed.kind, executes=bool(chosen.options.get(EXECUTES)))
-        )
-        running = _around(predictor, placed, package.manifest.model)
+        placed, running, found = await _running_here(package, chosen, policy, limits, pool)
     return LoadedModel(
         package=package,
         signature=package.signature,
@@ -260,6 +255,17 @@ def _placed(
         shared=shared,
         confined=limits.confinement.mode is Mode.REQUIRE,
     )
+
+
+async def _running_here(
+    package: Package, variant: Variant, policy: Policy, limits: LoadLimits, pool: Pool | None
+) -> tuple[Placed, Executor, _Found]:
+    """Load a variant in this process, and put it where its example's time says."""
+    predictor, found = await _loaded_here(package, variant, limits, pool)
+    placed = _placed(variant, found.example_seconds, policy, limits)
+    confinement = stated_here(placed.kind, executes=bool(variant.options.get(EXECUTES)))
+    running = _around(predictor, placed, package.manifest.model)
+    return placed, running, found._replace(confinement=confinement)
 
 
 async def _loaded_here(

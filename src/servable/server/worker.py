@@ -5,7 +5,6 @@ SIGTERM, and when the parent is gone. SIGINT is ignored: Ctrl-C reaches the pare
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -24,12 +23,12 @@ from servable.runtime.sharing import Sharing
 from servable.server.lifecycle import ServerLife, settle_in
 from servable.server.limit_area import LimitArea
 from servable.server.messages import Channel, Failed, Ready, Start, ToWorker
+from servable.server.parents import end_with
 from servable.server.turns import Board, Place
 from servable.server.workers import ParentLink
 from servable.serving.changes import change
 
 _log = logs.logger("worker")
-_PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     *descriptors, parent = map(int, arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with(parent)
+    end_with(parent)
     # Model processes, which this process may start, must not hold these open.
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
@@ -61,16 +60,6 @@ class _Memory(NamedTuple):
     board: int
     poison: int
     limits: int
-
-
-def _end_with(parent: int) -> None:
-    """Let the kernel send SIGTERM when the parent dies, however it dies."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # It may have died before that was said.
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 async def _live(

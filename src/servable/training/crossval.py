@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,20 @@ class CandidateResult:
     params: dict[str, Any]
     note: str = ""
     online: bool = False
+
+    @classmethod
+    def of_folds(
+        cls,
+        name: str,
+        title: str,
+        scores: Sequence[float],
+        seconds: Sequence[float],
+        params: dict[str, Any],
+        note: str,
+    ) -> Self:
+        """From the score of each fold, and the seconds that it took to fit."""
+        mean, spread = float(np.mean(scores)), float(np.std(scores))
+        return cls(name, title, mean, spread, float(np.mean(seconds)), params, note)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,15 +185,7 @@ def score_candidate(arena: Arena, known: Candidate, params: Params) -> Candidate
         used["n_estimators"] = max(int(np.median(rounds) * 1.1), 10)
     elif stops_early:
         used["n_estimators"] = 200
-    return CandidateResult(
-        known.name,
-        known.title,
-        float(np.mean(scores)),
-        float(np.std(scores)),
-        float(np.mean(seconds)),
-        used,
-        note,
-    )
+    return CandidateResult.of_folds(known.name, known.title, scores, seconds, used, note)
 
 
 def _any_of(arena: Arena, truth: NDArray[Any]) -> set[Any]:

@@ -102,14 +102,20 @@ def deploy(  # noqa: D417 - what is said of a rollout is told where it is kept
     from servable.workflows.rollouts import Wish  # Lazily: who serves or looks needs no rollouts.
 
     wish = Wish(canary, shadow, bandit, every, min_requests, max_error_rate, patience, mirror)
-    wishes = _said(
+    change = Change(_said(
         executor=executor, device=device, processes=processes, share=share, spares=spares, threads=threads,
         run_limit_s=run_limit_s, max_batch=max_batch, cache_bytes=cache, cache_age_s=cache_age_s, pinned=pin,
-        sticky=sticky, capture=0.0 if capture == "off" else capture, network=network, programs=programs,
-        capture_subject="" if capture_subject == "none" else capture_subject,
-    )  # fmt: skip
-    change = Change(wishes, default, reset_policy, split)
+        sticky=sticky, network=network, programs=programs, **_captured(capture, capture_subject),
+    ), default, reset_policy, split)  # fmt: skip
     return _rollout(reference, wish, change, home) if wish.said else _deployed(reference, change, home)
+
+
+def _captured(share: float | Literal["off"] | None, subject: str | None) -> dict[str, float | str | None]:
+    """The wishes about captured traffic; the words for none become what the policy keeps."""
+    return {
+        "capture": 0.0 if share == "off" else share,
+        "capture_subject": "" if subject == "none" else subject,
+    }
 
 
 def _deployed(reference: str, change: Change, home: str | Path | None) -> DeployOutcome:

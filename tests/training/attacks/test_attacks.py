@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench.alarms import signature
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,27 +15,12 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from servable.artifact.signature import Field, Signature
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES
 from servable.training.attacks import extraction, membership, page, telling, wording
 from servable.training.attacks.membership import Side
 from servable.training.attacks.records import PrivacyReport
 
 ROWS = 500
-
-
-def signature(columns: int, *, numbers: bool = False) -> Signature:
-    answer = (
-        Field(name="y", kind="number", dtype="float64")
-        if numbers
-        else Field(name="y", kind="category", dtype="int64", values=(0, 1))
-    )
-    return Signature(
-        task="regression" if numbers else "classification",
-        inputs=tuple(Field(name=f"x{at}", kind="number", dtype="float64") for at in range(columns)),
-        outputs=(answer,),
-        probabilities=not numbers,
-    )
 
 
 def noisy() -> tuple[NDArray[Any], NDArray[Any]]:

@@ -141,15 +141,7 @@ def _score(ring: Ring, known: TextCandidate, params: Mapping[str, Any]) -> Candi
         seconds.append(time.monotonic() - started)
         scores.append(ring.score(check, np.asarray(model.predict(asked))))
     used = {known.parameter: known.strengths[0], **params} if known.strengths else dict(params)
-    return CandidateResult(
-        known.name,
-        known.title,
-        float(np.mean(scores)),
-        float(np.std(scores)),
-        float(np.mean(seconds)),
-        used,
-        note,
-    )
+    return CandidateResult.of_folds(known.name, known.title, scores, seconds, used, note)
 
 
 def _table_score(ring: Ring, known: TextCandidate) -> CandidateResult:
@@ -183,9 +175,8 @@ def _network_score(ring: Ring, known: TextCandidate, until: float) -> CandidateR
         fitted.predictor.close()
         scores.append(ring.score(check, given[PREDICTION]))
         note = f"{len(scores)} of {len(ring.folds)} folds" if len(scores) < len(ring.folds) else ""
-    mean, spread = float(np.mean(scores)), float(np.std(scores))
     params = {"seconds": round(max(seconds) * 1.5, 1)}
-    return CandidateResult(known.name, known.title, mean, spread, float(np.mean(seconds)), params, note)
+    return CandidateResult.of_folds(known.name, known.title, scores, seconds, params, note)
 
 
 def tuned(

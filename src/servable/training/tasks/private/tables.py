@@ -101,17 +101,8 @@ def train(
     asked = Asked(holdout, 1.0, seed)
     parts = held_out(problem, asked)
     watched.begin(f"Fit {title}")
-    preparation = prepare(problem.signature, dense=name != FOREST, imputes=True)
-    preparation.fit(public_frame(problem.signature, bounds))
-    seen = preparation.transform(problem.frame(parts.train))
-    truth = np.asarray(problem.truth_at(parts.train))
-    if name == FOREST:
-        domain, classes = _domain(problem, bounds, preparation), len(problem.signature.classes)
-        made, spent = forest.fit(seen, truth, classes, domain, budget, seed=seed)
-    else:
-        made, spent = _linear(problem, bounds, seen, truth, budget)
-    pipeline = Pipeline([("prepare", preparation), ("model", made)])
-    watched.done(f"epsilon {spent['epsilon']:.3g}, delta {spent['delta']:.1e}, on {len(truth)} rows")
+    pipeline, spent = _fitted(name, problem, parts.train, bounds, budget, seed)
+    watched.done(f"epsilon {spent['epsilon']:.3g}, delta {spent['delta']:.1e}, on {len(parts.train)} rows")
     evaluation = _evaluated(problem, parts.holdout, pipeline, seed, watched)
     pick = CandidateResult(name, title, 0.0, 0.0, 0.0, {})
     recipe = {**recipe_of(problem, parts, pick, asked, 0), "validation": "held-out rows alone", "folds": 0}
@@ -132,6 +123,22 @@ def _note(spent: dict[str, Any]) -> str:
         f"trained with differential privacy (epsilon {spent['epsilon']:.3g}, delta {spent['delta']:.1e}): "
         "columns were scaled by the bounds that were told, and statistics are those of held-out rows"
     )
+
+
+def _fitted(
+    name: str, problem: Problem, rows: NDArray[Any], bounds: Bounds, budget: Budget, seed: int
+) -> tuple[Pipeline, dict[str, Any]]:
+    """A candidate behind its preparation, fitted to rows, and what was spent on it."""
+    preparation = prepare(problem.signature, dense=name != FOREST, imputes=True)
+    preparation.fit(public_frame(problem.signature, bounds))
+    seen = preparation.transform(problem.frame(rows))
+    truth = np.asarray(problem.truth_at(rows))
+    if name == FOREST:
+        domain, classes = _domain(problem, bounds, preparation), len(problem.signature.classes)
+        made, spent = forest.fit(seen, truth, classes, domain, budget, seed=seed)
+    else:
+        made, spent = _linear(problem, bounds, seen, truth, budget)
+    return Pipeline([("prepare", preparation), ("model", made)]), spent
 
 
 def _linear(
