@@ -39,16 +39,32 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: "str | Path | pd.DataFrame", *, name: str, target: str | None = None, model: str = "auto",
-    online: bool = False, task: Task | None = None, kinds: Mapping[str, str] | None = None,
-    time_budget_s: float | None = None, time_order: bool | str = False, holdout: float = 0.2,
-    unknown: Literal["accept", "refuse"] = "accept", tolerance: float = 1e-4,
-    max_loss: "MaxLoss | str | None" = None, refit: bool | None = None, seed: int = 0,
-    private: Mapping[str, str] | None = None, personal: Sequence[str] | Mapping[str, str] | None = None,
-    privacy_epsilon: float | None = None, privacy_delta: float | None = None,
-    bounds: str | Path | None = None, deploy: bool = False, sign_key: str | Path | None = None,
-    home: str | Path | None = None, progress: Progress | None = None,
-) -> TrainOutcome:  # fmt: skip
+    data: "str | Path | pd.DataFrame",
+    *,
+    name: str,
+    target: str | None = None,
+    model: str = "auto",
+    online: bool = False,
+    task: Task | None = None,
+    kinds: Mapping[str, str] | None = None,
+    time_budget_s: float | None = None,
+    time_order: bool | str = False,
+    holdout: float = 0.2,
+    unknown: Literal["accept", "refuse"] = "accept",
+    tolerance: float = 1e-4,
+    max_loss: "MaxLoss | str | None" = None,
+    refit: bool | None = None,
+    seed: int = 0,
+    private: Mapping[str, str] | None = None,
+    personal: Sequence[str] | Mapping[str, str] | None = None,
+    privacy_epsilon: float | None = None,
+    privacy_delta: float | None = None,
+    bounds: str | Path | None = None,
+    deploy: bool = False,
+    sign_key: str | Path | None = None,
+    home: str | Path | None = None,
+    progress: Progress | None = None,
+) -> TrainOutcome:
     """Compare candidates, tune and fit the best, measure it on unseen rows, compile, prove and register it.
 
     Args:
@@ -60,7 +76,8 @@ def train(
         online: whether only models compete that learn row by row, and on from labels that come later.
         task: ``classification regression clustering``; found from the target when None.
         kinds: overrides of column kinds: ``number category boolean date text drop``.
-        time_budget_s: seconds for comparing, tuning and fitting; None: 60, or 240 for pictures and sounds.
+        time_budget_s: seconds for comparing, tuning and fitting; when None, 60 for tables and 240 for
+            pictures and sounds.
         time_order: True when the rows are in order of time, or the column that gives the order; the last
             rows are then held out and nothing is shuffled.
         holdout: share of rows kept for the evaluation.
@@ -68,10 +85,12 @@ def train(
         tolerance: largest difference of a probability or value at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse on the held-out rows, such as ``accuracy=0.005``;
             None tries none.
-        refit: whether the model is fitted again with the held-out rows too, its figures staying as they were
-            measured; None does it where rows are in order of time, since the held-out ones are the newest.
+        refit: whether the model, once it is measured, is fitted again with the held-out rows too; None does
+            it where rows are in order of time, since the held-out ones are the newest. The figures stay those
+            of the model that never saw them.
         seed: of everything that is left to chance; a run over a table is repeatable with it.
-        private: what becomes of columns in captured traffic: ``keep hash encrypt drop`` by name.
+        private: what becomes of columns where traffic is captured: ``keep``, ``hash``, ``encrypt`` or
+            ``drop`` by name.
         personal: columns that say who somebody is: no value of theirs is kept in the package or shown in a
             report, and captured traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
         privacy_epsilon: train with differential privacy within this budget; None trains without.
@@ -81,6 +100,9 @@ def train(
         sign_key: a file with the private key that the version is signed with; None for that of ``sign_key``.
         home: the folder of the registry; looked up, and made, when it does not exist.
         progress: told of every stage.
+
+    Returns:
+        The registered version with its metrics, variants and the place of its report.
 
     Raises:
         InputError: the name, an option or the data cannot be used; the sentence says why.
