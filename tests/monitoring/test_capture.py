@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from servable.artifact.signature import Field, Signature, with_captures
 from servable.errors import SettingInvalid
 from servable.monitoring.capture import PredictionTable, column_of, hasher
-from servable.monitoring.capture_pages import Page, Taken, scope_of
+from servable.monitoring.capture_pages import Page
+from servable.monitoring.capture_scope import Taken, scope_of
 
 KEY = b"k" * 32
 MIXED = Signature(

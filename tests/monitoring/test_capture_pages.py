@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servable.artifact.signature import Field, Signature, with_captures
-from servable.monitoring.capture_pages import (
-    MOST_ROW_BYTES,
-    CaptureScope,
-    Columns,
-    Page,
-    Taken,
-    columns_like,
-    scope_of,
-)
+from servable.monitoring.capture_pages import Columns, Page, columns_like
+from servable.monitoring.capture_scope import MOST_ROW_BYTES, CaptureScope, Taken, scope_of
 from servable.tensors import Arrays
 
 TABLE = Signature(

@@ -7,26 +7,122 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+from servable.clock import Clock
+from servable.errors import ModelNotReady
+from servable.frameworks.accelerators import DeviceMemory
+from servable.frameworks.devices import PROCESSOR, Placed
+from servable.runtime.children import Child
 from servable.runtime.framing import Share
 from servable.runtime.keeper import Keeper
 from servable.runtime.mailbox import hand_over, mailbox
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
+from servable.runtime.seating import Seating
+from servable.runtime.shared import Check, Way
+from servable.testing import FakeGpus
 
 #: As a server has them that shares: the keeper watches.
 WATCHED = ChildLimits(run_s=1e9, heartbeat_s=1e9, tick_s=0.05)
 
 
-class Kept:
-    """A keeper, and the ends of its mailbox. Belongs to one event loop."""
+class Gpu(FakeGpus):
+    """A GPU that is not there, and what runs on it.
 
-    def __init__(self) -> None:
+    Args:
+        total: bytes of it.
+        size: bytes of it that each process takes.
+
+    Attributes:
+        most: bytes that were taken at once.
+        loads: how often something was loaded there.
+        fails: whether the next loads fail.
+        gate: what was loaded there is ready only once this is set.
+    """
+
+    def __init__(self, total: int, size: int) -> None:
+        super().__init__(total)
+        self.size = size
+        self.most = 0
+        self.loads = 0
+        self.fails = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.there: set[OnGpu] = set()
+
+    def memory(self, device: str) -> DeviceMemory:
+        """What is taken now."""
+        return DeviceMemory(self.total, self.taken)
+
+    @property
+    def taken(self) -> int:
+        """Bytes of it that are taken."""
+        return sum(executor.slots * self.size for executor in self.there)
+
+    def processes(self, spec: ChildSpec, **more: Any) -> "OnGpu":
+        """What keeps the processes of a model."""
+        return OnGpu(self, spec, **more)
+
+
+class OnGpu(ProcessExecutor):
+    """Says of its processes that they compute on a GPU, unless they were to compute on the processor."""
+
+    def __init__(self, gpu: Gpu, spec: ChildSpec, **more: Any) -> None:
+        super().__init__(spec, **more)
+        self._gpu = gpu
+        self._there = spec.device != PROCESSOR
+
+    async def open(self) -> None:
+        """It takes its memory from the first moment on."""
+        if not self._there:
+            await super().open()
+            return
+        self._gpu.loads += 1
+        self._gpu.there.add(self)
+        self._gpu.most = max(self._gpu.most, self._gpu.taken)
+        try:
+            await super().open()
+            await self._gpu.gate.wait()
+            if self._gpu.fails:
+                raise ModelNotReady("out of memory")
+        except BaseException:
+            await self.close()
+            raise
+
+    def moved(self, child: Child) -> None:
+        """As its process says, but for where it is."""
+        super().moved(child)
+        if self._there:
+            self.device, self.accelerator_bytes = Placed("cuda:0"), self._gpu.size
+
+    async def close(self) -> None:
+        """Its memory is free once it has ended."""
+        await super().close()
+        self._gpu.there.discard(self)
+
+
+class Kept:
+    """A keeper, and the ends of its mailbox. Belongs to one event loop.
+
+    Args:
+        gpu: on which it puts models; that of this machine when None.
+        clock: of its pauses.
+        check: is asked before a model that was moved answers.
+    """
+
+    def __init__(
+        self, gpu: Gpu | None = None, clock: Clock | None = None, check: Check | None = None
+    ) -> None:
         self._keepers, self.servers = mailbox()
         self._running: asyncio.Task[None] | None = None
+        self._gpu, self._clock = gpu, clock
+        self._way = Way() if gpu is None else Way(gpu.processes)
+        if check is not None:
+            self._way = self._way._replace(check=check)
         self.keeper = self.begin()
 
     def begin(self) -> Keeper:
         """A keeper in place of the one before."""
-        self.keeper = Keeper(self._keepers)
+        self.seating = Seating(self._gpu, self._clock)
+        self.keeper = Keeper(self._keepers, seating=self.seating, way=self._way)
         self._running = asyncio.ensure_future(self.keeper.run())
         return self.keeper
 
@@ -60,9 +156,11 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept() -> AsyncIterator[Kept]:
+async def kept(
+    gpu: Gpu | None = None, clock: Clock | None = None, check: Check | None = None
+) -> AsyncIterator[Kept]:
     """A keeper; it must end once the servers are closed."""
-    one = Kept()
+    one = Kept(gpu, clock, check)
     try:
         yield one
     finally:

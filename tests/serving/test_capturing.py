@@ -21,7 +21,7 @@ from servable.monitoring.segments import TrafficStore
 from servable.registry.home import open_home
 from servable.runtime.waiting import Waiting
 from servable.serving.answer import answer
-from servable.serving.capturing import chosen
+from servable.serving.capture_tap import chosen
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.serving.live import Live

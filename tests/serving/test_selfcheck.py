@@ -10,15 +10,18 @@ import pytest
 
 from servable.artifact.manifest import Proof, Variant
 from servable.artifact.selfcheck import Recorded
-from servable.errors import ModelFailed
+from servable.errors import ModelFailed, SelfCheckFailed
 from servable.frameworks import lookup
 from servable.frameworks.base import Predictor
 from servable.monitoring.metrics import Metrics
+from servable.registry.home import open_home
+from servable.runtime.framing import Load
+from servable.runtime.model import load_model
 from servable.runtime.rehearsal import check_answer
 from servable.serving.desired import RegistrySource
 from servable.serving.host import Host
 from servable.serving.live import Live
-from servable.serving.selfcheck import ON_GPU, difference, expected_of, tolerance_of
+from servable.serving.selfcheck import ON_GPU, check_moved, difference, expected_of, tolerance_of
 from servable.settings import ServerSettings
 from servable.tensors import PREDICTION, PROBABILITIES
 from serving.making import BIAS, publish_iris
@@ -148,3 +151,24 @@ def test_a_label_on_the_border_may_change() -> None:
 def test_answers_keep_the_signature(signature: Any, answer: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelFailed, match=said):
         check_answer(answer, signature, "model")
+
+
+@pytest.mark.parametrize("bias", [BIAS, OTHER])
+def test_what_a_keeper_moves_is_asked_as_well(home: Path, bias: np.ndarray) -> None:
+    record = publish_checked(home, Checked(bias=bias, recorded=RECORDED))
+    with open_home(home) as opened:
+        package = opened.package(record)
+
+    async def course() -> None:
+        loaded = await load_model(package)
+        load = Load(str(package.folder), package.digest, loaded.variant.name, 0, ())
+        try:
+            await check_moved(load, loaded.executor, "cuda:0")
+        finally:
+            await loaded.executor.close()
+
+    if bias is BIAS:
+        asyncio.run(course())
+    else:
+        with pytest.raises(SelfCheckFailed, match="iris answers its example otherwise"):
+            asyncio.run(course())

@@ -17,9 +17,11 @@ import uvloop
 from servable import logs
 from servable.monitoring.totals import Snapshot, process_figures
 from servable.runtime.keeper import Keeper
+from servable.runtime.shared import Way
 from servable.server.lifecycle import settle_in
 from servable.server.messages import Channel, Told, ToWorker
 from servable.server.workers import REPORT_S
+from servable.serving.selfcheck import check_moved
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,7 +58,7 @@ async def _live(private: socket.socket, mailbox: socket.socket) -> None:
     reporting = asyncio.create_task(_report(channel))
     settle_in()
     try:
-        await Keeper(mailbox).run()
+        await Keeper(mailbox, way=Way(check=check_moved)).run()
     finally:
         reporting.cancel()
         await channel.close()

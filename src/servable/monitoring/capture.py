@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from servable.artifact.personal import subject_header
 from servable.artifact.signature import Capture, Field, Signature
-from servable.monitoring.capture_pages import Columns, Page, Taken, output_rules
+from servable.monitoring.capture_pages import Columns, Page
+from servable.monitoring.capture_scope import Taken, output_rules
 from servable.monitoring.labels import label_text
 from servable.monitoring.metrics import OK
 from servable.tensors import NUMBERS, PREDICTION, STRINGS, Arrays

@@ -222,7 +222,8 @@ class Child:
                 if self._oversize and self.state is State.IDLE and not self._streams:
                     self._replace_grown()
                 return
-            if frame.kind is Kind.READY and self.state is State.STARTING:
+            # A keeper says anew how a model is that it moved; a model process has one start.
+            if frame.kind is Kind.READY and (self.state is State.STARTING or not self.pid):
                 self._loaded(msgspec.msgpack.decode(frame.meta, type=Ready))
                 return
             if frame.kind is Kind.REPLACED:
@@ -241,6 +242,10 @@ class Child:
         raise broken("something out of turn")
 
     def _loaded(self, about: Ready) -> None:
+        if self.about is not None:
+            self.about = about
+            self._owner.moved(self)
+            return
         if about.memory_bytes > self._limits.memory_bytes:
             self.kill(
                 ArtifactUnreadable(

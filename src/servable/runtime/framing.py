@@ -54,7 +54,7 @@ class Kind(IntEnum):
 
     #: To the child: what to load.
     LOAD = 1
-    #: From the child: loaded, rehearsed, waiting.
+    #: From the child: loaded, rehearsed, waiting. A keeper says it again when it moved the model.
     READY = 2
     #: To the child: arrays to answer.
     RUN = 3

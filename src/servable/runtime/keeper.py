@@ -13,7 +13,7 @@ from servable.runtime.framing import Load
 from servable.runtime.guest import Guest
 from servable.runtime.mailbox import Ended, take_over
 from servable.runtime.seating import Seating
-from servable.runtime.shared import SharedModel
+from servable.runtime.shared import USUAL_WAY, SharedModel, Way
 
 _log = logger("keeper")
 
@@ -25,12 +25,17 @@ class Keeper:
 
     Args:
         mailbox: the keepers' end; stays the caller's.
+        seating: where models go; on the GPUs of this machine when None.
+        way: how a model is held.
     """
 
-    def __init__(self, mailbox: socket.socket) -> None:
+    def __init__(
+        self, mailbox: socket.socket, *, seating: Seating | None = None, way: Way = USUAL_WAY
+    ) -> None:
         self._mailbox = mailbox
         self._models: dict[Load, SharedModel] = {}
-        self._seating = Seating()
+        self._seating = seating or Seating()
+        self._way = way
         self._by_guest: dict[Guest, SharedModel | None] = {}
         self._opening: dict[SharedModel, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,10 +49,12 @@ class Keeper:
         """Serve until nobody can come any more and everybody has left, or until cancelled."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._mailbox.fileno(), self._came)
+        looking = self._begin(self._seating.run())
         try:
             await self._ended.wait()
         finally:
             loop.remove_reader(self._mailbox.fileno())
+            looking.cancel()
             for guest in tuple(self._by_guest):
                 guest.close()
             while self._tasks:
@@ -72,7 +79,7 @@ class Keeper:
             raise ArtifactUnreadable("A keeper must be told how to share a model.")
         model = self._models.get(load)
         if model is None:
-            model = self._models[load] = SharedModel(load, load.share)
+            model = self._models[load] = SharedModel(load, load.share, self._way)
             self._opening[model] = self._begin(self._open(model))
         self._by_guest[guest] = model
         model.join(guest)
@@ -119,8 +126,7 @@ class Keeper:
 
     async def _close(self, model: SharedModel) -> None:
         with contextlib.suppress(ServableError):
-            await model.close()
-        self._seating.leave(model)
+            await self._seating.close(model)
         _log.info("shared model let go", extra=fields(model=model.name))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -89,6 +89,7 @@ class LoadedModel(NamedTuple):
         sharers: how many server processes share it, which have this memory together.
         accelerator_bytes: of the memory of its GPU, what the load took; 0 on the processor.
         confinement: what it is kept from.
+        processes: how many hold it, those included that stand by; 0 where it is in this one.
     """
 
     package: Package
@@ -105,6 +106,19 @@ class LoadedModel(NamedTuple):
     sharers: int = 1
     accelerator_bytes: int = 0
     confinement: Statement = UNKNOWN
+    processes: int = 0
+
+    def now(self) -> "LoadedModel":
+        """The same as it is by now: the keeper of a shared model may have moved it. Itself if it has not."""
+        executor = self.executor
+        if self.sharers < 2 or not isinstance(executor, ProcessExecutor) or executor.device == self.device:
+            return self
+        return self._replace(
+            device=executor.device,
+            example_seconds=executor.example_seconds,
+            memory_bytes=executor.memory_bytes * self.processes,
+            accelerator_bytes=executor.accelerator_bytes * self.processes,
+        )
 
 
 class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,13 +234,14 @@ async def load_model(
     chosen = on_device(variant_of(package.manifest, variant), policy.device)
     shared = sharing.wanted(chosen, policy)
     placed = _placed(chosen, None, policy, limits, shared=shared)
+    processes = placed.slots + policy.spares if placed.kind == "process" else 0
     running: Executor
     if placed.kind == "process":
         start = sharing.start if shared else Spawned
         running = executor = _children(package, chosen, placed, policy, limits, start)
         if meter is not None:
             executor.on_replaced = meter.replaced
-        found = await _found_in(executor, package, placed.slots + policy.spares)
+        found = await _found_in(executor, package, processes)
     else:
         placed, running, found = await _running_here(package, chosen, policy, limits, pool)
     return LoadedModel(
@@ -238,6 +253,7 @@ async def load_model(
         reason=placed.reason + _stands_in(package.manifest, chosen, variant),
         load_seconds=time.perf_counter() - started,
         sharers=sharing.workers if shared else 1,
+        processes=processes,
         **found._replace(batching=as_declared(found.batching, chosen.options))._asdict(),
     )
 

@@ -28,6 +28,10 @@ class Owner(Protocol[Child]):
         """Whoever keeps the process for several put another one in its place."""
         ...
 
+    def moved(self, child: Child) -> None:
+        """Whoever keeps the process for several has it computed elsewhere now; ``about`` says where."""
+        ...
+
     def gone(self, child: Child, error: ServableError) -> None:
         """It is dead or will be in a moment; called exactly once, before its batch ends."""
         ...

@@ -56,7 +56,7 @@ class ProcessExecutor:
         load_seconds: how long the last child needed to be ready, its interpreter's start included.
         memory_bytes: resident memory of the last child when it was ready.
         accelerator_bytes: of the memory of its GPU, what the last child took when it was ready.
-        device: what computes the model in the last child.
+        device: what computes the model in the last child; a keeper may move what it keeps.
         protections: how the last child is confined; empty where it is not.
         on_replaced: is called when another process took the place of one.
     """
@@ -235,13 +235,7 @@ class ProcessExecutor:
 
     def ready(self, child: Child) -> None:
         """A child loaded its model; called by the child."""
-        about = child.about
-        if about is not None:
-            self.example_seconds = about.example_seconds
-            self.memory_bytes = about.memory_bytes
-            self.accelerator_bytes = about.accelerator_bytes
-            self.device = Placed(about.device, about.device_note)
-            self.protections = about.protections
+        self.moved(child)
         self.load_seconds = time.monotonic() - self._begun.pop(child)
         self._failed_starts, self._unable = 0, None
         _log.info(
@@ -252,6 +246,16 @@ class ProcessExecutor:
         opening = self._opening
         if opening is not None and not opening.done() and all(each.started for each in self._children):
             opening.set_result(None)
+
+    def moved(self, child: Child) -> None:
+        """A child said how its model is, at first or where it is now; called by the child."""
+        about = child.about
+        if about is not None:
+            self.example_seconds = about.example_seconds
+            self.memory_bytes = about.memory_bytes
+            self.accelerator_bytes = about.accelerator_bytes
+            self.device = Placed(about.device, about.device_note)
+            self.protections = about.protections
 
     def gone(self, child: Child, error: ServableError) -> None:
         """A child is dead or dying; called by the child."""

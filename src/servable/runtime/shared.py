@@ -7,10 +7,16 @@ They are served in the order of arrival, and since a connection has one batch at
 A death is told to everybody whose rows were in the run, and each of them tries its requests once more, one
 at a time. Until those are through nothing of theirs runs beside rows of another server: whoever is to blame
 is found by the second death, and the others lose nothing but time.
+
+A model that its keeper put on the processor may be moved to its GPU: it is loaded there in other processes
+while the old ones answer, those take what comes from one moment on, and the old ones end once they have
+answered what they were given.
 """
 
+import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,18 +24,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from servable.artifact.package import read_signature
-from servable.errors import ModelDied, ModelFailed
+from servable.errors import ModelDied, ModelFailed, ModelNotReady, SelfCheckFailed, ServableError
 from servable.frameworks.base import MIXES
 from servable.frameworks.devices import PROCESSOR
 from servable.runtime.batchable import Batching, as_declared, batching_elsewhere
-from servable.runtime.executor import ExecutorStatistics, Outcome, Pieces, run_batch
+from servable.runtime.executor import Executor, ExecutorStatistics, Outcome, Pieces, run_batch
 from servable.runtime.framing import Load, Ready, Share
 from servable.runtime.guest import Guest
 from servable.runtime.process import ProcessExecutor
 from servable.runtime.rehearsal import example_arrays
+from servable.runtime.seating import Prepared
 from servable.runtime.spawning import ChildLimits, ChildSpec
 from servable.runtime.waiting import has_rows
 from servable.tensors import Arrays, row_count
+
+#: Seconds between looks whether the streams of processes that are to end are over.
+_LOOK_S = 0.1
+#: Sees that a model answers on a device as it should. Takes what was loaded, where it runs and that device;
+#: raises a ``ServableError`` when it does not.
+Check = Callable[[Load, Executor, str], Awaitable[None]]
+
+
+async def _unchecked(load: Load, executor: Executor, device: str) -> None:
+    """Takes every answer for right."""
+
+
+class Way(NamedTuple):
+    """How a model is held.
+
+    Attributes:
+        processes: makes what keeps its processes.
+        check: is asked before a model that was moved answers.
+    """
+
+    processes: Callable[..., ProcessExecutor] = ProcessExecutor
+    check: Check = _unchecked
+
+
+USUAL_WAY = Way()
 
 
 class Turn(NamedTuple):
@@ -99,18 +131,24 @@ class SharedModel:
     Args:
         load: what they all asked for.
         share: what their keeper must know; of the load.
+        way: how it is held.
     """
 
-    def __init__(self, load: Load, share: Share) -> None:
+    def __init__(self, load: Load, share: Share, way: Way = USUAL_WAY) -> None:
         self.load = load
         self.guests: list[Guest] = []
         self.about: Ready | None = None
         self._share = share
+        self._way = way
         self._batching = Batching(shared=False)
         self._waiting: deque[Turn] = deque()
         self._running = 0
         self._executor = self._processes(load.device)
         self._note = ""
+        #: Loaded on its GPU, and waiting to take the place of what answers.
+        self._prepared: ProcessExecutor | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     @property
     def name(self) -> str:
@@ -129,12 +167,14 @@ class SharedModel:
     @property
     def accelerator_bytes(self) -> int:
         """Of the memory of its GPU, what all its processes took."""
-        share = self._share
-        return self._executor.accelerator_bytes * (share.processes + share.spares)
+        return self._taken_by(self._executor)
+
+    def _taken_by(self, executor: ProcessExecutor) -> int:
+        return executor.accelerator_bytes * (self._share.processes + self._share.spares)
 
     def _processes(self, device: str) -> ProcessExecutor:
         load, share = self.load, self._share
-        return ProcessExecutor(
+        return self._way.processes(
             ChildSpec(Path(load.folder), load.digest, load.variant, device, confinement=load.confinement),
             name=share.name,
             processes=share.processes,
@@ -152,12 +192,15 @@ class SharedModel:
         executor = self._executor
         await executor.open()
         try:
-            example = example_arrays(read_signature(Path(self.load.folder)))
-            found = await batching_elsewhere(lambda arrays: run_batch(executor, arrays), example)
-            self._batching = as_declared(found, {MIXES: self._share.mixes})
+            self._batching = await self._batching_of(executor)
         except BaseException:
             await executor.close()
             raise
+
+    async def _batching_of(self, executor: ProcessExecutor) -> Batching:
+        example = example_arrays(read_signature(Path(self.load.folder)))
+        found = await batching_elsewhere(lambda arrays: run_batch(executor, arrays), example)
+        return as_declared(found, {MIXES: self._share.mixes})
 
     def to_processor(self, note: str) -> None:
         """Have it computed by the processor when it is opened next, for the reason of this sentence."""
@@ -182,7 +225,70 @@ class SharedModel:
 
     async def close(self) -> None:
         """Let every process end."""
-        await self._executor.close()
+        self._closing = True
+        await asyncio.gather(self._executor.close(), self.forget(), *self._retiring)
+
+    # ------------------------------------------------------------------ moving
+
+    async def prepare(self) -> Prepared:
+        """Load it on its GPU beside what answers, see ``seating.Seated``.
+
+        Raises:
+            ServableError: why it cannot be loaded there now; nothing of the attempt is left.
+        """
+        executor = self._processes(self.load.device)
+        await executor.open()
+        try:
+            device = executor.device
+            if device.device == PROCESSOR:
+                raise ModelNotReady(f"{self.name} runs on the processor, although there is room on its GPU.")
+            batching = await self._batching_of(executor)
+            await self._way.check(self.load, executor, device.device)
+        except SelfCheckFailed as error:
+            await executor.close()
+            return Prepared(0, error.message)
+        except BaseException:
+            await executor.close()
+            raise
+        self._prepared = executor
+        if not _as_free(batching, self._batching):
+            # The workers put rows together as they learned at their start, and would go on with it.
+            await self.forget()
+            return Prepared(0, f"{self.name} takes rows together on the processor, but not on its GPU.")
+        self._batching = batching
+        return Prepared(self._taken_by(executor))
+
+    def move(self) -> None:
+        """What was prepared answers from now on; what answered before ends once it has nothing left to do."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            return
+        before, self._executor = self._executor, prepared
+        self._note = ""
+        self._running = 0
+        task = asyncio.get_running_loop().create_task(self._retire(before))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        self.tell()
+        self._go_on()
+
+    async def forget(self) -> None:
+        """End what was prepared, if anything was."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            await prepared.close()
+
+    def stays(self, note: str) -> None:
+        """It stays on the processor, for the reason of this sentence."""
+        self._note = note
+        self.tell()
+
+    async def _retire(self, executor: ProcessExecutor) -> None:
+        """End processes after what they were given: closing them waits for runs, but not for streams."""
+        while executor.statistics().streams and not self._closing:
+            await asyncio.sleep(_LOOK_S)
+        with contextlib.suppress(ServableError):
+            await executor.close()
 
     # ------------------------------------------------------------------ guests
 
@@ -225,10 +331,12 @@ class SharedModel:
                 del self._waiting[place]
             self._running += 1
             arrays = turns[0].arrays if len(turns) == 1 else _joined(turns)
-            self._executor.start(arrays, partial(self._done, turns))
+            self._executor.start(arrays, partial(self._done, self._executor, turns))
 
-    def _done(self, turns: list[Turn], outcome: Outcome) -> None:
-        self._running -= 1
+    def _done(self, executor: ProcessExecutor, turns: list[Turn], outcome: Outcome) -> None:
+        # What runs in processes that were left behind keeps nothing of the present ones busy.
+        if executor is self._executor:
+            self._running -= 1
         arrays, error = outcome
         rows = sum(turn.rows for turn in turns)
         told = arrays is not None and has_rows(arrays, rows)
@@ -247,6 +355,13 @@ class SharedModel:
                 turn.guest.alone += turn.rows
             turn.guest.fail(turn.number, error or ModelFailed(f"{self._share.name} gave no answer."))
         self._go_on()
+
+
+def _as_free(batching: Batching, before: Batching) -> bool:
+    """Whether rows may be put together at least as freely as before."""
+    if before.shared and not batching.shared:
+        return False
+    return not batching.rows or 0 < before.rows <= batching.rows
 
 
 def _form(arrays: Arrays) -> tuple[Any, ...]:

@@ -15,46 +15,31 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
-from zlib import crc32
 
-from servable.artifact.personal import subject_header
-from servable.artifact.signature import Signature
 from servable.clock import Clock
 from servable.errors import ServableError, StorageFailed, UnavailableError
 from servable.logs import fields, logger
-from servable.monitoring.capture import PredictionTable
-from servable.monitoring.capture_pages import Page, Taken, scope_of
+from servable.monitoring.capture_pages import Page
 from servable.monitoring.feedback import FeedbackRow
 from servable.monitoring.journal import Journal, settle_orphans
-from servable.monitoring.metrics import OK, Meter
 from servable.monitoring.sealed_traffic import sealed_predictions
 from servable.monitoring.segments import TrafficStore, need_pyarrow
 from servable.registry.reserve import Reserve
-from servable.runtime.waiting import Waiting
+from servable.serving.capture_tap import CaptureTap, pause
 from servable.serving.live import Live, Tap
 from servable.serving.subjects import ServerSubjects
 from servable.settings import ServerSettings
-from servable.tensors import Arrays
 
 _log = logger("capture")
 #: A page is handed over when it holds this part of the memory, so that there is room while it is written.
 _PART_OF_MEMORY = 4
-#: Seconds for which the thread stands back between two steps.
-_PAUSE_S = 0.0002
 #: Seconds between two log lines about rows that were dropped.
 _QUIET_S = 60.0
-_WHOLE = 2**32
-_wall = time.time
-
-
-def chosen(request_id: str, share: float) -> bool:
-    """Whether a request belongs to the captured share; by its id, so that a repeated one falls alike."""
-    return share >= 1.0 or crc32(request_id.encode("utf-8", "replace")) < share * _WHOLE
 
 
 class Recorder:
@@ -157,7 +142,7 @@ class Recorder:
 
     # ------------------------------------------------------------------ in the event loop
 
-    def take(self, tap: "CaptureTap", page: Page, rows: int, size: int) -> bool:
+    def take(self, tap: CaptureTap, page: Page, rows: int, size: int) -> bool:
         """Count what was added to a page, and hand over the page that is full; False when it does not fit."""
         if (rows > self._free_rows or size > self._free_bytes) and not self._freed(rows, size):
             return False
@@ -188,7 +173,7 @@ class Recorder:
             reason = "more rows come than the disk takes; see capture_memory and capture_rows"
             _log.error("captured rows were dropped", extra=fields(model=reference, reason=reason))
 
-    def opened(self, tap: "CaptureTap") -> None:
+    def opened(self, tap: CaptureTap) -> None:
         """A tap begins a page; it is handed over when the interval is over, if not before."""
         self._open[tap] = None
         self._freed(0, 0)
@@ -196,7 +181,7 @@ class Recorder:
             self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._hand_over_all)
         self._begin()
 
-    def hand_over(self, tap: "CaptureTap") -> None:
+    def hand_over(self, tap: CaptureTap) -> None:
         """Give the page of a tap, which begins no other by itself, to the thread."""
         page = tap.page
         if page is not None:
@@ -243,7 +228,7 @@ class Recorder:
                 self._subjects.close()
                 return
 
-    def _flush(self, tap: "CaptureTap", page: Page) -> None:
+    def _flush(self, tap: CaptureTap, page: Page) -> None:
         """Write a page as a segment."""
         try:
             self._write(tap, page)
@@ -254,10 +239,10 @@ class Recorder:
             tap.meter.captured += page.rows
         self._done.append((page.rows, page.size))
 
-    def _write(self, tap: "CaptureTap", page: Page) -> None:
+    def _write(self, tap: CaptureTap, page: Page) -> None:
         need_pyarrow()
         made = tap.table(self._store.key)
-        table = sealed_predictions(self._store, tap.model, tap.signature, made.of(page), _pause)
+        table = sealed_predictions(self._store, tap.model, tap.signature, made.of(page), pause)
         self._number += 1
         name = f"{self._server}-{self._number}"
         self._store.write(tap.model, "predictions", name, table, _moment(page.first))
@@ -284,123 +269,8 @@ class Recorder:
         _log.error(what, extra=fields(**more, reason=reason), exc_info=None if known else error)
 
 
-class CaptureTap:
-    """Captures the requests of one live model; implements ``Tap``.
-
-    Attributes:
-        page: what is being filled; None when nothing was captured since the last was handed over.
-        meter: counts what was captured and dropped.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_header",
-        "_live",
-        "_made",
-        "_recorder",
-        "_scope",
-        "_subject",
-        "meter",
-        "page",
-    )
-
-    def __init__(self, recorder: Recorder, live: Live) -> None:
-        self._recorder = recorder
-        self._live = live
-        self._scope = scope_of(live.signature)
-        self._made: PredictionTable | None = None
-        #: The subject for which the header was made out.
-        self._subject, self._header = "", b""
-        self.page: Page | None = None
-        self.meter: Meter = live.meter
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-        return self._live.model
-
-    @property
-    def reference(self) -> str:
-        """``name:version``."""
-        return self._live.wanted.reference
-
-    @property
-    def signature(self) -> Signature:
-        """Of the version."""
-        return self._live.signature
-
-    @property
-    def subject(self) -> str:
-        """The input or header that says whom a request is about; empty where nobody says."""
-        return self._live.wanted.policy.capture_subject
-
-    def table(self, key: Callable[[], bytes]) -> PredictionTable:
-        """What makes tables of it; in the thread alone."""
-        if self._made is None or self._made.subject != self.subject:
-            self._made = PredictionTable(self.signature, self._live.version, key(), _pause, self.subject)
-        return self._made
-
-    def took(
-        self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
-    ) -> None:
-        """See ``Tap``."""
-        share = self._live.wanted.policy.capture
-        rows = asked.rows
-        # Without rows nothing was decoded: the caller's bytes were no request.
-        if not share or not rows or not (share >= 1.0 or chosen(request_id, share)):
-            return
-        page = self.page
-        if page is None or page.share != share:
-            page = self._begin(share)
-        at, size, about = _wall(), 0, self._about(asked)
-        if answers is not None and code == OK and asked.places is None:
-            columns = page.columns or page.learn(asked.arrays, answers, rows)
-            size = columns.add(asked.arrays, answers, request_id, rows, seconds, at, about)
-        if size:
-            if not self._recorder.take(self, page, rows, size):
-                columns.undo()
-                self._no_room(rows)
-            return
-        taken = Taken(asked.arrays, rows, request_id, answers, code, seconds, at, 0, asked.places, about)
-        taken = self._scope.copied(taken)
-        page.others.append(taken)
-        if not self._recorder.take(self, page, rows, taken.size):
-            page.others.pop()
-            self._no_room(rows)
-
-    def _about(self, asked: Waiting) -> str:
-        """Whom a header says that a request is about; empty where none does."""
-        subject = self.subject
-        if subject != self._subject:
-            self._subject, self._header = subject, subject_header(subject).encode("ascii", "replace")
-        return _text(asked.head.get(self._header, b"")) if self._header else ""
-
-    def _begin(self, share: float) -> Page:
-        self._recorder.hand_over(self)
-        self.page = page = Page(self._scope, share)
-        self._recorder.opened(self)
-        return page
-
-    def _no_room(self, rows: int) -> None:
-        self.meter.capture_dropped += rows
-        self._recorder.crowded(self.reference)
-
-
 def _not_kept() -> UnavailableError:
     return UnavailableError("The feedback could not be kept; send it again later.")
-
-
-def _pause() -> None:
-    """Let requests that wait for the interpreter have it; without any time they would not wake up for it."""
-    time.sleep(_PAUSE_S)
-
-
-def _text(value: bytes) -> str:
-    """The value of a header, which is UTF-8 by custom and may be anything."""
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 def _moment(seconds: float) -> datetime:

@@ -67,8 +67,7 @@ class Host:
         gpus: Gpus | None = None,
     ) -> None:
         settings, clock = settings or ServerSettings(), clock or SystemClock()
-        self.table = Table()
-        self.metrics = metrics
+        self.table, self.metrics = Table(), metrics
         self._poll_s = settings.poll_s
         self._loader = loader = Loader(source, metrics, settings, clock, loading, sharing)
         self.recorder = loader.recorder
@@ -191,6 +190,7 @@ class Host:
             ServableError: desired state cannot be read; everything stays as it was.
         """
         self._let_go(self._former.over())
+        self.table = self.table.looked_after()
         self._behind |= await self._watched.look()
         if not self._behind and not self._due():
             return False
@@ -228,6 +228,7 @@ class Host:
         loading = asyncio.ensure_future(self._residents.load(wanted))
         try:
             while not (await asyncio.wait([loading], timeout=self._poll_s))[0]:
+                self.table = self.table.looked_after()
                 with contextlib.suppress(ServableError):
                     if await self._watched.look():
                         self._pending()

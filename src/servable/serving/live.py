@@ -271,6 +271,15 @@ class Live:
         """Whether it is never unloaded for others."""
         return self.wanted.policy.pinned
 
+    def looked_after(self) -> bool:
+        """Take over where the model is computed by now; whether that is elsewhere, or for another reason."""
+        before, now = self.loaded, self.loaded.now()
+        if now is before:
+            return False
+        self.loaded = now
+        self.size = max(self.size + (now.memory_bytes - before.memory_bytes) // now.sharers, 0)
+        return True
+
     def codec_by(self, maker: Maker) -> Codec:
         """The codec of a format for this model; made when it is first asked for."""
         codec = self.made.get(maker)

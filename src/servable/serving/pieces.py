@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from servable.errors import DeadlineExceeded, ModelFailed, Overloaded, ServableError, ServerStopping
 from servable.logs import fields, logger
-from servable.monitoring.capture_pages import MOST_ROW_BYTES
+from servable.monitoring.capture_scope import MOST_ROW_BYTES
 from servable.monitoring.metrics import OK
 from servable.protocols.base import NO_HEAD, Head, PieceCodec, Writer
 from servable.runtime.asking import ask

@@ -6,12 +6,17 @@ answer of its own. A package without them is older than this check and passes; a
 from run to run says so in the manifest and passes too.
 """
 
+import asyncio
+from pathlib import Path
+
 from servable.artifact.manifest import TRAINED, Variant
-from servable.artifact.selfcheck import Recorded
+from servable.artifact.package import read_outline
+from servable.artifact.selfcheck import Recorded, read_recorded
 from servable.errors import SelfCheckFailed
 from servable.frameworks.devices import PROCESSOR
 from servable.optimization.parity import TOLERANCE, compare
-from servable.runtime.executor import run_batch
+from servable.runtime.executor import Executor, run_batch
+from servable.runtime.framing import Load
 from servable.runtime.model import LoadedModel
 from servable.tensors import PROBABILITIES, Arrays
 
@@ -34,14 +39,34 @@ async def check(loaded: LoadedModel, recorded: Recorded | None) -> None:
         ModelFailed: it does not answer.
         ModelDied: its process ended over it.
     """
-    expected = expected_of(loaded.variant, recorded)
+    name = loaded.package.manifest.model
+    await _check(name, loaded.variant, loaded.executor, loaded.device.device, recorded)
+
+
+async def check_moved(load: Load, executor: Executor, device: str) -> None:
+    """The same for a model that a keeper moves; see ``runtime.shared.Check``.
+
+    Raises:
+        SelfCheckFailed: the answer is another one.
+        ModelFailed: it does not answer.
+        ModelDied: its process ended over it.
+        ArtifactUnreadable: its package is not there any more.
+    """
+    folder = Path(load.folder)
+    manifest = (await asyncio.to_thread(read_outline, folder)).manifest
+    recorded = await asyncio.to_thread(read_recorded, folder)
+    await _check(manifest.model, manifest.variant(load.variant), executor, device, recorded)
+
+
+async def _check(
+    name: str, variant: Variant, executor: Executor, device: str, recorded: Recorded | None
+) -> None:
+    expected = expected_of(variant, recorded)
     if recorded is None or expected is None:
         return
-    given = await run_batch(loaded.executor, recorded.row)
-    allowed = tolerance_of(loaded.variant, loaded.device.device)
-    wrong = difference(expected, given, allowed)
+    given = await run_batch(executor, recorded.row)
+    wrong = difference(expected, given, tolerance_of(variant, device))
     if wrong:
-        name = loaded.package.manifest.model
         raise SelfCheckFailed(
             f"{name} answers its example otherwise than when it was made ({wrong}); if that is meant, record "
             f"it anew with: servable optimize {name}."

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
+from msgspec import structs
+
 from servable.errors import ConflictError, ModelNotFound, ModelNotReady, VersionNotFound
 from servable.protocols.native_schema import close_to
 from servable.serving.live import Cold, Live, ModelStatus
@@ -91,6 +93,27 @@ class Table(NamedTuple):
     def noted(self, cold: Cold) -> "Table":
         """The table that shows what became of a cold model."""
         return self._replace(statuses=self._with(cold.status()))
+
+    def looked_after(self) -> "Table":
+        """The table that shows where models are computed by now, see ``Live.looked_after``; often itself."""
+        lives = dict.fromkeys((*self.targets.values(), *self.warm))
+        moved = {live.key: live.status() for live in lives if live.looked_after()}
+        if not moved:
+            return self
+        statuses = (
+            structs.replace(
+                each,
+                device=now.device,
+                device_reason=now.device_reason,
+                example_seconds=now.example_seconds,
+                memory_bytes=now.memory_bytes,
+                accelerator_bytes=now.accelerator_bytes,
+            )
+            if (now := moved.get((each.model, each.version))) is not None
+            else each
+            for each in self.statuses
+        )
+        return self._replace(statuses=tuple(statuses))
 
     def without(self, gone: Iterable[Live]) -> "Table":
         """The table in which versions are not kept warm any more."""
