@@ -22,7 +22,7 @@ from servable.workflows.outcomes import AddOutcome
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
 from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.samples import Sample, file_sample, names_files, packed_rows, truth_in
-from servable.workflows.signers import signer_of
+from servable.workflows.signers import check_new, signer_of
 from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _added(offered: _Offered, destination: Destination, progress: Progress) -> A
         published = publish_model(place, contents, progress=progress)
         destination.signer.sign(place, published.record)
         if destination.deploy:
+            check_new(place, published.record)
             place.deployments.deploy(destination.name, published.record.version)
     outcome = _outcome(published, framework, trained.signature, destination.deploy)
     return msgspec.structs.replace(outcome, suspects=tuple(sentences(suspects(trained.signature, held.rows))))

@@ -28,7 +28,7 @@ from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.private_training import PRIVACY, wanted
 from servable.workflows.reading import Columns, Wish
 from servable.workflows.samples import Sample
-from servable.workflows.signers import signer_of
+from servable.workflows.signers import check_new, signer_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,6 +175,7 @@ def _trained(
         published = publish_model(place, contents, progress=progress)
         signer.sign(place, published.record)
         if deploy:
+            check_new(place, published.record)
             place.deployments.deploy(name, published.record.version)
     outcome = _outcome(published, result, time.monotonic() - started, deploy)
     said = tuple(sentences(suspects(result.signature, result.holdout)))
