@@ -21,7 +21,7 @@ _ABOUT = (
 )
 #: Newest records that are looked through for what was said already, and most of them that are read.
 _LOOKED_THROUGH, _MOST_READ = 100_000, 2_000
-#: What is no decision about a model, so that what was said before it still holds: what callers do, and servers.
+#: What is no decision about a model, so that what was said before it still holds.
 _NO_DECISION = ("denied", "limited", "feedback", "model.", "server.", "version.refuse")
 _ADD = "INSERT INTO audit (number, record, hash) VALUES (:number, :record, :hash)"
 
