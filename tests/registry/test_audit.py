@@ -14,12 +14,13 @@ import pytest
 from registry.adding import add
 from servable.errors import ConflictError, InputError, StorageFailed
 from servable.registry.audit_file import OpenAuditLog
+from servable.registry.audit_log import AuditLog
 from servable.registry.audit_ship import ship, shipped
 from servable.registry.home import Home, open_home
 from servable.registry.records import Share, Traffic
 from servable.registry.schedules import ScheduleRecord, keep_schedule
 from servable.security.actors import Actor, acting
-from servable.security.audit_chain import ORIGIN, Examined, Seen, canonical, content_of, hash_of
+from servable.security.audit_chain import ORIGIN, Entry, Examined, Seen, canonical, content_of, hash_of
 from servable.security.checkpoints import notes_in
 from servable.security.checkpoints import opened as opened_note
 from servable.security.scopes import parse_scopes
@@ -45,6 +46,66 @@ def outside(home: Home, *notes: str) -> tuple[Seen, ...]:
     """Checkpoints as an auditor who kept them sees them."""
     keys = [home.audit.key.private().public]
     return tuple(filter(None, (opened_note(note, keys) for text in notes for note in notes_in(text))))
+
+
+def refused(model: str, version: int, reason: str = "not signed", where: str = "host:a") -> Entry:
+    told = {"model": model, "version": version, "package": "ab" * 32, "reason": reason}
+    return Entry("2026-01-31T12:00:00Z", "version.refuse", "service:server", where, told)
+
+
+def test_what_several_processes_find_is_said_once_until_something_is_decided(
+    opened: Home, home: Path
+) -> None:
+    def count() -> int:
+        return [what for what, _ in said(opened)].count("version.refuse")
+
+    add(opened), add(opened, content=b"another")
+    opened.deployments.deploy("churn", 2)
+    other = OpenAuditLog(home, "", FakeClock())
+    writers = [opened.audit, other.log]
+    both = threading.Barrier(2)
+
+    def write(log: AuditLog) -> None:
+        both.wait()
+        for _ in range(5):
+            log.add([], [refused("churn", 2)])
+
+    # A connection of a home belongs to the thread that uses it; each writer has its own.
+    threads = [threading.Thread(target=write, args=(log,)) for log in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert count() == 1
+    # What is no decision about this model changes nothing, whether it is a request or about another one.
+    other.log.add([Entry("2026-01-31T12:00:00Z", "denied", "unknown", "", {"model": "churn"})])
+    add(opened, "churn2", content=b"x")
+    other.log.add([], [refused("churn", 2), refused("churn2", 1)])
+    assert count() == 2
+    # Another version, reason or machine is another refusal.
+    other.log.add(
+        [], [refused("churn", 1), refused("churn", 2, "older"), refused("churn", 2, where="host:b")]
+    )
+    other.log.add(
+        [], [refused("churn", 1), refused("churn", 2, "older"), refused("churn", 2, where="host:b")]
+    )
+    assert count() == 5
+    opened.deployments.deploy("churn", 1)
+    opened.deployments.deploy("churn", 2)
+    other.log.add([], [refused("churn", 2)])
+    other.log.add([], [refused("churn", 2, "a reason that is longer than is kept " * 20)])
+    other.log.add([], [refused("churn", 2, "a reason that is longer than is kept " * 20)])
+    assert count() == 7
+    other.close()
+
+
+def test_a_damaged_record_keeps_no_refusal_from_being_said(opened: Home, home: Path) -> None:
+    add(opened)
+    opened.audit.add([], [refused("churn", 1)])
+    with closing(sqlite3.connect(home / "registry.db")) as connection, connection:
+        connection.execute("""UPDATE audit SET record = '["churn"' WHERE number = 2""")
+    opened.audit.add([], [refused("churn", 1)])
+    assert [row.number for row in opened.audit.rows()] == [1, 2, 3]
 
 
 @pytest.fixture

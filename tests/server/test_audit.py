@@ -159,7 +159,7 @@ def test_who_asks_by_grpc_for_a_model_hidden_from_them_is_recorded(
     assert record["details"]["route"].endswith(way)
 
 
-def test_a_version_that_is_refused_for_its_signature_is_recorded_once_for_each_start(
+def test_a_version_that_is_refused_for_its_signature_is_recorded_once(
     home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("ERROR", "servable")
@@ -168,12 +168,13 @@ def test_a_version_that_is_refused_for_its_signature_is_recorded_once_for_each_s
     sign("iris", key=tmp_path / "release.pem", home=home)
     told = ServerSettings(home=str(home), port=0, signatures="require", trusted_keys=(str(public),))
     for newest in (2, 3):
-        with LocalServer(told) as server:
+        # Two servers stand for two HTTP processes of one: they refuse the same on the same machine.
+        with LocalServer(told) as server, LocalServer(told):
             publish_iris(home)
             with open_home(home) as place:
                 place.deployments.deploy("iris", newest)
             # It is tried again and again.
-            until(lambda: caplog.text.count("the model cannot be loaded") >= 2)
+            until(lambda: caplog.text.count("the model cannot be loaded") >= 4)
             caplog.clear()
             assert httpx.post(f"{server.url}/models/iris/predict", json=ROWS).status_code == 200
             with open_home(home) as place:

@@ -78,7 +78,8 @@ Refit = Annotated[
 PrivacyEpsilon = Annotated[
     float | None,
     typer.Option(
-        help="Train with differential privacy within this budget; 1 is strong, 10 is weak.",
+        help="Train with differential privacy within this budget; 1 is strong, 10 is weak. A linear "
+        "model of a table or of texts, or with --model dp_forest a forest.",
         rich_help_panel=options.PRIVACY,
         show_default=False,
     ),
@@ -86,7 +87,7 @@ PrivacyEpsilon = Annotated[
 PrivacyDelta = Annotated[
     float | None,
     typer.Option(
-        help="The chance that it does not hold.",
+        help="The chance that it does not hold; dp_forest has none and takes none.",
         rich_help_panel=options.PRIVACY,
         show_default="1 in 10 times the rows",
     ),
@@ -95,7 +96,7 @@ Bounds = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="What everybody may know of the columns: ranges and values, as TOML or JSON.",
+        help="What everybody may know of the columns: ranges, values, how texts are read; TOML or JSON.",
         rich_help_panel=options.PRIVACY,
         show_default=False,
     ),

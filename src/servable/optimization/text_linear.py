@@ -126,7 +126,7 @@ def spread(
     elif kind == "HashingVectorizer":
         raise Unconvertible(
             "HashingVectorizer has no vocabulary, and hashing every token in Python gains nothing over it; "
-            "use CountVectorizer or TfidfVectorizer"
+            "CountVectorizer and TfidfVectorizer have one"
         )
     elif binarize:
         raise Unconvertible(f"BernoulliNB reads what {kind} makes of the counts")

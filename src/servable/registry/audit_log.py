@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from servable.clock import Clock, timestamp
 from servable.errors import InputError, StorageFailed
 from servable.registry.audit_key import AuditKey
-from servable.registry.audit_rows import Run, append, head_of
+from servable.registry.audit_rows import Run, append, head_of, unsaid
 from servable.security.actors import actor
 from servable.security.audit_chain import Entry, Examined, Head, Row, Seen, content_of, examine
 from servable.security.checkpoints import notes_in, opened, signed
@@ -85,10 +85,15 @@ class AuditLog:
         who = actor()
         return Entry(timestamp(self._clock.now()), what, who.who, who.where, details)
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Add records, all or none."""
+    def add(self, entries: Sequence[Entry], once: Sequence[Entry] = ()) -> None:
+        """Add records, all or none.
+
+        Args:
+            entries: in their order.
+            once: about models; those are added that the log does not say already, see ``audit_rows.unsaid``.
+        """
         with self._database.writing() as run:
-            append(run, entries)
+            append(run, [*entries, *unsaid(run, once)])
 
     def rows(self, after: int = 0) -> Iterator[Row]:
         """The records, oldest first, as they are; each part of them as it was at one moment.

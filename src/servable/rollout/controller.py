@@ -257,7 +257,7 @@ def steer(home: Home, clock: Clock, model: str, action: str) -> RolloutRecord:
         if action == "abort":
             return apply(home, clock, record, RollBack("A person ended it."), connection)
         if action == "advance":
-            return apply(home, clock, *_next(record), connection)
+            return apply(home, clock, *following(record), connection)
         state, reason = {
             "hold": (HELD, "A person holds it."),
             "resume": (RUNNING, "A person lets it go on."),
@@ -270,8 +270,8 @@ def steer(home: Home, clock: Clock, model: str, action: str) -> RolloutRecord:
         return after
 
 
-def _next(record: RolloutRecord) -> tuple[RolloutRecord, Advance | Promote]:
-    """What a person who lets it go on means; of a bandit the best version so far takes the place."""
+def following(record: RolloutRecord) -> tuple[RolloutRecord, Advance | Promote]:
+    """What a person who lets it go on means; of a bandit the best version so far takes the place. Pure."""
     course = record.course
     if record.kind == BANDIT:
         best = max(course.weights, key=lambda version: course.weights[version])

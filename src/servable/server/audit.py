@@ -189,13 +189,15 @@ class ServerAudit:
         now = self._at(self._now())
         for (what, model, who, where), number in counts.items():
             entries.append(Entry(now, what, who, where, {"model": model, "count": number}))
-        for refusal in self._unserved:
-            details = {**refusal.release._asdict(), "package": refusal.digest, "reason": refusal.reason}
-            server = service("server")
-            entries.append(Entry(now, "version.refuse", server.who, server.where, details))
         if lost:
             entries.append(Entry(now, "audit.lost", "service:server", "", {"count": lost}))
-        self._log.log.add(entries)
+        # Every HTTP process of a server refuses the same version.
+        self._log.log.add(entries, [self._refused(refusal, now) for refusal in self._unserved])
+
+    def _refused(self, refusal: Refusal, now: str) -> Entry:
+        server = service("server")
+        details = {**refusal.release._asdict(), "package": refusal.digest, "reason": refusal.reason}
+        return Entry(now, "version.refuse", server.who, server.where, details)
 
     def _more(self, more: Sequence[More[str]]) -> Iterator[Entry]:
         """Refusals that are told as a number."""

@@ -24,7 +24,7 @@ from servable.updating import collect, gate, learning, window
 from servable.updating.options import UpdateOptions
 from servable.updating.staging import Challenger, Staging
 from servable.workflows.rollouts import Wish, begin
-from servable.workflows.signers import NO_SIGNER, Signer
+from servable.workflows.signers import NO_SIGNER, Signer, check_new
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,6 +251,7 @@ def deployed(work: Work) -> Stepped:
         )
     work.alone()
     work.progress.begin("Deploy")
+    check_new(work.home, work.home.models.resolve(f"{model}:{version}"))
     work.home.deployments.deploy(model, version)
     work.progress.done(f"{model}:{version}")
     return Stepped({"deploy": work.options.deploy}, "promoted", f"{model}:{version} took over")

@@ -22,11 +22,12 @@ from servable.workflows.outcomes import AddOutcome
 from servable.workflows.packaging import Contents, Proving, Published, publish_model
 from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.samples import Sample, file_sample, names_files, packed_rows, truth_in
-from servable.workflows.signers import signer_of
+from servable.workflows.signers import check_new, signer_of
 from servable.workflows.sources import FITTED, model_digest, model_path, need_extra, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from servable.artifact.loss import MaxLoss
 
@@ -35,7 +36,7 @@ def add(
     model: Any,
     *,
     name: str,
-    sample: "str | Path | pd.DataFrame | None" = None,
+    sample: "str | Path | pd.DataFrame | NDArray[Any] | Sequence[Any] | None" = None,
     target: str | None = None,
     hints: Hints = NO_HINTS,
     trust: bool = False,
@@ -54,9 +55,10 @@ def add(
         model: the path of a model file or folder, see ``lookup.KNOWN`` (``model.py:Sentiment`` names a class
             in its file), a fitted estimator, or a class, an object or a function of plain Python.
         name: the model under which the version is registered.
-        sample: rows that the model accepts: a CSV or Parquet file, or a DataFrame. It gives names, kinds,
-            ranges and the example, and the rows on which compiled forms are proven. For a model that takes
-            pictures or sounds it may be a folder of them or a CSV of their paths, for one text a folder.
+        sample: rows that the model accepts: a CSV or Parquet file, a DataFrame, an array or a list of rows,
+            whose columns have the model's names, else ``x0``, ``x1`` ... It gives names, kinds, ranges and
+            the example, and the rows on which compiled forms are proven. For a model that takes pictures or
+            sounds it may be a folder of them or a CSV of their paths, for one text a folder.
         target: the sample's column that holds the answer and is no input. The answers are kept for proofs.
         hints: what the file does not say: task, inputs, labels, the class or function that belongs to it.
         trust: whether code in the file may run; a pickle can do anything that the caller can.
@@ -95,7 +97,7 @@ class _Offered(NamedTuple):
     """A model and what is said about it; see ``add``."""
 
     model: Any
-    sample: "str | Path | pd.DataFrame | None"
+    sample: "str | Path | pd.DataFrame | NDArray[Any] | Sequence[Any] | None"
     target: str | None
     hints: Hints
     trust: bool
@@ -109,7 +111,8 @@ def _added(offered: _Offered, destination: Destination, progress: Progress) -> A
     """See ``add``."""
     model, sample, target, hints, trust, tolerance, allowed, private, personal = offered
     progress.begin("Read the model")
-    table = None if sample is None or names_files(sample, target) else table_of(sample)[0]
+    named = [str(name) for name in getattr(model, "feature_names_in_", ())]
+    table = None if sample is None or names_files(sample, target) else table_of(sample, names=named)[0]
     rows = None if table is None else _without(table, target)
     framework, trained, source = _taken_in(model, rows, trust, hints)
     if target is not None:
@@ -134,6 +137,7 @@ def _added(offered: _Offered, destination: Destination, progress: Progress) -> A
         published = publish_model(place, contents, progress=progress)
         destination.signer.sign(place, published.record)
         if destination.deploy:
+            check_new(place, published.record)
             place.deployments.deploy(destination.name, published.record.version)
     outcome = _outcome(published, framework, trained.signature, destination.deploy)
     return msgspec.structs.replace(outcome, suspects=tuple(sentences(suspects(trained.signature, held.rows))))

@@ -25,7 +25,7 @@ from servable.workflows.outcomes import OptimizeOutcome
 from servable.workflows.packaging import Proving, compiled, keep_sample, refused
 from servable.workflows.recording import recorded
 from servable.workflows.samples import Sample, file_sample, kept_sample, names_files, table_sample
-from servable.workflows.signers import signer_of
+from servable.workflows.signers import check_new, signer_of
 from servable.workflows.sources import FITTED, file_digest, need_extra
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def optimize(
         ArtifactTampered: a file of the package differs from its digest.
         DataError: the sample does not fit the signature, or a loss needs true answers and there are none.
         SettingInvalid: no largest loss, or of a metric that is not measured for this model.
-        SignatureRefused: it is deployed and must be signed here, and there is no key, or one not trusted.
+        SignatureRefused: it is deployed and must be signed here, and there is no key, or one not trusted; or
+            it was gone back to, and the leave for that names its former package.
         StorageFull: no space left; the home is as it was before.
     """
     given = _Given(sample, target, allowance(max_loss))
@@ -85,7 +86,8 @@ def _optimised(
     with opened(home) as place:
         record = place.models.resolve(reference)
         package = place.package(record)
-        signer = signer_of(None, place.path, deploy=_is_deployed(place, record))
+        deployed = _is_deployed(place, record)
+        signer = signer_of(None, place.path, deploy=deployed)
         given.allowed.check(package.signature)
         held = _sample(package, given, record.reference)
         proving = Proving(tolerance, given.allowed.lossy(package.signature, held.truth))
@@ -107,6 +109,8 @@ def _optimised(
             progress.begin("Package and register")
             after = republish(place, folder, manifest, record, reason="optimize")
             signer.sign(place, after)
+            if deployed:
+                check_new(place, after)
             progress.done(f"{after.reference}, package {after.package[:12]}")
     table = variant_rows(manifest)
     return OptimizeOutcome(

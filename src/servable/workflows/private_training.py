@@ -1,4 +1,4 @@
-"""Reads a table that is learned from with differential privacy, and adds up what that spends."""
+"""Reads a table or texts that are learned from with differential privacy, and adds up what that spends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +9,8 @@ from servable.artifact.manifest import Manifest
 from servable.errors import ArtifactError, DataError, ModelNotFound, SettingInvalid
 from servable.progress import Progress
 from servable.registry.home import Home
-from servable.workflows.reading import LABEL, Columns, Lesson, Wish
-from servable.workflows.sources import table_of
+from servable.workflows.reading import LABEL, TEXT, Columns, Lesson, Wish
+from servable.workflows.sources import need_extra, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,9 @@ def media_lesson(path: Path, wish: Wish, privacy: Privacy, progress: Progress) -
     progress.begin("Read the data")
     found = media.read(path, target=wish.target)
     if found.train.medium != "image":
-        raise SettingInvalid("Sounds are not trained with differential privacy; tables and pictures are.")
+        raise SettingInvalid(
+            "Sounds are not trained with differential privacy; tables, texts and pictures are."
+        )
     progress.done(f"{len(found.train.files)} files, {len(known.classes)} classes")
     problem = tensors.problem_of(
         found, target=target, holdout=wish.holdout, seed=wish.seed, progress=progress, field=known.field
@@ -101,28 +103,32 @@ def media_lesson(path: Path, wish: Wish, privacy: Privacy, progress: Progress) -
 def lesson(
     data: "str | Path | pd.DataFrame", columns: Columns, wish: Wish, privacy: Privacy, progress: Progress
 ) -> Lesson:
-    """Read a table, ready to be learned from within a budget.
+    """Read a table or texts, ready to be learned from within a budget.
 
     Raises:
         InputError: the data, the bounds or an option cannot be used; the sentence says why.
         FileMissing: there is no such file.
         DependencyMissing: an extra is not installed.
     """
-    if columns.target is None:
-        raise SettingInvalid("Differential privacy is there for models with a target; name it.")
     if wish.online or wish.refit:
         raise SettingInvalid("--online and --refit would learn from rows once more; leave them out here.")
-    progress.begin("Read the data")
+    need_extra()
     from servable.training import bounds as bounding
     from servable.training.data import infer
     from servable.training.tasks import text_folders
-    from servable.training.tasks.private import budget, tables
+    from servable.training.tasks.private import budget, tables, texts
 
-    if isinstance(data, str | Path) and text_folders.is_texts(Path(data)):
+    in_folders = isinstance(data, str | Path) and text_folders.is_texts(Path(data))
+    if in_folders or texts.names_texts(bounding.read_held(privacy.bounds)):
+        return _texts_lesson(data, columns, wish, privacy, progress, in_folders=in_folders)
+    if columns.target is None:
+        raise SettingInvalid("Differential privacy is there for models with a target; name it.")
+    if wish.models == tables.FOREST and privacy.delta is not None:
         raise SettingInvalid(
-            "Texts are not trained with differential privacy, because a vocabulary counted on them would "
-            "name what single people wrote; tables and pictures are."
+            f"{tables.FOREST} keeps to its epsilon without any exception, so that its delta is 0; leave "
+            "--privacy-delta out."
         )
+    progress.begin("Read the data")
     frame, source = table_of(data)
     if wish.models != tables.FOREST:
         budget.need_opacus()
@@ -153,6 +159,53 @@ def lesson(
             seed=wish.seed,
             progress=progress,
         )
+
+    return Lesson(learn, source, problem.signature)
+
+
+def _texts_lesson(
+    data: "str | Path | pd.DataFrame",
+    columns: Columns,
+    wish: Wish,
+    privacy: Privacy,
+    progress: Progress,
+    *,
+    in_folders: bool,
+) -> Lesson:
+    """Texts in folders of classes, or in a column of a table; raises what ``lesson`` does."""
+    from servable.training import bounds as bounding
+    from servable.training.tasks import text_folders
+    from servable.training.tasks.private import budget, texts
+
+    target = columns.target or (LABEL if in_folders else None)
+    if target is None:
+        raise SettingInvalid("Differential privacy is there for models with a target; name it.")
+    if wish.models not in ("auto", texts.LINEAR):
+        raise SettingInvalid(
+            f"{wish.models!r} is not trained with differential privacy on texts; {texts.LINEAR} is."
+        )
+    if isinstance(columns.time_order, str):
+        raise DataError("Differential privacy orders rows by no column; sort the file, and say --time-order.")
+    known = texts.read_known(bounding.read_held(privacy.bounds), target, privacy.bounds)
+    progress.begin("Read the data")
+    set_aside = None
+    if in_folders:
+        folder = Path(str(data))
+        if known.column != TEXT:
+            raise SettingInvalid(
+                f"The texts of {folder.name} are the column {TEXT!r}; {privacy.bounds} calls it "
+                f"{known.column!r}."
+            )
+        frame, set_aside = text_folders.read(folder, TEXT, target)
+        source: dict[str, Any] = {"data": folder.name, "rows": len(frame)}
+    else:
+        frame, source = table_of(data)
+    problem = texts.problem_of(frame, known, target, set_aside, columns.time_order)
+    progress.done(f"{problem.size} texts, {len(problem.signature.classes)} classes")
+    allowed = budget.Budget(privacy.epsilon, privacy.delta)
+
+    def learn(_: Path) -> "TrainingResult":
+        return texts.train(problem, known, allowed, holdout=wish.holdout, seed=wish.seed, progress=progress)
 
     return Lesson(learn, source, problem.signature)
 

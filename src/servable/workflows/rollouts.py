@@ -9,13 +9,14 @@ from servable.errors import NotFoundError, SettingInvalid
 from servable.registry.home import Home
 from servable.registry.references import parse_reference
 from servable.registry.rollout_records import HELD, RolloutRecord
-from servable.rollout.controller import decide, known, steer
+from servable.rollout.controller import decide, following, known, steer
 from servable.rollout.evidence import Comparison, Evidence
 from servable.rollout.plan import Hold
 from servable.rollout.spec import Spec, made_spec, read_spec, seconds_of_text, steps_of
 from servable.rollout.starting import BANDIT, start_bandit, start_canary, start_shadow
 from servable.workflows.homes import opened
 from servable.workflows.rollout_outcomes import RolloutOutcome
+from servable.workflows.signers import check_signature
 from servable.workflows.sources import need_extra
 
 Action = Literal["advance", "hold", "resume", "abort"]
@@ -96,15 +97,16 @@ def begin(home: Home, reference: str, wish: Wish) -> RolloutOutcome:
         ConflictError: it is not deployed, another rollout of it goes on, or this version is deployed already.
         SettingInvalid: a value that cannot be used; nothing was changed.
         ArtifactTampered: a file of a package differs from its digest; nothing was changed.
+        SignatureRefused: only signed versions get requests here, and this is none; nothing was changed.
     """
     spec, clock = wish.spec, SystemClock()
     if wish.bandit is not None:
         model = parse_reference(reference).model
         for number in wish.bandit:
-            home.package(home.models.resolve(f"{model}:{number}"))
+            check_signature(home, home.models.resolve(f"{model}:{number}"))
         return outcome(home, start_bandit(home, clock, model, wish.bandit, spec))
     version = home.models.resolve(reference)
-    home.package(version)
+    check_signature(home, version)
     if wish.shadow:
         mirrored = 1.0 if wish.mirror is None else wish.mirror
         return outcome(home, start_shadow(home, clock, version.model, version.version, mirrored, spec))
@@ -156,12 +158,27 @@ def change_rollout(name: str, action: Action, *, home: str | Path | None = None)
         ModelNotFound: there is no such model.
         ConflictError: no rollout of it goes on.
         SettingInvalid: there is no such action.
+        ArtifactTampered: a file of a package that would get more requests differs from its digest.
+        SignatureRefused: only signed versions get requests here, and one that would get more is none.
     """
     if action not in ("advance", "hold", "resume", "abort"):
         raise SettingInvalid(f"A rollout can advance, hold, resume or abort, not {action!r}.")
     with opened(home) as place:
         place.models.resolve(name)
+        # What was in order when it began may not be any more: a key can be trusted no longer.
+        for version in _fed(place, name, action):
+            check_signature(place, place.models.resolve(f"{name}:{version}"))
         return outcome(place, steer(place, SystemClock(), name, action))
+
+
+def _fed(home: Home, name: str, action: Action) -> tuple[int, ...]:
+    """The versions that get requests, or go on getting them, because a person lets a rollout go on."""
+    for record in home.rollouts.going_on():
+        if record.model == name and action == "advance":
+            return (following(record)[0].challenger,)
+        if record.model == name and action == "resume":
+            return tuple(version for version in record.course.versions if version != record.champion)
+    return ()
 
 
 def newest(home: Home, name: str) -> RolloutRecord:

@@ -1,4 +1,8 @@
-"""Who signs new versions, and whether a version may be deployed by its signature."""
+"""Who signs new versions, and whether a version may get requests by its signature.
+
+``check_signature`` is the one place where commands ask: every road on which a version comes to requests goes
+through it before it changes anything. Servers ask the same vetting once more, whenever they load a version.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -113,3 +117,14 @@ def check_signature(place: Home, record: VersionRecord) -> Package:
     # Only what is served is noted as served.
     vetting.check(release, package.manifest, package.digest, own=False)
     return package
+
+
+def check_new(place: Home, record: VersionRecord) -> None:
+    """As ``check_signature``, for a version that was published just now, whose files were verified then.
+
+    Raises:
+        ServableError: as ``check_signature``, where the settings ask for signatures.
+    """
+    # A large package is read a second time only where its signature needs that.
+    if load_settings({"home": place.path}).signatures != "off":
+        check_signature(place, record)

@@ -1,11 +1,13 @@
 """Data and models as callers hand them in: a path, or an object that is already in memory."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servable.errors import DependencyMissing, FileMissing
 from servable.frameworks import python_source
+from servable.workflows.rows import frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,13 +21,14 @@ FITTED = frozenset({"catboost", "lightgbm", "sklearn", "xgboost"})
 
 
 def table_of(
-    data: "str | Path | pd.DataFrame", signature: "Signature | None" = None
+    data: Any, signature: "Signature | None" = None, *, names: Sequence[str] = ()
 ) -> "tuple[pd.DataFrame, dict[str, Any]]":
     """The rows, and a record of where they came from.
 
     Args:
-        data: a CSV or Parquet file, or a DataFrame.
+        data: a CSV or Parquet file, a DataFrame, or other rows in memory; see ``rows.frame_of``.
         signature: of the model that the rows are meant for; it settles how columns are read.
+        names: of the columns of rows that have no names; without any the signature is asked.
 
     Raises:
         FileMissing: there is no such file.
@@ -36,7 +39,9 @@ def table_of(
     from servable.training.data import read_table
 
     if not isinstance(data, str | Path):
-        return data, {"data": "DataFrame", "rows": len(data)}
+        given = names or ([field.name for field in signature.inputs] if signature is not None else ())
+        frame = frame_of(data, given)
+        return frame, {"data": "DataFrame", "rows": len(frame)}
     path = Path(data)
     frame = read_table(path, signature=signature)
     return frame, {"data": path.name, "sha256": file_digest(path), "rows": len(frame)}

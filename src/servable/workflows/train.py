@@ -28,7 +28,7 @@ from servable.workflows.personal import choices, sentences, suspects
 from servable.workflows.private_training import PRIVACY, wanted
 from servable.workflows.reading import Columns, Wish
 from servable.workflows.samples import Sample
-from servable.workflows.signers import signer_of
+from servable.workflows.signers import check_new, signer_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,8 +94,10 @@ def train(
         personal: columns that say who somebody is: no value of theirs is kept in the package or shown in a
             report, and captured traffic has them dropped, or as said by name: ``hash`` or ``encrypt``.
         privacy_epsilon: train with differential privacy within this budget; None trains without.
-        privacy_delta: the chance that it does not hold; None for one in ten times the rows.
-        bounds: file with the public ranges and values of the columns, which such a training needs.
+        privacy_delta: the chance that it does not hold; None for one in ten times the rows. A private forest
+            (``dp_forest``) has none and takes none.
+        bounds: file with the public ranges and values of the columns, or how texts are read and their
+            classes, which such a training needs.
         deploy: whether the version is deployed at once.
         sign_key: a file with the private key that the version is signed with; None for that of ``sign_key``.
         home: the folder of the registry; looked up, and made, when it does not exist.
@@ -175,6 +177,7 @@ def _trained(
         published = publish_model(place, contents, progress=progress)
         signer.sign(place, published.record)
         if deploy:
+            check_new(place, published.record)
             place.deployments.deploy(name, published.record.version)
     outcome = _outcome(published, result, time.monotonic() - started, deploy)
     said = tuple(sentences(suspects(result.signature, result.holdout)))
