@@ -131,6 +131,13 @@ def test_a_model_fitted_on_arrays_gets_arrays(tmp_path):
         ADAPTER.read(path, sample=named[["a"]], trust=True)
 
 
+def test_a_sample_of_texts_does_not_fit_a_model_of_numbers():
+    data = load_iris()
+    model = LogisticRegression(max_iter=1000).fit(data.data, data.target)
+    with pytest.raises(DataError, match="column 'b' holds texts"):
+        ADAPTER.take(model, sample=pd.DataFrame({"a": [1.0], "b": ["x"], "c": [1.0], "d": [1.0]}))
+
+
 def test_regression_and_clustering_give_values_and_clusters(tmp_path):
     numbers = FRAME[["age"]].astype(float)
     line = ADAPTER.read(

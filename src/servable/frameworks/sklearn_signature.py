@@ -50,6 +50,12 @@ def derive(model: Any, sample: pd.DataFrame | None) -> tuple[Signature, str]:
         else _field(name, known.get(name), None if sample is None else sample[name])
         for name in names
     )
+    held = next((field.name for field in fields if field.array == STRINGS), None)
+    if style == _ARRAY and held is not None:
+        raise DataError(
+            f"The model was fitted on an array, which is served as numbers, and the sample's column {held!r} "
+            "holds texts; give numbers, or fit the model on a DataFrame whose columns have names."
+        )
     task, answer = _answer(model)
     probabilities = task == "classification" and callable(getattr(model, "predict_proba", None))
     signature = Signature(
