@@ -90,11 +90,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.fixture(scope="session", autouse=True)
 def short_timings() -> Iterator[None]:
-    """Forms are timed for a tenth as long: no test asks which of two that are almost as fast is faster."""
+    """Forms are timed for a tenth as long: no test asks which of two that are almost as fast is faster.
+
+    A model that sleeps for every row, as one that is to be slow does, is not asked for hundreds of them.
+    """
     from servable.optimization import measure
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "BUDGET", 0.03)
+        patch.setattr(measure, "SLOW_S", 0.1)
         yield
 
 
