@@ -102,6 +102,34 @@ def short_timings() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tables_made_once() -> Iterator[None]:
+    """New SQLite databases get their tables as the migrations made them the first time.
+
+    A thousand tests make a home, and all migrations take ten times as long as the statements that they come
+    to. Databases that exist are migrated as ever.
+    """
+    from servable.registry import migrations
+
+    migrate, statements = migrations.upgrade, list[str]()
+
+    def upgrade(connection: Any) -> None:
+        tables = "SELECT count(*) FROM sqlite_master"
+        if connection.dialect.name != "sqlite" or connection.exec_driver_sql(tables).scalar_one():
+            migrate(connection)
+        elif statements:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+        else:
+            migrate(connection)
+            dumped = connection.connection.driver_connection.iterdump()
+            statements.extend(one for one in dumped if one not in ("BEGIN TRANSACTION;", "COMMIT;"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "upgrade", upgrade)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data sets: ``SERVABLE_SHARED_DATA``, or ``../shared/data`` beside the checkout."""
