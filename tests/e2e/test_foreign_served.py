@@ -103,7 +103,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         wanted[name] = given.wanted
         for form in ("compiled", "trained"):
             outcome = servable.add(
-                given.path, name=f"{name}-{form}", sample=pd.DataFrame(ROWS), home=home, trust=True, deploy=True
+                given.path,
+                name=f"{name}-{form}",
+                sample=pd.DataFrame(ROWS),
+                home=home,
+                trust=True,
+                deploy=True,
             )
             assert outcome.serving.startswith("onnx") or outcome.framework == "onnx"
         let_the_trained_form_serve(home, f"{name}-trained")

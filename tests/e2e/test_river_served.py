@@ -51,7 +51,7 @@ def test_it_answers_as_the_library_does_and_learns_on_from_feedback(
 
 
 def learns_on(home: Path, url: str, reference: Any) -> None:
-    """What is fed back on ``price`` makes a version that answers as the library does after learning from it."""
+    """What is fed back on ``price`` makes a version that answers as the library does when it learned so."""
     more = rows(AT_ONCE * TIMES, seed=11)
     right = [value(row) + 3.0 for row in more]
     with servable.Client(url) as client:
