@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,13 @@ def test_a_file_whose_name_gives_none():
 )
 def test_paths_and_names(text, expected):
     assert is_path(text) is expected
+
+
+def test_who_asks_whether_it_is_a_file_imports_nothing_that_takes_files_in():
+    code = "import sys; from servable.workflows.intake import is_path; is_path('churn'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"httpx", "onnx", "onnxruntime", "pandas", "servable.workflows.add", "sklearn"}
+    assert heavy & set(done.stdout.split()) == set()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import servable
+from cli.conftest import invoked
 
 Serve = Callable[..., str]
 
@@ -25,7 +26,17 @@ def servable_command(*words: str) -> list[str]:
 
 
 def said(*words: str) -> Any:
-    """What a verb prints with ``--json``; it must succeed."""
+    """What a verb prints with ``--json``; it must succeed.
+
+    It runs in this process, which has imported already what each verb would import anew.
+    """
+    done = invoked([*words, "--json"], {"NO_COLOR": "1"})
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def said_apart(*words: str) -> Any:
+    """The same of a verb in a process of its own, as an operator has it."""
     done = subprocess.run(servable_command(*words, "--json"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -38,7 +38,8 @@ def until(what: Callable[[], bool]) -> None:
 
 
 def test_both_see_what_either_captured_and_was_told(machines: tuple[Path, Path], serve: Serve) -> None:
-    with servable.Client(serve(machines[0])) as first, servable.Client(serve(machines[1])) as second:
+    urls = serve(machines[0]), serve(machines[1], "--no-watch")
+    with servable.Client(urls[0]) as first, servable.Client(urls[1]) as second:
         # The truth comes to the machine that answered, or to the other one.
         for asked, told in ((first, first), (first, second), (second, first)):
             told.feedback("iris", asked.predict("iris", ROW), "setosa")
@@ -51,5 +52,5 @@ def test_both_see_what_either_captured_and_was_told(machines: tuple[Path, Path],
         until(lambda home=home: labelled(home) == 3)  # type: ignore[misc]  # bound at once
         assert not (home / "traffic" / "iris").exists()
     with opened(machines[0]) as place:
-        # The watcher of one of them keeps the figures for all.
+        # The watcher of the first keeps the figures for both.
         until(lambda: any(each.value["whole"]["labels"] == 3 for each in place.findings.of("quality")))

@@ -14,6 +14,7 @@ import pytest
 
 import servable
 from e2e.conftest import free_port, servable_command
+from servable.optimization import measure
 from servable.registry.home import open_home
 from servable.workflows.rollout_outcomes import RolloutOutcome
 
@@ -35,6 +36,12 @@ FAILING = 20
 STEPS = {"canary": "30,60,100", "every": 2, "min_requests": 50}
 #: Seconds that each caller waits between two requests, because a watcher comes last on a busy machine.
 PAUSE_S = 0.01
+
+
+@pytest.fixture(autouse=True)
+def few_rows_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that sleeps for every row would be asked for thousands of them, to know how long that takes."""
+    monkeypatch.setattr(measure, "SLOW_S", 0.1)
 
 
 def add(

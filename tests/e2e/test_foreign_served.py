@@ -3,6 +3,7 @@
 import importlib
 import pickle
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 import servable
 from e2e.asking import Wanted, check_served, let_the_trained_form_serve
-from e2e.conftest import Serve
+from e2e.conftest import running_server
 
 ROWS, TARGET = load_iris(return_X_y=True, as_frame=True)
 #: One row for each class, and one in between.
@@ -77,16 +78,47 @@ def a_graph_with_weights_beside_it(folder: Path) -> Given:
     return Given(path, Wanted(labels.tolist(), shares))
 
 
+MODELS = {"pipeline": a_pipeline, "flower": an_mlflow_folder, "network": a_graph_with_weights_beside_it}
+
+
+class Served(NamedTuple):
+    """A server of all models, each in both forms.
+
+    Attributes:
+        url: its address.
+        wanted: what each answers.
+    """
+
+    url: str
+    wanted: dict[str, Wanted]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("foreign")
+    home, wanted = folder / "home", {}
+    for name, make in MODELS.items():
+        (folder / name).mkdir()
+        given = make(folder / name)
+        wanted[name] = given.wanted
+        for form in ("compiled", "trained"):
+            outcome = servable.add(
+                given.path,
+                name=f"{name}-{form}",
+                sample=pd.DataFrame(ROWS),
+                home=home,
+                trust=True,
+                deploy=True,
+            )
+            assert outcome.serving.startswith("onnx") or outcome.framework == "onnx"
+        let_the_trained_form_serve(home, f"{name}-trained")
+    with running_server(home) as url:
+        yield Served(url, wanted)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [a_pipeline, an_mlflow_folder, a_graph_with_weights_beside_it])
-def test_both_forms_answer_as_the_library_does(make: Any, tmp_path: Path, home: Path, serve: Serve) -> None:
-    given = make(tmp_path)
-    sample = pd.DataFrame(ROWS)
-    for name in ("compiled", "trained"):
-        outcome = servable.add(given.path, name=name, sample=sample, home=home, trust=True, deploy=True)
-        assert outcome.serving.startswith("onnx") or outcome.framework == "onnx"
-    let_the_trained_form_serve(home, "trained")
-    url = serve(home)
-    columns = {name: ASKED[name].to_numpy() for name in ASKED}
-    for name in ("compiled", "trained"):
-        check_served(url, name, columns, given.wanted, 1e-6)
+@pytest.mark.parametrize("form", ["compiled", "trained"])
+@pytest.mark.parametrize("name", MODELS)
+def test_both_forms_answer_as_the_library_does(served: Served, name: str, form: str) -> None:
+    columns = {column: ASKED[column].to_numpy() for column in ASKED}
+    check_served(served.url, f"{name}-{form}", columns, served.wanted[name], 1e-6)

@@ -1,6 +1,6 @@
 """The whole loop: what callers send changes, that is noticed, a better version takes over, and goes back.
 
-Training, the turn of the loop and the server are processes, as an operator has them.
+The turn of the loop and the server are processes, as an operator has them.
 """
 
 import threading
@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import servable
-from e2e.conftest import Serve, said
+from e2e.conftest import Serve, said, said_apart
 from servable.workflows.watch import watch
 from updating.making import rows
 
@@ -165,7 +165,7 @@ def test_a_model_gets_better_and_goes_back(
         drift_is_seen(home, url)
         with Caller(url, frame.drop(columns="label").iloc[0].to_dict()).going_on() as caller:
             caller.until(1)
-            turn = said("update", "shops", "--no-tune", *here)["turn"]
+            turn = said_apart("update", "shops", "--no-tune", *here)["turn"]
             assert (turn["state"], turn["record"]["said"]) == ("promoted", "shops:2 took over")
             compared = turn["record"]["evaluate"]["whole"]
             assert compared["challenger"] > compared["champion"] + 0.1

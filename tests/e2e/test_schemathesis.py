@@ -1,5 +1,6 @@
 """Every request that the OpenAPI document allows is answered as it says, and every other is refused."""
 
+import copy
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,6 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 import servable
 from servable.protocols.openapi_oip import oip_document
 from serving.making import publish_heavy, publish_iris
+
+Document = dict[str, Any]
 
 HERE = Path(__file__).parent
 COMMAND = (sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml"))
@@ -103,31 +107,74 @@ def run(location: str, *words: str) -> str:
     return said
 
 
-def described_bodies(url: str, path: Path) -> str:
-    """Our document with those bodies alone whose form a schema, or the strategy of the hooks, describes.
+def whole(url: str) -> Document:
+    """Our document."""
+    return dict(httpx.get(f"{url}/openapi.json").json())
+
+
+def without_twins(document: Document) -> Document:
+    """A document in which each kind of body is asked for once, a third as long to go through.
+
+    The paths of a version and of the model that ``/predict`` asks take the very bodies of others, which is
+    looked at; feedback is the same for all models but for what an outcome is, a class or a number.
+    """
+    paths = dict(document["paths"])
+
+    def body(path: str) -> Any:
+        return paths[path]["post"]["requestBody"]
+
+    assert body("/models/iris/predict") == body("/predict")
+    del paths["/models/iris/predict"], paths["/models/iris/versions/1/predict"]
+    for name in ("bytes", "floats", "value", "churn"):
+        assert body(f"/models/{name}/versions/1/predict") == body(f"/models/{name}/predict")
+        if name != "churn":
+            del paths[f"/models/{name}/versions/1/predict"]
+    for name in ("bytes", "floats", "iris"):
+        del paths[f"/models/{name}/feedback"]
+    return {**document, "paths": paths}
+
+
+def described_bodies(document: Document) -> Document:
+    """A document with those bodies alone whose form a schema, or the strategy of the hooks, describes.
 
     No schema says which texts are records and which bytes are a file.
     """
-    document = httpx.get(f"{url}/openapi.json").json()
+    document = copy.deepcopy(document)
     for operations in document["paths"].values():
         for operation in operations.values():
             content = operation.get("requestBody", {}).get("content", {})
             for media_type in set(content) - {"application/json", "application/octet-stream"}:
                 del content[media_type]
+    return document
+
+
+def written(document: Document, path: Path) -> str:
+    """Where a document lies, as schemathesis is told it."""
     path.write_text(json.dumps(document))
     return str(path)
 
 
-@pytest.mark.slow
-def test_our_own_document_holds(url: str, tmp_path: Path) -> None:
-    words = ("--seed", "20", "--max-examples", "8")
+def hold(document: Document, url: str, folder: Path, *words: str) -> None:
+    """Hold a server against a document of ours."""
     # Whether what is described is accepted is asked where the form of the bodies is described.
-    location = described_bodies(url, tmp_path / "openapi.json")
+    location = written(described_bodies(document), folder / "described.json")
     accepted = ("--checks", "positive_data_acceptance", "--mode", "positive", "--phases", "coverage,fuzzing")
     assert "No issues found" in run(location, "--url", url, *accepted, *words)
     # Everything else is checked for all forms.
+    location = written(document, folder / "openapi.json")
     checks = ("--checks", "all", "--exclude-checks", "positive_data_acceptance")
-    assert "No issues found" in run(f"{url}/openapi.json", *checks, *words)
+    assert "No issues found" in run(location, "--url", url, *checks, *words)
+
+
+@pytest.mark.slow
+def test_our_own_document_holds(url: str, tmp_path: Path) -> None:
+    hold(without_twins(whole(url)), url, tmp_path, "--seed", "20", "--max-examples", "8")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_every_path_of_our_own_document_holds(url: str, tmp_path: Path) -> None:
+    hold(whole(url), url, tmp_path, "--seed", "20", "--max-examples", "8")
 
 
 #: What a protocol that leaves names, shapes and values open can be held to.
@@ -154,11 +201,44 @@ def open_protocol(url: str, folder: Path, *words: str) -> None:
     assert " passed" in said
 
 
-@pytest.mark.slow
-def test_the_other_formats_hold(url: str) -> None:
+def formats(url: str) -> Document:
+    """The description of the other formats."""
+    return dict(httpx.get(f"{url}/openapi-formats.json").json())
+
+
+def without_others(document: Document) -> Document:
+    """Those of the other formats that nothing else holds the server against.
+
+    The Open Inference Protocol has a test of its own; and of the paths of TensorFlow Serving that name a
+    version or a label, which take the bodies of those that do not, one verb is asked for each.
+    """
+    paths = {path: held for path, held in document["paths"].items() if not path.startswith("/v2")}
+    assert len(paths) < len(document["paths"])
+    for part, kept in (("versions/{version}", "predict"), ("labels/{label}", "regress")):
+        for verb in ("predict", "classify", "regress"):
+            plain, named = f"/v1/models/{{model_name}}:{verb}", f"/v1/models/{{model_name}}/{part}:{verb}"
+            assert paths[named]["post"]["requestBody"] == paths[plain]["post"]["requestBody"]
+            if verb != kept:
+                del paths[named]
+    return {**document, "paths": paths}
+
+
+def hold_formats(document: Document, url: str, folder: Path) -> None:
+    """Hold a server against a description of other formats."""
     words = ("--checks", OPEN_CHECKS, "--seed", "20", "--max-examples", "6")
     # It warns that most bodies are refused: which rows a model takes, no schema of these says.
-    assert " passed" in run(f"{url}/openapi-formats.json", *words)
+    assert " passed" in run(written(document, folder / "formats.json"), "--url", url, *words)
+
+
+@pytest.mark.slow
+def test_the_other_formats_hold(url: str, tmp_path: Path) -> None:
+    hold_formats(without_others(formats(url)), url, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_every_path_of_the_other_formats_holds(url: str, tmp_path: Path) -> None:
+    hold_formats(formats(url), url, tmp_path)
 
 
 @pytest.mark.soak
@@ -171,7 +251,7 @@ def test_the_open_inference_protocol_holds_for_long(url: str, tmp_path: Path) ->
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(10))
 def test_our_own_document_holds_for_long(seed: int, url: str, tmp_path: Path) -> None:
-    location = described_bodies(url, tmp_path / "openapi.json")
+    location = written(described_bodies(whole(url)), tmp_path / "openapi.json")
     words = ("--checks", "all", "--seed", str(seed), "--max-examples", "100")
     said = run(location, "--url", url, *words)
     print(*re.findall(r"\d+ generated, .*", said))

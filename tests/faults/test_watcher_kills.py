@@ -14,7 +14,7 @@ from faults.load import Client, Served, serving
 from faults.swapping import NAME, Callers, importable, publish_good
 from faults.test_sharing import running
 from faults.test_swaps import shared
-from servable.registry.home import open_home
+from servable.registry.home import Home, open_home
 from servable.registry.rollout_records import PROMOTED, ROLLED_BACK, RUNNING, RolloutRecord, summed
 from servable.workflows.watch import LEASE
 
@@ -25,27 +25,29 @@ LIMIT_S = 90.0
 
 
 class Scene:
-    """A server with a rollout, and what is known of both."""
+    """A server with a rollout, and what is known of both.
 
-    def __init__(self, home: Path, served: Served) -> None:
-        self.home, self.served = home, served
+    Args:
+        place: the home, which stays open, because it is looked at all the while.
+        served: the server.
+    """
+
+    def __init__(self, place: Home, served: Served) -> None:
+        self.place, self.served = place, served
 
     def watchers(self) -> list[int]:
         """The watchers that the server has now: one or none."""
         return running(self.served, "servable.engines.watcher")
 
     def holder(self) -> str:
-        with open_home(self.home) as place:
-            return place.leases.holder(LEASE)
+        return self.place.leases.holder(LEASE)
 
     def record(self) -> RolloutRecord:
-        with open_home(self.home) as place:
-            return place.rollouts.of(NAME)[0]
+        return self.place.rollouts.of(NAME)[0]
 
     def counted(self) -> dict[int, int]:
         """Requests of the rollout by version, as the servers wrote them down."""
-        with open_home(self.home) as place:
-            evidence = place.rollouts.evidence(self.record().id)
+        evidence = self.place.rollouts.evidence(self.record().id)
         return {version: counts.requests for version, counts in summed(evidence).items()}
 
     def leads(self) -> bool:
@@ -53,10 +55,10 @@ class Scene:
         return any(f"-{pid}-" in self.holder() for pid in self.watchers())
 
     async def until(self, done: Callable[[], bool]) -> None:
-        for _ in range(int(LIMIT_S / 0.02)):
+        for _ in range(int(LIMIT_S / 0.05)):
             if await asyncio.to_thread(done):
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         raise AssertionError(f"it did not come to pass: {self.record()}, {self.watchers()}, {self.holder()}")
 
     async def kill(self, *, passed: bool = True) -> None:
@@ -69,8 +71,7 @@ class Scene:
         os.kill(killed, signal.SIGKILL)
         await self.until(lambda: self.watchers() not in ([], [killed]))
         if passed and f"-{killed}-" in (holder := self.holder()):
-            with open_home(self.home) as place:
-                place.leases.give_back(LEASE, holder)
+            self.place.leases.give_back(LEASE, holder)
 
     def decisions(self) -> list[tuple[int, str]]:
         """What was decided, with the step; without why it waited."""
@@ -84,8 +85,7 @@ def test_a_good_canary_is_promoted_step_by_step(home: Path) -> None:
     publish_good(home, deploy=True)
     publish_good(home)
 
-    async def course(served: Served) -> None:
-        scene = Scene(home, served)
+    async def course(scene: Scene, served: Served) -> None:
         async with Callers(served, per_second=100) as callers:
             await asyncio.to_thread(
                 servable.deploy, f"{NAME}:2", canary="40,100", every=3, min_requests=50, home=home
@@ -108,8 +108,8 @@ def test_a_good_canary_is_promoted_step_by_step(home: Path) -> None:
         (row,) = servable.status(home=home).deployments
         assert (row.version, row.shares) == (2, {})
 
-    with serving(home, poll_s=0.05) as served:
-        asyncio.run(course(served))
+    with serving(home, poll_s=0.05) as served, open_home(home) as place:
+        asyncio.run(course(Scene(place, served), served))
 
 
 @pytest.mark.slow
@@ -117,8 +117,7 @@ def test_what_was_counted_is_counted_once(home: Path) -> None:
     publish_good(home, deploy=True)
     publish_good(home)
 
-    async def course(served: Served) -> None:
-        scene = Scene(home, served)
+    async def course(scene: Scene, served: Served) -> None:
         await asyncio.to_thread(servable.deploy, f"{NAME}:2", canary="50", every="1h", home=home)
         await scene.until(scene.leads)
         async with Client(served.address) as client:
@@ -136,8 +135,8 @@ def test_what_was_counted_is_counted_once(home: Path) -> None:
         assert scene.record().state == RUNNING
         assert scene.decisions() == [(0, "start")]
 
-    with serving(home, poll_s=0.05) as served:
-        asyncio.run(course(served))
+    with serving(home, poll_s=0.05) as served, open_home(home) as place:
+        asyncio.run(course(Scene(place, served), served))
 
 
 @pytest.mark.slow
@@ -145,8 +144,7 @@ def test_a_bad_canary_goes_back_although_nobody_watched_for_a_while(home: Path) 
     publish_good(home, deploy=True)
     bad = publish_faulty(home, "errs")
 
-    async def course(served: Served) -> None:
-        scene = Scene(home, served)
+    async def course(scene: Scene, served: Served) -> None:
         await asyncio.to_thread(servable.deploy, f"{NAME}:{bad}", canary="20", every="1h", home=home)
         await scene.until(scene.leads)
         async with Callers(served, per_second=40, row=ASKED) as callers:
@@ -161,5 +159,5 @@ def test_a_bad_canary_goes_back_although_nobody_watched_for_a_while(home: Path) 
         # Whoever was on his way when it went back.
         assert len(callers.failed) - failed <= 20
 
-    with serving(home, poll_s=0.05) as served:
-        asyncio.run(course(served))
+    with serving(home, poll_s=0.05) as served, open_home(home) as place:
+        asyncio.run(course(Scene(place, served), served))

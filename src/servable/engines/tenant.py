@@ -192,8 +192,8 @@ class Tenant:
         _log.info("ready" if host.ready else "started", extra=fields(home=settings.home))
 
     def _references(self) -> tuple[str, ...]:
-        # Here, because it imports onnxruntime, whose threads begin with the import: a server that loads the
-        # application and then forks would have workers that cannot end.
+        # Here, because what takes a file in imports onnxruntime, whose threads begin with the import: a
+        # server that loads the application and then forks would have workers that cannot end.
         from servable.workflows.intake import is_path, take_in
 
         plan = self._plan

@@ -21,7 +21,7 @@ _WARM_UP_SHARE = 0.1
 _USUAL_ROWS = 32
 _FEWEST, _MOST = 5, 3000
 #: Seconds of one call from which on larger batches are not timed: models that write texts take minutes.
-_SLOW_S = 2.0
+SLOW_S = 2.0
 #: Different batches that are asked in turn, and the most bytes of them.
 _PARTS = 8
 _MOST_BYTES = 32 * 1024 * 1024
@@ -59,7 +59,7 @@ def time_predictor(
     for rows in batches:
         if timings and rows * row_bytes > _MOST_BYTES:
             break
-        if timings and timings[-1].seconds / timings[-1].rows * rows > _SLOW_S:
+        if timings and timings[-1].seconds / timings[-1].rows * rows > SLOW_S:
             break
         several = max(1, min(_PARTS, _MOST_BYTES // (rows * row_bytes)))
         # Contiguous copies, as a decoder would hand in; several, so that no single row decides.

@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from servable.errors import ArtifactUnreadable, NotFoundError, SettingInvalid, converted
 from servable.frameworks.lookup import KNOWN
 from servable.progress import Progress
-from servable.workflows.add import add
-from servable.workflows.deploy import deploy
-from servable.workflows.look import describe
-from servable.workflows.outcomes import AddOutcome
-from servable.workflows.sources import model_digest, model_path
+
+# What takes a file in is imported by what does so: every server asks whether it is given a file, and most are
+# not, which would wait longer for these than for everything else that they import.
+if TYPE_CHECKING:
+    from servable.workflows.outcomes import AddOutcome
 
 _LONGEST_NAME = 128
 
@@ -30,7 +30,7 @@ class Taken(NamedTuple):
     """
 
     name: str
-    outcome: AddOutcome | None
+    outcome: "AddOutcome | None"
     version: int
 
 
@@ -57,12 +57,17 @@ def take_in(
         SettingInvalid: no name can be made from the file's.
         ServableError: as ``add``.
     """
+    from servable.workflows.deploy import deploy
+    from servable.workflows.sources import model_path
+
     name = name_of(Path(path))
     with _alone(model_path(path)):
         known = None if sample is not None else _same_file(Path(path), name, home)
         if known is not None:
             deploy(f"{name}:{known}", home=home)
             return Taken(name, None, known)
+        from servable.workflows.add import add  # The one that takes longest.
+
         outcome = add(path, name=name, sample=sample, trust=trust, deploy=True, home=home, progress=progress)
         return Taken(name, outcome, outcome.version)
 
@@ -89,6 +94,9 @@ def name_of(path: Path) -> str:
 
 def _same_file(path: Path, name: str, home: str | Path | None) -> int | None:
     """The newest version of a name, if it was made from a file with this content."""
+    from servable.workflows.look import describe
+    from servable.workflows.sources import model_digest
+
     try:
         found = describe(name, home=home)
     except NotFoundError:
