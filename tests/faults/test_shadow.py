@@ -56,7 +56,8 @@ def test_a_shadow_of_the_same_kind_is_compared(home: Path) -> None:
             (entry,) = [one for one in await listed(client) if one["version"] == shadow]
             assert entry["serving"]["executor"] == "process"
             async with Callers(served, per_second=100, row=ASKED) as callers:
-                await callers.until(lambda: len(callers.seconds) >= 200)
+                # At ten copies a second, some forty of them are compared.
+                await callers.until(lambda: len(callers.seconds) >= 400)
             callers.clean()
             assert set(callers.versions) == {real}
             # The last copies may still be on their way.

@@ -95,12 +95,13 @@ def test_a_child_says_how_it_is(spec: ChildSpec) -> None:
     run(work())
 
 
+def children() -> set[int]:
+    return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
 def test_one_that_takes_the_place_of_another_behind_all_others_stands_there_from_its_start(
     spec: ChildSpec,
 ) -> None:
-    def children() -> set[int]:
-        return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
-
     async def work() -> None:
         async with opened(spec._replace(behind=Standing.BEHIND)) as executor:
             (first,) = executor.pids
@@ -118,6 +119,27 @@ def test_one_that_takes_the_place_of_another_behind_all_others_stands_there_from
             await executor.close()
             with pytest.raises(ModelNotReady, match="closed before it was loaded again"):
                 await asked
+
+    run(work())
+
+
+@pytest.mark.parametrize(("asked", "least_s", "most_s"), [(0, 0.9, 20.0), (1, 0.0, 0.9)])
+def test_one_behind_all_others_rests_after_a_death_without_an_answer(
+    spec: ChildSpec, asked: int, least_s: float, most_s: float
+) -> None:
+    async def work() -> None:
+        async with opened(spec._replace(behind=Standing.BEHIND)) as executor:
+            for _ in range(asked):
+                assert await total(executor, 1.0, 2.0) == 3.0
+            (first,) = executor.pids
+            others = children()
+            clock = asyncio.get_running_loop().time
+            died = clock()
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: bool(children() - others))
+            assert least_s <= clock() - died < most_s
+            await until(lambda: bool(executor.pids))
+            assert await total(executor, 1.0, 2.0) == 3.0
 
     run(work())
 

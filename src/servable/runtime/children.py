@@ -45,7 +45,7 @@ class Child:
         state: where it is in its life.
         about: what it said when it was ready.
         started: whether it was ready once.
-        runs: batches that it was given.
+        runs: batches that it was given, and of them ``answers`` that it answered, be it with an error.
 
     Raises:
         OSError: the machine has no process, descriptor or memory left.
@@ -56,7 +56,7 @@ class Child:
     ) -> None:
         self.state = State.STARTING
         self.about: Ready | None = None
-        self.runs = 0
+        self.runs = self.answers = 0
         self._owner = owner
         self._name = name
         self._limits = limits
@@ -201,6 +201,7 @@ class Child:
 
     def _settle(self, outcome: Outcome) -> None:
         batch, self._batch = self._batch, None
+        self.answers += 1
         self._requests.relax()
         if self._oversize and not self._streams:
             self._replace_grown()

@@ -34,6 +34,9 @@ __all__ = ["ChildLimits", "ChildSpec", "ProcessExecutor"]
 _log = logger("runtime")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
+#: Seconds before one that stands behind all others is started again after it died without an answer: a start
+#: takes half a second of a processor and, of the server's thread, as long as several answers.
+_FIRST_PAUSE_BEHIND_S = 1.0
 #: Start-ups that may end without a reason, one after the other, before waiting batches are given up.
 _MOST_FAILURES = 3
 
@@ -273,14 +276,22 @@ class ProcessExecutor:
                 "model process replaced",
                 extra=fields(model=self._name, pid=child.pid, reason=error.message),
             )
-            self._barren = 0 if child.runs else self._barren + 1
-            # One that dies again and again without having been asked anything must not keep a core busy.
-            if self._barren > _MOST_FAILURES:
-                self._pause(self._barren - _MOST_FAILURES)
+            self._rest_after(child)
             self._fill()
         else:
             self._begun.pop(child, None)
             self._start_failed(error)
+
+    def _rest_after(self, child: Child) -> None:
+        """Keep a pause when one died that is of no use, so that such ones do not keep a core busy."""
+        if self._spec.behind is Standing.LEVEL:
+            # Somebody waits for the next one, unless even those die that were asked nothing.
+            useful, free, first = child.runs > 0, _MOST_FAILURES, _FIRST_PAUSE_S
+        else:
+            useful, free, first = child.answers > 0, 0, _FIRST_PAUSE_BEHIND_S
+        self._barren = 0 if useful else self._barren + 1
+        if self._barren > free:
+            self._pause(self._barren - free, first)
 
     def replaced(self) -> None:
         """A process took the place of another one."""
@@ -326,9 +337,9 @@ class ProcessExecutor:
         for batch in waiting:
             self._settle(batch.done, Outcome(None, error))
 
-    def _pause(self, times: int) -> None:
+    def _pause(self, times: int, first: float = _FIRST_PAUSE_S) -> None:
         """Start nothing for a while, longer each time."""
-        pause = min(_FIRST_PAUSE_S * 2.0 ** (times - 1), _LONGEST_PAUSE_S)
+        pause = min(first * 2.0 ** min(times - 1, 30), _LONGEST_PAUSE_S)
         if self._again is None and not self._closed:
             self._again = asyncio.get_running_loop().call_later(pause, self._try_again)
 

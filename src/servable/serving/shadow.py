@@ -30,9 +30,9 @@ from servable.tensors import Arrays
 _log = logger("serving")
 #: Copies on their way to one shadow at once.
 MOST_COPIES = 64
-#: Copies a second that a server process makes for one shadow. Each takes 0.15 ms of its event loop, in which
-#: no real answer is given: so few that far less than one answer in a hundred has to wait for one.
-PER_SECOND = 25.0
+#: Copies a second that a server process makes for one shadow. Each takes 0.15 to 0.4 ms of its event loop, in
+#: which no real answer is given: so few that far less than one answer in a hundred has to wait for one.
+PER_SECOND = 10.0
 #: Seconds for which copies that were not made are saved up, to be made at once.
 _SAVED_S = 0.2
 #: Bytes of the arrays of one copy, and of all that are on their way.
