@@ -34,7 +34,7 @@ MOST_COPIES = 64
 #: which no real answer is given: so few that far less than one answer in a hundred has to wait for one.
 PER_SECOND = 10.0
 #: Seconds for which copies that were not made are saved up, to be made at once.
-_SAVED_S = 0.2
+_SAVED_S = 0.5
 #: Bytes of the arrays of one copy, and of all that are on their way.
 MOST_BYTES = 4 * 1024 * 1024
 MOST_BYTES_TOGETHER = 64 * 1024 * 1024
@@ -108,7 +108,7 @@ class Copies:
 
     Args:
         live: the shadow.
-        per_second: copies a second, evened out; a fifth of them, one at least, may come at once.
+        per_second: copies a second, evened out; half of them, one at least, may come at once.
         now: a monotonic clock in seconds.
 
     Attributes:
