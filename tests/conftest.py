@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import gc
+import logging
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -90,6 +91,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
         return (yield)
     finally:
         os.environ[COUNT_IN_CHILDREN] = found
+
+
+@pytest.fixture(autouse=True)
+def logs_unconfigured() -> None:
+    """Log records go to whoever listens, also after a verb of the command line ran in this process."""
+    for name in ("servable", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)

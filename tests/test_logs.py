@@ -2,22 +2,10 @@
 
 import io
 import json
-import logging
-from collections.abc import Iterator
 
 import pytest
 
 from servable import logs
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (logs.ROOT, "asyncio")]
-    kept = [(each.handlers, each.propagate, each.level) for each in loggers]
-    yield
-    for each, (handlers, propagate, level) in zip(loggers, kept, strict=True):
-        each.handlers, each.propagate = handlers, propagate
-        each.setLevel(level)
 
 
 def test_json_lines() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -200,7 +199,6 @@ def test_what_does_not_fit_into_memory_is_dropped_and_counted(
 ) -> None:
     publish_iris(home)
     capture(home, 1.0)
-    logging.getLogger("servable").propagate = True
 
     async def course(host: Host) -> int:
         for number in range(5):
@@ -312,7 +310,6 @@ def test_a_store_that_is_gone_costs_rows_and_nothing_else(
     publish_iris(home)
     capture(home, 1.0)
     (home / "traffic").write_text("in the way")
-    logging.getLogger("servable").propagate = True
 
     async def course(host: Host) -> int:
         for number in range(5):
