@@ -149,13 +149,13 @@ def test_networks_of_pictures_are_kept_within_the_budget(tmp_path: Path) -> None
         servable.train(tmp_path / "bars", privacy_epsilon=1.0, **told)
 
 
-def test_texts_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_texts_with_the_bounds_of_a_table_are_refused(folder: Path, tmp_path: Path) -> None:
     for place in range(8):
         file = tmp_path / "texts" / ("good", "bad")[place % 2] / f"{place}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("words that somebody wrote")
     told: dict[str, Any] = {"target": "label", "name": "t", "home": tmp_path / "home", "privacy_epsilon": 1.0}
-    with pytest.raises(SettingInvalid, match="vocabulary"):
+    with pytest.raises(SettingInvalid, match="must name the one column of texts"):
         servable.train(tmp_path / "texts", bounds=folder / "ill.json", **told)
 
 
