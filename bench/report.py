@@ -158,6 +158,8 @@ def _one_line(text: str) -> str:
 
 
 def _latency(found: dict[str, Any]) -> str:
+    if "fixed" not in found:
+        return "## One client, and the tail at half of the capacity\nKept figures lack the fixed answer."
     half, fixed = found["half"], found["fixed"]
     return f"""## One client, and the tail at half of the capacity
 `python -m bench --only latency`: {_rounds(found)}. One connection by a blocking socket, then an open loop at

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from servable.artifact.files import storage_errors
 from servable.errors import DependencyMissing, SettingInvalid, StorageFailed
 from servable.registry import tables
-from servable.registry.failures import BUSY_SECONDS, database_error
+from servable.registry.failures import BUSY_SECONDS, database_error, sqlite_errors
 
 #: What SQLite must answer on every connection, after it was asked for it.
 PRAGMAS: Mapping[str, tuple[str, Any]] = {
@@ -203,11 +203,10 @@ def database_errors(name: str) -> Iterator[None]:
         name: the database as people know it.
     """
     try:
-        yield
+        with sqlite_errors(name):
+            yield
     except DBAPIError as error:
         raise database_error(error.orig or error, name) from error
-    except sqlite3.Error as error:
-        raise database_error(error, name) from error
 
 
 def _parsed(where: str) -> URL:

@@ -41,3 +41,10 @@ def test_noise_is_gaussian_and_the_systems_own() -> None:
     first = noise((4,), 1.0)
     np.random.seed(0)
     assert not np.array_equal(first, noise((4,), 1.0))
+
+
+def test_noise_is_finite_and_symmetric_at_the_ends_of_what_can_be_drawn() -> None:
+    least = noise((3,), 1.0, lambda count: b"\x00" * count)
+    most = noise((3,), 1.0, lambda count: b"\xff" * count)
+    assert np.isfinite(most).all()
+    assert np.allclose(least, -most)

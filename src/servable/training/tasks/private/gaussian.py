@@ -62,6 +62,7 @@ def noise(shape: tuple[int, ...], deviation: float, draw: Draw = os.urandom) -> 
     """
     total = np.zeros(shape)
     for _ in range(_PARTS):
-        whole = np.frombuffer(draw(8 * total.size), np.uint64) >> np.uint64(11)
-        total += ndtri((whole + 0.5) / 2.0**53).reshape(shape)
+        # With one bit more, half of a step would be lost, and the largest draw would be 1: endless noise.
+        whole = np.frombuffer(draw(8 * total.size), np.uint64) >> np.uint64(12)
+        total += ndtri((whole + 0.5) / 2.0**52).reshape(shape)
     return total * (deviation / math.sqrt(_PARTS))
