@@ -192,6 +192,8 @@ def test_everybody_gets_an_answer_when_there_is_room_for_one(four: Path) -> None
             )
 
         await asyncio.gather(*(call(number % 4) for number in range(40)))
+        # Two that came together while both were in use may both be there still.
+        await host.reconcile()
         assert len(loaded(host)) == 1
 
     run(four, course, budget=3 * MIB)
@@ -222,6 +224,23 @@ def test_a_model_that_grew_makes_room_afterwards(four: Path) -> None:
         grown = await warm(host, 2)
         assert grown.size == 4 * MIB + BESIDE
         assert loaded(host) == [2]
+
+    run(four, course)
+
+
+def test_a_budget_passed_while_others_were_in_use_is_kept_to_afterwards(four: Path) -> None:
+    async def course(host: Host, sizes: Sizes) -> None:
+        busy = await warm(host, 0)
+        busy.enter()
+        sizes.size = 4 * MIB
+        grown = await warm(host, 2)
+        grown.enter()
+        await host.reconcile()
+        both = loaded(host)
+        busy.leave()
+        await host.reconcile()
+        grown.leave()
+        assert (both, loaded(host)) == ([0, 2], [2])
 
     run(four, course)
 

@@ -190,6 +190,7 @@ class Host:
             ServableError: desired state cannot be read; everything stays as it was.
         """
         self._let_go(self._former.over())
+        await self._residents.trim()
         self.table = self.table.looked_after()
         self._behind |= await self._watched.look()
         if not self._behind and not self._due():

@@ -87,6 +87,22 @@ class Residents:
             self._reserved.pop(wanted, None)
         return live
 
+    async def trim(self) -> None:
+        """Unload what passes the budget and is no longer in use.
+
+        Loads at the same moment may each find less room than their estimates told, while all others are in
+        use; they stay then, and the budget stays passed until somebody is free.
+        """
+        if not self.lazy:
+            return
+        # What goes already makes its room without another one's going.
+        staying = [
+            each for each in self._residents() if not (isinstance(each.key, Live) and each.key.retired)
+        ]
+        room = make_room(0, staying, self._budget)
+        if room.unload:
+            await self._unload([live for live, _ in self._lives() if live in room.unload])
+
     async def _loaded(self, wanted: Wanted, package: Package, files: int) -> Live:
         live = await self._accelerators.load(wanted, package, files)
         live.size = self._known[wanted.digest] = max(files // live.loaded.sharers, live.size) + BESIDE

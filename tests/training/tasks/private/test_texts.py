@@ -49,12 +49,18 @@ def sparse(frame: pd.DataFrame, columns: int = 64) -> Any:
 def test_it_learns_and_more_budget_is_better() -> None:
     frame, asked = rows(3000, 0), rows(1000, 1)
     truth, right = ((one["label"] == "good").to_numpy(np.int64) for one in (frame, asked))
-    found = {
-        epsilon: texts.fit(sparse(frame), truth, 2, Budget(epsilon))[0].score(sparse(asked), right)
-        for epsilon in (0.01, 2.0)
-    }
-    assert found[2.0] > 0.9
-    assert found[2.0] > found[0.01] + 0.1
+    seen, wanted = sparse(frame), sparse(asked)
+
+    def right_of(epsilon: float) -> list[float]:
+        """Shares of right answers by ten draws of the noise, that are the same in every run."""
+        return [
+            texts.fit(seen, truth, 2, Budget(epsilon), random.Random(seed).randbytes)[0].score(wanted, right)
+            for seed in range(10)
+        ]
+
+    little, much = right_of(0.01), right_of(2.0)
+    assert min(much) > 0.9
+    assert float(np.mean(much)) > float(np.mean(little)) + 0.15
 
 
 def test_a_row_counts_no_more_than_its_limit() -> None:
