@@ -15,7 +15,8 @@ from servable.workflows.running import Samples, samples
 
 #: Rounds of so many windows without a shadow and as many with one.
 ROUNDS = int(os.environ.get("SERVABLE_SHADOW_ROUNDS", "4"))
-WINDOWS = 24
+#: Twelve seconds: a shadow that dies is started again meanwhile.
+WINDOWS = 48
 #: Requests a second: enough that the p99 of a window is the fifth worst of its answers.
 RATE = 2000.0
 

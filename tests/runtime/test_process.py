@@ -103,7 +103,8 @@ def test_one_that_takes_the_place_of_another_behind_all_others_stands_there_from
     spec: ChildSpec,
 ) -> None:
     async def work() -> None:
-        async with opened(spec._replace(behind=Standing.BEHIND)) as executor:
+        limits = ChildLimits(rest_s=0.1)
+        async with opened(spec._replace(behind=Standing.BEHIND), limits=limits) as executor:
             (first,) = executor.pids
             assert os.sched_getscheduler(first) == os.SCHED_IDLE
             others = children()
@@ -128,7 +129,8 @@ def test_one_behind_all_others_rests_after_a_death_without_an_answer(
     spec: ChildSpec, asked: int, least_s: float, most_s: float
 ) -> None:
     async def work() -> None:
-        async with opened(spec._replace(behind=Standing.BEHIND)) as executor:
+        limits = ChildLimits(rest_s=1.0)
+        async with opened(spec._replace(behind=Standing.BEHIND), limits=limits) as executor:
             for _ in range(asked):
                 assert await total(executor, 1.0, 2.0) == 3.0
             (first,) = executor.pids

@@ -34,9 +34,9 @@ __all__ = ["ChildLimits", "ChildSpec", "ProcessExecutor"]
 _log = logger("runtime")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
-#: Seconds before one that stands behind all others is started again after it died without an answer: a start
-#: takes half a second of a processor and, of the server's thread, as long as several answers.
-_FIRST_PAUSE_BEHIND_S = 1.0
+#: The longest pause of one that stands behind all others, in first ones: a start takes half a second of a
+#: processor and, of the server's thread, as long as several answers.
+_LONGEST_REST = 30.0
 #: Start-ups that may end without a reason, one after the other, before waiting batches are given up.
 _MOST_FAILURES = 3
 
@@ -286,12 +286,13 @@ class ProcessExecutor:
         """Keep a pause when one died that is of no use, so that such ones do not keep a core busy."""
         if self._spec.behind is Standing.LEVEL:
             # Somebody waits for the next one, unless even those die that were asked nothing.
-            useful, free, first = child.runs > 0, _MOST_FAILURES, _FIRST_PAUSE_S
+            useful, free, first, longest = child.runs > 0, _MOST_FAILURES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S
         else:
-            useful, free, first = child.answers > 0, 0, _FIRST_PAUSE_BEHIND_S
+            first = self._limits.rest_s
+            useful, free, longest = child.answers > 0, 0, first * _LONGEST_REST
         self._barren = 0 if useful else self._barren + 1
         if self._barren > free:
-            self._pause(self._barren - free, first)
+            self._pause(self._barren - free, first, longest)
 
     def replaced(self) -> None:
         """A process took the place of another one."""
@@ -337,9 +338,9 @@ class ProcessExecutor:
         for batch in waiting:
             self._settle(batch.done, Outcome(None, error))
 
-    def _pause(self, times: int, first: float = _FIRST_PAUSE_S) -> None:
+    def _pause(self, times: int, first: float = _FIRST_PAUSE_S, longest: float = _LONGEST_PAUSE_S) -> None:
         """Start nothing for a while, longer each time."""
-        pause = min(first * 2.0 ** min(times - 1, 30), _LONGEST_PAUSE_S)
+        pause = min(first * 2.0 ** min(times - 1, 30), longest)
         if self._again is None and not self._closed:
             self._again = asyncio.get_running_loop().call_later(pause, self._try_again)
 

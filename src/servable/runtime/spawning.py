@@ -66,6 +66,8 @@ class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
             take a child that only waits for a processor on a crowded machine for a wedged one.
         tick_s: between looks at the children.
         grace_s: that a child gets to end by itself when the executor is closed.
+        rest_s: before one that stands behind all others is started again after it died without an answer;
+            twice as long each time, and at most thirty times.
     """
 
     run_s: float = 30.0
@@ -75,6 +77,7 @@ class ChildLimits(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 1.0
     tick_s: float = 0.2
     grace_s: float = 2.0
+    rest_s: float = 10.0
 
 
 class Batch(NamedTuple):
