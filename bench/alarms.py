@@ -6,12 +6,15 @@ attacks each with rows that it learned from and rows that it did not, and counts
 
 import argparse
 import json
+import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from servable.artifact.signature import Field, Signature
 from servable.tensors import NUMBERS, PREDICTION, PROBABILITIES
@@ -48,7 +51,14 @@ def rate(count: int, reports: int) -> Rate:
     return Rate(count, reports, low, high)
 
 
-def simulated(reports: int, *, numbers: bool, seed: int = 0, shown: int = SHOWN) -> dict[str, Rate]:
+def simulated(
+    reports: int,
+    *,
+    numbers: bool,
+    seed: int = 0,
+    shown: int = SHOWN,
+    told: Callable[[int], object] = lambda made: None,
+) -> dict[str, Rate]:
     """The rate of every kind of alarm.
 
     Args:
@@ -56,13 +66,17 @@ def simulated(reports: int, *, numbers: bool, seed: int = 0, shown: int = SHOWN)
         numbers: whether they are regressions; else classifiers of two classes.
         seed: of the first one.
         shown: rows of each side.
+        told: hears after each report how many were made.
     """
     alarms = dict.fromkeys(KINDS, 0)
     for number in range(reports):
-        found = _attacked(np.random.default_rng([seed, number]), numbers, shown, number)
+        # Some hundred rows are too few for two threads: where something else runs, they wait for each other.
+        with threadpool_limits(1):
+            found = _attacked(np.random.default_rng([seed, number]), numbers, shown, number)
         alarms["membership"] += any(attack.sure for attack in found.attacks)
         alarms["files"] += found.blind is not None and found.blind.sure
         alarms["found"] += any(attack.tpr_low > telling.ALARMS for attack in found.attacks)
+        told(number + 1)
     return {kind: rate(count, reports) for kind, count in alarms.items()}
 
 
@@ -115,9 +129,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     for numbers in (False, True):
-        rates = simulated(given.reports, numbers=numbers, seed=given.seed, shown=given.rows)
-        told = {kind: each._asdict() for kind, each in rates.items()}
-        print(json.dumps({"task": "regression" if numbers else "classification", **told}))
+        task = "regression" if numbers else "classification"
+
+        def told(made: int, task: str = task) -> None:
+            print(f"\r{task}: {made} of {given.reports} reports", end="", file=sys.stderr, flush=True)
+
+        rates = simulated(given.reports, numbers=numbers, seed=given.seed, shown=given.rows, told=told)
+        print(file=sys.stderr)
+        print(json.dumps({"task": task, **{kind: each._asdict() for kind, each in rates.items()}}))
 
 
 if __name__ == "__main__":

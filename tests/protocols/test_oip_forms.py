@@ -24,6 +24,11 @@ DATED = Signature(
     ),
     outputs=(Field(name="y", kind="number", dtype="float64"),),
 )
+NUMBER = Signature(
+    task="regression",
+    inputs=(Field(name="n", kind="number", dtype="float64"),),
+    outputs=(Field(name="y", kind="number", dtype="float64"),),
+)
 #: What a typed client writes out for everything that its caller left away.
 NOTHING = {"content_type": None, "headers": None}
 
@@ -131,6 +136,22 @@ def test_content_types_of_a_request_and_of_its_inputs(common: str | None) -> Non
     np.testing.assert_array_equal(request.arrays[NUMBERS], [[1769860800, 1.5], [np.nan, np.nan]])
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_headers_that_mlserver_keeps_in_parameters_are_let_be(many: bool) -> None:
+    kept = {"headers": {"ce-id": "7", "x-tries": 2, "x-none": None}}
+    values = [0.5, 1.5] * (450 if many else 1)
+    tensor = {"name": "n", "shape": [len(values), 1], "datatype": "FP64", "data": values, "parameters": kept}
+    body = json.dumps({"inputs": [tensor], "parameters": kept}).encode()
+    request = codec(NUMBER).decode(body, "id", {})
+    np.testing.assert_array_equal(request.arrays[NUMBERS].ravel(), values)
+
+
+@pytest.mark.parametrize("name", ["priority", "timeout", "sequence_id", "binary_data_output", "content_type"])
+def test_parameters_with_a_meaning_are_no_objects(name: str) -> None:
+    with pytest.raises((RequestInvalid, RequestMalformed), match="parameters|sequence"):
+        decode(NUMBER, ("n", [1, 1], "FP64", [1.0]), parameters={name: {"a": 1}})
+
+
 @pytest.mark.parametrize("shape", [[2], [2, 1]])
 @pytest.mark.parametrize("place", ["of the request", "of the input"])
 def test_texts_as_mlserver_sends_them(shape: list[int], place: str) -> None:
@@ -162,9 +183,9 @@ def test_properties_of_a_model_stand_where_the_protocol_puts_them() -> None:
 
 
 def test_parameters_are_plain_values() -> None:
-    for value in ("x", 1, 1.5, True, None):
+    for value in ("x", 1, 1.5, True, None, {"a": "b"}):
         text = body(ROW, parameters={"own": value})
         assert codec(TABLE).decode(text, "id").arrays[NUMBERS].tolist() == [[1, 2]]
-    for value in ({"a": "b"}, [1]):
+    for value in ({"a": {"b": 1}}, [1]):
         with pytest.raises(RequestInvalid, match="parameters"):
             decode(TABLE, ROW, parameters={"own": value})

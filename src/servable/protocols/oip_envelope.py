@@ -24,8 +24,10 @@ from servable.protocols.oip_values import large_array_of
 from servable.tensors import Body
 
 _T = TypeVar("_T")
-#: Parameters of a request, an input or an output.
-Parameters = dict[str, str | int | float | bool | None]
+_Value = str | int | float | bool | None
+#: Parameters of a request, an input or an output. The protocol knows single values only; MLServer's clients
+#: also send what their own server keeps there, such as headers as an object, which nothing here looks at.
+Parameters = dict[str, _Value | dict[str, _Value]]
 
 _KEPT_BYTES = 4 * 1024 * 1024
 _PLACE = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)

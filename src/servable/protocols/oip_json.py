@@ -217,7 +217,7 @@ class OipCodec:
 
 def _as_content(kind: Any, array: Any, place: str) -> Any:
     """Values as their content type says."""
-    if kind not in _CONTENT_TYPES:
+    if not isinstance(kind, str) or kind not in _CONTENT_TYPES:
         known = ", ".join(sorted(_CONTENT_TYPES))
         raise refuse(f"{place}.parameters.content_type", f"one of {known}", shown(kind))
     return from_base64(array, place) if kind == "base64" else array
