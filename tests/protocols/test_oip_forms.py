@@ -148,7 +148,7 @@ def test_headers_that_mlserver_keeps_in_parameters_are_let_be(many: bool) -> Non
 
 @pytest.mark.parametrize("name", ["priority", "timeout", "sequence_id", "binary_data_output", "content_type"])
 def test_parameters_with_a_meaning_are_no_objects(name: str) -> None:
-    with pytest.raises((RequestInvalid, RequestMalformed), match="parameters|sequence"):
+    with pytest.raises((RequestInvalid, RequestMalformed), match=r"parameters|sequence"):
         decode(NUMBER, ("n", [1, 1], "FP64", [1.0]), parameters={name: {"a": 1}})
 
 
