@@ -183,7 +183,7 @@ class Generator:
                 self._receive(self._open[number])
             if now > end:
                 return
-            if not self._spin:
+            if not self._spin and len(self._done) < total:
                 # As long as nothing is due and nothing comes, without taking the processor from the server.
                 left = (due[position] if position < total else end) - (clock() - start)
                 select.select([self._poll], [], [], max(left, 0.0))

@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,9 @@ def overload(models: dict[str, Model], rounds: int, seconds: float) -> dict[str,
                 turns.append((times, (before + after) / 2, found))
                 _say(f"overload {times}x of {before:.1f} to {after:.1f}: {found}")
                 before = after
+        floor = _fixed_answer(models["iris"])
+        with running(floor):
+            left = _left(launch, floor, before * max(OVERLOADS), seconds, rounds // _TURNS)
     # What a shared machine can do changes within a minute, so that each turn is held against the capacity
     # just before and after it.
     capacity = statistics.median(found for _, found, _ in turns)
@@ -140,10 +144,32 @@ def overload(models: dict[str, Model], rounds: int, seconds: float) -> dict[str,
         "peak": peak,
         "least": min(entry["good"] for times, entry in shown.items() if float(times) > 1) / peak,
         "times": shown,
+        "left": left,
         "deadline": DEADLINE_S,
         "rounds": rounds,
         "seconds": seconds,
     }
+
+
+def _left(launch: Launch, floor: Launch, rate: float, seconds: float, rounds: int) -> float:
+    """What a load that another server answers leaves of a server's capacity: all of it shares the processors.
+
+    Args:
+        launch: of the server.
+        floor: what answers the load, without any work.
+        rate: of the load, requests a second.
+        seconds: of each turn.
+        rounds: turns of each.
+    """
+    parts = []
+    with ThreadPoolExecutor(1) as beside:
+        for _ in range(rounds):
+            alone = wrk(launch.port, launch.wire, seconds).rate
+            load = beside.submit(_open, floor, rate, seconds + 1)
+            time.sleep(0.5)
+            parts.append(wrk(launch.port, launch.wire, seconds).rate / alone)
+            load.result()
+    return statistics.median(parts)
 
 
 def slow(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:

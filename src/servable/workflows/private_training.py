@@ -15,6 +15,8 @@ from servable.workflows.sources import need_extra, table_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from servable.training.bounds import Bounds
+    from servable.training.data import Problem
     from servable.training.outcome import TrainingResult
 
 #: What a recipe in a manifest calls the privacy that a model was trained with.
@@ -114,7 +116,6 @@ def lesson(
         raise SettingInvalid("--online and --refit would learn from rows once more; leave them out here.")
     need_extra()
     from servable.training import bounds as bounding
-    from servable.training.data import infer
     from servable.training.tasks import text_folders
     from servable.training.tasks.private import budget, tables, texts
 
@@ -128,25 +129,12 @@ def lesson(
             f"{tables.FOREST} keeps to its epsilon without any exception, so that its delta is 0; leave "
             "--privacy-delta out."
         )
-    progress.begin("Read the data")
-    frame, source = table_of(data)
     if wish.models != tables.FOREST:
         budget.need_opacus()
+    progress.begin("Read the data")
+    frame, source = table_of(data)
     known = bounding.read_bounds(privacy.bounds)
-    if isinstance(columns.time_order, str):
-        raise DataError("Differential privacy orders rows by no column; sort the file, and say --time-order.")
-    frame, kinds = bounding.bounded(frame, known, columns.target)
-    numbers = isinstance(known.of(columns.target), bounding.Range)
-    problem = infer(
-        frame,
-        columns.target,
-        task="regression" if numbers else "classification",
-        kinds=kinds,
-        time_order=columns.time_order,
-        unknown=columns.unknown,
-    )
-    bounding.check_classes(problem.signature, known)
-    problem = replace(problem, signature=bounding.signature_of(problem.signature, known))
+    problem = _problem_of(frame, known, columns, columns.target)
     progress.done(f"{problem.size} rows, {len(problem.columns)} columns, {problem.task}")
 
     def learn(_: Path) -> "TrainingResult":
@@ -161,6 +149,27 @@ def lesson(
         )
 
     return Lesson(learn, source, problem.signature)
+
+
+def _problem_of(frame: "pd.DataFrame", known: "Bounds", columns: Columns, target: str) -> "Problem":
+    """A table within its bounds, of whose rows nothing goes into the signature; raises what ``lesson`` does."""
+    from servable.training import bounds as bounding
+    from servable.training.data import infer
+
+    if isinstance(columns.time_order, str):
+        raise DataError("Differential privacy orders rows by no column; sort the file, and say --time-order.")
+    frame, kinds = bounding.bounded(frame, known, target)
+    numbers = isinstance(known.of(target), bounding.Range)
+    problem = infer(
+        frame,
+        target,
+        task="regression" if numbers else "classification",
+        kinds=kinds,
+        time_order=columns.time_order,
+        unknown=columns.unknown,
+    )
+    bounding.check_classes(problem.signature, known)
+    return replace(problem, signature=bounding.signature_of(problem.signature, known))
 
 
 def _texts_lesson(
