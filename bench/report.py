@@ -226,8 +226,9 @@ def _overload(found: dict[str, Any]) -> str:
         most = max(map(float, found["times"]))
         lines += [
             "",
-            f"The model computes on all processors, so whatever else they do it loses: while the load of {most:g}x "
-            f"goes to a fixed answer from uvicorn instead, wrk reaches {found['left']:.0%} of the capacity.",
+            "The model computes on all processors, so it loses whatever else they do: while the load of "
+            f"{most:g}x goes to a fixed answer from uvicorn instead, wrk reaches {found['left']:.0%} of the "
+            "capacity.",
         ]
     return "\n".join(lines)
 
