@@ -104,6 +104,9 @@ class Cycle:
             data = (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + (b"" if more else b"0\r\n\r\n")
         data = self._head + (data if self._body else b"")
         self._head = b""
+        if not more:
+            # First, because who has the answer may ask another process before this one comes to its end.
+            self._request.release()
         if data and not self._connection.write(data):
             self.writable.clear()
             await self.writable.wait()
