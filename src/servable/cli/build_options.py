@@ -40,7 +40,7 @@ Budget = Annotated[
         "--time-budget",
         min=0.0,
         help="Seconds for the search.",
-        show_default="60 for tables, 240 for pictures and sounds",
+        show_default="60 for tables, 270 for pictures and sounds",
         rich_help_panel=options.SEARCH,
     ),
 ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from servable.training.tasks.tensors import Fitted, TensorProblem
 
 #: Seconds for choosing and learning when nobody says.
-BUDGET_S = 240.0
+BUDGET_S = 270.0
 #: Share of the time of ``select`` after which a network stops learning.
 _LEARN_SHARE = 0.9
 #: Rows on which a candidate of ``select`` is proven and timed; lossy forms are measured on more.

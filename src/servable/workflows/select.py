@@ -58,7 +58,7 @@ def select(
             from it; rows are then in order of time, and the others are fitted to the parts before each part.
         folds: parts of the cross-validation.
         time_order: True when the rows are in order of time, or the column that gives the order.
-        time_budget_s: seconds for the comparison; when None, 60 for tables and 240 for pictures and sounds.
+        time_budget_s: seconds for the comparison; when None, 60 for tables and 270 for pictures and sounds.
         tolerance: largest difference at which a compiled form counts as equal.
         max_loss: the most that a lossy form may be worse, such as ``accuracy=0.005``; None tries none. It is
             measured on a fifth of the rows, which the candidate that is compiled has not learned from.

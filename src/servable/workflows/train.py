@@ -76,7 +76,7 @@ def train(
         online: whether only models compete that learn row by row, and on from labels that come later.
         task: ``classification regression clustering``; found from the target when None.
         kinds: overrides of column kinds: ``number category boolean date text drop``.
-        time_budget_s: seconds for comparing, tuning and fitting; when None, 60 for tables and 240 for
+        time_budget_s: seconds for comparing, tuning and fitting; when None, 60 for tables and 270 for
             pictures and sounds.
         time_order: True when the rows are in order of time, or the column that gives the order; the last
             rows are then held out and nothing is shuffled.

@@ -7,6 +7,7 @@ are kept.
 """
 
 import copy
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -195,7 +196,7 @@ def _course(
     progress: Progress,
 ) -> Learnt:
     module = learner.module
-    began, turns = time.monotonic(), epochs
+    ended, turns, seconds = time.monotonic(), epochs, list[float]()
     best, kept, course = (-1.0, 0.0), copy.deepcopy(module.state_dict()), list[Epoch]()
     progress.begin("Teach the network", total=epochs)
     while len(course) < turns:
@@ -208,10 +209,12 @@ def _course(
             best, kept, since = (accuracy, -validation_loss), copy.deepcopy(module.state_dict()), 0
         else:
             since = len(course) - 1 - max(range(len(course)), key=lambda at: _rank(course[at]))
-        # The rate falls to nothing at the last turn, so the number of turns follows the time that is left.
-        pace = (time.monotonic() - began) / len(course)
-        left = max(0, int((until - time.monotonic()) / pace))
-        turns = max(min(turns, len(course) + left), 3 if len(course) < 3 else len(course))
+        # The rate falls to nothing at the last turn, so the number of turns follows the time that is left. The
+        # first turn tries how to compute and tells little of those that follow.
+        before, ended = ended, time.monotonic()
+        seconds.append(ended - before)
+        left = max(0, int((until - ended) / statistics.median(seconds[1:] or seconds)))
+        turns = max(min(epochs, len(course) + left), 3 if len(course) < 3 else len(course))
         if since >= _PATIENCE:
             break
     module.load_state_dict(kept)
