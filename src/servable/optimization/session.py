@@ -64,8 +64,8 @@ def beats(candidate: Sequence[Trial], incumbent: Sequence[Trial]) -> bool:
     """Whether a choice is cheaper beyond margin and noise: in the median, and in nearly every round.
 
     Rounds in which somebody else had the cores of either do not count, because then the choice with the most
-    threads wins the most of them; with fewer than three others nothing is believed, unless there was one alone.
-    Both are judged by the same rounds, so never does each beat the other.
+    threads wins the most of them; with fewer than three others nothing is believed, unless there was one
+    alone. Both are judged by the same rounds, so never does each beat the other.
     """
     rounds = zip(candidate, incumbent, strict=True)
     ratios = [cost(new) / cost(old) for new, old in rounds if min(new.busy, old.busy) >= _UNDISTURBED]

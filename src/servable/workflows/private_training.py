@@ -152,7 +152,7 @@ def lesson(
 
 
 def _problem_of(frame: "pd.DataFrame", known: "Bounds", columns: Columns, target: str) -> "Problem":
-    """A table within its bounds, of whose rows nothing goes into the signature; raises what ``lesson`` does."""
+    """A table within its bounds, nothing of whose rows is in the signature; raises what ``lesson`` does."""
     from servable.training import bounds as bounding
     from servable.training.data import infer
 

@@ -209,8 +209,8 @@ def _course(
             best, kept, since = (accuracy, -validation_loss), copy.deepcopy(module.state_dict()), 0
         else:
             since = len(course) - 1 - max(range(len(course)), key=lambda at: _rank(course[at]))
-        # The rate falls to nothing at the last turn, so the number of turns follows the time that is left. The
-        # first turn tries how to compute and tells little of those that follow.
+        # The rate falls to nothing at the last turn, so the number of turns follows the time that is left.
+        # The first turn tries how to compute and tells little of those that follow.
         before, ended = ended, time.monotonic()
         seconds.append(ended - before)
         left = max(0, int((until - ended) / statistics.median(seconds[1:] or seconds)))
