@@ -146,6 +146,13 @@ def test_headers_that_mlserver_keeps_in_parameters_are_let_be(many: bool) -> Non
     np.testing.assert_array_equal(request.arrays[NUMBERS].ravel(), values)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_stands_beside_all_columns_is_named_first(turned: bool) -> None:
+    both = [ROW, ("nope", [1, 2], "FP64", [1, 2])]
+    with pytest.raises(RequestInvalid, match="^nope: expected no input of this name"):
+        decode(TABLE, *(both[::-1] if turned else both))
+
+
 @pytest.mark.parametrize("name", ["priority", "timeout", "sequence_id", "binary_data_output", "content_type"])
 def test_parameters_with_a_meaning_are_no_objects(name: str) -> None:
     with pytest.raises((RequestInvalid, RequestMalformed), match=r"parameters|sequence"):

@@ -118,7 +118,9 @@ class Face:
         if len(tensors) == 1 and len(self._fields) == 1:
             tensors = dict(zip(self._fields, tensors.values(), strict=True))
         problems = Problems()
-        for name in tensors:
+        # The name of all columns together is right by itself, so what stands beside it is named first; maps
+        # of messages have no order of their own.
+        for name in sorted(tensors, key=lambda name: (name == WHOLE, name)):
             if name not in self._fields:
                 hint = problems.hint(name, list(self._fields))
                 problems.note(name, f"no input of this name{hint}", "this input")
