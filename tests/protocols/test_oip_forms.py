@@ -149,7 +149,7 @@ def test_headers_that_mlserver_keeps_in_parameters_are_let_be(many: bool) -> Non
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_stands_beside_all_columns_is_named_first(turned: bool) -> None:
     both = [ROW, ("nope", [1, 2], "FP64", [1, 2])]
-    with pytest.raises(RequestInvalid, match="^nope: expected no input of this name"):
+    with pytest.raises(RequestInvalid, match=r"^nope: expected no input of this name"):
         decode(TABLE, *(both[::-1] if turned else both))
 
 
