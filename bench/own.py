@@ -166,6 +166,7 @@ def _left(launch: Launch, floor: Launch, rate: float, seconds: float, rounds: in
         for _ in range(rounds):
             alone = wrk(launch.port, launch.wire, seconds).rate
             load = beside.submit(_open, floor, rate, seconds + 1)
+            # The load has begun before wrk does, and outlasts it.
             time.sleep(0.5)
             parts.append(wrk(launch.port, launch.wire, seconds).rate / alone)
             load.result()

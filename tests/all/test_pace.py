@@ -1,5 +1,7 @@
 """How steps of a network are computed: the choice, and that nothing of it stays behind."""
 
+import statistics
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch; make test-all has it")
@@ -7,6 +9,7 @@ torch = pytest.importorskip("torch", reason="needs the extra torch; make test-al
 from hypothesis import given
 from hypothesis import strategies as st
 
+from servable.training.tasks.network import turns_in
 from servable.training.tasks.pace import Pace, chosen, paces, quickest
 
 pytestmark = pytest.mark.frameworks
@@ -51,3 +54,22 @@ def test_weights_that_change_meanwhile_are_seen():
             layer.weight.add_(1.0)
         after = layer(rows)
     assert (after - before).float().min() > 7.0
+
+
+TURNS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=40)
+
+
+@given(TURNS, st.floats(-1e3, 1e5), st.integers(3, 60))
+def test_turns_fit_into_the_time_that_is_left(seconds: list[float], left: float, epochs: int):
+    turns = turns_in(left, seconds, epochs)
+    assert turns >= max(3, len(seconds))
+    if turns > max(3, len(seconds)):
+        assert turns <= epochs
+        assert (turns - len(seconds)) * statistics.median(seconds[1:] or seconds) <= left * (1 + 1e-9)
+
+
+def test_a_slow_first_turn_costs_no_later_ones():
+    assert turns_in(150.0, [40.0], 32) == 4
+    assert turns_in(140.0, [40.0, 10.0], 32) == 16
+    assert turns_in(1e6, [40.0, 10.0], 32) == 32
+    assert turns_in(-1.0, [40.0, 10.0, 10.0, 10.0], 32) == 4

@@ -118,12 +118,12 @@ class Face:
         if len(tensors) == 1 and len(self._fields) == 1:
             tensors = dict(zip(self._fields, tensors.values(), strict=True))
         problems = Problems()
+        unknown = [name for name in tensors if name not in self._fields]
         # The name of all columns together is right by itself, so what stands beside it is named first; maps
         # of messages have no order of their own.
-        for name in sorted(tensors, key=lambda name: (name == WHOLE, name)):
-            if name not in self._fields:
-                hint = problems.hint(name, list(self._fields))
-                problems.note(name, f"no input of this name{hint}", "this input")
+        for name in sorted(unknown, key=lambda name: (name == WHOLE, name)):
+            hint = problems.hint(name, list(self._fields))
+            problems.note(name, f"no input of this name{hint}", "this input")
         rows = self._rows_of(tensors, problems)
         columns = {
             field.name: self._column(field, tensors.get(field.name), rows, problems)

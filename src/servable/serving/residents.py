@@ -9,7 +9,7 @@ from collections.abc import Collection
 from servable.artifact.package import Package
 from servable.clock import Clock
 from servable.errors import ModelNotReady, Overloaded
-from servable.runtime.memory import Resident, in_mebibytes, larger_than_budget, make_room
+from servable.runtime.memory import Resident, Room, in_mebibytes, larger_than_budget, make_room
 from servable.serving.accelerating import Accelerators, Lives, Unload
 from servable.serving.live import Live, Wanted
 from servable.serving.loading import Loader
@@ -90,8 +90,8 @@ class Residents:
     async def trim(self) -> None:
         """Unload what passes the budget and is no longer in use.
 
-        Loads at the same moment may each find less room than their estimates told, while all others are in
-        use; they stay then, and the budget stays passed until somebody is free.
+        A model that turns out larger than its estimate stays where all others are in use, and then the
+        budget stays passed until one of them is free.
         """
         if not self.lazy:
             return
@@ -99,7 +99,10 @@ class Residents:
         staying = [
             each for each in self._residents() if not (isinstance(each.key, Live) and each.key.retired)
         ]
-        room = make_room(0, staying, self._budget)
+        await self._make(make_room(0, staying, self._budget))
+
+    async def _make(self, room: Room) -> None:
+        """Send away who goes."""
         if room.unload:
             await self._unload([live for live, _ in self._lives() if live in room.unload])
 
@@ -121,8 +124,7 @@ class Residents:
             if room.fits:
                 # Kept before anything is awaited, so that nobody else takes what is being freed.
                 self._reserved[wanted] = needed
-                if room.unload:
-                    await self._unload([live for live, _ in self._lives() if live in room.unload])
+                await self._make(room)
                 return
             self._refuse(wanted, needed, room.ever)
             if self._now() >= latest:
@@ -136,9 +138,8 @@ class Residents:
         """Make room for what it took beyond its estimate; it goes itself when there can be none."""
         self._reserved[live.wanted] = live.size
         room = make_room(0, self._residents(), self._budget)
-        if room.unload:
-            await self._unload([other for other, _ in self._lives() if other in room.unload])
-        elif not room.fits:
+        await self._make(room)
+        if not room.fits:
             pinned = sum(other.pinned * other.size for other, _ in self._lives())
             if pinned + live.size > self._budget:
                 await self._dismiss(live)

@@ -9,7 +9,7 @@ are kept.
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -188,6 +188,19 @@ def learn(
         return _course(_Learner(module, lesson, seed), validation, epochs, until, progress)
 
 
+def turns_in(left: float, seconds: Sequence[float], epochs: int) -> int:
+    """Turns to make in all, as many as there is time for; at least three, and those that were made. Pure.
+
+    Args:
+        left: seconds that are left; none or fewer when time is over.
+        seconds: of each turn so far; at least one. The first also tries how to compute, so it tells of those
+            that follow only while there is no other.
+        epochs: turns at most, if there is time.
+    """
+    more = max(0, int(left / statistics.median(seconds[1:] or seconds)))
+    return max(min(epochs, len(seconds) + more), 3, len(seconds))
+
+
 def _course(
     learner: "_Learner",
     validation: tuple[NDArray[np.float32], NDArray[np.int64]],
@@ -210,11 +223,9 @@ def _course(
         else:
             since = len(course) - 1 - max(range(len(course)), key=lambda at: _rank(course[at]))
         # The rate falls to nothing at the last turn, so the number of turns follows the time that is left.
-        # The first turn tries how to compute and tells little of those that follow.
         before, ended = ended, time.monotonic()
         seconds.append(ended - before)
-        left = max(0, int((until - ended) / statistics.median(seconds[1:] or seconds)))
-        turns = max(min(epochs, len(course) + left), 3 if len(course) < 3 else len(course))
+        turns = turns_in(until - ended, seconds, epochs)
         if since >= _PATIENCE:
             break
     module.load_state_dict(kept)
