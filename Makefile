@@ -59,7 +59,7 @@ lint: setup ## ruff, mypy --strict and the layer contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup ## Measure against ten other servers, half an hour; writes bench/RESULTS.md
+bench: setup ## Measure against ten other servers, half an hour to an hour; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
 
 soak: setup ## The tests that take too long for every change, and every property on many more examples
