@@ -7,8 +7,8 @@ from typing import Any
 
 import servable
 from bench import own
-from bench.load import wrk
 from bench.models import Model
+from bench.paired import Ratio, paired
 from bench.peers.base import Case
 from bench.peers.servable import serve
 from bench.process import Launch, running
@@ -29,27 +29,23 @@ def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]
     """
     launches = {kind: _launch(models["iris"], kind, share) for kind, share in _SHARES.items()}
     p50s: dict[str, list[float]] = {kind: [] for kind in launches}
-    rates: dict[str, list[float]] = {kind: [] for kind in launches}
     with running(launches["off"]), running(launches["tenth"]), running(launches["all"]):
-        for launch in launches.values():
-            wrk(launch.port, launch.wire, 1)
+        told = paired(launches, rounds, seconds)
         for turn in range(rounds):
-            # Each goes first as often as last, so that a machine that slows down favours none.
             for kind in list(launches)[:: 1 if turn % 2 == 0 else -1]:
                 launch = launches[kind]
                 p50s[kind].append(own.median(own.caller(launch.port, launch.wire), seconds / 2))
-                rates[kind].append(wrk(launch.port, launch.wire, seconds).rate)
         counts = {kind: _counts(launch) for kind, launch in launches.items()}
     found: dict[str, Any] = {
         kind: {
             "micro": statistics.median(p50s[kind]) * 1e6,
-            "rate": statistics.median(rates[kind]),
+            "rate": statistics.median(told.rates[kind]),
             **counts[kind],
         }
         for kind in launches
     }
-    ratio = statistics.median(all_ / off for all_, off in zip(rates["all"], rates["off"], strict=True))
-    return {**found, "ratio": ratio, "page": _page(found, ratio, rounds, seconds)}
+    ratio = told.ratio("all", "off")
+    return {**found, "ratio": ratio.median, "page": _page(found, ratio, rounds, seconds)}
 
 
 def _launch(model: Model, kind: str, share: float) -> Launch:
@@ -68,7 +64,7 @@ def _counts(launch: Launch) -> dict[str, float]:
     return {name: float(value[1]) if value else 0.0 for name, value in found.items()}
 
 
-def _page(found: dict[str, Any], ratio: float, rounds: int, seconds: float) -> str:
+def _page(found: dict[str, Any], ratio: Ratio, rounds: int, seconds: float) -> str:
     words = {"off": "nothing captured", "tenth": "a tenth", "all": "every request"}
     lines = [
         f"| {name} | {found[kind]['micro']:.0f} | {found[kind]['rate']:,.0f} | "
@@ -76,8 +72,10 @@ def _page(found: dict[str, Any], ratio: float, rounds: int, seconds: float) -> s
         for kind, name in words.items()
     ]
     return f"""## Capture
-`python -m bench --only capture`: {rounds} rounds of {seconds:g} s, in turn; iris, one worker. With every
-request captured throughput is {ratio:.2f} times that with none (median of the rounds).
+`python -m bench --only capture`: {rounds} rounds of {seconds:g} s each, in turns of 0.1 s; iris, one worker.
+With every
+request captured throughput is {ratio.median:.2f} times that with none (median of the rounds; 95 %:
+{ratio.least:.2f} to {ratio.most:.2f}).
 
 | | p50 of one client, us | requests/s at 32 connections | rows captured | rows dropped |
 | --- | ---: | ---: | ---: | ---: |

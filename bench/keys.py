@@ -10,8 +10,9 @@ from typing import Any
 
 import servable
 from bench import own
-from bench.load import CONNECTIONS, wrk
+from bench.load import CONNECTIONS
 from bench.models import Model
+from bench.paired import Ratio, paired
 from bench.peers.base import Case
 from bench.peers.servable import serve
 from bench.process import Launch, running
@@ -34,26 +35,13 @@ def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]
         throughput of ``keyed`` by ``open``, the median of the turns' ratios.
     """
     launches = {"open": _launch(models["iris"], "open"), "keyed": _keyed(models["iris"])}
-    rates: dict[str, list[float]] = {kind: [] for kind in launches}
-    errors = dict.fromkeys(launches, 0)
     with running(launches["open"]), running(launches["keyed"]):
-        for launch in launches.values():
-            wrk(launch.port, launch.wire, 1)
-        for turn in range(rounds):
-            # Each goes first as often as last, so that a machine that slows down favours none.
-            for kind in list(launches)[:: 1 if turn % 2 == 0 else -1]:
-                launch = launches[kind]
-                with _refused(launch, kind == "keyed"):
-                    load = wrk(launch.port, launch.wire, seconds)
-                rates[kind].append(load.rate)
-                errors[kind] += load.errors
+        told = paired(launches, rounds, seconds, lambda kind: _refused(launches[kind], kind == "keyed"))
     found: dict[str, Any] = {
-        kind: {"rate": statistics.median(rates[kind]), "errors": errors[kind]} for kind in launches
+        kind: {"rate": statistics.median(told.rates[kind]), "errors": told.errors[kind]} for kind in launches
     }
-    ratio = statistics.median(
-        keyed / open_ for keyed, open_ in zip(rates["keyed"], rates["open"], strict=True)
-    )
-    return {**found, "ratio": ratio, "page": _page(found, ratio, rounds, seconds)}
+    ratio = told.ratio("keyed", "open")
+    return {**found, "ratio": ratio.median, "page": _page(found, ratio, rounds, seconds)}
 
 
 def _launch(model: Model, kind: str) -> Launch:
@@ -97,7 +85,7 @@ def _refused(launch: Launch, wanted: bool) -> Iterator[None]:
             thread.join()
 
 
-def _page(found: dict[str, Any], ratio: float, rounds: int, seconds: float) -> str:
+def _page(found: dict[str, Any], ratio: Ratio, rounds: int, seconds: float) -> str:
     words = {
         "open": "nobody is asked",
         "keyed": "a key with rate, quota and concurrency; refusals are recorded",
@@ -106,9 +94,10 @@ def _page(found: dict[str, Any], ratio: float, rounds: int, seconds: float) -> s
         f"| {name} | {found[kind]['rate']:,.0f} | {found[kind]['errors']:,} |" for kind, name in words.items()
     ]
     return f"""## Keys and limits
-`python -m bench --only keys`: {rounds} rounds of {seconds:g} s, in turn; iris, one row of JSON, one worker,
-{CONNECTIONS} connections. With a limited key throughput is {ratio:.2f} times that of an open server (median
-of the rounds).
+`python -m bench --only keys`: {rounds} rounds of {seconds:g} s each, in turns of 0.1 s; iris, one row of
+JSON, one worker,
+{CONNECTIONS} connections. With a limited key throughput is {ratio.median:.2f} times that of an open server
+(median of the rounds; 95 %: {ratio.least:.2f} to {ratio.most:.2f}).
 
 | | requests/s | not answered |
 | --- | ---: | ---: |

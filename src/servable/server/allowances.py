@@ -11,6 +11,8 @@ SECOND_NS = 1_000_000_000
 DAY_S = 86_400
 #: Nanoseconds for which an empty quota is believed to be empty: others may give back, or it may be raised.
 _BELIEVED_NS = 1 * SECOND_NS
+#: Nanoseconds for which the day is believed to be the same one, if it does not end before.
+_DAY_LOOK_NS = SECOND_NS // 10
 #: Nanoseconds after which a server that has nothing to give of a rate may have something.
 NONE_HERE_NS = 1 * SECOND_NS
 
@@ -173,8 +175,8 @@ class Counted:
         name: of the account; empty for an address.
     """
 
-    __slots__ = ("_area", "_cells", "_find", "_low", "_mark", "_own", "_owner", "_slot", "_turn", "_who",
-                 "_whole", "limits", "name")  # fmt: skip
+    __slots__ = ("_alone", "_area", "_cells", "_day", "_day_until", "_find", "_low", "_mark", "_own", "_owner",
+                 "_slot", "_turn", "_who", "_whole", "limits", "name")  # fmt: skip
 
     def __init__(
         self, owner: Owner, find: Callable[[], int], limits: Limits, who: str, name: str = ""
@@ -186,6 +188,9 @@ class Counted:
         self._who = who
         self._whole = Part.of(limits.rate, limits.concurrency)
         self._low = low(limits.quota)
+        self._alone = owner.area.alone
+        #: The day of UTC, and until when it is not looked at again.
+        self._day = self._day_until = 0
         self.limits = limits
         self.name = name
         self._settle()
@@ -198,36 +203,53 @@ class Counted:
 
     def enter(self, *, within: bool = False) -> Ticket:
         """See ``Allowance``."""
-        cells = self._cells
-        if cells[self._slot + MARK] != self._mark:
+        if self._cells[self._slot + MARK] != self._mark:
             self._settle()
-        limits, slot = self.limits, self._slot
-        now = self._owner.now_ns()
+        # Every request comes here, and a lock that nobody else wants costs a tenth of the decision.
+        if self._alone:
+            return self._decide(self._slot, within)
         with self._turn:
-            part = self._part()
-            counted = limits.concurrency > 0 and not within
-            if counted and self._area.requests(slot) >= part.at_once:
-                raise self._too_many_at_once()
-            moment = 0
-            if limits.rate is not None:
-                if part.rate is None:
-                    raise self._too_fast(limits.rate, NONE_HERE_NS)
-                moment = arrival(cells[slot + MOMENT], now, part.interval_ns)
-                early = excess(moment, now, part.worth_ns)
-                if early > 0:
-                    raise self._too_fast(limits.rate, early)
-            waits = limits.quota > 0 and not self._take(now)
-            if moment:
-                cells[slot + MOMENT] = moment
-            if counted:
-                cells[self._own] += 1
-        if not (counted or waits):
+            return self._decide(self._slot, within)
+
+    def _decide(self, slot: int, within: bool) -> Ticket:
+        """See ``enter``; in turn."""
+        given = self._part(slot)
+        if given is None:
+            return self._joining(within)
+        cells, (rate, quota, concurrency) = self._cells, self.limits
+        given_rate, interval_ns, worth_ns, at_once = given
+        now = self._owner.now_ns()
+        counted = concurrency > 0 and not within
+        if counted and self._area.requests(slot) >= at_once:
+            raise self._too_many_at_once()
+        moment = 0
+        if rate is not None:
+            if given_rate is None:
+                raise self._too_fast(rate, NONE_HERE_NS)
+            moment = arrival(cells[slot + MOMENT], now, interval_ns)
+            early = excess(moment, now, worth_ns)
+            if early > 0:
+                raise self._too_fast(rate, early)
+        waits = quota > 0 and not self._take(now)
+        if moment:
+            cells[slot + MOMENT] = moment
+        if counted:
+            cells[self._own] += 1
+        elif not waits:
             return FREE
         return _Held(self, counted, waits)
 
-    def _part(self) -> "Part":
-        """What of the limits may be given here; in turn, once for each request."""
+    def _part(self, slot: int) -> "Part | None":
+        """What of the limits may be given here; None when that is not known yet. In turn, once for each request.
+
+        Args:
+            slot: where the numbers of the caller begin.
+        """
         return self._whole
+
+    def _joining(self, within: bool) -> Ticket:
+        """A ticket that waits for the part of the limits that may be given here."""
+        raise NotImplementedError
 
     def leave(self) -> None:
         """A request that counted as one at once is over."""
@@ -241,7 +263,10 @@ class Counted:
         Raises:
             QuotaExhausted: the registry was asked a moment ago and had none.
         """
-        cells, slot, today = self._cells, self._slot, int(self._owner.seconds() // DAY_S)
+        cells, slot = self._cells, self._slot
+        if now >= self._day_until:
+            self._look_at_day(now)
+        today = self._day
         if cells[slot + DAY] != today:
             cells[slot + DAY] = today
             cells[slot + LEFT] = cells[slot + EMPTY] = 0
@@ -255,6 +280,12 @@ class Counted:
         if cells[slot + EMPTY] and now - cells[slot + EMPTY] < _BELIEVED_NS:
             raise self._used_up()
         return False
+
+    def _look_at_day(self, now: int) -> None:
+        seconds = self._owner.seconds()
+        self._day = int(seconds // DAY_S)
+        # At midnight at the latest, and soon, because somebody may set the clock of the wall.
+        self._day_until = now + min(_DAY_LOOK_NS, int((DAY_S - seconds % DAY_S) * SECOND_NS))
 
     async def fetch(self) -> None:
         """Wait for a block, and take one request out of it.

@@ -68,17 +68,10 @@ class Divided(Counted):
         self._requests = limits.rate.requests if limits.rate else 0
         self._at_once = limits.concurrency
 
-    def enter(self, *, within: bool = False) -> Ticket:
-        """See ``Allowance``."""
+    def _part(self, slot: int) -> Part | None:
         cells = self._cells
-        if cells[self._slot + MARK] != self._mark:
-            self._settle()
-        if not cells[self._slot + SHARED]:
-            return _Joining(self, within)
-        return super().enter(within=within)
-
-    def _part(self) -> Part:
-        cells, slot = self._cells, self._slot
+        if not cells[slot + SHARED]:
+            return None
         cells[slot + ASKED] += 1
         requests, at_once = cells[slot + REQUESTS], cells[slot + AT_ONCE]
         if requests != self._requests or at_once != self._at_once:
@@ -86,6 +79,9 @@ class Divided(Counted):
             self._given = Part.of(Rate(requests, rate.window_s) if rate and requests else None, at_once)
             self._requests, self._at_once = requests, at_once
         return self._given
+
+    def _joining(self, within: bool) -> Ticket:
+        return _Joining(self, within)
 
     async def join(self) -> None:
         """Wait until the server has a share."""

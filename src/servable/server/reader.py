@@ -174,9 +174,10 @@ class RequestReader:
             size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.max_header_bytes:
                 self._refuse(self._too_many_bytes())
-        if parser.get_http_version() not in ("1.1", "1.0"):
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
             self._refuse(RequestMalformed("The request is not HTTP/1.1."))
-        if b"host" not in headers and parser.get_http_version() != "1.0":
+        if b"host" not in headers and version != "1.0":
             self._refuse(RequestMalformed("The request has no Host header."))
         length = headers.get(b"content-length")
         if length is not None and len(length) > 3 and int(length[:20]) > limits.max_body_bytes:
