@@ -147,7 +147,8 @@ class Columns:
         try:
             for name, answered, dtype, ndim, length, data in self._numbers:
                 array = answers.get(name) if answered else given.get(name)
-                if array is None or array.dtype != dtype or array.ndim != ndim:
+                # Nearly always it is the very same type, and then nothing need be compared.
+                if array is None or not (array.dtype is dtype or array.dtype == dtype) or array.ndim != ndim:
                     break
                 taken = array.tobytes()
                 if len(taken) != rows * length:
@@ -157,12 +158,11 @@ class Columns:
                 letters = self._add_texts(given, answers, rows) if self._texts else 0
                 if letters >= 0 and len(answers) == self._names:
                     size = _ENTRY_BYTES + rows * self._row_bytes + letters
+                    self._requests += (request_id, rows, seconds, at, about)
+                    self.rows += rows
         finally:
             if not size:
                 self._trim()
-        if size:
-            self._requests += (request_id, rows, seconds, at, about)
-            self.rows += rows
         return size
 
     def _add_texts(self, given: Arrays, answers: Arrays, rows: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from servable.errors import Unauthenticated
 from servable.server import checks as check
-from servable.server.allowances import FREE, Both, Ticket
+from servable.server.allowances import Both, Ticket
 from servable.server.authentication import Authentication
 from servable.server.http import HttpRequest
 from servable.server.limits import Limiter
@@ -45,12 +45,16 @@ class Admission:
             passes(request)
         sign = is_sign(request.target)
         try:
-            request.caller = self._authentication.caller(request.headers, request.peer, open_to_all=sign)
+            request.caller = self._authentication.present.caller(request.headers, request.peer)
         except Unauthenticated as error:
+            # Whoever asks for a sign of life is nobody in particular.
+            if sign:
+                return
             if error.shown:
                 self.limiter.failed(request.address)
             raise
-        request.ticket = FREE if sign else self.limiter.enter(request.caller, request.address)
+        if not sign:
+            request.ticket = self.limiter.enter(request.caller, request.address)
 
     def message(self, request: HttpRequest) -> Ticket:
         """Let one more message of a stream in.

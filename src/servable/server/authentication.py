@@ -21,7 +21,7 @@ from servable.logs import fields, logger
 from servable.protocols.base import Head
 from servable.registry.keys_reader import KeysReader, open_keys_reader
 from servable.registry.pulse import pulse_of
-from servable.security.callers import EVERYBODY, NOBODY, Caller
+from servable.security.callers import EVERYBODY, Caller
 from servable.security.certificates import NO_PEER, Peer
 from servable.security.keys import KeyRecord, matches, shown
 from servable.server.certificates import Certificates, NoCertificates, certificates_of
@@ -176,24 +176,6 @@ class Authentication:
             self._renew()
             self._reader = open_keys_reader(Path(settings.home), settings.database_url)
             self._take(self._read(self._reader))
-
-    def caller(self, head: Head, peer: Peer = NO_PEER, *, open_to_all: bool = False) -> Caller:
-        """Who asks.
-
-        Args:
-            head: the headers of the request.
-            peer: who is at the other end of its connection.
-            open_to_all: whether what is asked for is also shown without a key.
-
-        Raises:
-            Unauthenticated: no valid key, and one is needed.
-        """
-        try:
-            return self.present.caller(head, peer)
-        except Unauthenticated:
-            if open_to_all:
-                return NOBODY
-            raise
 
     def reason(self, key: str, at: float) -> dict[str, str]:
         """Why a key was refused, for the audit log. Safe to call from any thread.

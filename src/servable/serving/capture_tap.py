@@ -14,6 +14,7 @@ from servable.monitoring.capture import PredictionTable
 from servable.monitoring.capture_pages import Page
 from servable.monitoring.capture_scope import Taken, scope_of
 from servable.monitoring.metrics import OK, Meter
+from servable.registry.policy import Policy
 from servable.runtime.waiting import Waiting
 from servable.serving.live import Live
 from servable.tensors import Arrays
@@ -62,9 +63,9 @@ class CaptureTap:
         "_header",
         "_live",
         "_made",
+        "_policy",
         "_recorder",
         "_scope",
-        "_subject",
         "meter",
         "page",
     )
@@ -74,8 +75,9 @@ class CaptureTap:
         self._live = live
         self._scope = scope_of(live.signature)
         self._made: PredictionTable | None = None
-        #: The subject for which the header was made out.
-        self._subject, self._header = "", b""
+        #: The policy for which the header was made out that says whom a request is about; empty for none.
+        self._policy: Policy | None = None
+        self._header = b""
         self.page: Page | None = None
         self.meter: Meter = live.meter
 
@@ -109,15 +111,20 @@ class CaptureTap:
         self, asked: Waiting, request_id: str, answers: Arrays | None, code: str, seconds: float
     ) -> None:
         """See ``Tap``."""
-        share = self._live.wanted.policy.capture
+        policy = self._live.wanted.policy
+        share = policy.capture
         rows = asked.rows
         # Without rows nothing was decoded: the caller's bytes were no request.
         if not share or not rows or not (share >= 1.0 or chosen(request_id, share)):
             return
+        if policy is not self._policy:
+            self._policy = policy
+            self._header = subject_header(policy.capture_subject).encode("ascii", "replace")
         page = self.page
         if page is None or page.share != share:
             page = self._begin(share)
-        at, size, about = _wall(), 0, self._about(asked)
+        at, size = _wall(), 0
+        about = _text(asked.head.get(self._header, b"")) if self._header else ""
         if answers is not None and code == OK and asked.places is None:
             columns = page.columns or page.learn(asked.arrays, answers, rows)
             size = columns.add(asked.arrays, answers, request_id, rows, seconds, at, about)
@@ -132,13 +139,6 @@ class CaptureTap:
         if not self._recorder.take(self, page, rows, taken.size):
             page.others.pop()
             self._no_room(rows)
-
-    def _about(self, asked: Waiting) -> str:
-        """Whom a header says that a request is about; empty where none does."""
-        subject = self.subject
-        if subject != self._subject:
-            self._subject, self._header = subject, subject_header(subject).encode("ascii", "replace")
-        return _text(asked.head.get(self._header, b"")) if self._header else ""
 
     def _begin(self, share: float) -> Page:
         self._recorder.hand_over(self)
