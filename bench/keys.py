@@ -1,11 +1,11 @@
 """Throughput of a small model with a limited key, against a server that asks nobody: in turn, in one run."""
 
+import http.client
 import statistics
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import servable
@@ -63,16 +63,16 @@ def _keyed(model: Model) -> Launch:
 def _refused(launch: Launch, wanted: bool) -> Iterator[None]:
     """While this is entered somebody is refused again and again, if that is wanted."""
     over = threading.Event()
-    wrong = urllib.request.Request(
-        f"http://127.0.0.1:{launch.port}{launch.wire.path}", headers={"Authorization": f"Bearer {_WRONG}"}
-    )
+    told: set[int] = set()
 
     def ask() -> None:
-        while not over.wait(_REFUSED_S):
-            try:
-                urllib.request.urlopen(wrong, timeout=10).close()
-            except urllib.error.HTTPError as error:
-                error.close()
+        # One connection, so that what is measured is the refusing and not the coming of callers.
+        with closing(http.client.HTTPConnection("127.0.0.1", launch.port, timeout=10)) as line:
+            while not over.wait(_REFUSED_S):
+                line.request("GET", launch.wire.path, headers={"Authorization": f"Bearer {_WRONG}"})
+                answer = line.getresponse()
+                answer.read()
+                told.add(answer.status)
 
     thread = threading.Thread(target=ask)
     if wanted:
@@ -83,6 +83,8 @@ def _refused(launch: Launch, wanted: bool) -> Iterator[None]:
         over.set()
         if wanted:
             thread.join()
+            if told != {HTTPStatus.UNAUTHORIZED}:
+                raise SystemExit(f"A wrong key was answered with {sorted(told)}.")
 
 
 def _page(found: dict[str, Any], ratio: Ratio, rounds: int, seconds: float) -> str:
