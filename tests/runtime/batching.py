@@ -29,6 +29,8 @@ class HeldExecutor:
         closed: whether it was closed.
     """
 
+    resting = False
+
     def __init__(self, slots: int = 1, kind: str = "process") -> None:
         self.kind = kind
         self.slots = slots

@@ -178,6 +178,11 @@ class Batcher:
             executor=self._executor.statistics(),
         )
 
+    @property
+    def resting(self) -> bool:
+        """Whether its executor keeps a pause, for whose end whatever is submitted waits."""
+        return self._executor.resting
+
     async def close(self) -> None:
         """Answer everything that was accepted, then close the executor. May be called twice."""
         self._closing = True

@@ -99,6 +99,11 @@ class Executor(Protocol):
     #: How many batches may be in it at once; constant.
     slots: int
 
+    @property
+    def resting(self) -> bool:
+        """Whether it keeps a pause, so that what is given to it now waits for the end of that."""
+        ...
+
     async def open(self) -> None:
         """Make it ready to take batches; does nothing where that needs no time.
 
@@ -141,6 +146,7 @@ class InlineExecutor:
 
     kind = "inline"
     slots = 1
+    resting = False
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -187,6 +193,7 @@ class ThreadExecutor:
     """
 
     kind = "thread"
+    resting = False
 
     def __init__(self, predictor: Predictor, name: str, slots: int = 1) -> None:
         self.slots = slots if predictor.concurrent else 1

@@ -186,6 +186,11 @@ class ProcessExecutor:
         await asyncio.gather(*(child.dead(self._limits.grace_s) for child in children), *self._leaving)
 
     @property
+    def resting(self) -> bool:
+        """Whether no child is there and none is started for a while; see ``Executor``."""
+        return self._again is not None and not self._children
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """The process ids of the children that are ready, for people and for tests of faults."""
         return tuple(child.pid for child in self._children if child.started)

@@ -30,7 +30,7 @@ _SMOOTHING = 0.05
 #: Epochs without a better validation after which learning ends.
 _PATIENCE = 12
 #: Channels of the first part, of a network that sees rows whole and of one that sees them halved.
-_WIDTH, _WIDTH_HALVED = 24, 48
+_WIDTH, _WIDTH_HALVED = 24, 32
 #: A turn that takes so many times as long as the one before has the pace found anew.
 _SLOWER = 1.5
 

@@ -20,6 +20,7 @@ from servable.inputs.samples import example_of
 from servable.progress import Progress
 from servable.tensors import PREDICTION, PROBABILITIES
 from servable.training.candidates import DUMMY
+from servable.training.chance import at_least, surely_better
 from servable.training.crossval import CandidateResult
 from servable.training.evaluate import Evaluation, evaluate
 from servable.training.outcome import metrics_of
@@ -102,14 +103,8 @@ class Fitted(NamedTuple):
 
     @property
     def surely(self) -> float:
-        """What its accuracy is at least, give or take: the lower end of Wilson's interval of one sigma.
-
-        Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-        """
-        share, rows = self.result.score, self.rows
-        middle = share + 0.5 / rows
-        spread = (share * (1 - share) / rows + 0.25 / rows**2) ** 0.5
-        return float((middle - spread) / (1 + 1 / rows))
+        """What its accuracy is at least, give or take."""
+        return at_least(self.result.score, self.rows)
 
 
 def problem_of(
@@ -223,6 +218,8 @@ def compete(
     train, validation = problem.train[parts.train], problem.train[parts.holdout]
     shown = (problem.rows[validation], problem.truth[validation])
     fitted: list[Fitted] = []
+    #: What counts at most for a family, by its name.
+    most: dict[str, float] = {}
     simple = [name for name in names if name not in _LEARNING]
     progress.begin("Fit the simple models", total=len(simple))
     for name in simple:
@@ -252,10 +249,19 @@ def compete(
         else:
             simple_one = next(each.module for each in fitted if each.result.name == "kernel")
         seconds = fitted[-1].result.fit_seconds
-        blend = _scored("blend", _Blend(fitted[-1].module, simple_one).eval(), shown, seconds)
-        fitted.append(blend._replace(course=fitted[-1].course))
+        network, both = fitted[-1], _Blend(fitted[-1].module, simple_one).eval()
+        blend = _scored("blend", both, shown, seconds)
+        fitted.append(blend._replace(course=network.course))
+        if not surely_better(_right(both, shown), _right(network.module, shown)):
+            most["blend"] = network.surely
     # Of equals the simpler one is better.
-    return sorted(fitted, key=lambda each: (-each.surely, _SIMPLEST.index(each.result.name)))
+    return sorted(
+        fitted,
+        key=lambda each: (
+            -min(each.surely, most.get(each.result.name, 1.0)),
+            _SIMPLEST.index(each.result.name),
+        ),
+    )
 
 
 class _Heard(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
@@ -318,8 +324,12 @@ def _simple(name: str, problem: TensorProblem, train: NDArray[np.int64], seed: i
     return fit(rows, truth, features, seed)
 
 
+def _right(module: nn.Module, shown: tuple[NDArray[Any], NDArray[Any]]) -> NDArray[np.bool_]:
+    return np.asarray(answers(module, shown[0]).argmax(axis=1) == shown[1])
+
+
 def _scored(name: str, module: nn.Module, shown: tuple[NDArray[Any], NDArray[Any]], seconds: float) -> Fitted:
-    score = float((answers(module, shown[0]).argmax(axis=1) == shown[1]).mean())
+    score = float(_right(module, shown).mean())
     return Fitted(CandidateResult(name, FAMILIES[name], score, 0.0, seconds, {}), module, len(shown[1]))
 
 
