@@ -168,9 +168,9 @@ def test_keys_and_tokens_count_side_by_side(home: Path, tmp_path: Path) -> None:
         key = place.keys.create("ci", parse_scopes(["read"])).text
     (tmp_path / "jwks.json").write_bytes(MINE.jwks)
     both = authentication(home, oidc_jwks=str(tmp_path / "jwks.json"))
-    assert both.caller(shown(key)).name == "ci"
-    assert both.caller(shown(MINE.token())).name == "oidc:alice"
-    assert both.caller({b"x-api-key": MINE.token().encode()}).name == "oidc:alice"
+    assert both.present.caller(shown(key)).name == "ci"
+    assert both.present.caller(shown(MINE.token())).name == "oidc:alice"
+    assert both.present.caller({b"x-api-key": MINE.token().encode()}).name == "oidc:alice"
     both.close()
 
 
