@@ -29,7 +29,7 @@ class HeldExecutor:
         closed: whether it was closed.
     """
 
-    resting = False
+    away = False
 
     def __init__(self, slots: int = 1, kind: str = "process") -> None:
         self.kind = kind

@@ -73,7 +73,7 @@ class Gate:
 class Gated:
     """The executor of a model, behind a gate. Its check when it is loaded passes by, uncounted."""
 
-    resting = False
+    away = False
 
     def __init__(self, executor: Executor, gate: Gate, *, checked: bool) -> None:
         self._checking = checked

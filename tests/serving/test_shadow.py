@@ -288,21 +288,21 @@ def test_a_shadow_that_leaves_gets_nothing_more(home: Path) -> None:
     held(home, course)
 
 
-def test_a_shadow_whose_process_rests_gets_nothing_until_it_is_back(home: Path) -> None:
-    class Resting(ThreadExecutor):
-        resting = True
+def test_a_shadow_whose_process_is_away_gets_nothing_until_it_is_back(home: Path) -> None:
+    class Away(ThreadExecutor):
+        away = True
 
     async def course(scene: Scene, predictor: FakePredictor) -> None:
-        executor = Resting(predictor, "resting")
-        batcher = Batcher(executor, name="resting", meter=scene.shadow.meter)
+        executor = Away(predictor, "away")
+        batcher = Batcher(executor, name="away", meter=scene.shadow.meter)
         parts = Parts(batcher, scene.shadow.codecs, scene.shadow.cache, scene.shadow.meter)
         shadow = Live(scene.shadow.wanted, scene.shadow.loaded._replace(executor=executor), parts)
-        rests = Scene(scene.real, shadow)
-        await rests.ask()
-        assert (rests.copies.count, rests.comparing.compared().dropped) == (0, 1)
-        executor.resting = False
-        await rests.ask()
-        seen = await rests.compared()
+        scene = Scene(scene.real, shadow)
+        await scene.ask()
+        assert (scene.copies.count, scene.comparing.compared().dropped) == (0, 1)
+        executor.away = False
+        await scene.ask()
+        seen = await scene.compared()
         assert (seen.codes, seen.dropped) == ({"ok": 1}, 1)
         await shadow.retire()
 

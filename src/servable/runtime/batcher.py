@@ -179,9 +179,9 @@ class Batcher:
         )
 
     @property
-    def resting(self) -> bool:
-        """Whether its executor keeps a pause, for whose end whatever is submitted waits."""
-        return self._executor.resting
+    def away(self) -> bool:
+        """Whether its executor is, so that whatever is submitted waits until it is back."""
+        return self._executor.away
 
     async def close(self) -> None:
         """Answer everything that was accepted, then close the executor. May be called twice."""

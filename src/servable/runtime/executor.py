@@ -100,8 +100,8 @@ class Executor(Protocol):
     slots: int
 
     @property
-    def resting(self) -> bool:
-        """Whether it keeps a pause, so that what is given to it now waits for the end of that."""
+    def away(self) -> bool:
+        """Whether nothing of it can take a batch now, so that what is given to it waits until it is back."""
         ...
 
     async def open(self) -> None:
@@ -146,7 +146,7 @@ class InlineExecutor:
 
     kind = "inline"
     slots = 1
-    resting = False
+    away = False
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -193,7 +193,7 @@ class ThreadExecutor:
     """
 
     kind = "thread"
-    resting = False
+    away = False
 
     def __init__(self, predictor: Predictor, name: str, slots: int = 1) -> None:
         self.slots = slots if predictor.concurrent else 1

@@ -186,9 +186,9 @@ class ProcessExecutor:
         await asyncio.gather(*(child.dead(self._limits.grace_s) for child in children), *self._leaving)
 
     @property
-    def resting(self) -> bool:
-        """Whether no child is there and none is started for a while; see ``Executor``."""
-        return self._again is not None and not self._children
+    def away(self) -> bool:
+        """Whether no child is ready; see ``Executor``."""
+        return not any(child.started for child in self._children)
 
     @property
     def pids(self) -> tuple[int, ...]:

@@ -197,9 +197,9 @@ class Shadow:
         if self._mirrored < 1.0 and self._draw() >= self._mirrored:
             return
         copies = self._copies
-        # While its process rests, a copy would only wait for that to end, and cost what every copy costs.
+        # While no process of it is ready, a copy would only wait for one, and cost what every copy costs.
         late = real_s > LIMIT_S and isinstance(asked, Streamed)
-        if late or not copies.due() or copies.live.batcher.resting:
+        if late or not copies.due() or copies.live.batcher.away:
             self._comparing.drop()
             return
         size = _size(asked.arrays) + (0 if answers is None else _size(answers))

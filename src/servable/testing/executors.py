@@ -26,7 +26,7 @@ class FakeExecutor:
     """
 
     kind = "fake"
-    resting = False
+    away = False
 
     def __init__(self, predictor: Predictor, slots: int = 1) -> None:
         self.slots = slots
