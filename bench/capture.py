@@ -25,7 +25,7 @@ def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]
     Returns:
         For ``off``, ``tenth`` and ``all``: microseconds at p50 of one client, requests a second at 32
         connections, and rows that were captured and dropped; ``ratio``: throughput of ``all`` by ``off``,
-        the median of the turns' ratios.
+        the median of the rounds' ratios.
     """
     launches = {kind: _launch(models["iris"], kind, share) for kind, share in _SHARES.items()}
     p50s: dict[str, list[float]] = {kind: [] for kind in launches}
@@ -73,9 +73,8 @@ def _page(found: dict[str, Any], ratio: Ratio, rounds: int, seconds: float) -> s
     ]
     return f"""## Capture
 `python -m bench --only capture`: {rounds} rounds of {seconds:g} s each, in turns of 0.1 s; iris, one worker.
-With every
-request captured throughput is {ratio.median:.2f} times that with none (median of the rounds; 95 %:
-{ratio.least:.2f} to {ratio.most:.2f}).
+With every request captured throughput is {ratio.median:.2f} times that with none (median of the rounds;
+95 %: {ratio.least:.2f} to {ratio.most:.2f}).
 
 | | p50 of one client, us | requests/s at 32 connections | rows captured | rows dropped |
 | --- | ---: | ---: | ---: | ---: |

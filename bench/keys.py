@@ -32,7 +32,7 @@ def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]
 
     Returns:
         For ``open`` and ``keyed``: requests a second at 32 connections, and what was not answered; ``ratio``:
-        throughput of ``keyed`` by ``open``, the median of the turns' ratios.
+        throughput of ``keyed`` by ``open``, the median of the rounds' ratios.
     """
     launches = {"open": _launch(models["iris"], "open"), "keyed": _keyed(models["iris"])}
     with running(launches["open"]), running(launches["keyed"]):
@@ -80,9 +80,12 @@ def _refused(launch: Launch, wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        lasted = thread.is_alive()
         over.set()
         if wanted:
             thread.join()
+            if not lasted:
+                raise SystemExit("Whoever showed wrong keys ended too early.")
             if told != {HTTPStatus.UNAUTHORIZED}:
                 raise SystemExit(f"A wrong key was answered with {sorted(told)}.")
 
@@ -97,9 +100,8 @@ def _page(found: dict[str, Any], ratio: Ratio, rounds: int, seconds: float) -> s
     ]
     return f"""## Keys and limits
 `python -m bench --only keys`: {rounds} rounds of {seconds:g} s each, in turns of 0.1 s; iris, one row of
-JSON, one worker,
-{CONNECTIONS} connections. With a limited key throughput is {ratio.median:.2f} times that of an open server
-(median of the rounds; 95 %: {ratio.least:.2f} to {ratio.most:.2f}).
+JSON, one worker, {CONNECTIONS} connections. With a limited key throughput is {ratio.median:.2f} times that of
+an open server (median of the rounds; 95 %: {ratio.least:.2f} to {ratio.most:.2f}).
 
 | | requests/s | not answered |
 | --- | ---: | ---: |

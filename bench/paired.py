@@ -1,7 +1,7 @@
 """Servers that are loaded in turn, a tenth of a second each: what the machine does happens to all of them.
 
-A virtual processor is a thread of a core whose other thread belongs to somebody else, and runs at half its
-speed while that one is busy, for seconds at a time. Turns of seconds compare such moods; these do not.
+On a shared machine one loop took 10 ms for some seconds and 20 ms for others, on each processor at other
+times. Turns of seconds compare such moods; these do not.
 """
 
 import contextlib

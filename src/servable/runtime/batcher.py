@@ -178,11 +178,6 @@ class Batcher:
             executor=self._executor.statistics(),
         )
 
-    @property
-    def away(self) -> bool:
-        """Whether its executor is, so that whatever is submitted waits until it is back."""
-        return self._executor.away
-
     async def close(self) -> None:
         """Answer everything that was accepted, then close the executor. May be called twice."""
         self._closing = True

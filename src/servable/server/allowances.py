@@ -231,15 +231,7 @@ class Counted:
             early = excess(moment, now, worth_ns)
             if early > 0:
                 raise self._too_fast(rate, early)
-        waits = False
-        if quota:
-            left = cells[slot + LEFT]
-            if left > self._plenty and now < self._day_until and cells[slot + DAY] == self._day:
-                # As ``_take`` does it for nearly every request.
-                cells[slot + LEFT] = left - 1
-                cells[slot + USED] = now
-            else:
-                waits = not self._take(now)
+        waits = quota > 0 and not self._take(now)
         if moment:
             cells[slot + MOMENT] = moment
         if counted:
@@ -258,6 +250,7 @@ class Counted:
 
     def _joining(self, within: bool) -> Ticket:
         """A ticket that waits for the part of the limits that may be given here."""
+        # Only limits that are divided are ever not known.
         raise NotImplementedError
 
     def leave(self) -> None:

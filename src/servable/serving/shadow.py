@@ -199,7 +199,7 @@ class Shadow:
         copies = self._copies
         # While no process of it is ready, a copy would only wait for one, and cost what every copy costs.
         late = real_s > LIMIT_S and isinstance(asked, Streamed)
-        if late or not copies.due() or copies.live.batcher.away:
+        if late or not copies.due() or copies.live.loaded.executor.away:
             self._comparing.drop()
             return
         size = _size(asked.arrays) + (0 if answers is None else _size(answers))

@@ -29,7 +29,9 @@ _DECAY = 0.02
 _SMOOTHING = 0.05
 #: Epochs without a better validation after which learning ends.
 _PATIENCE = 12
-#: Channels of the first part, of a network that sees rows whole and of one that sees them halved.
+#: Channels of the first part, of a network that sees rows whole and of one that sees them halved. Of 24, 32
+#: and 48 the middle one was best on validation rows after as many turns as fit into three minutes on two slow
+#: cores (26, 23 and 13), with 5,400 pictures of clothes.
 _WIDTH, _WIDTH_HALVED = 24, 32
 #: A turn that takes so many times as long as the one before has the pace found anew.
 _SLOWER = 1.5

@@ -27,6 +27,7 @@ from servable.training.outcome import metrics_of
 from servable.training.split import hold_out
 from servable.training.tasks import baselines, pictures, sounds
 from servable.training.tasks.media import Found, Media
+from servable.training.tasks.modules import Blend, Constant, Heard
 from servable.training.tasks.network import Epoch, Lesson, answers, learn
 
 #: Families by name, with the words for people; ``dummy`` is always measured too.
@@ -94,17 +95,19 @@ class Fitted(NamedTuple):
         module: gives scores.
         rows: how many its score was measured on.
         course: of a network.
+        most: what counts of its accuracy; less than all of it where a lead may be chance.
     """
 
     result: CandidateResult
     module: nn.Module
     rows: int
     course: tuple[Epoch, ...] = ()
+    most: float = 1.0
 
     @property
     def surely(self) -> float:
         """What its accuracy is at least, give or take."""
-        return at_least(self.result.score, self.rows)
+        return min(self.most, at_least(self.result.score, self.rows))
 
 
 def problem_of(
@@ -218,8 +221,6 @@ def compete(
     train, validation = problem.train[parts.train], problem.train[parts.holdout]
     shown = (problem.rows[validation], problem.truth[validation])
     fitted: list[Fitted] = []
-    #: What counts at most for a family, by its name.
-    most: dict[str, float] = {}
     simple = [name for name in names if name not in _LEARNING]
     progress.begin("Fit the simple models", total=len(simple))
     for name in simple:
@@ -229,75 +230,42 @@ def compete(
         progress.advance(1, f"{name} {fitted[-1].result.score:.4f}")
     progress.done()
     if _LEARNING & set(names):
-        began = time.monotonic()
-        lesson = _lesson(problem, train, shown, seed)
-        epochs = _EPOCHS[problem.medium] * (2 if len(train) < _FEW_ROWS and problem.medium == "image" else 1)
-        learnt = learn(
-            lesson,
-            (_as_picture(shown[0]), shown[1]),
-            epochs=epochs,
-            until=until,
-            seed=seed,
-            progress=progress,
-        )
-        module = _Heard(learnt.module) if problem.medium == "audio" else learnt.module
-        scored = _scored("network", module.eval(), shown, time.monotonic() - began)
-        fitted.append(scored._replace(course=learnt.epochs))
+        fitted.append(_taught(problem, train, shown, until=until, seed=seed, progress=progress))
     if "blend" in names:
-        if "kernel" not in names:
-            simple_one = _simple("kernel", problem, train, seed)
-        else:
-            simple_one = next(each.module for each in fitted if each.result.name == "kernel")
-        seconds = fitted[-1].result.fit_seconds
-        network, both = fitted[-1], _Blend(fitted[-1].module, simple_one).eval()
-        blend = _scored("blend", both, shown, seconds)
-        fitted.append(blend._replace(course=network.course))
-        if not surely_better(_right(both, shown), _right(network.module, shown)):
-            most["blend"] = network.surely
+        known = [each.module for each in fitted if each.result.name == "kernel"]
+        fitted.append(
+            _blended(fitted[-1], known[0] if known else _simple("kernel", problem, train, seed), shown)
+        )
     # Of equals the simpler one is better.
-    return sorted(
-        fitted,
-        key=lambda each: (
-            -min(each.surely, most.get(each.result.name, 1.0)),
-            _SIMPLEST.index(each.result.name),
-        ),
-    )
+    return sorted(fitted, key=lambda each: (-each.surely, _SIMPLEST.index(each.result.name)))
 
 
-class _Heard(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
-    """A network for ``[n, 1, mels, frames]`` over bands in decibels ``[n, mels, frames]``."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores before softmax."""
-        return self.inner(baselines.floored(x).unsqueeze(1))
-
-
-class _Blend(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
-    """The mean of two models' log probabilities."""
-
-    def __init__(self, one: nn.Module, other: nn.Module) -> None:
-        super().__init__()
-        self.one, self.other = one, other
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores before softmax."""
-        return (torch.log_softmax(self.one(x), 1) + torch.log_softmax(self.other(x), 1)) / 2
+def _taught(
+    problem: TensorProblem,
+    train: NDArray[np.int64],
+    shown: tuple[NDArray[Any], NDArray[Any]],
+    *,
+    until: float,
+    seed: int,
+    progress: Progress,
+) -> Fitted:
+    """The network, which learns from some rows and is measured on others."""
+    began = time.monotonic()
+    lesson = _lesson(problem, train, shown, seed)
+    epochs = _EPOCHS[problem.medium] * (2 if len(train) < _FEW_ROWS and problem.medium == "image" else 1)
+    seen = (_as_picture(shown[0]), shown[1])
+    learnt = learn(lesson, seen, epochs=epochs, until=until, seed=seed, progress=progress)
+    module = Heard(learnt.module) if problem.medium == "audio" else learnt.module
+    scored = _scored("network", module.eval(), shown, time.monotonic() - began)
+    return scored._replace(course=learnt.epochs)
 
 
-class _Constant(nn.Module):  # type: ignore[misc]  # PyTorch is not there when types are checked
-    """The same scores for every row."""
-
-    def __init__(self, scores: NDArray[np.float32]) -> None:
-        super().__init__()
-        self.register_buffer("scores", torch.from_numpy(scores))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores before softmax."""
-        return self.scores + 0 * x.flatten(1)[:, :1]
+def _blended(network: Fitted, kernel: nn.Module, shown: tuple[NDArray[Any], NDArray[Any]]) -> Fitted:
+    """A network and a support vector machine together; no better than the network unless surely so."""
+    both = Blend(network.module, kernel).eval()
+    blend = _scored("blend", both, shown, network.result.fit_seconds)._replace(course=network.course)
+    lead = surely_better(_right(both, shown), _right(network.module, shown))
+    return blend if lead else blend._replace(most=network.surely)
 
 
 def _chosen(models: str | Sequence[str], problem: TensorProblem) -> list[str]:
@@ -317,7 +285,7 @@ def _simple(name: str, problem: TensorProblem, train: NDArray[np.int64], seed: i
     rows, truth = problem.rows[train], problem.truth[train]
     if name == DUMMY:
         counts = np.bincount(truth, minlength=len(problem.signature.classes)).astype(np.float32)
-        return _Constant(np.log(np.maximum(counts, 1e-3) / counts.sum())).eval()
+        return Constant(np.log(np.maximum(counts, 1e-3) / counts.sum())).eval()
     how = problem.field.preparation
     features = baselines.Pooled(how.mels) if isinstance(how, AudioInput) else baselines.Flat()
     fit = baselines.linear if name == "linear" else baselines.kernel
