@@ -61,10 +61,10 @@ class GraphPredictor:
         self._batch = int(options.get("batch", 0))
         self._whole = [(feed["input"], feed["source"]) for feed in feeds if _is_whole(feed)]
         self._made = [(feed["input"], feed["source"], _maker(feed)) for feed in feeds if not _is_whole(feed)]
-        self._names = [spec["output"] for spec in outputs.values()]
-        self._keys = list(outputs)
-        self._readers = [
-            (name, reader(spec)) for name, spec in outputs.items() if spec.get("form", "plain") != "plain"
+        #: Each output of the graph is asked for once, however many answers are read from it.
+        self._names = list(dict.fromkeys(spec["output"] for spec in outputs.values()))
+        self._answers = [
+            (key, self._names.index(spec["output"]), reader(spec)) for key, spec in outputs.items()
         ]
 
     def predict(self, arrays: Arrays) -> dict[str, Any]:
@@ -90,10 +90,10 @@ class GraphPredictor:
         return feed
 
     def _answer(self, arrays: Arrays) -> dict[str, Any]:
-        answer = dict(zip(self._keys, self._run(self._names, self.feed(arrays)), strict=True))
-        for key, read in self._readers:
-            answer[key] = read(answer[key])
-        return answer
+        found = self._run(self._names, self.feed(arrays))
+        return {
+            key: found[place] if read is None else read(found[place]) for key, place, read in self._answers
+        }
 
     def close(self) -> None:
         """Drop the graph; its memory goes with the last reference."""

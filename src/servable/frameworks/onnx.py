@@ -7,7 +7,7 @@ which kind of machine.
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from servable.errors import ArtifactUnreadable, ArtifactUnsupported, converted
 from servable.frameworks import onnx_hinted, onnx_signature
 from servable.frameworks.base import NO_HINTS, Hints, Predictor, Trained
 from servable.frameworks.devices import PROCESSOR, Placed, gpu_number, settle, wanted
-from servable.frameworks.graph_predictor import GraphPredictor, asked_with_texts
+from servable.frameworks.graph_predictor import GraphPredictor, Run, asked_with_texts
 from servable.frameworks.onnx_session import (
     CPU,
     CUDA,
@@ -118,7 +118,25 @@ class OnnxPredictor(GraphPredictor):
     """A session with its feeds worked out beforehand. Safe for concurrent calls."""
 
     def __init__(self, session: ort.InferenceSession, options: Mapping[str, Any]) -> None:
-        super().__init__(session.run, options, _device(session, wanted(options)), _FAILURES)
+        super().__init__(_run(session), options, _device(session, wanted(options)), _FAILURES)
+
+
+def _run(session: ort.InferenceSession) -> Run:
+    """What computes a session's outputs, at the least cost a call. Called by several threads at once.
+
+    A small model computes in less time than a call costs. Two parts of that are saved, together a third of a
+    call of 13 us: options made anew for every call (a run only reads them, so that all calls share one
+    object), and, on the processor, the wrapper in Python, which looks for inputs that are missing (so does
+    the run itself) and turns to another provider when one breaks (there is no other).
+    """
+    inner = getattr(session, "_sess", session) if session.get_providers() == [CPU] else session
+    call: Callable[..., Any] = inner.run
+    shared = ort.RunOptions()
+
+    def run(names: list[str], feed: dict[str, Any]) -> Any:
+        return call(names, feed, shared)
+
+    return run
 
 
 def _device(session: ort.InferenceSession, wish: str) -> Placed:

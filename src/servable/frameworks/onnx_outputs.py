@@ -11,19 +11,22 @@ import numpy as np
 Reader = Callable[[Any], Any]
 
 
-def reader(spec: Mapping[str, Any]) -> Reader:
-    """What turns one raw output into the array that ``tensors`` describes.
+def reader(spec: Mapping[str, Any]) -> Reader | None:
+    """What turns one raw output into the array that ``tensors`` describes; None where it is that array.
 
-    Forms: ``label`` a class label per row, looked up in ``classes``; ``argmax`` scores ``[rows, classes]``
-    whose largest wins; ``softmax`` logits ``[rows, classes]``; ``zipmap`` a list of dicts from label to
-    probability; ``positive`` the probability of the second of two classes, ``sigmoid`` its logit, ``second``
-    either of them, with the number ``above`` which it wins; ``flat`` values as float64 ``[rows]``; ``index``
-    integers as int64 ``[rows]``; ``value`` numbers as float64, ``[rows]`` where there is one for each row.
+    Forms: ``plain`` as it is, also where no form is named; ``label`` a class label per row, looked up in
+    ``classes``; ``argmax`` scores ``[rows, classes]`` whose largest wins; ``softmax`` logits
+    ``[rows, classes]``; ``zipmap`` a list of dicts from label to probability; ``positive`` the probability of
+    the second of two classes, ``sigmoid`` its logit, ``second`` either of them, with the number ``above``
+    which it wins; ``flat`` values as float64 ``[rows]``; ``index`` integers as int64 ``[rows]``; ``value``
+    numbers as float64, ``[rows]`` where there is one for each row.
 
     Raises:
         KeyError: an unknown form.
     """
-    form = spec["form"]
+    form = spec.get("form", "plain")
+    if form == "plain":
+        return None
     classes = list(spec.get("classes", ()))
     index = {label: place for place, label in enumerate(classes)}
 
@@ -61,7 +64,7 @@ def reader(spec: Mapping[str, Any]) -> Reader:
         "label": label,
         "zipmap": zipmap,
         "positive": positive,
-        "argmax": lambda raw: np.argmax(raw, axis=-1).astype(np.int64).reshape(-1),
+        "argmax": lambda raw: raw.argmax(axis=-1).astype(np.int64, copy=False).reshape(-1),
         "flat": lambda raw: np.asarray(raw, dtype=np.float64).reshape(-1),
         "index": lambda raw: np.asarray(raw, dtype=np.int64).reshape(-1),
     }
