@@ -8,7 +8,7 @@ from typing import Any
 import servable
 from bench import own
 from bench.models import Model
-from bench.paired import Ratio, paired
+from bench.paired import Ratio, in_turn, paired
 from bench.peers.base import Case
 from bench.peers.servable import serve
 from bench.process import Launch, running
@@ -28,13 +28,10 @@ def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]
         the median of the rounds' ratios.
     """
     launches = {kind: _launch(models["iris"], kind, share) for kind, share in _SHARES.items()}
-    p50s: dict[str, list[float]] = {kind: [] for kind in launches}
     with running(launches["off"]), running(launches["tenth"]), running(launches["all"]):
         told = paired(launches, rounds, seconds)
-        for turn in range(rounds):
-            for kind in list(launches)[:: 1 if turn % 2 == 0 else -1]:
-                launch = launches[kind]
-                p50s[kind].append(own.median(own.caller(launch.port, launch.wire), seconds / 2))
+        calls = {kind: own.caller(launch.port, launch.wire) for kind, launch in launches.items()}
+        p50s = in_turn(calls, rounds * own.PAIRS)
         counts = {kind: _counts(launch) for kind, launch in launches.items()}
     found: dict[str, Any] = {
         kind: {

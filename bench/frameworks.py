@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import servable
+from bench.paired import in_turn
 from servable.artifact.manifest import TRAINED
 from servable.artifact.package import open_package
 from servable.frameworks import lookup
@@ -32,8 +33,7 @@ from servable.runtime.rehearsal import example_arrays
 BATCHES = (1, 32)
 #: Seconds that each form is called for with each number of rows.
 _SECONDS = 0.7
-#: Seconds of one turn of the bare module or the form that serves, and how many pairs of them there are.
-_TURN = 0.02
+#: Turns of the bare module and of the form that serves.
 _PAIRS = 75
 #: PyTorch's single row must be answered so many times faster than by the bare module.
 EAGER = 3.0
@@ -221,11 +221,11 @@ def _measured(folder: Path, make: Callable[[Path], Made], rounds: int) -> dict[s
 
 def _in_turn(bare: Callable[[], Any], serving: Callable[[], Any]) -> dict[str, float]:
     """Seconds of a call of each, and how many times faster the second is: medians over pairs of turns."""
-    pairs = [(_median(bare, _TURN), _median(serving, _TURN)) for _ in range(_PAIRS)]
+    turns = in_turn({"bare": bare, "serving": serving}, _PAIRS)
+    faster = [one / other for one, other in zip(turns["bare"], turns["serving"], strict=True)]
     return {
-        "bare": statistics.median(first for first, _ in pairs),
-        "serving": statistics.median(second for _, second in pairs),
-        "faster": statistics.median(first / second for first, second in pairs),
+        **{name: statistics.median(taken) for name, taken in turns.items()},
+        "faster": statistics.median(faster),
     }
 
 

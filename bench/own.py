@@ -3,6 +3,7 @@
 Everything is a ratio or a difference within one run, with the parts in turn.
 """
 
+import contextlib
 import http.client
 import math
 import shutil
@@ -20,11 +21,12 @@ from bench.envs import OUT
 from bench.load import wrk
 from bench.models import Model, session
 from bench.openloop import Generator, Open, request, whole
+from bench.paired import in_turn, paired
 from bench.peers import floors
 from bench.peers.base import Case
 from bench.peers.servable import serve
-from bench.process import Launch, Wire, running
-from bench.quiet import Windows, apart, awake, windows
+from bench.process import Launch, Wire, running, stopped
+from bench.quiet import Windows, apart, windows
 from bench.slow import slow_clients
 
 #: Times the capacity offered in the overload run.
@@ -38,6 +40,11 @@ _TURNS, _TURN_S = 3, 3.0
 #: away for a whole slice of 4 ms now and then; one such slice is the p99 of a second, and shows in one
 #: window of many when they are short.
 _WINDOW_S, _WINDOWS = 0.25, 12
+#: Turns in each round where the times of single calls are compared.
+PAIRS = 50
+#: Windows of a turn where two servers are compared: together they last a second, in which a machine that is
+#: fast for some seconds and slow for others seldom changes.
+_IN_TURN = 4
 #: The part of an open loop that is answered in time where a server keeps up with it.
 _SUSTAINED = 0.98
 #: Slow clients beside the normal load, and the part of the capacity that the normal load is.
@@ -52,13 +59,14 @@ def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
         costs over both; an open loop at half of what it reaches, and the same load on a fixed answer.
     """
     launch = _server(models["iris"], "latency", trained=True)
-    parts: dict[str, list[float]] = {"bare": [], "empty": [], "prediction": []}
     with running(launch) as server:
         wrk(launch.port, launch.wire, 1)
-        for _ in range(rounds):
-            parts["bare"].append(median(_bare(models["iris"]), seconds / 3))
-            parts["empty"].append(median(caller(launch.port, None), seconds / 3))
-            parts["prediction"].append(median(caller(launch.port, launch.wire), seconds / 3))
+        calls = {
+            "bare": _bare(models["iris"]),
+            "empty": caller(launch.port, None),
+            "prediction": caller(launch.port, launch.wire),
+        }
+        parts = in_turn(calls, rounds * PAIRS)
         closed = statistics.median(wrk(launch.port, launch.wire, seconds).rate for _ in range(rounds))
         # Not awake: the server hardly sleeps at this rate, and a process that keeps its processor busy
         # between two requests costs it a change of page tables each time.
@@ -67,10 +75,13 @@ def latency(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
             # the capacity for them is the most of this very load that is answered as fast as it comes.
             capacity = statistics.median(_sustained(launch, closed, seconds / 4) for _ in range(rounds))
         half, fixed = _tails((launch, server), _fixed_answer(models["iris"]), capacity / 2, rounds)
-    micro = {name: statistics.median(values) * 1e6 for name, values in parts.items()}
+    over = [
+        prediction - bare - empty
+        for bare, empty, prediction in zip(parts["bare"], parts["empty"], parts["prediction"], strict=True)
+    ]
     return {
-        **micro,
-        "over": micro["prediction"] - micro["bare"] - micro["empty"],
+        **{name: statistics.median(values) * 1e6 for name, values in parts.items()},
+        "over": statistics.median(over) * 1e6,
         "capacity": capacity,
         "closed": closed,
         "half": _middle(half.kept),
@@ -90,25 +101,16 @@ def process(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, 
         kind: _server(models["iris"], f"process-{kind}", trained=True, home=home(models, "iris", kind))
         for kind in ("inline", "process")
     }
-    p50s: dict[str, list[float]] = {kind: [] for kind in launches}
-    rates: dict[str, list[float]] = {kind: [] for kind in launches}
-    with running(launches["inline"]), running(launches["process"]):
+    with contextlib.ExitStack() as stack:
         for launch in launches.values():
-            wrk(launch.port, launch.wire, 1)
-        for _ in range(rounds):
-            for kind, launch in launches.items():
-                p50s[kind].append(median(caller(launch.port, launch.wire), seconds / 2))
-                rates[kind].append(wrk(launch.port, launch.wire, seconds).rate)
+            stack.enter_context(running(launch))
+        calls = {kind: caller(launch.port, launch.wire) for kind, launch in launches.items()}
+        p50s = in_turn(calls, rounds * PAIRS)
+        told = paired(launches, rounds, seconds)
     micro = {kind: statistics.median(values) * 1e6 for kind, values in p50s.items()}
-    return {
-        "inline": micro["inline"],
-        "process": micro["process"],
-        "over": micro["process"] - micro["inline"],
-        "inline_rate": statistics.median(rates["inline"]),
-        "process_rate": statistics.median(rates["process"]),
-        "rounds": rounds,
-        "seconds": seconds,
-    }
+    over = [one - other for one, other in zip(p50s["process"], p50s["inline"], strict=True)]
+    rates = {f"{kind}_rate": statistics.median(values) for kind, values in told.rates.items()}
+    return {**micro, "over": statistics.median(over) * 1e6, **rates, "rounds": rounds, "seconds": seconds}
 
 
 def overload(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
@@ -174,28 +176,35 @@ def _left(launch: Launch, floor: Launch, rate: float, seconds: float, rounds: in
 
 
 def slow(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]:
-    """p99 of normal load, alone and beside slow clients, in turn."""
-    launch = _server(models["iris"], "slow", trained=True)
-    alone, beside = Windows([], 0), Windows([], 0)
-    with running(launch) as server, awake():
-        rate = wrk(launch.port, launch.wire, seconds).rate * BESIDE
+    """p99 of the same normal load at a server alone and at one that has slow clients, in turns of a second.
 
-        take = partial(_windows, launch, rate)
-        for _ in range(rounds):
-            with apart(server):
-                alone = alone.and_those(windows(take, _WINDOWS))
-            with apart(server), slow_clients(launch.port, launch.wire, SLOW):
-                beside = beside.and_those(windows(take, _WINDOWS))
-            time.sleep(1)
+    Whoever has no turn is stopped, the slow clients with their server, so that it takes nothing of the
+    processors from the one that has.
+    """
+    launches = {name: _server(models["iris"], f"slow-{name}", trained=True) for name in ("alone", "beside")}
+    found = {name: Windows([], 0) for name in launches}
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(running(launch)) for name, launch in launches.items()}
+        rates = {name: wrk(launch.port, launch.wire, seconds).rate for name, launch in launches.items()}
+        rate = min(rates.values()) * BESIDE
+        beside = launches["beside"]
+        clients = stack.enter_context(slow_clients(beside.port, beside.wire, SLOW))
+        idle = {"alone": [servers["beside"], clients], "beside": [servers["alone"]]}
+        order = list(launches)
+        for _ in range(rounds * _WINDOWS // _IN_TURN):
+            for name in order:
+                with stopped(idle[name]), apart(servers[name]):
+                    taken = windows(partial(_windows, launches[name], rate), _IN_TURN)
+                found[name] = found[name].and_those(taken)
+            order.reverse()
+    p99s = {name: statistics.median(one.p99 for one in taken.kept) for name, taken in found.items()}
     return {
         "clients": SLOW,
         "part": BESIDE,
-        "alone": _middle(alone.kept),
-        "beside": _middle(beside.kept),
-        "ratio": statistics.median(found.p99 for found in beside.kept)
-        / statistics.median(found.p99 for found in alone.kept),
-        "windows": len(beside.kept),
-        "set_aside": alone.set_aside + beside.set_aside,
+        **{name: _middle(taken.kept) for name, taken in found.items()},
+        "ratio": p99s["beside"] / p99s["alone"],
+        "windows": len(found["beside"].kept),
+        "set_aside": sum(taken.set_aside for taken in found.values()),
         "rounds": rounds,
         "seconds": seconds,
     }
@@ -314,19 +323,6 @@ def caller(port: int, wire: Wire | None) -> Callable[[], Any]:
             raise SystemExit(f"an answer was no success: {answer[:200]!r}")
 
     return call
-
-
-def median(call: Callable[[], Any], seconds: float) -> float:
-    """Seconds of a call, in the middle."""
-    for _ in range(50):
-        call()
-    durations = []
-    end = time.perf_counter() + seconds
-    while not durations or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations)
 
 
 def _say(line: str) -> None:

@@ -21,6 +21,8 @@ from bench.process import Launch
 
 #: Seconds of a turn: far more than the answers that are on their way when it ends take, far less than a mood.
 _TURN_S = 0.1
+#: Seconds of a turn of single calls, those before it that are not counted, and those that are at least.
+_CALLS_S, _WARM, _FEWEST = 0.02, 5, 5
 _SURE = 0.95
 #: Seconds within which a load has ended that goes on after its time.
 _END_S = 10.0
@@ -59,6 +61,34 @@ def ratio_of(ratios: Sequence[float]) -> Ratio:
         beyond += 1
         outside += comb(count, beyond) / 2**count
     return Ratio(statistics.median(ordered), ordered[beyond], ordered[-1 - beyond])
+
+
+def in_turn(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
+    """Seconds of single calls, in turns of a fiftieth of a second: of each turn the one in the middle.
+
+    Args:
+        calls: what is called, by name.
+        turns: of each.
+    """
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    for _ in range(turns):
+        for name in order:
+            found[name].append(_middle(calls[name]))
+        order.reverse()
+    return found
+
+
+def _middle(call: Callable[[], object]) -> float:
+    for _ in range(_WARM):
+        call()
+    taken: list[float] = []
+    end = time.perf_counter() + _CALLS_S
+    while len(taken) < _FEWEST or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
 
 
 def paired(

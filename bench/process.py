@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,6 +137,21 @@ def running(launch: Launch) -> Iterator[int]:
             process.wait(15)
         _remove(mark)
         process.wait()
+
+
+@contextlib.contextmanager
+def stopped(leaders: Sequence[int]) -> Iterator[None]:
+    """These processes, and the groups that they lead, do nothing while this is entered."""
+    _signal(leaders, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _signal(leaders, signal.SIGCONT)
+
+
+def _signal(leaders: Sequence[int], number: signal.Signals) -> None:
+    for leader in leaders:
+        (os.killpg if os.getpgid(leader) == leader else os.kill)(leader, number)
 
 
 def _await(process: "subprocess.Popen[bytes]", launch: Launch, log: Path) -> None:

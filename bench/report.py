@@ -192,7 +192,8 @@ def _kept(found: dict[str, Any]) -> str:
 
 def _process(found: dict[str, Any]) -> str:
     return f"""## The process executor against inline
-`python -m bench --only process`: {_rounds(found)}; iris, one child, in turn with the same model inline.
+`python -m bench --only process`: {_rounds(found)}; iris, one child, in turn with the same model
+inline: single calls in turns of a fiftieth of a second, loads in turns of a tenth.
 
 | | p50 of one client, us | requests/s at 32 connections |
 |---|---|---|
@@ -237,8 +238,9 @@ def _slow(found: dict[str, Any]) -> str:
     lines = [
         "## Slow clients",
         f"`python -m bench --only slow`: {_rounds(found)}; an open loop at {found['part']:.0%} of the "
-        f"capacity, alone and beside {found['clients']:,} clients of which a third drips its headers, a "
-        f"third its body, and a third never reads its answer of 2,000 rows. {_kept(found)}",
+        "capacity at two servers in turns of a second, the other one stopped: one alone, and one with "
+        f"{found['clients']:,} clients of which a third drips its headers, a third its body, and a third "
+        f"never reads its answer of 2,000 rows. {_kept(found)}",
         "",
         "| | offered/s | answered/s | p50 us | p99 us |",
         "|---|---|---|---|---|",

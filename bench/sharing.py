@@ -10,6 +10,7 @@ import servable
 from bench import own
 from bench.load import wrk
 from bench.models import Model
+from bench.paired import in_turn, paired
 from bench.peers.base import Case
 from bench.peers.servable import serve
 from bench.process import Launch, running
@@ -25,17 +26,14 @@ def run(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any]
         and MiB of the server with everything below it, what several processes share counted once.
     """
     launches = {kind: _launch(models["iris"], kind) for kind in ("own", "shared")}
-    p50s: dict[str, list[float]] = {kind: [] for kind in launches}
-    rates: dict[str, list[float]] = {kind: [] for kind in launches}
     memory: dict[str, float] = {}
     with running(launches["own"]) as first, running(launches["shared"]) as second:
         for kind, pid in (("own", first), ("shared", second)):
             wrk(launches[kind].port, launches[kind].wire, 1)
             memory[kind] = sum(map(_mib, _family(pid)))
-        for _ in range(rounds):
-            for kind, launch in launches.items():
-                p50s[kind].append(own.median(own.caller(launch.port, launch.wire), seconds / 2))
-                rates[kind].append(wrk(launch.port, launch.wire, seconds).rate)
+        calls = {kind: own.caller(launch.port, launch.wire) for kind, launch in launches.items()}
+        p50s = in_turn(calls, rounds * own.PAIRS)
+        rates = paired(launches, rounds, seconds).rates
     found = {
         kind: {
             "micro": statistics.median(p50s[kind]) * 1e6,

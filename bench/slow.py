@@ -6,6 +6,7 @@ python -m bench.slow PORT PATH COUNT
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -25,8 +26,11 @@ _SETTLE_S = 4.0
 
 
 @contextlib.contextmanager
-def slow_clients(port: int, wire: Wire, count: int) -> Iterator[None]:
-    """So many of them, as long as the context lasts; it begins when all are connected."""
+def slow_clients(port: int, wire: Wire, count: int) -> Iterator[int]:
+    """So many of them in one process, whose number this gives, as long as the context lasts.
+
+    It begins when all are connected.
+    """
     command = [sys.executable, "-m", "bench.slow", str(port), wire.path, str(count)]
     root = Path(__file__).resolve().parents[1]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, text=True)
@@ -37,7 +41,7 @@ def slow_clients(port: int, wire: Wire, count: int) -> Iterator[None]:
         process.stdin.flush()
         process.stdout.readline()
         time.sleep(_SETTLE_S)
-        yield
+        yield process.pid
     finally:
         process.kill()
         process.wait()
@@ -101,12 +105,13 @@ def main() -> None:
     clients = [_Client(port, *kinds[number % len(kinds)]) for number in range(count)]
     print("connected", flush=True)
     position = 0
+    due = time.monotonic()
     while True:
-        # Spread over the pace, so that they do not wake together.
-        time.sleep(_PACE_S / len(clients) * 10)
-        for _ in range(10):
-            clients[position].step()
-            position = (position + 1) % len(clients)
+        # Clients that know nothing of each other: their bytes come at any time, one by one.
+        due += random.expovariate(len(clients) / _PACE_S)
+        time.sleep(max(due - time.monotonic(), 0.0))
+        clients[position].step()
+        position = (position + 1) % len(clients)
 
 
 if __name__ == "__main__":

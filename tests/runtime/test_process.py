@@ -95,6 +95,57 @@ def test_a_child_says_how_it_is(spec: ChildSpec) -> None:
     run(work())
 
 
+def test_a_row_that_is_alone_is_waited_for_in_place(spec: ChildSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servable.runtime.process.MOST_S", 20.0)
+
+    async def work() -> None:
+        async with opened(spec, processes=2) as executor:
+            heard: list[Outcome] = []
+            executor.start(rows(1.0, 2.0), heard.append)
+            assert [each.arrays["prediction"].tolist() for each in heard if each.arrays] == [[3.0]]
+            # Several rows leave the loop free for those that come meanwhile.
+            executor.start({"numbers": np.array([[1.0, 2.0], [3.0, 4.0]])}, heard.append)
+            assert len(heard) == 1
+            # Nor does anybody wait for one beside another.
+            executor.start(rows(5.0, 6.0), heard.append)
+            assert len(heard) == 1
+            await until(lambda: len(heard) == 3)
+
+    run(work())
+
+
+def test_a_shadow_is_never_waited_for_in_place(spec: ChildSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servable.runtime.process.MOST_S", 20.0)
+
+    async def work() -> None:
+        async with opened(spec._replace(behind=Standing.BEHIND)) as executor:
+            heard: list[Outcome] = []
+            executor.start(rows(1.0, 2.0), heard.append)
+            assert not heard
+            await until(lambda: len(heard) == 1)
+
+    run(work())
+
+
+def test_a_child_that_dies_while_it_is_waited_for_in_place_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servable.runtime.process.MOST_S", 20.0)
+
+    async def work() -> None:
+        async with opened(make_package(tmp_path / "package")) as executor:
+            (pid,) = executor.pids
+            os.kill(pid, signal.SIGKILL)
+            heard: list[Outcome] = []
+            executor.start(rows(1.0, 2.0), heard.append)
+            await until(lambda: len(heard) == 1)
+            assert heard[0].arrays is not None or isinstance(heard[0].error, ModelDied)
+            await until(lambda: executor.pids not in ((), (pid,)))
+            assert await total(executor, 1.0, 2.0) == 3.0
+
+    run(work())
+
+
 def children() -> set[int]:
     return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 

@@ -10,6 +10,7 @@ import fcntl
 import socket
 import sys
 import termios
+import time
 from typing import Any
 
 import msgspec
@@ -133,6 +134,17 @@ class Child:
         self._batch = batch
         if not self._outbox.send(encode(frame)):
             self._end_of_socket(unread=True)
+
+    def attend(self, seconds: float) -> bool:
+        """Look for the answer to its batch itself, for so long at most; whether it came, or will not come.
+
+        Nothing else happens in the event loop meanwhile, and whoever waits for the answer hears it from here.
+        """
+        until = time.perf_counter() + seconds
+        while self.state is State.BUSY:
+            if not self._readable() and time.perf_counter() > until:
+                return self.state is not State.BUSY
+        return True
 
     def more(self, number: int, pieces: int) -> None:
         """A stream's reader takes so many more pieces."""

@@ -10,7 +10,7 @@ Arrays start at multiples of 64 bytes.
 import math
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,6 +31,8 @@ _LONGEST_AXIS = 2**46
 #: A dtype that may be read back. Objects are not among them: reading one would make pointers of bytes.
 _DTYPE = re.compile(r"[<>|][biufcmM]\d{1,2}(\[\d{0,6}[A-Za-z]{1,2}\])?")
 _LENGTH = np.dtype("<u4")
+#: Bytes of a list of forms that is remembered once it was looked at.
+_REMEMBERED = 1024
 
 
 class Form(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -123,39 +125,67 @@ def unpack(meta: bytes, payload: Any, *, copy: bool = False) -> dict[str, NDArra
     Raises:
         ModelDied: the two do not fit each other.
     """
+    places = _places_again(meta) if len(meta) <= _REMEMBERED else _places(meta)
+    available = len(payload)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, dtype, shape, values, offset, end in places:
+        if end > available:
+            raise broken("an array that lies outside its payload")
+        try:
+            if dtype is None:
+                arrays[name] = _texts_back(payload[offset:end], values).reshape(shape)
+            elif offset == end:
+                # numpy takes no empty buffer; a huge shape with a zero in it costs nothing.
+                arrays[name] = np.empty(shape, dtype)
+            else:
+                view: NDArray[Any] = np.ndarray(shape, dtype, payload, offset)
+                arrays[name] = view.copy() if copy else view
+        except ValueError as error:
+            # Axes that are possible one by one and not together; numpy says so before it takes memory.
+            raise broken("an array of an impossible shape") from error
+    return arrays
+
+
+class _Place(NamedTuple):
+    """A form that was looked at: without a dtype for texts, with the number of values and where they end."""
+
+    name: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[int, ...]
+    values: int
+    offset: int
+    end: int
+
+
+def _places(meta: bytes) -> tuple[_Place, ...]:
+    """What can be said of a list of forms before the payload is looked at.
+
+    Raises:
+        ModelDied: it is no list of forms, or one of them is impossible.
+    """
     try:
         forms = _decode(meta)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise broken("a list of arrays that is none") from error
-    arrays: dict[str, NDArray[Any]] = {}
-    available = len(payload)
-    for form in forms:
-        if form.offset < 0 or form.size < 0 or form.offset + form.size > available:
-            raise broken("an array that lies outside its payload")
-        if len(form.shape) > _MOST_DIMENSIONS or not all(0 <= axis <= _LONGEST_AXIS for axis in form.shape):
-            raise broken("an array of an impossible shape")
-        try:
-            arrays[form.name] = _unpacked(form, payload, copy)
-        except ValueError as error:
-            # Axes that are possible one by one and not together; numpy says so before it takes memory.
-            raise broken("an array of an impossible shape") from error
-    if len(arrays) != len(forms):
+    if len({form.name for form in forms}) != len(forms):
         raise broken("an array twice")
-    return arrays
+    return tuple(map(_place, forms))
 
 
-def _unpacked(form: Form, payload: Any, copy: bool) -> NDArray[Any]:
+#: Batches of one number of rows have the same forms, and looking at them costs as much as all the rest.
+_places_again = lru_cache(maxsize=256)(_places)
+
+
+def _place(form: Form) -> _Place:
+    if form.offset < 0 or form.size < 0:
+        raise broken("an array that lies outside its payload")
+    if len(form.shape) > _MOST_DIMENSIONS or not all(0 <= axis <= _LONGEST_AXIS for axis in form.shape):
+        raise broken("an array of an impossible shape")
     count = math.prod(form.shape)
-    if form.dtype == _TEXTS:
-        return _texts_back(payload[form.offset : form.offset + form.size], count).reshape(form.shape)
-    dtype = _dtype(form.dtype)
-    if count * dtype.itemsize != form.size:
+    dtype = None if form.dtype == _TEXTS else _dtype(form.dtype)
+    if dtype is not None and count * dtype.itemsize != form.size:
         raise broken("an array whose shape does not fit its size")
-    if not form.size:
-        # numpy takes no empty buffer; a huge shape with a zero in it costs nothing.
-        return np.empty(form.shape, dtype)
-    view: NDArray[Any] = np.ndarray(form.shape, dtype, payload, form.offset)
-    return view.copy() if copy else view
+    return _Place(form.name, dtype, form.shape, count, form.offset, form.offset + form.size)
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,8 @@ Each process holds one batch at a time, so its death can be laid at the door of 
 process that makes the fewest; it makes their pieces in turn, between batches, and not more than a few ahead
 of their readers. One that dies takes its streams with it: half an answer cannot be begun again.
 
+A batch of one row that is alone may be waited for in place, see ``patience``.
+
 Who watches: the socket's end and the kernel's notice of death are seen at once; a process that was
 stopped, hangs in a run, does not answer while idle or takes too much memory is seen at the next tick.
 """
@@ -25,9 +27,10 @@ from servable.runtime.children import Child
 from servable.runtime.confinement import Protection
 from servable.runtime.executor import Done, ExecutorStatistics, Outcome, Pieces
 from servable.runtime.framing import Standing
+from servable.runtime.patience import MOST_S, Patience
 from servable.runtime.remote import Remote
 from servable.runtime.spawning import Batch, ChildLimits, ChildSpec, Spawned, Start, State
-from servable.tensors import Arrays
+from servable.tensors import Arrays, row_count
 
 __all__ = ["ChildLimits", "ChildSpec", "ProcessExecutor"]
 
@@ -104,6 +107,7 @@ class ProcessExecutor:
         self._unable: ServableError | None = None
         self._again: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._patience = Patience()
         self._awake = 0.0
         self._ticked = 0.0
         self._runs = 0
@@ -137,7 +141,15 @@ class ProcessExecutor:
         """Give a batch to a free child, or to the replacement that is on its way."""
         self._runs += 1
         self._running += 1
-        self._give(Batch(arrays, done))
+        child = self._give(Batch(arrays, done))
+        if (
+            child is not None
+            and self._running == 1
+            and self._spec.behind is Standing.LEVEL
+            and row_count(arrays) == 1
+            and self._patience.worth()
+        ):
+            self._patience.waited(child.attend(MOST_S))
 
     def stream(self, arrays: Arrays) -> Pieces:
         """Give a stream to a free child; what goes wrong is told with the first piece."""
@@ -197,7 +209,8 @@ class ProcessExecutor:
 
     # ------------------------------------------------------------------ batches
 
-    def _give(self, batch: Batch) -> None:
+    def _give(self, batch: Batch) -> Child | None:
+        """Give a batch to a free child, which is returned, or let it wait for one."""
         if self._idle:
             child = self._idle.pop() if not self._streams else self._least_streaming()
             try:
@@ -205,10 +218,13 @@ class ProcessExecutor:
             except ModelFailed as error:
                 self._idle.append(child)
                 self._settle(batch.done, Outcome(None, error))
+            else:
+                return child
         elif self._unable is not None:
             self._settle(batch.done, Outcome(None, self._unable))
         else:
             self._waiting.append(batch)
+        return None
 
     def _least_streaming(self) -> Child:
         child = min(reversed(self._idle), key=lambda each: each.streams)

@@ -32,9 +32,9 @@ _log = logger("serving")
 MOST_COPIES = 64
 #: Copies a second that a server process makes for one shadow. Each takes 0.15 to 0.4 ms of its event loop, in
 #: which no real answer is given: so few that far less than one answer in a hundred has to wait for one.
-PER_SECOND = 10.0
+PER_SECOND = 4.0
 #: Seconds for which copies that were not made are saved up, to be made at once.
-_SAVED_S = 0.5
+_SAVED_S = 1.0
 #: Bytes of the arrays of one copy, and of all that are on their way.
 MOST_BYTES = 4 * 1024 * 1024
 MOST_BYTES_TOGETHER = 64 * 1024 * 1024
@@ -108,7 +108,7 @@ class Copies:
 
     Args:
         live: the shadow.
-        per_second: copies a second, evened out; half of them, one at least, may come at once.
+        per_second: copies a second, evened out; as many, one at least, may come at once.
         now: a monotonic clock in seconds.
 
     Attributes:
