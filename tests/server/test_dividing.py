@@ -4,13 +4,14 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from servable.errors import LimitReached, RateLimited
 from servable.registry.home import open_home
 from servable.registry.shares import LASTING_S
-from servable.security.callers import Caller
+from servable.security.callers import EVERYBODY, Caller
 from servable.security.limits import Limits, Rate
 from servable.server.allowances import Ticket
 from servable.server.dividing import SharedDivision
@@ -37,8 +38,8 @@ class Time:
 class Server:
     """One of several servers of a home, whose shares are taken when a test says so."""
 
-    def __init__(self, home: Path, time: Time, area: LimitArea | None = None) -> None:
-        settings, area = ServerSettings(home=str(home)), area or LimitArea()
+    def __init__(self, home: Path, time: Time, area: LimitArea | None = None, **more: Any) -> None:
+        settings, area = ServerSettings(home=str(home), **more), area or LimitArea()
         self.division = SharedDivision(settings, area, time.seconds)
         self.limiter = Limiter(settings, area, time.ns, time.seconds, self.division)
 
@@ -58,13 +59,13 @@ class Server:
 Course = Callable[[Callable[[], Server], Time], Awaitable[None]]
 
 
-def run(course: Course, home: Path) -> None:
+def run(course: Course, home: Path, **settings: Any) -> None:
     with open_home(home):
         pass
     time, servers = Time(), list[Server]()
 
     def start() -> Server:
-        servers.append(Server(home, time))
+        servers.append(Server(home, time, **settings))
         return servers[-1]
 
     async def inside() -> None:
@@ -124,6 +125,36 @@ def test_two_servers_answer_the_rate_together(home: Path) -> None:
         assert sum(found) <= rate * len(found) + rate + 2 * (rate // 2)
 
     run(course, home)
+
+
+def test_two_servers_answer_the_rate_of_an_address_together(home: Path) -> None:
+    async def course(start: Callable[[], Server], time: Time) -> None:
+        one, other = start(), start()
+        for server in (one, other):
+            assert await server.passes(EVERYBODY) is not None
+        # Once they know of each other, each has what was asked of it, and both together the rate.
+        for _ in range(6):
+            count = await one.answered(EVERYBODY, 150) + await other.answered(EVERYBODY, 150)
+            await settle(time, one, other)
+        assert 90 <= count <= 100
+
+    run(course, home, rate_per_address="100/s")
+
+
+def test_an_address_has_one_quota_at_all_servers_and_is_named_nowhere(home: Path) -> None:
+    async def course(start: Callable[[], Server], time: Time) -> None:
+        one, other = start(), start()
+        # What one of them holds of a block and did not use the other does not have.
+        assert 25 <= await one.answered(EVERYBODY, 20) + await other.answered(EVERYBODY, 20) <= 30
+
+    run(course, home, quota_per_address="30/day")
+    with open_home(home) as opened:
+        (name,) = opened.quotas.used(1_728_000_000 // 86_400)
+        assert name.startswith("address:")
+        assert AWAY not in name
+        # The next address of a later day takes it away.
+        opened.quotas.take("address:other", 1_728_000_000 // 86_400 + 1, 5)
+        assert opened.quotas.used(1_728_000_000 // 86_400) == {}
 
 
 def test_shares_follow_the_requests(home: Path) -> None:

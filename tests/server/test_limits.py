@@ -189,6 +189,11 @@ def test_keys_that_are_not_valid(time: Time) -> None:
     assert passes(limits, caller(Limits(Rate(1, 1))))
 
 
+def test_a_setting_that_is_no_quota(time: Time) -> None:
+    with pytest.raises(SettingInvalid, match="The setting quota_per_address: 'often' is no quota"):
+        limiter(time, quota_per_address="often")
+
+
 @pytest.mark.parametrize("setting", ["rate_per_address", "failures_per_address"])
 def test_a_setting_that_is_no_rate(time: Time, setting: str) -> None:
     with pytest.raises(SettingInvalid, match=f"The setting {setting}: 'often' is no rate"):

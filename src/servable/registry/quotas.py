@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _KEPT_DAYS = 40
 # Both databases know these forms, and both ways to them these names of parameters.
 _FORGET = "DELETE FROM quota_use WHERE name = :name AND day < :oldest"
+_FORGET_ADDRESSES = "DELETE FROM quota_use WHERE substr(name, 1, 8) = 'address:' AND day < :day"
 _BEGIN = "INSERT INTO quota_use (name, day, taken) VALUES (:name, :day, 0) ON CONFLICT (name, day) DO NOTHING"
 # It changes nothing and locks the row, so that of two who take at once one waits.
 _LOCK = "UPDATE quota_use SET taken = taken WHERE name = :name AND day = :day"
@@ -107,4 +108,6 @@ def _take(run: Run, name: str, day: int, quota: int) -> int:
         run(_TAKE, {**row, "count": count})
     if not taken:
         run(_FORGET, {"name": name, "oldest": day - _KEPT_DAYS})
+        # Addresses come once and never again, and nobody is to be found out by one.
+        run(_FORGET_ADDRESSES, {"day": day})
     return count

@@ -57,7 +57,7 @@ class Caller:
         self.name = name
         self.limits = limits
         self.kind = kind
-        self.account = name if kind == "key" else _account(kind, name, limits)
+        self.account = name if kind == "key" else account_of(kind, name, limits)
         self._scopes = tuple(scopes)
         #: Answers that were given before, about models that exist, so that there is an end to them.
         self._known: dict[tuple[Need, str], bool] = {}
@@ -145,8 +145,8 @@ class _Nobody(Caller):
         return Unauthenticated()
 
 
-def _account(kind: str, name: str, limits: Limits) -> str:
-    """Tells nobody who it is, and is no name that a key can have."""
+def account_of(kind: str, name: str, limits: Limits) -> str:
+    """Under what callers of a kind are counted: says no name itself, and is none that a key can have."""
     text = f"{kind}\0{name}\0{sorted(limits.texts().items())}".encode("utf-8", "surrogatepass")
     return f"{kind}:{blake2b(text, digest_size=16).hexdigest()}"
 

@@ -7,10 +7,12 @@ needs no timer: of any span of ``d`` seconds at most the window's count and ``d`
 """
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
-from servable.errors import InputError
+from servable.errors import InputError, SettingInvalid
 
+_T = TypeVar("_T")
 #: Nanoseconds in a second.
 _SECOND_NS = 1_000_000_000
 _WINDOWS = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
@@ -129,6 +131,23 @@ def parse_limits(rate: str | None, quota: str | None, concurrency: int | None) -
         0 if quota is None else parse_quota(quota),
         concurrency or 0,
     )
+
+
+def limit_set(setting: str, text: str, parse: Callable[[str], _T]) -> _T | None:
+    """What a setting says; None where it is empty.
+
+    Args:
+        setting: its name, for people.
+        text: its value.
+        parse: reads one.
+
+    Raises:
+        SettingInvalid: the value is none.
+    """
+    try:
+        return parse(text) if text.strip() else None
+    except InputError as error:
+        raise SettingInvalid(f"The setting {setting}: {error.message}") from None
 
 
 def parse_rate(text: str) -> Rate:

@@ -172,7 +172,7 @@ class Counted:
         find: gives the slot, which may be another one after a while.
         limits: of the caller.
         who: it is, as people are told: ``This key`` or ``This address``.
-        name: of the account; empty for an address.
+        name: of the account; empty where nobody else counts it.
     """
 
     __slots__ = ("_alone", "_area", "_cells", "_day", "_day_until", "_find", "_mark", "_own", "_owner",

@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from servable.errors import (
-    InputError,
     RateLimited,
     ServableError,
-    SettingInvalid,
     TooManyFailures,
     UnavailableError,
 )
 from servable.logs import fields, logger
 from servable.registry.quotas import QuotaStore, open_quotas
-from servable.security.callers import EVERYBODY, Caller
-from servable.security.limits import Limits, Rate, parse_rate
+from servable.security.callers import EVERYBODY, Caller, account_of
+from servable.security.limits import Limits, limit_set, parse_quota, parse_rate
 from servable.server.allowances import DAY_S, SECOND_NS, UNLIMITED, Allowance, Counted, Ticket
 from servable.server.dividing import UNDIVIDED, Division
 from servable.server.limit_area import LimitArea
@@ -42,6 +40,9 @@ _WAIT_S = 5.0
 _KNOWN = 10_000
 #: What callers are called who are refused.
 _WHO = {"key": "This key"}
+_ADDRESS = "This address"
+#: What is counted of an address: its requests, and the keys that are not valid.
+_ALL, _FAILURES = "all", "failures"
 
 
 class Limiter:
@@ -52,7 +53,7 @@ class Limiter:
         area: what is counted, shared with the other processes.
         now_ns: a clock for durations, the same one in all processes, in nanoseconds.
         seconds: the wall clock, in seconds since 1970.
-        division: how limits of callers who are known are divided with other servers.
+        division: how limits are divided with other servers; those of keys that are not valid are not.
 
     Raises:
         SettingInvalid: a limit of addresses is none.
@@ -71,10 +72,12 @@ class Limiter:
         self.now_ns = now_ns
         self.seconds = seconds
         self._settings = settings
-        rate = _rate_of("rate_per_address", settings.rate_per_address)
-        self._address_limits = Limits(rate, 0, settings.concurrency_per_address)
-        failures = _rate_of("failures_per_address", settings.failures_per_address)
-        self._failure_limits = Limits(failures)
+        rate = limit_set("rate_per_address", settings.rate_per_address, parse_rate)
+        quota = limit_set("quota_per_address", settings.quota_per_address, parse_quota) or 0
+        self._address_limits = Limits(rate, quota, settings.concurrency_per_address)
+        self._failure_limits = Limits(
+            limit_set("failures_per_address", settings.failures_per_address, parse_rate)
+        )
         self._callers: dict[Caller, Allowance] = {}
         self._addresses: dict[tuple[str, str], Allowance] = {}
         self._quotas: dict[str, Counted] = {}
@@ -95,7 +98,7 @@ class Limiter:
             LimitReached: there are too many.
         """
         if caller is EVERYBODY:
-            return self._address("all", address, self._address_limits).enter(within=within)
+            return self._address(_ALL, address, self._address_limits).enter(within=within)
         allowance = self._callers.get(caller)
         if allowance is None:
             allowance = self._allowance(caller)
@@ -110,7 +113,7 @@ class Limiter:
         if is_loopback(address) or is_loopback(network_of(address)):
             return
         try:
-            self._address("failures", address, self._failure_limits).enter()
+            self._address(_FAILURES, address, self._failure_limits).enter()
         except RateLimited as error:
             raise TooManyFailures(
                 "Too many keys that are not valid came from this address; wait before the next try.",
@@ -139,10 +142,27 @@ class Limiter:
         if known is None:
             network = network_of(address)
             if len(self._addresses) >= _KNOWN:
-                self._addresses.clear()
-            find = lambda: self.area.address(kind, network)  # noqa: E731 - it is handed over, not named
-            known = self._addresses[kind, address] = Counted(self, find, limits, "This address")
+                self._forget_addresses()
+            known = self._addresses[kind, address] = self._counted(kind, network, limits)
         return known
+
+    def _counted(self, kind: str, network: str, limits: Limits) -> Counted:
+        find = lambda: self.area.address(kind, network)  # noqa: E731 - it is handed over, not named
+        if kind == _FAILURES:
+            # Whoever tries keys is told to wait at once, without asking the registry.
+            return Counted(self, find, limits, _ADDRESS)
+        name = account_of("address", network, limits)
+        counted = self._division.allowance(self, find, limits, _ADDRESS, name)
+        if limits.quota:
+            self._quotas[name] = counted
+        return counted
+
+    def _forget_addresses(self) -> None:
+        """Where so many were seen; what they hold of quotas counts as used."""
+        for allowance in self._addresses.values():
+            if isinstance(allowance, Counted):
+                self._quotas.pop(allowance.name, None)
+        self._addresses.clear()
 
     # ------------------------------------------------------------------ quotas
 
@@ -239,10 +259,3 @@ def network_of(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, 64), strict=False))
-
-
-def _rate_of(setting: str, text: str) -> Rate | None:
-    try:
-        return parse_rate(text) if text.strip() else None
-    except InputError as error:
-        raise SettingInvalid(f"The setting {setting}: {error.message}") from None

@@ -119,6 +119,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaul
     rate_per_address: str = _setting(
         "", "Requests of one address whose callers show no key, such as 100/s; empty: as many as come."
     )
+    quota_per_address: str = _setting(
+        "", "Likewise, requests of a day of UTC, such as 10k/day; empty: as many as come."
+    )
     concurrency_per_address: int = _setting(
         0,
         "Requests at once of one address whose callers show no key. 0: as many as come.",
