@@ -12,13 +12,14 @@ import msgspec
 
 from servable.artifact.package import Package
 from servable.artifact.selfcheck import read_recorded
+from servable.artifact.signature import Signature
 from servable.clock import Clock
 from servable.errors import ArtifactUnreadable, ServableError
 from servable.frameworks.devices import PROCESSOR, Placed
 from servable.inputs.rows import Preparer, file_fields
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Meter, Metrics
-from servable.protocols.base import CodecLimits
+from servable.protocols.base import Codec, CodecLimits
 from servable.protocols.codecs import native_codecs
 from servable.registry.policy import Policy
 from servable.runtime.batch_policy import BatchLimits
@@ -248,7 +249,9 @@ class Loader:
             try:
                 recorded = await self._in_thread(lambda: read_recorded(package.folder))
                 await check(loaded, recorded)
-                live = Live(wanted, loaded, self._parts(wanted, loaded, meter))
+                # Compiling decoders takes longer than many answers, and the loop is needed for these.
+                codecs = await self._in_thread(lambda: self._codecs(loaded.signature))
+                live = Live(wanted, loaded, self._parts(wanted, loaded, meter, codecs))
             except BaseException:
                 await loaded.executor.close()
                 raise
@@ -281,7 +284,11 @@ class Loader:
                 "model processes are confined in part", extra=fields(model=wanted.reference, reason=lacking)
             )
 
-    def _parts(self, wanted: Wanted, loaded: LoadedModel, meter: Meter) -> Parts:
+    def _codecs(self, signature: Signature) -> dict[str, Codec]:
+        settings = self._settings
+        return native_codecs(signature, max_rows=settings.max_rows, max_depth=settings.max_depth)
+
+    def _parts(self, wanted: Wanted, loaded: LoadedModel, meter: Meter, codecs: dict[str, Codec]) -> Parts:
         settings, policy = self._settings, wanted.policy
         most = policy.max_batch or MOST_ROWS
         limits = BatchLimits(
@@ -298,7 +305,6 @@ class Loader:
             clock=self._clock,
             poison=self._sharing.poisons(f"{wanted.digest}/{loaded.variant.name}"),
         )
-        codecs = native_codecs(loaded.signature, max_rows=settings.max_rows, max_depth=settings.max_depth)
         cache = (
             ResponseCache(policy.cache_bytes, policy.cache_age_s, meter, self._clock)
             if policy.cache_bytes
