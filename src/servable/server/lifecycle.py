@@ -34,9 +34,8 @@ from servable.settings import ServerSettings
 
 _log = logger("server")
 _BACKLOG = 2048
-#: Seconds for which a thread keeps the interpreter while another one wants it: with half a millisecond three
-#: times as many turns of the loop waited for longer than 0.4 ms while models were exchanged.
-_SWITCH_S = 0.0001
+#: Seconds for which a thread keeps the interpreter while another one wants it.
+_SWITCH_S = 0.0005
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -206,9 +205,9 @@ def settle_in() -> None:
     """Prepare a process of our own for a long life of short requests; called when everything is loaded.
 
     What was imported and loaded lives as long as the process, so a collection need not walk it. And a
-    thread that loads a model or unpacks a body gives the interpreter back to the event loop after a tenth
-    of a millisecond instead of five; whoever else has the processor gives it at once to the thread of the
-    loop, which is the one that calls this.
+    thread that loads a model or unpacks a body gives the interpreter back to the event loop after half a
+    millisecond instead of five; whoever else has the processor gives it at once to the thread of the loop,
+    which is the one that calls this.
     """
     shorten_slices()
     gc.collect()
