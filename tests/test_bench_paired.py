@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 # The benchmarks are no package that is installed, and the tests are found from a folder of their own.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench.paired import Paired, ratio_of
+from bench.paired import Paired, in_turn, ratio_of
 
 RATIOS = st.lists(st.floats(0.1, 10.0), min_size=1, max_size=60)
 
@@ -32,3 +32,17 @@ def test_the_interval_is_that_of_the_sign_test(count: int, beyond: int) -> None:
 def test_rounds_are_compared_with_their_own() -> None:
     told = Paired({"off": [100.0, 50.0, 200.0], "on": [90.0, 45.0, 100.0]}, {"off": 0, "on": 0})
     assert told.ratio("on", "off").median == 0.9
+
+
+def test_single_calls_are_timed_in_turn_and_each_goes_first_as_often() -> None:
+    asked: list[str] = []
+
+    def note(name: str) -> None:
+        if asked[-1:] != [name]:
+            asked.append(name)
+
+    found = in_turn({"one": lambda: note("one"), "other": lambda: note("other")}, 4)
+    assert {name: len(taken) for name, taken in found.items()} == {"one": 4, "other": 4}
+    assert all(0 < seconds < 0.01 for taken in found.values() for seconds in taken)
+    # Where a turn ends with the one that begins the next, it is seen once.
+    assert asked == ["one", "other", "one", "other", "one"]
