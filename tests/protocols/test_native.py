@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from servable.artifact.signature import Field, Signature
 from servable.errors import RequestInvalid, RequestMalformed, RequestTooLarge
-from servable.protocols.native import NativeCodec
+from servable.protocols.native import NativeCodec, native_codec
 from servable.protocols.native_schema import MAX_HINTS, MAX_PROBLEMS, example_row
 from servable.tensors import Request, Response
 from thoroughness import examples
@@ -454,3 +454,14 @@ def test_no_bytes_escape_the_errors(body: bytes) -> None:
 def test_the_example_always_fits(table: tuple[Signature, list[list[Any]]]) -> None:
     model, _ = table
     assert decode(NativeCodec(model), {"input": example_row(model)}).rows == 1
+
+
+def test_versions_with_equal_signatures_share_what_was_compiled() -> None:
+    known = signature(VALUE)
+    codec = native_codec(known)
+    other_example = signature(VALUE, example={VALUE.name: 7.0})
+    assert native_codec(other_example) is codec
+    assert native_codec(known, max_rows=3) is not codec
+    renamed = Field(name="renamed", kind="number", dtype="float64")
+    assert decode(native_codec(signature(renamed)), {"input": {"renamed": 1.0}}).rows == 1
+    assert decode(codec, {"input": {VALUE.name: 1.0}}).rows == 1

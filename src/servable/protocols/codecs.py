@@ -9,7 +9,7 @@ from servable.errors import MediaTypeUnsupported
 from servable.protocols import answer_forms as forms
 from servable.protocols.base import Codec, CodecLimits, Maker
 from servable.protocols.files import lone_file
-from servable.protocols.native import MAX_ROWS, NativeCodec
+from servable.protocols.native import MAX_ROWS, native_codec
 from servable.protocols.native_array import WholeArray
 from servable.protocols.native_binary import NpyCodec, RawCodec
 from servable.protocols.native_bytes import AnyBytesCodec, BytesCodec, takes_bytes
@@ -40,7 +40,7 @@ def native_codecs(
         max_rows: more rows in one request are refused.
         max_depth: JSON that is nested deeper is refused.
     """
-    native = NativeCodec(signature, max_rows=max_rows, max_depth=max_depth)
+    native = native_codec(signature, max_rows=max_rows, max_depth=max_depth)
     codecs: dict[str, Codec] = {JSON: native}
     whole = WholeArray.of(signature)
     if whole is not None:

@@ -15,6 +15,7 @@ is what was checked. Nesting beyond the limit is malformed wherever it stands.
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -38,6 +39,8 @@ from servable.tensors import PROBABILITIES, Body, Request, Response
 
 #: Most rows in one request unless the codec is told otherwise.
 MAX_ROWS = 100_000
+#: Codecs that are kept for the next model with the same signature.
+_KEPT = 64
 #: Commas beyond those of a full request that are still looked at, so that small mistakes get their own words.
 _SPARE_COMMAS = 1_000
 _MEDIA_TYPE = "application/json"
@@ -238,6 +241,39 @@ def parse(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
             f'The body is {shown(content)}; send an object {{"input": row}} or {{"inputs": [row, ...]}}.'
         )
     return content
+
+
+class _Face:
+    """What of a signature a codec is compiled for, to be looked up: all but its example row."""
+
+    __slots__ = ("_bytes", "signature")
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        parts = (signature.task, signature.inputs, signature.outputs, signature.probabilities)
+        self._bytes = msgspec.msgpack.encode(parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Face) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+
+@lru_cache(maxsize=_KEPT)
+def _codec_of(face: _Face, max_rows: int, max_depth: int) -> NativeCodec:
+    return NativeCodec(face.signature, max_rows=max_rows, max_depth=max_depth)
+
+
+def native_codec(
+    signature: Signature, *, max_rows: int = MAX_ROWS, max_depth: int = MAX_DEPTH
+) -> NativeCodec:
+    """The codec of a signature, the one from before where it was asked for lately; see ``NativeCodec``.
+
+    A version mostly has the signature of the one before, and compiling takes longer than many answers. Safe
+    to call from several threads.
+    """
+    return _codec_of(_Face(signature), max_rows, max_depth)
 
 
 def most_cells(signature: Signature) -> int | None:

@@ -13,7 +13,7 @@ from servable.artifact.signature import STRING_DTYPES, Field, Signature
 from servable.errors import ArtifactUnreadable, ModelFailed, RequestInvalid
 from servable.frameworks.base import Predictor
 from servable.inputs.rows import Preparer
-from servable.protocols.native import NativeCodec
+from servable.protocols.native import native_codec
 from servable.protocols.native_schema import example_row
 from servable.tensors import PREDICTION, PROBABILITIES, Arrays
 
@@ -33,7 +33,7 @@ def example_arrays(signature: Signature) -> dict[str, Any]:
     """
     body = msgspec.json.encode({"input": example_row(signature)})
     try:
-        return Preparer(signature).prepared(NativeCodec(signature).decode(body, "example").arrays)
+        return Preparer(signature).prepared(native_codec(signature).decode(body, "example").arrays)
     except RequestInvalid as error:
         raise ArtifactUnreadable(f"The example of the signature does not fit it: {error.message}.") from error
 
