@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from sklearn.preprocessing import OneHotEncoder
 from servable.artifact.manifest import Variant
 from servable.errors import ArtifactError, ArtifactUnreadable, DataError, ModelFailed
 from servable.frameworks.frame import pack
-from servable.frameworks.onnx import ADAPTER, open_session
+from servable.frameworks.onnx import ADAPTER, OnnxPredictor, open_session
 
 IRIS = load_iris()
 
@@ -163,3 +164,59 @@ def test_nothing_heavy_is_imported():
 def test_a_session_is_single_threaded(tmp_path):
     options = open_session(scaled(tmp_path / "m.onnx")).get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+
+
+#: One output of a graph, from which two answers are read.
+TWICE = {
+    "feeds": [{"input": "x", "source": "x", "dtype": "asis"}],
+    "outputs": {
+        "prediction": {"output": "scores", "form": "argmax"},
+        "probabilities": {"output": "scores"},
+    },
+}
+
+
+class Session:
+    """A session by its public names alone, which notes what it is asked for."""
+
+    def __init__(self, *providers):
+        self._providers = list(providers)
+        self.asked = []
+
+    def get_providers(self):
+        return self._providers
+
+    def get_provider_options(self):
+        return {name: {} for name in self._providers}
+
+    def run(self, names, feed, options):
+        self.asked.append(names)
+        return [feed["x"] for _ in names]
+
+
+@pytest.mark.parametrize(
+    "providers",
+    [("CPUExecutionProvider",), ("CUDAExecutionProvider", "CPUExecutionProvider")],
+)
+def test_a_session_needs_its_public_names_only_and_each_output_is_asked_for_once(providers):
+    session = Session(*providers)
+    answer = OnnxPredictor(session, TWICE).predict({"x": np.array([[0.1, 0.9], [0.8, 0.2]])})
+    assert answer["prediction"].tolist() == [1, 0]
+    assert answer["probabilities"].tolist() == [[0.1, 0.9], [0.8, 0.2]]
+    assert session.asked == [["scores"]]
+
+
+def test_many_threads_run_one_session_with_the_same_options(tmp_path):
+    model = LogisticRegression(max_iter=500).fit(IRIS.data, IRIS.target)
+    path = exported(tmp_path / "m.onnx", model, [("x", FloatTensorType([None, 4]))])
+    predictor = ADAPTER.wrap(ADAPTER.read(path, sample=None, trust=False))
+    rows = IRIS.data.astype(np.float32)
+    alone = predictor.predict({"x": rows})["probabilities"]
+
+    def asked(place):
+        return predictor.predict({"x": rows[place : place + 3]})["probabilities"]
+
+    places = list(range(len(rows) - 3)) * 8
+    with ThreadPoolExecutor(8) as threads:
+        for place, found in zip(places, threads.map(asked, places), strict=True):
+            np.testing.assert_allclose(found, alone[place : place + 3], rtol=1e-5)

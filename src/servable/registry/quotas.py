@@ -108,6 +108,6 @@ def _take(run: Run, name: str, day: int, quota: int) -> int:
         run(_TAKE, {**row, "count": count})
     if not taken:
         run(_FORGET, {"name": name, "oldest": day - _KEPT_DAYS})
-        # Addresses come once and never again, and nobody is to be found out by one.
+        # Many addresses come on one day only, and a digest of one can be found out by trying all.
         run(_FORGET_ADDRESSES, {"day": day})
     return count

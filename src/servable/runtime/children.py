@@ -136,15 +136,14 @@ class Child:
             self._end_of_socket(unread=True)
 
     def attend(self, seconds: float) -> bool:
-        """Look for the answer to its batch itself, for so long at most; whether it came, or will not come.
+        """Wait for the answer to its batch in place, for so long at most; whether it has no batch any more.
 
         Nothing else happens in the event loop meanwhile, and whoever waits for the answer hears it from here.
         """
         until = time.perf_counter() + seconds
-        while self.state is State.BUSY:
-            if not self._readable() and time.perf_counter() > until:
-                return self.state is not State.BUSY
-        return True
+        while self.state is State.BUSY and (self._readable() or time.perf_counter() < until):
+            pass
+        return self.state is not State.BUSY
 
     def more(self, number: int, pieces: int) -> None:
         """A stream's reader takes so many more pieces."""

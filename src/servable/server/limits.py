@@ -79,7 +79,7 @@ class Limiter:
             limit_set("failures_per_address", settings.failures_per_address, parse_rate)
         )
         self._callers: dict[Caller, Allowance] = {}
-        self._addresses: dict[tuple[str, str], Allowance] = {}
+        self._addresses: dict[tuple[str, str], Counted] = {}
         self._quotas: dict[str, Counted] = {}
         self._store: QuotaStore | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -160,8 +160,7 @@ class Limiter:
     def _forget_addresses(self) -> None:
         """Where so many were seen; what they hold of quotas counts as used."""
         for allowance in self._addresses.values():
-            if isinstance(allowance, Counted):
-                self._quotas.pop(allowance.name, None)
+            self._quotas.pop(allowance.name, None)
         self._addresses.clear()
 
     # ------------------------------------------------------------------ quotas
