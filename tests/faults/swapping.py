@@ -69,7 +69,8 @@ def divide(home: Path, traffic: Traffic) -> None:
 
 
 _OPERATE = """
-import json, sys
+import json, os, sys
+os.nice(19)
 from pathlib import Path
 from faults import swapping
 from servable.registry.records import Share, Traffic
@@ -88,7 +89,10 @@ for line in sys.stdin:
 
 
 class Operator:
-    """Changes what is served, from a process of its own, so that callers' clocks are not disturbed by it."""
+    """Changes what is served, from a process of its own, so that callers' clocks are not disturbed by it.
+
+    It has the processor only where nobody else wants it: as a rule it is another machine.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home

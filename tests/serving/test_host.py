@@ -326,3 +326,28 @@ def test_a_version_that_hangs_while_it_is_loaded_holds_up_no_rollback(loop_home:
         await host.close()
 
     asyncio.run(course())
+
+
+def test_loads_pause_from_when_the_server_follows_desired_state(home: Path) -> None:
+    """A start has nobody to be considerate of."""
+    publish_iris(home)
+    pauses: list[float] = []
+
+    async def loading(package: Package, policy: Policy, **more: Any) -> LoadedModel:
+        pauses.append(more["limits"].pace.breath_s)
+        return await load_model(package, policy, **more)
+
+    async def course() -> None:
+        settings = ServerSettings(poll_s=0.01)
+        host = Host(RegistrySource(home), Metrics("test"), settings, loading=loading)
+        await host.reconcile()
+        following = asyncio.create_task(host.run())
+        await asyncio.to_thread(publish_iris, home, "other")
+        while "other" not in host.table.models:
+            await asyncio.sleep(0.001)
+        following.cancel()
+        await host.close()
+
+    asyncio.run(course())
+    assert pauses[0] == 0
+    assert pauses[1] > 0

@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, TypeVar
 
 from servable.errors import ModelNotReady
+from servable.runtime.pace import HURRIED, Pace, keep_back
 
 _T = TypeVar("_T")
 _Work = tuple[Future[Any], Callable[[], Any]]
@@ -19,9 +20,13 @@ class LoadThread(Executor):
 
     Unlike those of the standard library's pool, its thread does not keep the interpreter from ending, and can
     be left to itself.
+
+    Args:
+        pace: it pauses before every call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace = HURRIED) -> None:
+        self._pace = pace
         self._lock = threading.Lock()
         self._closed = False
         self._calls: _Calls | None = None
@@ -38,7 +43,7 @@ class LoadThread(Executor):
             if self._closed:
                 raise RuntimeError("nothing is loaded any more after the end")
             if self._calls is None:
-                self._calls = _begun()
+                self._calls = _begun(self._pace)
             self._calls.put((future, lambda: fn(*args, **kwargs)))
         return future
 
@@ -56,7 +61,7 @@ class LoadThread(Executor):
             left, self._calls = self._calls, None
             if left is None or self._closed:
                 return
-            self._calls = _begun()
+            self._calls = _begun(self._pace)
             while not left.empty():
                 self._calls.put(left.get())
             left.put(None)
@@ -148,16 +153,18 @@ async def bounded(
     raise ModelNotReady(f"{bound.name} was not ready within {bound.seconds:g} s.")
 
 
-def _begun() -> _Calls:
+def _begun(pace: Pace) -> _Calls:
     """The calls of a new thread."""
     calls: _Calls = queue.SimpleQueue()
-    threading.Thread(target=_run, args=(calls,), name="servable-load", daemon=True).start()
+    threading.Thread(target=_run, args=(calls, pace), name="servable-load", daemon=True).start()
     return calls
 
 
-def _run(calls: _Calls) -> None:
+def _run(calls: _Calls, pace: Pace) -> None:
+    keep_back()
     while (work := calls.get()) is not None:
         future, call = work
+        pace.breathe()
         if not future.set_running_or_notify_cancel():
             continue
         try:

@@ -44,6 +44,7 @@ from servable.runtime.executor import Executor, InlineExecutor, ThreadExecutor, 
 from servable.runtime.footprint import give_back, resident_bytes
 from servable.runtime.framing import Share, Standing
 from servable.runtime.load_thread import Bound, bounded
+from servable.runtime.pace import HURRIED, Pace
 from servable.runtime.placement import Placed, found_here, place
 from servable.runtime.process import ChildLimits, ChildSpec, ProcessExecutor
 from servable.runtime.rehearsal import example_arrays, rehearse
@@ -134,6 +135,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
         behind: whether its own processes run only where nobody else wants the processor.
         confinement: what model processes are to be kept from; the policy and the package say whether the
             network and programs are among it.
+        pace: of a load in this process.
     """
 
     cores: int = 1
@@ -144,6 +146,7 @@ class LoadLimits(msgspec.Struct, frozen=True, kw_only=True):
     accelerator_budget: int = 0
     behind: bool = False
     confinement: Confinement = USUAL
+    pace: Pace = HURRIED
 
 
 class _Found(NamedTuple):
@@ -289,10 +292,12 @@ async def _loaded_here(
 ) -> tuple[Predictor, _Found]:
     """Load in a thread, for as long as the limits allow."""
     bound = Bound(limits.start_limit_s, package.manifest.model, f"{package.digest}/{variant.name}")
-    return await bounded(pool, bound, lambda: _load_here(package, variant), lambda loaded: loaded[0].close())
+    return await bounded(
+        pool, bound, lambda: _load_here(package, variant, limits.pace), lambda loaded: loaded[0].close()
+    )
 
 
-def _load_here(package: Package, variant: Variant) -> tuple[Predictor, _Found]:
+def _load_here(package: Package, variant: Variant, pace: Pace) -> tuple[Predictor, _Found]:
     """Load, warm up and check in the calling thread; blocks for as long as that takes."""
     manifest, signature = package.manifest, package.signature
     # The library comes first: it is there for every model of the format, and not this one's memory.
@@ -300,9 +305,13 @@ def _load_here(package: Package, variant: Variant) -> tuple[Predictor, _Found]:
     before, gpus = resident_bytes(), Before()
     predictor = adapter.load(package.folder, variant, signature, trust=manifest.trusted)
     try:
+        pace.breathe()
         example = example_arrays(signature)
+        pace.breathe()
         seconds = rehearse(predictor, signature, manifest.model, example=example)
+        pace.breathe()
         batching = batching_of(predictor.predict, example)
+        pace.breathe()
     except BaseException:
         predictor.close()
         raise

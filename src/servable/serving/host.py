@@ -24,6 +24,7 @@ from servable.monitoring.metrics import Metrics
 from servable.protocols.base import VERSION_HEADER, Head
 from servable.runtime.gpus import Gpus, MachineGpus
 from servable.runtime.model import load_model
+from servable.runtime.pace import keep_back
 from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.accelerating import Accelerators
 from servable.serving.former import Former
@@ -80,7 +81,7 @@ class Host:
         self._attempts = Attempts(clock)
         self._former = Former(settings.keep_warm_s, clock)
         self._shadows = Shadows(metrics)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="servable-host")
+        self._thread = ThreadPoolExecutor(1, "servable-host", initializer=keep_back)
         self._outlines = Outlines(source, self._thread)
         self._watched = LastSeen(source, self._thread, lambda: forget(self._loaded, self.recorder))
         #: Whether desired state is ahead of the table, and whether it was ever followed.
@@ -168,6 +169,7 @@ class Host:
 
     async def run(self) -> None:
         """Follow desired state until cancelled. What goes wrong is logged and tried again."""
+        self._loader.pause_between_steps()
         while True:
             try:
                 await self.reconcile()

@@ -37,6 +37,7 @@ from servable.runtime.model import (
     variant_bytes,
     variant_of,
 )
+from servable.runtime.pace import Pace
 from servable.runtime.sharing import ALONE, Sharing
 from servable.serving.capturing import Recorder
 from servable.serving.live import Live, ModelStatus, Parts, Source, Wanted
@@ -48,6 +49,8 @@ _log = logger("serving")
 _T = TypeVar("_T")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+#: Seconds of a pause between two steps of a load beside which requests are answered.
+_BREATH_S = 0.0005
 
 
 class Seated(NamedTuple):
@@ -191,7 +194,8 @@ class Loader:
         self._settings = settings
         self._clock = clock
         self._loading = loading
-        self._pool = LoadThread()
+        self._pace = Pace()
+        self._pool = LoadThread(self._pace)
         # Threads begin when files first come.
         self._opening = ThreadPoolExecutor(
             max(1, usable_cores() // settings.workers), thread_name_prefix="servable-files"
@@ -202,8 +206,13 @@ class Loader:
             start_limit_s=settings.start_limit_s,
             process_memory=settings.process_memory,
             confinement=confinement_of(settings),
+            pace=self._pace,
         )
         self._open_to_say = True
+
+    def pause_between_steps(self) -> None:
+        """Do so from now on, because requests are answered meanwhile."""
+        self._pace.breath_s = _BREATH_S
 
     async def open(self, wanted: Wanted) -> tuple[Package, int]:
         """The verified package, and the bytes of the files of the variant that serves.
