@@ -37,6 +37,7 @@ from servable.runtime.confine import (
 )
 from servable.runtime.confinement import Protection
 from servable.runtime.courses import Courses
+from servable.runtime.footprint import free_evenly
 from servable.runtime.framing import (
     IN_AREA,
     Failed,
@@ -261,6 +262,7 @@ def _load(load: Load) -> tuple[Predictor, Ready]:
     # What was loaded stays for good; looking through it again and again would only cost pauses.
     gc.collect()
     gc.freeze()
+    free_evenly()
     if load.behind:
         stand_far_back()
     device, note = placed_of(predictor)

@@ -20,6 +20,7 @@ from servable.errors import PortInUse, ServableError, SettingInvalid
 from servable.logs import fields, logger
 from servable.monitoring.metrics import Metrics
 from servable.monitoring.totals import Snapshot, requests
+from servable.runtime.footprint import free_evenly
 from servable.server.app import Application
 from servable.server.authentication import Authentication
 from servable.server.exposure import check_exposure
@@ -207,9 +208,10 @@ def settle_in() -> None:
     What was imported and loaded lives as long as the process, so a collection need not walk it. And a
     thread that loads a model or unpacks a body gives the interpreter back to the event loop after half a
     millisecond instead of five; whoever else has the processor gives it at once to the thread of the loop,
-    which is the one that calls this.
+    which is the one that calls this. Freed memory is put in order evenly.
     """
     shorten_slices()
+    free_evenly()
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_S)
