@@ -69,4 +69,5 @@ def _launch(case: Case, folder: Path) -> Launch:
     )
 
 
-PEERS = (Peer("LitServe, batching", _launch, batches=True),)
+#: Its processes ask each other for work all the time: a fifth of a processor while nobody asks them.
+PEERS = (Peer("LitServe, batching", _launch, batches=True, fresh=True),)
