@@ -5,6 +5,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from servable.registry.home import open_home
 from servable.runtime.load_thread import LoadThread
 from servable.runtime.model import LoadLimits, load_model
@@ -42,6 +44,16 @@ def test_what_an_operator_chose_stays() -> None:
     assert policy_after(os.SCHED_IDLE) == os.SCHED_IDLE
 
 
+def test_a_sandbox_that_forbids_it_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_getscheduler", forbidden)
+    pool = LoadThread()
+    assert pool.submit(lambda: "loaded").result(5) == "loaded"
+    pool.shutdown()
+
+
 def test_the_thread_of_loads_keeps_back_and_pauses_before_every_call() -> None:
     pace = Counted()
     pool = LoadThread(pace)
@@ -57,5 +69,5 @@ def test_a_load_pauses_between_its_steps(home: Path) -> None:
     pace = Counted()
     loaded = asyncio.run(load_model(package, limits=LoadLimits(pace=pace)))
     assert loaded.placement == "inline"
-    # After the file was loaded, before and after the example was answered, and before memory is measured.
+    # After the file was read, the example made, the example answered, and rows put together.
     assert pace.pauses == 4

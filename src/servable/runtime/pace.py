@@ -1,4 +1,4 @@
-"""How threads that load or write leave the processor to the thread that answers meanwhile.
+"""How threads that load or look leave the processor to the thread that answers meanwhile.
 
 They work beside the event loop, under one lock of the interpreter and often on the same processor, and the
 kernel favours them there: the loop has had more than its share already, so they may take the processor from
@@ -18,9 +18,9 @@ def keep_back() -> None:
     It gets as much of the processor as before (``SCHED_BATCH``, see ``sched(7)``), only later. A thread that
     its operator gave another policy is left as it is.
     """
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
-        # A sandbox may forbid the call, and then nothing has changed.
-        with suppress(OSError):
+    # A sandbox may forbid either call, and then nothing has changed.
+    with suppress(OSError):
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
