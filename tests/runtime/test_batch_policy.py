@@ -1,6 +1,7 @@
 """The batcher's decisions: how large, who, in what order, who not."""
 
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,39 @@ def test_more_rows_are_not_added_where_they_bring_nothing() -> None:
 def test_the_line_is_not_trusted_far_beyond_what_was_measured() -> None:
     assert batch_cap(CostCurve(), BatchLimits(), 0.005) == Cap(8, 8)
     assert batch_cap(curve_of(1e-3, 0.0, largest=16), BatchLimits(), 0.25).rows == 64
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.floats(0.3, 30)), max_size=20),
+    st.floats(20e-6, 1e-3),
+    st.integers(0, 1000),
+)
+def test_unlucky_first_runs_do_not_make_batches_small_for_ever(
+    unlucky: list[tuple[int, float]], fixed_s: float, seed: int
+) -> None:
+    chance = random.Random(seed)
+    curve = CostCurve()
+    row_s = fixed_s / 100
+
+    def ran(rows: int, luck: float) -> None:
+        curve.observe(rows, (fixed_s + row_s * rows) * luck)
+
+    for rows, luck in unlucky:
+        ran(rows, luck)
+    for _ in range(500):
+        ran(min(32, batch_cap(curve, BatchLimits(), 0.25).enough), chance.uniform(0.95, 1.05))
+    assert batch_cap(curve, BatchLimits(), 0.25).enough >= 32
+
+
+def test_a_model_whose_cost_is_all_per_row_is_seldom_tried_with_more() -> None:
+    curve = CostCurve()
+    tried = []
+    for _ in range(1000):
+        rows = min(32, batch_cap(curve, BatchLimits(), 0.25).enough)
+        curve.observe(rows, rows * 0.010)
+        tried.append(rows)
+    assert sum(rows > 1 for rows in tried[20:]) < 50
+    assert max(tried[20:]) <= 3
 
 
 def test_what_is_not_batchable_runs_alone_and_whole() -> None:

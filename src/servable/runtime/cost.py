@@ -20,6 +20,9 @@ _FOLLOW = 0.1
 _LEAST_SPREAD = 0.02
 #: Sizes whose variance is below this share of the squared mean tell nothing about the slope.
 _TELLING = 0.01
+#: The fixed share of a batch as long as nothing tells it, and the least that is assumed where sizes do not.
+_UNKNOWN = 0.5
+_LEAST_SHARE = 0.1
 #: So many runs one after another, each longer than expected by this share, are a lasting change.
 _STREAK = 8
 _LASTING = 0.5
@@ -37,7 +40,9 @@ class CostCurve:
     """The cost of a batch by its rows. A plain value: no clock, no locks; belongs to one task.
 
     Where only one size was ever seen the fixed share cannot be told from the rest; half of it is
-    assumed, or what it was when different sizes were last seen. Neither part is ever negative.
+    assumed, or what it was when different sizes were last seen. It is then never less than a tenth,
+    which makes a batch of twice the size worth a try: whoever chooses sizes by the curve would otherwise
+    keep for ever to a small one that a few unlucky runs had made look best. Neither part is ever negative.
 
     Attributes:
         fixed_s: seconds that a batch costs whatever its size; 0 before anything was observed.
@@ -165,7 +170,8 @@ class CostCurve:
                 row_s, fixed_s = self._wxy / self._wxx, 0.0
         else:
             before = self.fixed_s + self.row_s * mean_rows
-            share = self.fixed_s / before if before > _SHORTEST_S else 0.5
+            share = self.fixed_s / before if before > _SHORTEST_S else _UNKNOWN
+            share = max(share, _LEAST_SHARE)
             fixed_s, row_s = share * mean_s, (1.0 - share) * mean_s / mean_rows
         if fixed_s + row_s < _SHORTEST_S:
             fixed_s = _SHORTEST_S
