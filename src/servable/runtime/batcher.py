@@ -350,9 +350,7 @@ class Batcher:
             self._fail(waiting, error)
         for waiting in fault.poison:
             self._poisoned += 1
-            _log.warning(
-                "rows that ended two processes are refused", extra=fields(model=self._name, last=str(error))
-            )
+            _log.warning("rows are refused as poison", extra=fields(model=self._name, last=str(error)))
             if self._remembers:
                 whole = waiting.whole if isinstance(waiting, Part) else waiting
                 self._poison.add(whole.arrays, now)

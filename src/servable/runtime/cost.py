@@ -20,7 +20,8 @@ _FOLLOW = 0.1
 _LEAST_SPREAD = 0.02
 #: Sizes whose variance is below this share of the squared mean tell nothing about the slope.
 _TELLING = 0.01
-#: The fixed share of a batch as long as nothing tells it, and the least that is assumed where sizes do not.
+#: The fixed share of a batch as long as nothing tells it, and the least that is assumed where sizes
+#: do not: more than the share that ``batch_policy`` wishes for, so that a larger batch is tried.
 _UNKNOWN = 0.5
 _LEAST_SHARE = 0.1
 #: So many runs one after another, each longer than expected by this share, are a lasting change.
