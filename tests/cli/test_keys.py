@@ -18,7 +18,7 @@ def test_the_life_of_a_key(invoke: Invoke) -> None:
     assert shown(lines[1]) is not None
     listed = invoke("keys", "list")
     assert "predict:income, read:*" in listed.stdout
-    assert lines[1].split("_")[2] not in listed.stdout
+    assert lines[1].split("_", 2)[2] not in listed.stdout
     turned = invoke("keys", "rotate", "ci", "--overlap", "2h", "--json")
     assert shown(json.loads(turned.stdout)["key"]) is not None
     assert json.loads(turned.stdout)["until"]
