@@ -45,6 +45,7 @@ class Open(NamedTuple):
         refused_p50: from when a refused request was sent to its answer.
         refused_p99: likewise.
         lag_p99: how late the generator sent requests for which a connection was free.
+        latencies: of all those answered with 200, from when each was due.
     """
 
     offered: float
@@ -57,6 +58,7 @@ class Open(NamedTuple):
     refused_p50: float
     refused_p99: float
     lag_p99: float
+    latencies: tuple[float, ...] = ()
 
 
 class _Connection:
@@ -273,6 +275,7 @@ class Generator:
             refused_p50=_percentile(answers[refused], 50),
             refused_p99=_percentile(answers[refused], 99),
             lag_p99=_percentile(lags[:, 1], 99),
+            latencies=tuple(latencies[good].tolist()),
         )
 
 

@@ -203,6 +203,7 @@ def slow(models: dict[str, Model], rounds: int, seconds: float) -> dict[str, Any
         "part": BESIDE,
         **{name: _middle(taken.kept) for name, taken in found.items()},
         "ratio": p99s["beside"] / p99s["alone"],
+        "together": {name: taken.p99() for name, taken in found.items()},
         "windows": len(found["beside"].kept),
         "set_aside": sum(taken.set_aside for taken in found.values()),
         "rounds": rounds,
@@ -292,10 +293,11 @@ def _windows(launch: Launch, rate: float, count: int) -> list[Open]:
 
 
 def _middle(found: Sequence[Open]) -> dict[str, float]:
-    """The median of each figure."""
+    """The median of each figure of a window."""
     return {
         name: statistics.median(values)
         for name in Open._fields
+        if name != "latencies"
         if not any(map(math.isnan, values := [getattr(one, name) for one in found]))
     }
 

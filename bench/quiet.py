@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from bench.openloop import Open
 
 #: The generator was late: its own delay at p99 is more than this part of the latency at p50.
@@ -57,6 +59,10 @@ class Windows(NamedTuple):
     def and_those(self, others: "Windows") -> "Windows":
         """Both together."""
         return Windows(self.kept + others.kept, self.set_aside + others.set_aside)
+
+    def p99(self) -> float:
+        """Of all requests of the kept windows together, in seconds."""
+        return float(np.percentile([each for one in self.kept for each in one.latencies], 99))
 
 
 def windows(take: Callable[[int], Sequence[Open]], wanted: int) -> Windows:
