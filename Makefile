@@ -39,7 +39,7 @@ $(ALL_STAMP): requirements/all.lock requirements/torch.txt pyproject.toml
 	@touch $@
 
 setup-system: ## Debian packages for benchmarks and pictures (wrk, h2load, chromium, poppler); run needs none, test needs none
-	apt-get install --yes --no-install-recommends wrk nghttp2-client chromium poppler-utils strace
+	apt-get install --yes --no-install-recommends wrk nghttp2-client nghttp2-server chromium poppler-utils strace
 
 run: setup ## The main job: choose, train, prove, serve and call a model, then keep serving
 	@$(BIN)/servable demo

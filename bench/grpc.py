@@ -3,6 +3,9 @@
 The servers take turns in one run. h2load opens no new connection when one retires, so each of its runs ends
 before that; the real clients open theirs anew and must not lose a call. Beside rates it takes the processor
 time of server and clients for a call: on two cores the clients leave to the server what they do not need.
+
+The real clients also ask nghttpd, a server in C that answers every call with the same file: what they reach
+there is the most that they can ask on this machine, whatever answers.
 """
 
 import contextlib
@@ -38,7 +41,7 @@ _CALLS = 1900
 _CLIENTS, _ASKED, _AT_ONCE = 2, 9_600, 32
 _ROOT = Path(__file__).resolve().parents[1]
 _MICROSECONDS = 1e6
-#: What ``grpc.aio`` is asked by: it has no streams here.
+#: What ``grpc.aio`` and nghttpd are asked by: they have no streams here.
 _UNARY = ("futures", "aio")
 _SAID = {
     "futures": "futures",
@@ -66,8 +69,9 @@ class Measured(NamedTuple):
 
 def run(models: dict[str, Model], rounds: int, _seconds: float) -> dict[str, Any]:
     """The section: its page, and what it breaks."""
-    if shutil.which("h2load") is None:
-        raise SystemExit("h2load is not installed; run: make setup-system")
+    for tool in ("h2load", "nghttpd"):
+        if shutil.which(tool) is None:
+            raise SystemExit(f"{tool} is not installed; run: make setup-system")
     model = models["iris"]
     launch = serve(Case(model, trained=True), OUT / "run" / "grpc")
     runs: dict[str, list[Measured]] = {}
@@ -75,6 +79,7 @@ def run(models: dict[str, Model], rounds: int, _seconds: float) -> dict[str, Any
         tempfile.TemporaryDirectory() as folder,
         running(launch) as own,
         _peer(model, Path(folder)) as (port, process),
+        _fixed(model, Path(folder)) as fixed,
     ):
         body = Path(folder) / "body"
         body.write_bytes(_message(model))
@@ -88,6 +93,8 @@ def run(models: dict[str, Model], rounds: int, _seconds: float) -> dict[str, Any
                 runs.setdefault(f"{name} streams", []).append(_h2load(server, framed, 4, 32, calls))
                 for way in WAYS if name == "servable" else _UNARY:
                     runs.setdefault(f"{name} {way}", []).append(_clients(server, body, way))
+            for way in _UNARY:
+                runs.setdefault(f"fixed {way}", []).append(_clients(fixed, body, way))
     medians = {name: _median(each) for name, each in runs.items()}
     lost = sum(each.lost for each in medians.values())
     broken = [] if medians["servable h2load"].rate >= RATE and not lost else ["grpc"]
@@ -135,6 +142,33 @@ def _peer(model: Model, folder: Path) -> Iterator[tuple[int, int]]:
     process = _python("bench.grpc_peer", str(port), str(model.onnx))
     try:
         body = folder / "first"
+        body.write_bytes(_message(model))
+        _client(port, body, 1, 1, "futures").wait(60)
+        yield port, process.pid
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@contextlib.contextmanager
+def _fixed(model: Model, folder: Path) -> Iterator[tuple[int, int]]:
+    """nghttpd, which answers with one message of the same length; gives its port and its process."""
+    answer = messages()["inference.ModelInferResponse"](model_name=model.name, model_version="1")
+    answer.outputs.add(name="prediction", datatype="INT64", shape=[1])
+    answer.raw_output_contents.append(bytes(8))
+    content = answer.SerializeToString()
+    file = folder / "fixed" / _METHOD[1:]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\0" + len(content).to_bytes(4, "big") + content)
+    (port,) = free_ports(1)
+    command = ["nghttpd", "--no-tls", "--address=127.0.0.1", "--workers=1", "--trailer=grpc-status: 0"]
+    process = subprocess.Popen(
+        [*command, f"--htdocs={folder / 'fixed'}", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        body = folder / "asked"
         body.write_bytes(_message(model))
         _client(port, body, 1, 1, "futures").wait(60)
         yield port, process.pid
@@ -197,15 +231,25 @@ def _page(found: dict[str, Measured], lost: int) -> str:
             for way in WAYS
         ),
     ]  # fmt: skip
+    most = "; ".join(_of_the_most(found, way) for way in _UNARY)
     lines = [f"| {what} | {_cells(ours)} | {_cells(theirs)} |" for what, ours, theirs in rows]
     return f"""## gRPC
 `python -m bench --only grpc`: `iris`, one row, requests a second on one port, and microseconds of processor
 time for a call. grpcio's clients are real and compete with the server for the same processors, so that their
 rate is what both of them together cost; they lost {lost} calls over all connections that retired meanwhile.
+The most that they can ask on this machine, of nghttpd with one fixed answer: {most}.
 
 | what | Servable | its server | its clients | grpc.aio | its server | its clients |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 {chr(10).join(lines)}"""
+
+
+def _of_the_most(found: dict[str, Measured], way: str) -> str:
+    most, ours = found[f"fixed {way}"], found[f"servable {way}"]
+    return (
+        f"{_SAID[way]} {most.rate:,.0f} ({most.clients:,.0f} us of the clients, {most.server:,.0f} us of the "
+        f"server), of which Servable reaches {ours.rate / most.rate:.0%}"
+    )
 
 
 def _cells(found: Measured | None) -> str:
