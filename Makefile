@@ -38,7 +38,7 @@ $(ALL_STAMP): requirements/all.lock requirements/torch.txt pyproject.toml
 	@$(PYTHON) -m pip --python $(ALL)/bin/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-setup-system: ## Debian packages for benchmarks and pictures (wrk, h2load, chromium, poppler); run needs none, test needs none
+setup-system: ## Debian packages for benchmarks and pictures (wrk, h2load, nghttpd, chromium, poppler); run needs none, test needs none
 	apt-get install --yes --no-install-recommends wrk nghttp2-client nghttp2-server chromium poppler-utils strace
 
 run: setup ## The main job: choose, train, prove, serve and call a model, then keep serving

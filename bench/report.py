@@ -241,8 +241,7 @@ def _slow(found: dict[str, Any]) -> str:
         "capacity at two servers in turns of a second, the other one stopped: one alone, and one with "
         f"{found['clients']:,} clients of which a third drips its headers, a third its body, and a third "
         f"never reads its answer of 2,000 rows. {_kept(found)} *Together* is the p99 of all requests of all "
-        "these windows: the machine stops for some milliseconds in about half of them, so that the median "
-        "falls now on a window of the one kind, now of the other.",
+        "these windows.",
         "",
         "| | offered/s | answered/s | p50 us | p99 us | together us |",
         "|---|---|---|---|---|---|",

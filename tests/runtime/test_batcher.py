@@ -135,7 +135,7 @@ def test_a_failing_request_fails_alone() -> None:
     play(scene, part)
 
 
-def test_poison_costs_two_processes_and_nobody_else() -> None:
+def test_poison_costs_two_processes_and_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(HeldExecutor())
 
     async def part(scene: Scene) -> None:
@@ -160,6 +160,9 @@ def test_poison_costs_two_processes_and_nobody_else() -> None:
         await scene.finish_all()
         assert isinstance(again.error, PoisonRequest)
         assert len(scene.executor.deaths) == 4
+        said = [record for record in caplog.records if record.message == "rows are refused as poison"]
+        assert [vars(record)["servable_fields"]["model"] for record in said] == ["m", "m"]
+        assert all(vars(record)["servable_fields"]["last"] for record in said)
 
     play(scene, part)
 
